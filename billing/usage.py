@@ -1,0 +1,58 @@
+"""One attempt's usage, as it travels: spool -> journal -> ledger. Versioned; release N reads N-1."""
+
+from typing import Final
+
+import msgspec
+
+from billing.meters import Meters, Provenance
+from billing.prices import RateCard
+
+VERSION: Final = 1
+
+
+class UsageEvent(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """Everything the ledger needs of one attempt that may have reached a backend.
+
+    `event_id` is unique for ever (`{request_id}:{attempt}`); amounts are whole picos of `currency`,
+    already rated with the prices frozen at admission. Times are microseconds since the epoch, UTC.
+    New fields go to the end, with a default.
+    """
+
+    v: int
+    event_id: str
+    request_id: str
+    attempt: int
+    winner: bool  # the attempt the client was answered from; only it is charged (L5)
+    tenant_id: str
+    team_path: tuple[str, ...]  # team ids from the outermost to the key's own team
+    key_id: str
+    model: str  # what the client asked for
+    backend_id: str
+    upstream_model: str
+    region: str
+    operation: str  # chat | completions | embeddings
+    stream: bool
+    admitted_at_us: int
+    finished_at_us: int
+    ttft_us: int  # from dispatch to the first byte of content; -1 when none came
+    duration_us: int  # from dispatch to the end
+    usage: Meters  # what is billed
+    provenance: Provenance
+    reported: Meters | None  # what the backend said
+    counted: Meters | None  # what we counted
+    reasoning: int  # reported reasoning tokens, inside usage.output; information only
+    currency: str
+    charge_card: RateCard
+    cost_card: RateCard | None
+    charge_picos: int  # 0 for an attempt that did not win
+    cost_picos: int  # 0 when no cost price is known
+    counter_nanos: int  # what was posted to each Redis budget counter (counter units, rounded up)
+    status: int  # HTTP status the client saw; 499 when it hung up first
+    end_by: str  # client | upstream | gateway | limit
+    end_phase: str  # connect | ttfb | stream | done
+    tags: dict[str, str]
+    hold: str = "settled"  # settled | absent (journal only, no counter was touched) | estimated
+
+
+ENCODER: Final = msgspec.msgpack.Encoder()
+DECODER: Final = msgspec.msgpack.Decoder(UsageEvent)

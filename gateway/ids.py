@@ -1,0 +1,20 @@
+"""Prefixed, sortable ids: `team_01kar...`. Millisecond time first, 80 random bits after."""
+
+import os
+import time
+from typing import Final
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
+_PAIRS: Final = tuple(a + b for a in _ALPHABET for b in _ALPHABET)  # 10 bits at a time
+
+
+def new(prefix: str) -> str:
+    """A fresh id: prefix, `_`, 26 characters; ids of one process and prefix sort by time."""
+    n = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10), "big")
+    pairs = _PAIRS
+    return (
+        f"{prefix}_{pairs[n >> 120 & 1023]}{pairs[n >> 110 & 1023]}{pairs[n >> 100 & 1023]}"
+        f"{pairs[n >> 90 & 1023]}{pairs[n >> 80 & 1023]}{pairs[n >> 70 & 1023]}"
+        f"{pairs[n >> 60 & 1023]}{pairs[n >> 50 & 1023]}{pairs[n >> 40 & 1023]}"
+        f"{pairs[n >> 30 & 1023]}{pairs[n >> 20 & 1023]}{pairs[n >> 10 & 1023]}{pairs[n & 1023]}"
+    )

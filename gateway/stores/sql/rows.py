@@ -1,0 +1,169 @@
+"""Configuration as the database holds it: one frozen Struct a noun. Rows never leave stores/sql in any
+other form. Times are microseconds UTC; money is text (exact decimal) or picos where the name says so."""
+
+import msgspec
+
+
+class Tenant(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    currency: str  # ISO 4217
+    timezone: str  # IANA
+    tag_names: tuple[str, ...] | None = None  # None: any well-formed tag name
+    shard: str = "s00"  # the Redis hash tag; stored, never computed
+    version: int = 1
+    created_at_us: int = 0
+
+
+class Team(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    tenant_id: str
+    parent_id: str | None = None
+    name: str
+    cost_center: str | None = None
+    version: int = 1
+    created_at_us: int = 0
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """An application key. `name` is the app, kept over rotation; secrets are rows of their own."""
+
+    id: str
+    tenant_id: str
+    team_id: str
+    name: str
+    expires_at_us: int | None = None
+    models: tuple[str, ...] | None = None  # scopes.models; None: every model
+    cidrs: tuple[str, ...] | None = None  # scopes.cidrs; None: any address
+    revoked_at_us: int | None = None
+    version: int = 1
+    created_at_us: int = 0
+
+
+class KeySecret(msgspec.Struct, frozen=True, kw_only=True):
+    """One live secret of a key. `public_id` is the id part of `mh_<public_id>_<secret>_<checksum>`."""
+
+    public_id: str
+    key_id: str
+    digest: bytes  # HMAC-SHA-256(pepper, secret)
+    pepper_version: int = 1
+    expires_at_us: int | None = None  # the end of the overlap after a rotation
+    revoked_at_us: int | None = None
+    created_at_us: int = 0
+
+
+class Backend(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    dialect: str  # openai
+    base_url: str  # with its /v1
+    region: str
+    jurisdictions: tuple[str, ...] = ()
+    placement: str = "cloud"  # cloud | edge | on_prem | workstation
+    credential_sealed: bytes | None = None
+    max_concurrency: int | None = None
+    provider: str | None = None  # gen_ai.provider.name; None: the dialect's
+    trusted: bool = False  # may receive traceparent
+    on_disconnect: str = "abort"  # abort | drain
+    connect_timeout_ms: int = 2_000
+    first_byte_timeout_ms: int = 120_000
+    idle_timeout_ms: int = 60_000
+    total_timeout_ms: int = 1_800_000
+    version: int = 1
+    created_at_us: int = 0
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    backend_id: str
+    upstream_model: str
+    weight: int = 1
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    targets: tuple[Target, ...]
+    capabilities: tuple[str, ...] = ("chat",)
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    encoding: str = "o200k_base"  # tiktoken encoding used where we count
+    bytes_factor: str = "1"  # most tokens one byte of prompt can become
+    image_tokens: int = 2048  # most tokens one image can become
+    markup: str = "1"  # charge = cost x markup where no charge price exists
+    version: int = 1
+    created_at_us: int = 0
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a policy document; `document` is the canonical JSON of what was submitted."""
+
+    id: str
+    policy_version: int
+    name: str
+    scope_kind: str  # tenant | team | key
+    scope_id: str
+    tenant_id: str
+    state: str  # draft | shadow | active | retired
+    document: bytes
+    version: int = 1
+    created_at_us: int = 0
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    tenant_id: str
+    scope_kind: str
+    scope_id: str
+    amount: str  # decimal, in the tenant's currency
+    period: str  # day | week | month | quarter | total
+    mode: str = "hard"  # hard | soft
+    outage: str = "bounded"  # strict | bounded | open
+    thresholds: tuple[int, ...] = (50, 80, 100)  # alert thresholds, per cent
+    version: int = 1
+    created_at_us: int = 0
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    tenant_id: str
+    scope_kind: str
+    scope_id: str
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    concurrent_requests: int | None = None
+    version: int = 1
+    created_at_us: int = 0
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    book: str  # charge | cost
+    model: str | None = None
+    tenant_id: str | None = None
+    backend_id: str | None = None
+    upstream_model: str | None = None
+    meter: str
+    amount_per_million: str  # decimal with at most 6 decimals
+    currency: str
+    effective_from_us: int
+    state: str = "approved"  # draft | approved
+    source: str = "manual"
+    version: int = 1
+    created_at_us: int = 0
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+    """All a data plane worker needs, read in one transaction. Active policies and approved prices only."""
+
+    revision: int
+    tenants: tuple[Tenant, ...] = ()
+    teams: tuple[Team, ...] = ()
+    keys: tuple[Key, ...] = ()
+    secrets: tuple[KeySecret, ...] = ()
+    backends: tuple[Backend, ...] = ()
+    models: tuple[Model, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    prices: tuple[Price, ...] = ()

@@ -1,0 +1,377 @@
+"""Every table. Money is whole picos: BIGINT on SQLite, NUMERIC(38, 0) on PostgreSQL; never a float."""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Picos(TypeDecorator[int]):
+    """An exact integer amount. A float is refused rather than rounded."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        kind = Numeric(38, 0) if dialect.name == "postgresql" else BigInteger()
+        return dialect.type_descriptor(kind)
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:
+        if value is not None and type(value) is not int:
+            raise TypeError(f"money must be a whole number of picos, not {value!r}")
+        return value
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> int | None:
+        return None if value is None else int(value)
+
+
+def _id() -> Column[str]:
+    return Column("id", Text, primary_key=True)
+
+
+def _kept() -> tuple[Column[Any], Column[Any]]:
+    """Every configuration row carries a version (its ETag) and the time it was made."""
+    return (
+        Column("version", Integer, nullable=False, default=1),
+        Column("created_at_us", BigInteger, nullable=False),
+    )
+
+
+def _scope() -> tuple[Column[Any], ...]:
+    return (
+        Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False, index=True),
+        Column("scope_kind", Text, nullable=False),
+        Column("scope_id", Text, nullable=False),
+    )
+
+
+# One row: the revision that every change of configuration increments, in its own transaction.
+config_state: Final = Table(
+    "config_state",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+)
+
+tenants: Final = Table(
+    "tenants",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("currency", Text, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("tag_names", Text),  # JSON array or null
+    Column("shard", Text, nullable=False),
+    *_kept(),
+)
+
+teams: Final = Table(
+    "teams",
+    metadata,
+    _id(),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False, index=True),
+    Column("parent_id", Text, ForeignKey("teams.id")),
+    Column("name", Text, nullable=False),
+    Column("cost_center", Text),
+    *_kept(),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+keys: Final = Table(
+    "keys",
+    metadata,
+    _id(),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False, index=True),
+    Column("team_id", Text, ForeignKey("teams.id"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("expires_at_us", BigInteger),
+    Column("models", Text),  # JSON array or null
+    Column("cidrs", Text),  # JSON array or null
+    Column("revoked_at_us", BigInteger),
+    *_kept(),
+    UniqueConstraint("team_id", "name"),
+)
+
+key_secrets: Final = Table(
+    "key_secrets",
+    metadata,
+    Column("public_id", Text, primary_key=True),
+    Column("key_id", Text, ForeignKey("keys.id"), nullable=False, index=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("pepper_version", Integer, nullable=False),
+    Column("expires_at_us", BigInteger),
+    Column("revoked_at_us", BigInteger),
+    Column("created_at_us", BigInteger, nullable=False),
+)
+
+backends: Final = Table(
+    "backends",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("dialect", Text, nullable=False),
+    Column("base_url", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("jurisdictions", Text, nullable=False),  # JSON array
+    Column("placement", Text, nullable=False),
+    Column("credential_sealed", LargeBinary),
+    Column("max_concurrency", Integer),
+    Column("provider", Text),
+    Column("trusted", Boolean, nullable=False),
+    Column("on_disconnect", Text, nullable=False),
+    Column("connect_timeout_ms", Integer, nullable=False),
+    Column("first_byte_timeout_ms", Integer, nullable=False),
+    Column("idle_timeout_ms", Integer, nullable=False),
+    Column("total_timeout_ms", Integer, nullable=False),
+    *_kept(),
+)
+
+models: Final = Table(
+    "models",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("targets", Text, nullable=False),  # JSON array of Target
+    Column("capabilities", Text, nullable=False),  # JSON array
+    Column("context_window", Integer),
+    Column("max_output_tokens", Integer),
+    Column("encoding", Text, nullable=False),
+    Column("bytes_factor", Text, nullable=False),
+    Column("image_tokens", Integer, nullable=False),
+    Column("markup", Text, nullable=False),
+    *_kept(),
+)
+
+# `version` of the row is the ETag; `policy_version` numbers the document.
+policies: Final = Table(
+    "policies",
+    metadata,
+    _id(),
+    *_scope(),
+    Column("name", Text, nullable=False),
+    Column("latest_version", Integer, nullable=False),
+    *_kept(),
+    UniqueConstraint("scope_kind", "scope_id", "name"),
+)
+
+policy_versions: Final = Table(
+    "policy_versions",
+    metadata,
+    Column("policy_id", Text, ForeignKey("policies.id"), nullable=False),
+    Column("policy_version", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("activated_at_us", BigInteger),
+    PrimaryKeyConstraint("policy_id", "policy_version"),
+)
+
+budgets: Final = Table(
+    "budgets",
+    metadata,
+    _id(),
+    *_scope(),
+    Column("amount", Text, nullable=False),
+    Column("period", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("outage", Text, nullable=False),
+    Column("thresholds", Text, nullable=False),  # JSON array
+    *_kept(),
+    UniqueConstraint("scope_kind", "scope_id", "period"),
+)
+
+limits: Final = Table(
+    "limits",
+    metadata,
+    _id(),
+    *_scope(),
+    Column("requests_per_minute", BigInteger),
+    Column("tokens_per_minute", BigInteger),
+    Column("tokens_per_day", BigInteger),
+    Column("concurrent_requests", BigInteger),
+    *_kept(),
+    UniqueConstraint("scope_kind", "scope_id"),
+)
+
+prices: Final = Table(
+    "prices",
+    metadata,
+    _id(),
+    Column("book", Text, nullable=False),
+    Column("model", Text),
+    Column("tenant_id", Text, ForeignKey("tenants.id")),
+    Column("backend_id", Text, ForeignKey("backends.id")),
+    Column("upstream_model", Text),
+    Column("meter", Text, nullable=False),
+    Column("amount_per_million", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("effective_from_us", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    *_kept(),
+)
+
+# -- the ledger ------------------------------------------------------------------------------------
+
+rate_cards: Final = Table(
+    "rate_cards",
+    metadata,
+    _id(),
+    Column("currency", Text, nullable=False),
+    Column("rates", LargeBinary, nullable=False),  # msgpack of billing.prices.RateCard.rates
+)
+
+usage_rows: Final = Table(
+    "usage_rows",
+    metadata,
+    Column("event_id", Text, primary_key=True),  # L4: exactly one row an attempt
+    Column("request_id", Text, nullable=False, index=True),
+    Column("attempt", Integer, nullable=False),
+    Column("winner", Boolean, nullable=False),
+    Column("tenant_id", Text, nullable=False),
+    Column("team_id", Text, nullable=False),  # the key's own team, last of team_path
+    Column("team_path", Text, nullable=False),  # ids joined by "/"
+    Column("key_id", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("backend_id", Text, nullable=False),
+    Column("upstream_model", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("admitted_at_us", BigInteger, nullable=False),
+    Column("finished_at_us", BigInteger, nullable=False),
+    Column("recorded_at_us", BigInteger, nullable=False),
+    Column("ttft_us", BigInteger, nullable=False),
+    Column("duration_us", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_5m_tokens", BigInteger, nullable=False),
+    Column("cache_write_1h_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("provenance", Text, nullable=False),
+    Column("reported", Text),  # JSON array of the five meters, or null
+    Column("counted", Text),
+    Column("currency", Text, nullable=False),
+    Column("charge_card", Text, ForeignKey("rate_cards.id"), nullable=False),
+    Column("cost_card", Text, ForeignKey("rate_cards.id")),
+    Column("charge_picos", Picos, nullable=False),
+    Column("cost_picos", Picos, nullable=False),
+    Column("counter_nanos", BigInteger, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("end_by", Text, nullable=False),
+    Column("end_phase", Text, nullable=False),
+    Column("tags", Text, nullable=False),  # JSON object
+    Column("hold", Text, nullable=False),
+    Index("ix_usage_rows_tenant_admitted", "tenant_id", "admitted_at_us"),
+)
+
+# 15-minute buckets by admission time (UTC): every zone's midnight is a bucket's edge.
+rollups: Final = Table(
+    "rollups",
+    metadata,
+    Column("bucket_us", BigInteger, nullable=False),
+    Column("tenant_id", Text, nullable=False),
+    Column("team_id", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("backend_id", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("provenance", Text, nullable=False),
+    Column("charge_card", Text, nullable=False),
+    Column("cost_card", Text, nullable=False),  # "" where no cost price is known
+    Column("winner", Boolean, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("requests", BigInteger, nullable=False),  # attempts that won
+    Column("attempts", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_5m_tokens", BigInteger, nullable=False),
+    Column("cache_write_1h_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("charge_picos", Picos, nullable=False),
+    Column("cost_picos", Picos, nullable=False),
+    PrimaryKeyConstraint(
+        "tenant_id", "bucket_us", "team_id", "key_id", "model", "backend_id", "region",
+        "provenance", "charge_card", "cost_card", "winner",
+    ),
+)
+
+# Double entry: the postings of one event and kind add up to zero. Append-only.
+postings: Final = Table(
+    "postings",
+    metadata,
+    Column("event_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # charge | cost
+    Column("account", Text, nullable=False),
+    Column("tenant_id", Text, nullable=False),
+    Column("amount_picos", Picos, nullable=False),  # debit positive, credit negative
+    Column("currency", Text, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("event_id", "kind", "account"),
+)
+
+invoices: Final = Table(
+    "invoices",
+    metadata,
+    _id(),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False),
+    Column("period", Text, nullable=False),  # 2026-11
+    Column("number", Text, unique=True),  # null until issued
+    Column("status", Text, nullable=False),  # draft | issued | voided
+    Column("currency", Text, nullable=False),
+    Column("period_start_us", BigInteger, nullable=False),
+    Column("period_end_us", BigInteger, nullable=False),
+    Column("total_minor", BigInteger, nullable=False),
+    *_kept(),
+    UniqueConstraint("tenant_id", "period", "id"),
+)
+
+invoice_lines: Final = Table(
+    "invoice_lines",
+    metadata,
+    Column("invoice_id", Text, ForeignKey("invoices.id"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("line_id", Text, nullable=False),
+    Column("cost_center", Text, nullable=False),
+    Column("team", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("backend_region", Text, nullable=False),
+    Column("meter", Text, nullable=False),
+    Column("quantity", BigInteger, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("picos_per_token", BigInteger, nullable=False),
+    Column("price_version", Text, nullable=False),
+    Column("amount_picos", Picos, nullable=False),
+    Column("period_start_us", BigInteger, nullable=False),
+    Column("period_end_us", BigInteger, nullable=False),
+    Column("provenance", Text, nullable=False),
+    Column("line_kind", Text, nullable=False),  # usage | rounding
+    Column("corrects_invoice", Text),
+    PrimaryKeyConstraint("invoice_id", "position"),
+)

@@ -1,0 +1,16 @@
+"""What is asked, in the terms policies speak about. No content, only sizes and kinds."""
+
+import msgspec
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """One request before routing. Token figures are whole tokens."""
+
+    model: str
+    operation: str  # chat | completions | embeddings
+    capabilities: frozenset[str]  # what the request needs: operation plus tools, vision, ...
+    stream: bool
+    input_bound: int  # no tokeniser can make more of the prompt
+    input_estimate: int  # calibrated; for ranking and rate limits, never for a hold
+    output_wanted: int  # per choice, what the client asks for or the policy's default; 0 for embeddings
+    choices: int  # n (times best_of)

@@ -1,0 +1,33 @@
+"""The places a request could go: what is configured about each, and what is seen of it live."""
+
+import msgspec
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """One backend serving one model, from the snapshot. Prices are picos per token."""
+
+    backend_id: str
+    upstream_model: str
+    region: str
+    jurisdictions: frozenset[str]  # every law that can reach the data; empty = unknown
+    placement: str  # cloud | edge | on_prem | workstation
+    capabilities: frozenset[str]
+    context_window: int | None
+    weight: int
+    cost_input_picos: int | None  # None: no cost price known
+    cost_output_picos: int | None
+    charge_input_picos: int | None  # worst input meter; None: unpriced
+    charge_output_picos: int | None
+    max_concurrency: int | None
+
+
+class Live(msgspec.Struct):
+    """What this process sees of a candidate right now. Times in microseconds."""
+
+    available: bool = True  # breaker closed, or half open with a probe to spare
+    in_flight: int = 0
+    in_flight_tokens: int = 0
+    ttft_p95_us: int | None = None  # None: too few samples in the window
+    tpot_p95_us: int | None = None
+    samples: int = 0
+    ttft_ewma_us: int = 0

@@ -1,0 +1,37 @@
+"""Refusals as values. What HTTP makes of a `Deny` is the business of gateway.errors alone."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class DenyCode(StrEnum):
+    """Why a request was refused; the same words the client reads in `error.code`."""
+
+    INVALID_API_KEY = "invalid_api_key"
+    INVALID_REQUEST = "invalid_request"  # param names the field
+    MODEL_NOT_FOUND = "model_not_found"
+    MODEL_NOT_ALLOWED = "model_not_allowed"
+    UNSUPPORTED_CAPABILITY = "unsupported_capability"
+    CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+    RESIDENCY_VIOLATION = "residency_violation"
+    COST_CEILING_EXCEEDED = "cost_ceiling_exceeded"
+    UNPRICED_MODEL = "unpriced_model"
+    REQUEST_TOO_LARGE = "request_too_large"
+    RATE_LIMIT_EXCEEDED = "rate_limit_exceeded"
+    INSUFFICIENT_QUOTA = "insufficient_quota"
+    NO_BACKEND = "no_backend"
+    OVERLOADED = "overloaded"
+    QUOTA_UNAVAILABLE = "quota_unavailable"
+    JOURNAL_UNAVAILABLE = "journal_unavailable"
+    UPSTREAM_ERROR = "upstream_error"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+
+
+class Deny(msgspec.Struct, frozen=True):
+    """A refusal: what was wrong and what to do next, in one sentence each, for the caller's eyes."""
+
+    code: DenyCode
+    message: str
+    param: str | None = None  # the request field at fault
+    retry_after_ms: int | None = None  # None: retrying unchanged will not help
