@@ -1,0 +1,211 @@
+"""One frozen Struct from METERHOUSE_* and OTEL_*. A misspelt variable stops the start."""
+
+import difflib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+
+PREFIX: Final = "METERHOUSE_"
+_MOST_SOCKET_BYTES: Final = 100  # sun_path holds 108 on Linux and 104 on macOS
+_SECRET: Final = frozenset({"admin_token", "secret_key", "key_pepper"})
+
+
+class SettingsError(ValueError):
+    """A variable that cannot be used; the message names it and says what would do."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator decided. Paths are absolute; both store URLs are ready to be opened.
+
+    `admin_token`, `secret_key` and `key_pepper` are only what the environment carried (empty: the
+    file under home counts): `gateway.secrets.load` answers the values in force.
+    """
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = 8080  # 0: any free one
+    admin_host: str = "127.0.0.1"
+    admin_port: int = 8081
+    admin_url: str = ""  # where the commands find the admin API; empty: see `find_admin_url`
+    workers: int = 1
+    redis_url: str = ""
+    redis_embedded: bool = True  # `up` starts a store of its own behind `redis_url`
+    database_url: str = ""
+    admin_token: str = ""
+    secret_key: str = ""
+    key_pepper: str = ""
+    jurisdictions: frozenset[str] = frozenset()  # every law that reaches this gateway
+    drain_seconds: int = 60
+    max_body_bytes: int = 32 * 1024 * 1024
+    store_timeout_ms: int = 1_000  # how long an admission waits for the quota store
+    access_log: str = "file"  # file ($HOME/log/access.jsonl) | stdout | off
+    otlp_endpoint: str = ""
+    otel_service_name: str = "meterhouse"
+    otel_traces_sampler: str = "parentbased_traceidratio"
+    otel_traces_sampler_arg: str = "0.1"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """SettingsError for an unknown variable or a value that cannot be meant."""
+        ours = _known(environ)
+        home = Path(ours.get("HOME", "") or ".meterhouse").expanduser().absolute()
+        host = ours.get("HOST", "") or "127.0.0.1"
+        port = _integer(ours, "PORT", 8080, 0, 65_535)
+        admin_host, admin_port = _listen(ours, port)
+        redis_url = ours.get("REDIS_URL", "")
+        return cls(
+            home=home,
+            host=host,
+            port=port,
+            admin_host=admin_host,
+            admin_port=admin_port,
+            admin_url=ours.get("ADMIN_URL", "").rstrip("/"),
+            workers=_integer(ours, "WORKERS", _default_workers(), 1, 256),
+            redis_url=redis_url or f"unix://{socket_path(home)}",
+            redis_embedded=not redis_url,
+            database_url=ours.get("DATABASE_URL", "") or f"sqlite:///{home / 'meterhouse.db'}",
+            admin_token=ours.get("ADMIN_TOKEN", ""),
+            secret_key=ours.get("SECRET_KEY", ""),
+            key_pepper=ours.get("KEY_PEPPER", ""),
+            jurisdictions=_jurisdictions(ours.get("JURISDICTION", "")),
+            drain_seconds=_integer(ours, "DRAIN_SECONDS", 60, 0, 86_400),
+            max_body_bytes=_integer(ours, "MAX_BODY_BYTES", 32 * 1024 * 1024, 1024, 2**31 - 1),
+            store_timeout_ms=_integer(ours, "STORE_TIMEOUT_MS", 1_000, 10, 60_000),
+            access_log=_choice(ours, "ACCESS_LOG", ("file", "stdout", "off")),
+            otlp_endpoint=environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
+            otel_service_name=environ.get("OTEL_SERVICE_NAME", "") or "meterhouse",
+            otel_traces_sampler=environ.get("OTEL_TRACES_SAMPLER", "")
+            or "parentbased_traceidratio",
+            otel_traces_sampler_arg=environ.get("OTEL_TRACES_SAMPLER_ARG", "") or "0.1",
+        )
+
+    @property
+    def run_dir(self) -> Path:
+        """Pid files, metric snapshots, endpoints: worthless once every process is gone."""
+        return self.home / "run"
+
+    @property
+    def log_dir(self) -> Path:
+        return self.home / "log"
+
+    @property
+    def spool_dir(self) -> Path:
+        return self.home / "spool"
+
+    @property
+    def store_dir(self) -> Path:
+        """Where the embedded store keeps its append-only file."""
+        return self.home / "store"
+
+    def find_admin_url(self) -> str:
+        """The admin API without a trailing slash: as told, else as the running `up` of this home
+        wrote it down, else as it would listen.
+        """
+        if self.admin_url:
+            return self.admin_url
+        try:
+            return str(json.loads((self.run_dir / "endpoints.json").read_bytes())["admin"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return f"http://{url_host(self.admin_host)}:{self.admin_port}"
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}={'***' if name in _SECRET and getattr(self, name) else getattr(self, name)!r}"
+            for name in self.__struct_fields__
+            if name not in {"redis_url", "database_url"}  # these may carry passwords
+        )
+        return f"Settings({', '.join(shown)})"
+
+
+def socket_path(home: Path) -> Path:
+    """The embedded store's socket: under home where the kernel's bound on its length allows it,
+    else under the temporary directory, by a name that every process of this home works out alike.
+    """
+    under_home = home / "run" / "store.sock"
+    if len(os.fsencode(under_home)) <= _MOST_SOCKET_BYTES:
+        return under_home
+    mark = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"meterhouse-{os.getuid()}-{mark}" / "store.sock"
+
+
+def url_host(host: str) -> str:
+    """How a listen address is written in a URL that a client on this machine can use."""
+    if host in {"", "0.0.0.0"}:  # noqa: S104 - compared, never bound
+        return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host
+
+
+_VARIABLES: Final = (
+    "HOME", "HOST", "PORT", "ADMIN_LISTEN", "ADMIN_URL", "WORKERS", "REDIS_URL", "DATABASE_URL",
+    "ADMIN_TOKEN", "SECRET_KEY", "KEY_PEPPER", "JURISDICTION", "DRAIN_SECONDS", "MAX_BODY_BYTES",
+    "STORE_TIMEOUT_MS", "ACCESS_LOG",
+)  # fmt: skip
+
+
+def _known(environ: Mapping[str, str]) -> dict[str, str]:
+    ours = {k.removeprefix(PREFIX): v.strip() for k, v in environ.items() if k.startswith(PREFIX)}
+    unknown = sorted(set(ours) - set(_VARIABLES))
+    if not unknown:
+        return ours
+    hints = []
+    for name in unknown:
+        near = difflib.get_close_matches(name, _VARIABLES, n=1)
+        hints.append(f"{PREFIX}{name}" + (f" (did you mean {PREFIX}{near[0]}?)" if near else ""))
+    raise SettingsError(
+        f"unknown setting {', '.join(hints)}; deploy/meterhouse.env.example lists them all"
+    )
+
+
+def _integer(ours: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = ours.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        raise SettingsError(
+            f"{PREFIX}{name}={text!r} must be a whole number from {least} to {most}"
+        )
+    return int(text)
+
+
+def _choice(ours: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    text = ours.get(name, "") or allowed[0]
+    if text not in allowed:
+        raise SettingsError(f"{PREFIX}{name}={text!r} must be one of {', '.join(allowed)}")
+    return text
+
+
+def _listen(ours: Mapping[str, str], port: int) -> tuple[str, int]:
+    """`host:port` or `[v6]:port`; by default loopback and the data port plus one."""
+    text = ours.get("ADMIN_LISTEN", "")
+    if not text:
+        if port == 65_535:
+            raise SettingsError(f"{PREFIX}PORT=65535 leaves no port for {PREFIX}ADMIN_LISTEN")
+        return "127.0.0.1", port + 1 if port else 0
+    host, colon, number = text.rpartition(":")
+    if not colon or not number.isdigit() or int(number) > 65_535:
+        raise SettingsError(f"{PREFIX}ADMIN_LISTEN={text!r} must look like 127.0.0.1:8081")
+    return host.strip("[]") or "127.0.0.1", int(number)
+
+
+def _jurisdictions(text: str) -> frozenset[str]:
+    codes = frozenset(code.strip().upper() for code in text.split(",") if code.strip())
+    odd = sorted(code for code in codes if not (code.isascii() and code.isalnum()))
+    if odd:
+        raise SettingsError(
+            f"{PREFIX}JURISDICTION names {', '.join(odd)}; write country codes, such as DE,US"
+        )
+    return codes
+
+
+def _default_workers() -> int:
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else (os.cpu_count() or 1)
+    return max(1, min(cores, 8))
