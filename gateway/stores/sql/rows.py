@@ -1,5 +1,8 @@
-"""Configuration as the database holds it: one frozen Struct a noun. Rows never leave stores/sql in any
-other form. Times are microseconds UTC; money is text (exact decimal) or picos where the name says so."""
+"""Configuration as the database holds it: one frozen Struct a noun.
+
+Rows never leave stores/sql in any other form. Times are microseconds UTC; money is text (exact
+decimal) or picos where the name says so.
+"""
 
 import msgspec
 
@@ -41,7 +44,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeySecret(msgspec.Struct, frozen=True, kw_only=True):
-    """One live secret of a key. `public_id` is the id part of `mh_<public_id>_<secret>_<checksum>`."""
+    """One live secret of a key. `public_id` is the first part of `mh_<id>_<secret>_<checksum>`."""
 
     public_id: str
     key_id: str
@@ -154,7 +157,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
-    """All a data plane worker needs, read in one transaction. Active policies and approved prices only."""
+    """All a data plane worker needs, of one instant: active policies and approved prices only."""
 
     revision: int
     tenants: tuple[Tenant, ...] = ()

@@ -1,4 +1,4 @@
-"""Every table. Money is whole picos: BIGINT on SQLite, NUMERIC(38, 0) on PostgreSQL; never a float."""
+"""Every table. Money is whole picos, never a float: BIGINT on SQLite, NUMERIC on PostgreSQL."""
 
 from typing import Any, Final
 
@@ -40,12 +40,12 @@ class Picos(TypeDecorator[int]):
         kind = Numeric(38, 0) if dialect.name == "postgresql" else BigInteger()
         return dialect.type_descriptor(kind)
 
-    def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:
+    def process_bind_param(self, value: int | None, _dialect: Dialect) -> int | None:
         if value is not None and type(value) is not int:
             raise TypeError(f"money must be a whole number of picos, not {value!r}")
         return value
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> int | None:
+    def process_result_value(self, value: Any | None, _dialect: Dialect) -> int | None:
         return None if value is None else int(value)
 
 
@@ -316,8 +316,17 @@ rollups: Final = Table(
     Column("charge_picos", Picos, nullable=False),
     Column("cost_picos", Picos, nullable=False),
     PrimaryKeyConstraint(
-        "tenant_id", "bucket_us", "team_id", "key_id", "model", "backend_id", "region",
-        "provenance", "charge_card", "cost_card", "winner",
+        "tenant_id",
+        "bucket_us",
+        "team_id",
+        "key_id",
+        "model",
+        "backend_id",
+        "region",
+        "provenance",
+        "charge_card",
+        "cost_card",
+        "winner",
     ),
 )
 

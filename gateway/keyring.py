@@ -1,0 +1,112 @@
+"""Application keys: `mh_<id16>_<secret43>_<crc6>`, made, recognised and hashed.
+
+The id is public and may stand in logs. The secret has 256 random bits, so a keyed hash is enough to
+keep of it, and a slow one would be wrong on the hot path. The checksum has no security value: it
+turns away typing errors before any look-up.
+"""
+
+import hmac
+import os
+import zlib
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+_DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_PAIRS: Final = tuple((a + b).encode() for a in _DIGITS for b in _DIGITS)
+_ID_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_LENGTH: Final = 70
+_SIGNED: Final = 63  # the checksum covers everything before its own underscore
+_MIN_PEPPER_BYTES: Final = 16
+
+
+class Presented(NamedTuple):
+    """A well-formed key as a client sent it. Whether it is a live one is the snapshot's to say."""
+
+    public_id: str
+    secret: bytes
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A fresh key. `text` is shown once and kept nowhere."""
+
+    public_id: str
+    secret: bytes
+    text: str
+
+    def __repr__(self) -> str:
+        return f"Made({self.public_id})"
+
+
+class Peppers(msgspec.Struct, frozen=True):
+    """The secrets that hash keys, by version. New digests are made with `current`."""
+
+    current: int
+    by_version: Mapping[int, bytes]
+
+    def __repr__(self) -> str:
+        return f"Peppers(current={self.current})"
+
+
+def make() -> Made:
+    public_id = "".join(_ID_ALPHABET[byte & 31] for byte in os.urandom(16))
+    secret = _base62(int.from_bytes(os.urandom(32), "big"), 43)
+    signed = f"mh_{public_id}_{secret}"
+    text = f"{signed}_{_checksum(signed.encode()).decode()}"
+    return Made(public_id=public_id, secret=secret.encode(), text=text)
+
+
+def parse(raw: bytes) -> Presented | None:
+    """The parts of a well-formed key, else None. About a microsecond; no I/O."""
+    if len(raw) != _LENGTH or raw[:3] != b"mh_" or raw[19] != 95 or raw[63] != 95:
+        return None
+    if raw[64:] != _checksum(raw[:_SIGNED]):
+        return None
+    try:
+        public_id = raw[3:19].decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    return Presented(public_id, raw[20:63])
+
+
+def digest(pepper: bytes, secret: bytes) -> bytes:
+    """What the database keeps of a secret: HMAC-SHA-256, 32 bytes. It is no credential itself."""
+    return hmac.digest(pepper, secret, "sha256")
+
+
+def matches(pepper: bytes, secret: bytes, kept: bytes) -> bool:
+    """Constant-time: how long it takes says nothing about how much of a guess was right."""
+    return hmac.compare_digest(digest(pepper, secret), kept)
+
+
+def parse_peppers(text: str) -> Peppers:
+    """METERHOUSE_KEY_PEPPER: one secret, or `1:old,2:new`, of which the highest number is current.
+
+    ValueError when a version is repeated or a secret is shorter than 16 bytes.
+    """
+    by_version: dict[int, bytes] = {}
+    for part in text.split(","):
+        number, colon, secret = part.strip().partition(":")
+        version = int(number) if colon and number.isascii() and number.isdigit() else 1
+        pepper = (secret if colon and number.isdigit() else part.strip()).encode()
+        if len(pepper) < _MIN_PEPPER_BYTES:
+            raise ValueError(f"pepper {version} is shorter than {_MIN_PEPPER_BYTES} bytes")
+        if version in by_version:
+            raise ValueError(f"pepper {version} is given twice; write them as 1:old,2:new")
+        by_version[version] = pepper
+    return Peppers(current=max(by_version), by_version=by_version)
+
+
+def _checksum(signed: bytes) -> bytes:
+    high, low = divmod(zlib.crc32(signed), 3844)
+    top, middle = divmod(high, 3844)
+    return _PAIRS[top] + _PAIRS[middle] + _PAIRS[low]
+
+
+def _base62(number: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        number, digit = divmod(number, 62)
+        digits.append(_DIGITS[digit])
+    return "".join(reversed(digits))

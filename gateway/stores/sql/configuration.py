@@ -1,0 +1,66 @@
+"""Configuration as one value of one instant, and the revision that counts its changes.
+
+Every change bumps the revision in its own transaction, before anything else. On PostgreSQL that
+update locks the row, so changes happen one after the other and a check made inside (no cycle, same
+currency, nothing refers to it) still holds when the change commits. SQLite has one writer anyway.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, select, update
+
+from gateway.stores.sql import (
+    backends,
+    budgets,
+    keys,
+    limits,
+    models,
+    policies,
+    prices,
+    teams,
+    tenants,
+)
+from gateway.stores.sql.engine import reading, transaction
+from gateway.stores.sql.rows import Configuration
+from gateway.stores.sql.tables import config_state
+
+
+@contextmanager
+def changing(engine: Engine) -> Iterator[tuple[Connection, int]]:
+    """A transaction that changes configuration, and the revision it will have made."""
+    with transaction(engine) as connection:
+        yield connection, bump(connection)
+
+
+def bump(connection: Connection) -> int:
+    statement = update(config_state).values(revision=config_state.c.revision + 1)
+    return int(connection.execute(statement.returning(config_state.c.revision)).scalar_one())
+
+
+def revision(engine: Engine) -> int:
+    """The number of the newest change. Cheap: what workers poll when the bus is silent."""
+    with reading(engine) as connection:
+        return _revision(connection)
+
+
+def load(engine: Engine) -> Configuration:
+    """All a worker needs: active policies, approved prices, secrets that are not revoked."""
+    with reading(engine) as connection:
+        return Configuration(
+            revision=_revision(connection),
+            tenants=tenants.RECORDS.all(connection),
+            teams=teams.RECORDS.all(connection),
+            keys=keys.RECORDS.all(connection),
+            secrets=keys.SECRETS.all(connection, revoked_at_us=None),
+            backends=backends.RECORDS.all(connection),
+            models=models.RECORDS.all(connection),
+            policies=policies.active(connection),
+            budgets=budgets.RECORDS.all(connection),
+            limits=limits.RECORDS.all(connection),
+            prices=prices.RECORDS.all(connection, state="approved"),
+        )
+
+
+def _revision(connection: Connection) -> int:
+    return int(connection.execute(select(config_state.c.revision)).scalar_one())

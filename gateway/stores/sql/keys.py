@@ -1,0 +1,40 @@
+"""Application keys, and their secrets as keyed hashes. A key lives on while its secrets rotate."""
+
+from typing import Final
+
+from sqlalchemy import Connection, update
+
+from gateway.stores.sql import scopes
+from gateway.stores.sql.records import Records, first_in_use
+from gateway.stores.sql.rows import Key, KeySecret
+from gateway.stores.sql.tables import key_secrets, keys, rollups
+
+RECORDS: Final = Records(keys, Key)
+SECRETS: Final = Records(key_secrets, KeySecret)
+
+
+def retire_secrets(connection: Connection, key_id: str, at_us: int) -> None:
+    """Every secret of the key that lives on beyond `at_us` ends then (the rotation's overlap)."""
+    ends_later = (key_secrets.c.expires_at_us.is_(None)) | (key_secrets.c.expires_at_us > at_us)
+    connection.execute(
+        update(key_secrets)
+        .where(key_secrets.c.key_id == key_id, key_secrets.c.revoked_at_us.is_(None), ends_later)
+        .values(expires_at_us=at_us)
+    )
+
+
+def revoke_secrets(connection: Connection, key_id: str, at_us: int) -> None:
+    connection.execute(
+        update(key_secrets)
+        .where(key_secrets.c.key_id == key_id, key_secrets.c.revoked_at_us.is_(None))
+        .values(revoked_at_us=at_us)
+    )
+
+
+def in_use(connection: Connection, key: Key) -> str | None:
+    """What still belongs to the key, in words; None when it may go. Its secrets go with it."""
+    return first_in_use(
+        connection,
+        *scopes.references("key", key.id),
+        ("usage", (rollups.c.tenant_id == key.tenant_id) & (rollups.c.key_id == key.id)),
+    )

@@ -1,0 +1,20 @@
+"""Alembic's entry point: runs the revisions on the connection and in the transaction given."""
+
+from alembic import context
+from sqlalchemy import Connection
+
+from gateway.stores.sql.tables import metadata
+
+
+def run() -> None:
+    connection: Connection = context.config.attributes["connection"]
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        transactional_ddl=True,
+        render_as_batch=connection.dialect.name == "sqlite",
+    )
+    context.run_migrations()
+
+
+run()

@@ -1,0 +1,120 @@
+"""Policies and the versions of their documents. A version's document never changes, its state does.
+
+Of one policy at most one version is active and at most one is in shadow.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, delete, insert, select, update
+
+from gateway.stores.sql.records import Records, write
+from gateway.stores.sql.rows import Policy
+from gateway.stores.sql.tables import policies, policy_versions
+
+_DOCUMENT_FIELDS: Final = (
+    policy_versions.c.policy_version,
+    policy_versions.c.state,
+    policy_versions.c.document,
+)
+_RECORDS: Final = Records(policies, Policy)
+
+
+def _versions() -> Select[Any]:
+    return select(policies, *_DOCUMENT_FIELDS).join(
+        policy_versions, policy_versions.c.policy_id == policies.c.id
+    )
+
+
+def active(connection: Connection) -> tuple[Policy, ...]:
+    """The active version of every policy that has one."""
+    query = _versions().where(policy_versions.c.state == "active").order_by(policies.c.id)
+    return _RECORDS.rows(connection.execute(query).mappings().all())
+
+
+def versions(connection: Connection, policy_id: str) -> tuple[Policy, ...]:
+    """All versions of one policy, the newest first; empty when there is no such policy."""
+    query = _versions().where(policies.c.id == policy_id)
+    query = query.order_by(policy_versions.c.policy_version.desc())
+    return _RECORDS.rows(connection.execute(query).mappings().all())
+
+
+def page(
+    connection: Connection, where: Mapping[str, Any], after: str | None, limit: int
+) -> tuple[Policy, ...]:
+    """The newest version of each policy whose columns equal `where`, ordered by id."""
+    query = _versions().where(policy_versions.c.policy_version == policies.c.latest_version)
+    query = query.where(*(policies.c[name] == value for name, value in where.items()))
+    if after is not None:
+        query = query.where(policies.c.id > after)
+    query = query.order_by(policies.c.id).limit(limit)
+    return _RECORDS.rows(connection.execute(query).mappings().all())
+
+
+def add(connection: Connection, policy: Policy) -> Policy:
+    """A new policy with its first version. TakenError when scope and name are in use."""
+    write(
+        connection,
+        insert(policies).values(
+            id=policy.id,
+            name=policy.name,
+            scope_kind=policy.scope_kind,
+            scope_id=policy.scope_id,
+            tenant_id=policy.tenant_id,
+            latest_version=policy.policy_version,
+            version=policy.version,
+            created_at_us=policy.created_at_us,
+        ),
+    )
+    _add_version(connection, policy, policy.created_at_us)
+    return policy
+
+
+def add_version(connection: Connection, policy: Policy, at_us: int) -> Policy:
+    """One more version of a policy that exists; `policy.version` becomes the row's."""
+    connection.execute(
+        update(policies)
+        .where(policies.c.id == policy.id)
+        .values(latest_version=policy.policy_version, version=policy.version)
+    )
+    _add_version(connection, policy, at_us)
+    return policy
+
+
+def set_state(connection: Connection, policy: Policy, state: str, at_us: int) -> None:
+    """Puts `policy.policy_version` into the state; a version that held it before is retired."""
+    of_policy = policy_versions.c.policy_id == policy.id
+    if state in {"active", "shadow"}:
+        connection.execute(
+            update(policy_versions)
+            .where(of_policy, policy_versions.c.state == state)
+            .values(state="retired")
+        )
+    values: dict[str, Any] = {"state": state}
+    if state == "active":
+        values["activated_at_us"] = at_us
+    connection.execute(
+        update(policy_versions)
+        .where(of_policy, policy_versions.c.policy_version == policy.policy_version)
+        .values(**values)
+    )
+    connection.execute(
+        update(policies).where(policies.c.id == policy.id).values(version=policies.c.version + 1)
+    )
+
+
+def remove(connection: Connection, policy_id: str) -> None:
+    connection.execute(delete(policy_versions).where(policy_versions.c.policy_id == policy_id))
+    connection.execute(delete(policies).where(policies.c.id == policy_id))
+
+
+def _add_version(connection: Connection, policy: Policy, at_us: int) -> None:
+    connection.execute(
+        insert(policy_versions).values(
+            policy_id=policy.id,
+            policy_version=policy.policy_version,
+            state=policy.state,
+            document=policy.document,
+            created_at_us=at_us,
+        )
+    )

@@ -1,0 +1,47 @@
+"""Tenants: who is invoiced. Every other row of a tenant carries its id."""
+
+from typing import Final
+
+from sqlalchemy import Connection
+
+from gateway.stores.sql.records import Records, first_in_use
+from gateway.stores.sql.rows import Tenant
+from gateway.stores.sql.tables import (
+    budgets,
+    invoices,
+    keys,
+    limits,
+    policies,
+    prices,
+    rollups,
+    teams,
+    tenants,
+)
+
+RECORDS: Final = Records(tenants, Tenant)
+
+
+def in_use(connection: Connection, tenant_id: str) -> str | None:
+    """What still belongs to the tenant, in words; None when it may go."""
+    return first_in_use(
+        connection,
+        ("teams", teams.c.tenant_id == tenant_id),
+        ("keys", keys.c.tenant_id == tenant_id),
+        ("budgets", budgets.c.tenant_id == tenant_id),
+        ("limits", limits.c.tenant_id == tenant_id),
+        ("policies", policies.c.tenant_id == tenant_id),
+        ("prices", prices.c.tenant_id == tenant_id),
+        ("invoices", invoices.c.tenant_id == tenant_id),
+        ("usage", rollups.c.tenant_id == tenant_id),
+    )
+
+
+def has_money(connection: Connection, tenant_id: str) -> str | None:
+    """What is already written in the tenant's currency; None while that may still change."""
+    return first_in_use(
+        connection,
+        ("budgets", budgets.c.tenant_id == tenant_id),
+        ("prices", prices.c.tenant_id == tenant_id),
+        ("invoices", invoices.c.tenant_id == tenant_id),
+        ("usage", rollups.c.tenant_id == tenant_id),
+    )
