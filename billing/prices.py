@@ -1,8 +1,20 @@
 """Effective-dated, immutable prices, and the rate card that is frozen at admission."""
 
+import hashlib
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Final
+
 import msgspec
 
-from billing.meters import Meter
+from billing.meters import METERS, Meter
+from billing.money import format_decimal, parse_decimal
+
+_PRICE_DECIMALS: Final = 6  # so that picos per token are whole
+_MARKUP_DECIMALS: Final = 6
+_MARKUP_ONE: Final = 10**_MARKUP_DECIMALS
+_MAX_PICOS_PER_TOKEN: Final = 2**53 - 1
 
 
 class Rate(msgspec.Struct, frozen=True, array_like=True):
@@ -14,7 +26,7 @@ class Rate(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RateCard(msgspec.Struct, frozen=True, array_like=True):
-    """The prices in force for one subject at one instant. Content-addressed, so it never changes."""
+    """The prices in force for one subject at one instant. Content-addressed: it never changes."""
 
     id: str
     currency: str
@@ -22,7 +34,7 @@ class RateCard(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PriceVersion(msgspec.Struct, frozen=True):
-    """One immutable price. `amount_per_million` x 10^6 is picos per token: exact by construction."""
+    """One immutable price. The amount per million x 10^6 is picos per token: exact."""
 
     id: str
     book: str  # charge | cost
@@ -34,3 +46,185 @@ class PriceVersion(msgspec.Struct, frozen=True):
     picos_per_token: int
     currency: str
     effective_from_us: int
+
+
+def picos_per_token(amount_per_million: str) -> int:
+    """Exact, because a price has at most 6 decimals. ValueError for more, for a negative price, or
+    for one above nine thousand million a million tokens.
+    """
+    picos = parse_decimal(amount_per_million, _PRICE_DECIMALS)
+    if picos < 0:
+        raise ValueError(f"{amount_per_million!r} is negative; a price is zero or more")
+    if picos > _MAX_PICOS_PER_TOKEN:
+        raise ValueError(f"{amount_per_million!r} a million tokens is beyond what can be counted")
+    return picos
+
+
+def amount_per_million(picos_per_token: int) -> str:
+    """The price as it is written in a price book; exact."""
+    return format_decimal(picos_per_token, _PRICE_DECIMALS)
+
+
+class PriceBook:
+    """All approved prices of one configuration; answers the card in force at an instant.
+
+    A version is in force from its `effective_from_us` until the next one of its subject and meter
+    begins; of two that begin together the one with the later id holds. Nothing here knows what time
+    it is: the instant is that of admission (I4), so the answer to a question never changes.
+    """
+
+    def __init__(self, versions: Iterable[PriceVersion]) -> None:
+        self._versions: dict[_Subject, list[PriceVersion]] = defaultdict(list)
+        for version in sorted(versions, key=lambda v: (v.effective_from_us, v.id)):
+            self._versions[_subject_of(version)].append(version)
+        self._starts = sorted(
+            {v.effective_from_us for group in self._versions.values() for v in group}
+        )
+        self._timelines: dict[tuple[_Subject, str | None], _Timeline] = {}
+
+    def charge_card(
+        self, tenant_id: str, model: str, at_us: int, currency: str | None = None
+    ) -> RateCard | None:
+        """What a team pays. Meter by meter the tenant's contract price, else the list price; None
+        where no `input` price is in force. With `currency`, prices in any other are not there;
+        without it the input price decides, and a meter priced in another currency has no price.
+        """
+        listed: _Subject = ("charge", None, model)
+        contract: _Subject = ("charge", tenant_id, model)
+        if contract in self._versions:
+            return self._card(contract, listed, at_us, currency)
+        return self._card(listed, listed, at_us, currency)
+
+    def cost_card(
+        self, backend_id: str, upstream_model: str, at_us: int, currency: str | None = None
+    ) -> RateCard | None:
+        """What a backend costs us, by the same rules; None where we know no `input` price."""
+        subject: _Subject = ("cost", backend_id, upstream_model)
+        return self._card(subject, subject, at_us, currency)
+
+    def next_change_us(self, after_us: int) -> int | None:
+        """The first instant after `after_us` at which any price begins: until then a card that was
+        read at `after_us` stays right. None: nothing is due.
+        """
+        index = bisect_right(self._starts, after_us)
+        return self._starts[index] if index < len(self._starts) else None
+
+    def _card(
+        self, first: "_Subject", second: "_Subject", at_us: int, currency: str | None
+    ) -> RateCard | None:
+        timeline = self._timelines.get((first, currency))
+        if timeline is None:
+            # Only subjects that exist are kept, or any name a client makes up would stay here.
+            if first not in self._versions:
+                return None
+            layers = [self._versions.get(second, []), self._versions[first]]
+            timeline = self._timelines[first, currency] = _timeline(layers, currency)
+        index = bisect_right(timeline.starts, at_us)
+        return timeline.cards[index - 1] if index else None
+
+
+def rate_of(card: RateCard, meter: Meter) -> Rate | None:
+    """The price of a meter. A cache meter without one of its own is priced as `input`, so that what
+    nobody priced is never free. None: the card has no price for `output`.
+    """
+    fall_back = None
+    for rate in card.rates:
+        if rate.meter is meter:
+            return rate
+        if rate.meter is Meter.INPUT:
+            fall_back = rate
+    if fall_back is None or meter is Meter.OUTPUT:
+        return None
+    return Rate(meter, fall_back.picos_per_token, fall_back.version)
+
+
+def can_price(card: RateCard, *, with_output: bool) -> bool:
+    """Whether every meter a request may touch has a price; embeddings need none for output."""
+    return rate_of(card, Meter.OUTPUT if with_output else Meter.INPUT) is not None
+
+
+def marked_up(card: RateCard, markup: str) -> RateCard:
+    """The charge that follows from a cost: every rate x `markup`, rounded up to a whole pico per
+    token. Versions carry the factor (`price_01*1.25`); a markup of 1 answers the card itself.
+    ValueError unless the markup is a decimal above zero with at most 6 decimals. The caller keeps
+    the result by (card.id, markup): making it costs a few microseconds.
+    """
+    factor = parse_decimal(markup, _MARKUP_DECIMALS)
+    if factor <= 0:
+        raise ValueError(f"a markup of {markup!r} would give tokens away; it must be above zero")
+    if factor == _MARKUP_ONE:
+        return card
+    suffix = f"*{format_decimal(factor, _MARKUP_DECIMALS)}"
+    return sealed_card(
+        card.currency,
+        [
+            Rate(
+                rate.meter, -(-rate.picos_per_token * factor // _MARKUP_ONE), rate.version + suffix
+            )
+            for rate in card.rates
+        ],
+    )
+
+
+def worst_input_picos(card: RateCard) -> int:
+    """Picos per token of the dearest meter a token of the prompt can land on."""
+    return max(rate.picos_per_token for rate in card.rates if rate.meter is not Meter.OUTPUT)
+
+
+def output_picos(card: RateCard) -> int:
+    """Picos per output token; 0 where the card has no output price (see `can_price`)."""
+    rate = rate_of(card, Meter.OUTPUT)
+    return 0 if rate is None else rate.picos_per_token
+
+
+def sealed_card(currency: str, rates: Iterable[Rate]) -> RateCard:
+    """A card under the hash of its content: equal prices of equal versions are the same card."""
+    ordered = tuple(sorted(rates, key=lambda rate: METERS.index(rate.meter)))
+    content = msgspec.msgpack.encode((currency, ordered))
+    return RateCard(f"rc_{hashlib.blake2b(content, digest_size=16).hexdigest()}", currency, ordered)
+
+
+_Subject = tuple[str, str | None, str | None]  # book, tenant or backend, model
+
+
+class _Timeline(msgspec.Struct, frozen=True):
+    """The cards of one subject; `cards[i]` is in force from `starts[i]` to the next start."""
+
+    starts: tuple[int, ...]
+    cards: tuple[RateCard | None, ...]
+
+
+def _subject_of(version: PriceVersion) -> _Subject:
+    if version.book == "charge":
+        return ("charge", version.tenant_id, version.model)
+    return ("cost", version.backend_id, version.upstream_model)
+
+
+def _timeline(layers: Sequence[Sequence[PriceVersion]], currency: str | None) -> _Timeline:
+    """Later layers win over earlier ones, meter by meter."""
+    versions = [
+        version
+        for layer in layers
+        for version in layer
+        if currency is None or version.currency == currency
+    ]
+    starts = tuple(sorted({version.effective_from_us for version in versions}))
+    return _Timeline(starts, tuple(_card_at(versions, at_us) for at_us in starts))
+
+
+def _card_at(versions: Sequence[PriceVersion], at_us: int) -> RateCard | None:
+    in_force: dict[Meter, PriceVersion] = {}
+    for version in versions:
+        if version.effective_from_us <= at_us:
+            in_force[version.meter] = version
+    if Meter.INPUT not in in_force:
+        return None
+    currency = in_force[Meter.INPUT].currency
+    return sealed_card(
+        currency,
+        [
+            Rate(version.meter, version.picos_per_token, version.id)
+            for version in in_force.values()
+            if version.currency == currency
+        ],
+    )

@@ -1,4 +1,4 @@
-"""One attempt's usage, as it travels: spool -> journal -> ledger. Versioned; release N reads N-1."""
+"""One attempt's usage, as it travels: spool -> journal -> ledger. Release N reads N-1."""
 
 from typing import Final
 

@@ -1,0 +1,241 @@
+"""An invoice: exact lines, one rounded total, and one line for the difference."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from billing.meters import METERS, Meters
+from billing.money import format_picos, minor_picos, round_half_up
+from billing.periods import Window, rfc3339
+from billing.prices import RateCard, amount_per_million
+from billing.rating import lines as rated_lines
+
+UNIT: Final = "Tokens"
+
+COLUMNS: Final = (
+    "line_id", "invoice_number", "tenant", "cost_center", "team", "key", "model",
+    "backend_region", "meter", "quantity", "unit", "unit_price_per_million", "price_version",
+    "amount", "currency", "charge_period_start", "charge_period_end", "provenance", "line_kind",
+    "corrects_invoice",
+)  # fmt: skip
+
+
+class Aggregate(msgspec.Struct, frozen=True, kw_only=True):
+    """Settled usage of one payer on one card: a sum of ledger rows that won. Names, not ids."""
+
+    cost_center: str
+    team: str
+    key: str
+    model: str
+    backend_region: str
+    provenance: str
+    card: RateCard
+    meters: Meters
+    charge_picos: int  # the sum of the rows' own charges
+
+
+class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line. Fields are named as the table's columns; amounts are exact."""
+
+    line_id: str
+    cost_center: str = ""
+    team: str = ""
+    key: str = ""
+    model: str = ""
+    backend_region: str = ""
+    meter: str = ""
+    quantity: int = 0
+    unit: str = ""
+    picos_per_token: int = 0
+    price_version: str = ""
+    amount_picos: int
+    period_start_us: int
+    period_end_us: int
+    provenance: str = ""
+    line_kind: Literal["usage", "rounding"]
+    corrects_invoice: str | None = None
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """The lines add up to `total_minor` exactly; at most one of them is of kind `rounding`."""
+
+    lines: tuple[InvoiceLine, ...]
+    total_minor: int  # minor units of the currency
+    rounding_picos: int  # total minus usage, at most half a minor unit either way
+
+
+class UnbalancedError(ValueError):
+    """The ledger's charges are not what its tokens come to on its cards. Nothing may be invoiced
+    from such rows; the message names the first.
+    """
+
+
+def draft(
+    aggregates: Iterable[Aggregate], *, invoice_id: str, currency: str, period: Window
+) -> Draft:
+    """Lines in a fixed order, rounding last; the same rows in any order or grouping give the same
+    bytes. UnbalancedError when an aggregate's tokens do not come to its charge; ValueError for a
+    card in another currency.
+    """
+    quantities: dict[_Identity, int] = {}
+    for aggregate in aggregates:
+        for identity, quantity in _rated(aggregate, currency):
+            quantities[identity] = quantities.get(identity, 0) + quantity
+    lines = [
+        _usage_line(invoice_id, period, identity, quantity)
+        for identity, quantity in sorted(quantities.items(), key=lambda item: _order(item[0]))
+    ]
+    exact = sum(line.amount_picos for line in lines)
+    total_minor = round_half_up(exact, currency)
+    rounding_picos = minor_picos(total_minor, currency) - exact
+    if rounding_picos:
+        lines.append(
+            InvoiceLine(
+                line_id=_line_id(invoice_id, ("rounding",)),
+                amount_picos=rounding_picos,
+                period_start_us=period.start_us,
+                period_end_us=period.end_us,
+                line_kind="rounding",
+            )
+        )
+    return Draft(tuple(lines), total_minor, rounding_picos)
+
+
+def csv_rows(
+    lines: Iterable[InvoiceLine], *, invoice_number: str | None, tenant: str, currency: str
+) -> Iterator[tuple[str, ...]]:
+    """The header, then a row a line, columns as in COLUMNS. A draft's number is empty. Text that a
+    spreadsheet would take for a formula is made safe; numbers stay numbers.
+    """
+    yield COLUMNS
+    for line in lines:
+        yield (
+            line.line_id,
+            safe_text(invoice_number or ""),
+            safe_text(tenant),
+            safe_text(line.cost_center),
+            safe_text(line.team),
+            safe_text(line.key),
+            safe_text(line.model),
+            safe_text(line.backend_region),
+            line.meter,
+            str(line.quantity),
+            line.unit,
+            amount_per_million(line.picos_per_token),
+            safe_text(line.price_version),
+            format_picos(line.amount_picos),
+            currency,
+            rfc3339(line.period_start_us),
+            rfc3339(line.period_end_us),
+            line.provenance,
+            line.line_kind,
+            safe_text(line.corrects_invoice or ""),
+        )
+
+
+def csv_text(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """RFC 4180, one record at a time, so that an export of any size needs no memory."""
+    for row in rows:
+        yield ",".join(map(_field, row)) + "\r\n"
+
+
+def safe_text(text: str) -> str:
+    """Behind an apostrophe where a spreadsheet would run it as a formula. For text columns only."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+_FORMULA_STARTS: Final = (
+    *("=", "+", "-", "@", "\t", "\r", "\n"),
+    *("\uff1d", "\uff0b", "\uff0d", "\uff20"),  # the same four, full width
+)
+
+
+class _Identity(msgspec.Struct, frozen=True):
+    """What makes two amounts the same line."""
+
+    cost_center: str
+    team: str
+    key: str
+    model: str
+    backend_region: str
+    meter: str
+    price_version: str
+    picos_per_token: int
+    provenance: str
+
+
+def _rated(aggregate: Aggregate, currency: str) -> Iterator[tuple[_Identity, int]]:
+    card = aggregate.card
+    if card.currency != currency:
+        raise ValueError(f"card {card.id} is in {card.currency}; the invoice is in {currency}")
+    rated = rated_lines(aggregate.meters, card)
+    comes_to = sum(line.amount_picos for line in rated)
+    if comes_to != aggregate.charge_picos:
+        raise UnbalancedError(
+            f"usage of team {aggregate.team!r}, key {aggregate.key!r}, model {aggregate.model!r} "
+            f"comes to {format_picos(comes_to)} on card {card.id}, but the ledger charged "
+            f"{format_picos(aggregate.charge_picos)} {currency}"
+        )
+    for line in rated:
+        identity = _Identity(
+            cost_center=aggregate.cost_center,
+            team=aggregate.team,
+            key=aggregate.key,
+            model=aggregate.model,
+            backend_region=aggregate.backend_region,
+            meter=line.meter.value,
+            price_version=line.version,
+            picos_per_token=line.picos_per_token,
+            provenance=aggregate.provenance,
+        )
+        yield identity, line.quantity
+
+
+def _order(identity: _Identity) -> tuple[str | int, ...]:
+    """A payer's lines together, meters in their own order."""
+    return (
+        identity.cost_center,
+        identity.team,
+        identity.key,
+        identity.model,
+        identity.backend_region,
+        [meter.value for meter in METERS].index(identity.meter),
+        identity.price_version,
+        identity.picos_per_token,
+        identity.provenance,
+    )
+
+
+def _usage_line(invoice_id: str, period: Window, identity: _Identity, quantity: int) -> InvoiceLine:
+    return InvoiceLine(
+        line_id=_line_id(invoice_id, msgspec.structs.astuple(identity)),
+        cost_center=identity.cost_center,
+        team=identity.team,
+        key=identity.key,
+        model=identity.model,
+        backend_region=identity.backend_region,
+        meter=identity.meter,
+        quantity=quantity,
+        unit=UNIT,
+        picos_per_token=identity.picos_per_token,
+        price_version=identity.price_version,
+        amount_picos=quantity * identity.picos_per_token,
+        period_start_us=period.start_us,
+        period_end_us=period.end_us,
+        provenance=identity.provenance,
+        line_kind="usage",
+    )
+
+
+def _line_id(invoice_id: str, identity: tuple[str | int, ...]) -> str:
+    """Stable: refreshing a draft changes a line's figures, never its id."""
+    content = msgspec.msgpack.encode((invoice_id, identity))
+    return f"line_{hashlib.blake2b(content, digest_size=12).hexdigest()}"
+
+
+def _field(text: str) -> str:
+    if any(mark in text for mark in ',"\r\n'):
+        return '"' + text.replace('"', '""') + '"'
+    return text
