@@ -1,0 +1,71 @@
+"""Fixtures every test may use: real stores, started once a run, empty for each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests import servers
+
+
+@pytest.fixture(scope="session")
+def store_server_url() -> Iterator[str]:
+    """One Valkey for the whole run; tests sharing it must use tags of their own or `store_url`."""
+    with servers.valkey() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_server_url() -> Iterator[str | None]:
+    """One Redis from PATH for the whole run, or None."""
+    with servers.redis_server() as url:
+        yield url
+
+
+@pytest.fixture
+def store_url(store_server_url: str) -> str:
+    """The URL of an empty Valkey."""
+    return _emptied(store_server_url)
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def any_store_url(request: pytest.FixtureRequest) -> str:
+    """The same test on Valkey and, where PATH has one, on Redis."""
+    if request.param == "valkey":
+        return _emptied(request.getfixturevalue("store_server_url"))
+    url = request.getfixturevalue("redis_server_url")
+    if url is None:
+        pytest.skip("no redis-server on PATH")
+    return _emptied(url)
+
+
+def _emptied(url: str) -> str:
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+    return url
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url() -> Iterator[str]:
+    with servers.postgres() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server_url: str) -> Iterator[str]:
+    """The SQLAlchemy URL of a fresh, empty PostgreSQL database."""
+    with servers.fresh_database(postgres_server_url) as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The SQLAlchemy URL of a SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The same test on SQLite and on PostgreSQL."""
+    return str(request.getfixturevalue(f"{request.param}_url"))

@@ -1,0 +1,17 @@
+"""Run a coroutine from an ordinary test function, with a deadline instead of a hang."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run(coro: Coroutine[Any, Any, T], within_s: float = 30) -> T:
+    """What the coroutine answers; TimeoutError when it takes longer than `within_s`."""
+
+    async def bounded() -> T:
+        async with asyncio.timeout(within_s):
+            return await coro
+
+    return asyncio.run(bounded())

