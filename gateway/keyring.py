@@ -8,7 +8,6 @@ turns away typing errors before any look-up.
 import hmac
 import os
 import zlib
-from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -18,7 +17,6 @@ _PAIRS: Final = tuple((a + b).encode() for a in _DIGITS for b in _DIGITS)
 _ID_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH: Final = 70
 _SIGNED: Final = 63  # the checksum covers everything before its own underscore
-_MIN_PEPPER_BYTES: Final = 16
 
 
 class Presented(NamedTuple):
@@ -37,16 +35,6 @@ class Made(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Made({self.public_id})"
-
-
-class Peppers(msgspec.Struct, frozen=True):
-    """The secrets that hash keys, by version. New digests are made with `current`."""
-
-    current: int
-    by_version: Mapping[int, bytes]
-
-    def __repr__(self) -> str:
-        return f"Peppers(current={self.current})"
 
 
 def make() -> Made:
@@ -78,24 +66,6 @@ def digest(pepper: bytes, secret: bytes) -> bytes:
 def matches(pepper: bytes, secret: bytes, kept: bytes) -> bool:
     """Constant-time: how long it takes says nothing about how much of a guess was right."""
     return hmac.compare_digest(digest(pepper, secret), kept)
-
-
-def parse_peppers(text: str) -> Peppers:
-    """METERHOUSE_KEY_PEPPER: one secret, or `1:old,2:new`, of which the highest number is current.
-
-    ValueError when a version is repeated or a secret is shorter than 16 bytes.
-    """
-    by_version: dict[int, bytes] = {}
-    for part in text.split(","):
-        number, colon, secret = part.strip().partition(":")
-        version = int(number) if colon and number.isascii() and number.isdigit() else 1
-        pepper = (secret if colon and number.isdigit() else part.strip()).encode()
-        if len(pepper) < _MIN_PEPPER_BYTES:
-            raise ValueError(f"pepper {version} is shorter than {_MIN_PEPPER_BYTES} bytes")
-        if version in by_version:
-            raise ValueError(f"pepper {version} is given twice; write them as 1:old,2:new")
-        by_version[version] = pepper
-    return Peppers(current=max(by_version), by_version=by_version)
 
 
 def _checksum(signed: bytes) -> bytes:

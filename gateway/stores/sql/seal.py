@@ -18,7 +18,7 @@ _FORMAT: Final = b"\x01"
 _CONTEXT: Final = b"meterhouse backend credential v1"
 _KEY_NAME: Final = slice(1, 5)
 _NONCE: Final = slice(5, 17)
-_MIN_SECRET_BYTES: Final = 16
+_KEY_BYTES: Final = 32
 
 
 class SealError(ValueError):
@@ -26,11 +26,11 @@ class SealError(ValueError):
 
 
 class Sealer:
-    """Seals with `secret`; opens what any of `secret` and `previous` sealed."""
+    """Seals with `secret_key`; opens what any of it and `previous` sealed."""
 
-    def __init__(self, secret: str, previous: Sequence[str] = ()) -> None:
-        """ValueError when a secret is shorter than 16 bytes."""
-        ciphers = [_cipher(text) for text in (secret, *previous)]
+    def __init__(self, secret_key: bytes, previous: Sequence[bytes] = ()) -> None:
+        """ValueError unless every key has 32 bytes."""
+        ciphers = [_cipher(key) for key in (secret_key, *previous)]
         self._name, self._cipher = ciphers[0]
         self._ciphers = dict(reversed(ciphers))
 
@@ -53,9 +53,8 @@ class Sealer:
         return opened.decode()
 
 
-def _cipher(secret: str) -> tuple[bytes, AESGCM]:
-    raw = secret.encode()
-    if len(raw) < _MIN_SECRET_BYTES:
-        raise ValueError(f"METERHOUSE_SECRET_KEY is shorter than {_MIN_SECRET_BYTES} bytes")
-    key = HKDF(hashes.SHA256(), length=32, salt=None, info=_CONTEXT).derive(raw)
+def _cipher(secret_key: bytes) -> tuple[bytes, AESGCM]:
+    if len(secret_key) != _KEY_BYTES:
+        raise ValueError(f"a sealing key has {_KEY_BYTES} bytes, not {len(secret_key)}")
+    key = HKDF(hashes.SHA256(), length=_KEY_BYTES, salt=None, info=_CONTEXT).derive(secret_key)
     return hashlib.sha256(b"name:" + key).digest()[:4], AESGCM(key)

@@ -1,0 +1,80 @@
+"""Request bodies: JSON of one Struct, strict, and every refusal names the field at fault."""
+
+import re
+from typing import Any, Final, TypeVar
+
+import msgspec
+from litestar import Request
+
+from gateway.admin.problems import ProblemError, malformed
+
+B = TypeVar("B")
+
+MOST_BYTES: Final = 1024 * 1024
+_MOST_DEPTH: Final = 32
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*?)`(?: - at `(.*)`)?", re.DOTALL)
+_MISSING: Final = re.compile(r"Object missing required field `(.*?)`(?: - at `(.*)`)?", re.DOTALL)
+_AT: Final = re.compile(r"(.*?)(?: - at `(.*)`)?", re.DOTALL)
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+async def read(request: Request[Any, Any, Any]) -> Any:
+    """The body as plain values. 415 for another media type, 400 for what is not JSON."""
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise ProblemError(
+            415,
+            "unsupported_media_type",
+            f"the body must be JSON: send content-type: application/json, not {media!r:.80}",
+        )
+    return parse(await request.body())
+
+
+def parse(raw: bytes) -> Any:
+    """Plain values without control characters anywhere, 32 levels deep at most."""
+    try:
+        tree = msgspec.json.decode(raw)
+    except RecursionError:
+        raise malformed("", "the body is nested too deeply", "malformed_json") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise malformed("", f"the body is not JSON: {fault}", "malformed_json") from None
+    _refuse_controls(tree, "", _MOST_DEPTH)
+    return tree
+
+
+def convert(tree: Any, kind: type[B]) -> B:
+    """The body as a `kind`. 400 names the field that is unknown, missing or of another type."""
+    try:
+        return msgspec.convert(tree, kind, strict=True)
+    except msgspec.ValidationError as fault:
+        raise _named(str(fault)) from None
+
+
+def _named(text: str) -> ProblemError:
+    if match := _UNKNOWN.fullmatch(text):
+        field = _path(match[2], match[1])
+        return malformed(field, "there is no such field", "unknown_field")
+    if match := _MISSING.fullmatch(text):
+        return malformed(_path(match[2], match[1]), "this field is required", "missing_field")
+    match = _AT.fullmatch(text)
+    return malformed(_path(match[2], "") if match else "", match[1] if match else text)
+
+
+def _path(at: str | None, name: str) -> str:
+    parent = (at or "$").removeprefix("$").removeprefix(".")
+    return f"{parent}.{name}" if parent and name else parent or name
+
+
+def _refuse_controls(tree: Any, path: str, depth: int) -> None:
+    """Control characters break headers, logs and PostgreSQL's text; no field has a use for them."""
+    if depth < 0:
+        raise malformed(path, "the body is nested too deeply")
+    if isinstance(tree, str) and _CONTROLS.search(tree):
+        raise malformed(path, "control characters are not allowed")
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            _refuse_controls(name, path, depth - 1)
+            _refuse_controls(value, f"{path}.{name}" if path else name, depth - 1)
+    elif isinstance(tree, list):
+        for position, value in enumerate(tree):
+            _refuse_controls(value, f"{path}[{position}]", depth - 1)
