@@ -8,6 +8,7 @@ turns away typing errors before any look-up.
 import hmac
 import os
 import zlib
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -35,6 +36,16 @@ class Made(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Made({self.public_id})"
+
+
+class Peppers(msgspec.Struct, frozen=True):
+    """The secrets that hash keys, by version. New digests are made with `current`."""
+
+    current: int
+    by_version: Mapping[int, bytes]
+
+    def __repr__(self) -> str:
+        return f"Peppers(current={self.current})"
 
 
 def make() -> Made:
