@@ -1,0 +1,78 @@
+"""What a backend's way of speaking has to tell us: paths, credentials, and where usage stands."""
+
+from typing import Protocol
+
+import msgspec
+
+from billing.meters import Meters
+
+
+class Reported(msgspec.Struct, frozen=True, gc=False):
+    """A backend's own usage figures on our disjoint meters; `reasoning` is part of the output."""
+
+    meters: Meters
+    reasoning: int = 0
+
+
+class Seen(msgspec.Struct, frozen=True, gc=False):
+    """What one streamed event held, as far as metering and relaying care."""
+
+    text_bytes: int = 0  # UTF-8 bytes of generated text, reasoning and tool arguments included
+    usage: bool = False  # StreamMeter.reported is new
+    usage_only: bool = False  # nothing but usage: dropped when the client did not ask for it
+    done: bool = False  # the dialect's end mark
+    error: bool = False  # the backend reports a failure inside the stream
+    unreadable: bool = False  # data that is not this dialect
+    finish_reason: str | None = None
+
+
+class AnswerRead(msgspec.Struct, frozen=True):
+    """A plain answer. `text` is for counting only and never leaves the process."""
+
+    reported: Reported | None
+    finish_reasons: tuple[str, ...]  # one a choice that gave one
+    text: str
+    readable: bool  # False: not this dialect's JSON, whatever its status said
+
+
+class StreamMeter(Protocol):
+    """Reads every event of one stream as it passes; keeps sums, and a bounded copy of the text."""
+
+    reported: Reported | None  # the last usage seen; None is not the same as zero
+    text_bytes: int
+    chunks: int  # events that held generated text
+    finish_reasons: tuple[str, ...]  # in the order they came; one a choice
+    done: bool
+    error_code: str | None  # of the first error event; "" where it gave none
+
+    def feed(self, event: bytes) -> Seen:
+        """One complete event. Never raises for anything a backend can send."""
+        ...
+
+    def generated_text(self) -> str:
+        """The text seen so far, at most its first 256 KiB, for counting when usage is missing."""
+        ...
+
+
+class Dialect(Protocol):
+    """One file a dialect; all pure."""
+
+    name: str
+
+    def path(self, operation: str) -> str:
+        """Path after the backend's base URL. KeyError for an operation it does not have."""
+        ...
+
+    def headers(self, credential: str | None) -> list[tuple[bytes, bytes]]:
+        """Request headers every call needs; ValueError for a credential that cannot be one."""
+        ...
+
+    def usage_of_answer(self, body: bytes) -> Reported | None:
+        """Usage of a plain answer; None where it is missing or not believable as numbers."""
+        ...
+
+    def read_answer(self, body: bytes) -> AnswerRead:
+        """Usage, finish reason and text in one decode."""
+        ...
+
+    def meter(self) -> StreamMeter: ...

@@ -1,0 +1,182 @@
+"""The connections of one endpoint: a bounded number, the last used first, waiting in order."""
+
+import asyncio
+import ssl
+from collections import deque
+from typing import Final
+
+import msgspec
+
+from gateway.backends.connection import Connection
+from gateway.backends.endpoint import Endpoint
+from gateway.backends.failures import ConnectFailed, ConnectTimeout, PoolTimeout
+
+_CLOSED: Final = "the transport is closed"
+
+
+class PoolStats(msgspec.Struct, frozen=True):
+    """`open` counts every connection being made, in use or idle."""
+
+    open: int
+    idle: int
+    waiting: int
+
+    @property
+    def busy(self) -> int:
+        return self.open - self.idle
+
+
+class Pool:
+    """Law: a connection is in `_open` from before it is made until its socket is gone, and whoever
+    took it either puts it to an end through an Answer or gives it back."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        tls: ssl.SSLContext | None,
+        max_connections: int,
+        keepalive_s: float,
+    ) -> None:
+        self.head = f"host: {endpoint.authority}\r\naccept-encoding: identity\r\n".encode("ascii")
+        self.base_path = endpoint.base_path.encode("ascii")
+        self._endpoint = endpoint
+        self._tls = tls
+        self._max_connections = max_connections
+        self._keepalive_s = keepalive_s
+        self._loop = asyncio.get_running_loop()
+        self._open: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self._waiting: deque[asyncio.Future[Connection]] = deque()
+        self._closed: asyncio.Future[None] | None = None
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    def take(self) -> Connection | None:
+        """An idle connection that is fit for use, the one used last."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.usable():
+                return connection
+            connection.abort()
+        return None
+
+    async def acquire(self, pool_s: float, connect_s: float) -> Connection:
+        """A connection ready for a request; waits for a place, then makes the connection."""
+        give_up_at = self._loop.time() + pool_s
+        while True:
+            if self._closed is not None:
+                raise ConnectFailed(_CLOSED)
+            connection = self.take()
+            if connection is None:
+                if len(self._open) < self._max_connections:
+                    connection = self._place()
+                else:
+                    connection = await self._wait(give_up_at)
+            if not connection.made:
+                await self._connect(connection, connect_s)
+                return connection
+            if connection.usable():
+                return connection
+            connection.abort()
+
+    def give_back(self, connection: Connection) -> None:
+        """A connection nothing was written to, or whose answer has come in whole."""
+        if not connection.open:
+            if not connection.made:
+                self._forget(connection)
+            return
+        if self._closed is not None:
+            connection.abort()
+            return
+        connection.rest(self._loop.time())
+        if not self._hand_over(connection):
+            self._idle.append(connection)
+
+    def stats(self) -> PoolStats:
+        waiting = sum(not waiter.done() for waiter in self._waiting)
+        return PoolStats(len(self._open), len(self._idle), waiting)
+
+    async def close(self) -> None:
+        """Closes every connection, busy ones too; returns when their sockets are gone."""
+        if self._closed is None:
+            self._closed = self._loop.create_future()
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(ConnectFailed(_CLOSED))
+        self._waiting.clear()
+        for connection in tuple(self._open):
+            connection.close()
+        if not self._open and not self._closed.done():
+            self._closed.set_result(None)
+        await asyncio.shield(self._closed)
+
+    def _place(self) -> Connection:
+        connection = Connection(self._loop, self._keepalive_s, self.give_back, self._forget)
+        self._open.add(connection)
+        return connection
+
+    def _forget(self, connection: Connection) -> None:
+        if connection not in self._open:
+            return
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if self._closed is not None:
+            if not self._open and not self._closed.done():
+                self._closed.set_result(None)
+        elif self._waiting:
+            place = self._place()
+            if not self._hand_over(place):
+                self._open.discard(place)
+
+    def _hand_over(self, connection: Connection) -> bool:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return True
+        return False
+
+    async def _wait(self, give_up_at: float) -> Connection:
+        waiter: asyncio.Future[Connection] = self._loop.create_future()
+        self._waiting.append(waiter)
+        alarm = self._loop.call_at(give_up_at, _give_up, waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.give_back(waiter.result())  # it was handed over in the same turn
+            raise
+        finally:
+            alarm.cancel()
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+
+    async def _connect(self, connection: Connection, connect_s: float) -> None:
+        endpoint = self._endpoint
+        try:
+            async with asyncio.timeout(connect_s):
+                await self._loop.create_connection(
+                    lambda: connection,
+                    endpoint.host,
+                    endpoint.port,
+                    ssl=self._tls,
+                    server_hostname=endpoint.host if self._tls else None,
+                )
+        except BaseException as fault:
+            connection.abort()
+            self._forget(connection)
+            if isinstance(fault, TimeoutError):
+                raise ConnectTimeout(f"no connection within {connect_s:g} s") from fault
+            if isinstance(fault, OSError):  # ssl.SSLError is one
+                raise ConnectFailed(f"no connection: {fault}") from fault
+            raise
+        if not connection.open:
+            raise ConnectFailed("the backend closed the connection at once")
+
+
+def _give_up(waiter: asyncio.Future[Connection]) -> None:
+    if not waiter.done():
+        waiter.set_exception(PoolTimeout("no connection came free in time"))

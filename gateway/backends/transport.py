@@ -1,0 +1,165 @@
+"""The only outbound HTTP of the hot path: one request out, one Answer back, nothing lost between."""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from gateway.backends.answer import Answer
+from gateway.backends.connection import Connection
+from gateway.backends.endpoint import Endpoint, Timeouts
+from gateway.backends.failures import (
+    AnswerTooLarge,
+    ConnectFailed,
+    ConnectTimeout,
+    FirstByteTimeout,
+    IdleTimeout,
+    Malformed,
+    PoolTimeout,
+    TotalTimeout,
+    TransportError,
+    UpstreamClosed,
+)
+from gateway.backends.pool import Pool, PoolStats
+
+__all__ = (
+    "Answer",
+    "AnswerTooLarge",
+    "ConnectFailed",
+    "ConnectTimeout",
+    "Endpoint",
+    "FirstByteTimeout",
+    "IdleTimeout",
+    "Malformed",
+    "PoolStats",
+    "PoolTimeout",
+    "Timeouts",
+    "TotalTimeout",
+    "Transport",
+    "TransportError",
+    "UpstreamClosed",
+)
+
+_OURS: Final = frozenset(
+    (
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"upgrade",
+        b"te",
+        b"trailer",
+        b"expect",
+        b"accept-encoding",
+    )
+)
+
+
+class Transport:
+    """Belongs to one event loop. A connection is shared only within one endpoint, credential
+    included, one request at a time."""
+
+    def __init__(
+        self,
+        *,
+        tls: ssl.SSLContext | None = None,
+        max_connections: int = 512,
+        keepalive_s: float = 4.0,
+    ) -> None:
+        """`max_connections` is for each endpoint. `keepalive_s` stays below the 5 s after which
+        common model servers hang up: a connection lost in that race cannot be retried safely."""
+        self._tls = tls
+        self._max_connections = max_connections
+        self._keepalive_s = keepalive_s
+        self._pools: dict[Endpoint, Pool] = {}
+        self._closed = False
+
+    async def request(
+        self,
+        target: Endpoint,
+        path: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        timeouts: Timeouts,
+        *,
+        method: str = "POST",
+        before_send: Callable[[], None] | None = None,
+    ) -> Answer:
+        """Sends and returns when the head of the answer is in; `path` follows the base path.
+
+        `host`, `content-length` and the hop-by-hop headers are ours. `before_send` is called
+        when a connection is ready, right before the first byte is written; if it raises, nothing
+        was sent. Raises TransportError; a request whose first byte was written is never repeated.
+        Cancelled, it leaves no connection, place or task behind.
+        """
+        pool = self._pools.get(target) or self._pool(target)
+        head = _head(pool, method, path, headers, len(body))
+        connection = pool.take()
+        total_at = pool.now() + timeouts.total_ms / 1000
+        if connection is None:
+            connection = await _acquire(pool, timeouts, total_at)
+        if before_send is not None:
+            try:
+                before_send()
+            except BaseException:
+                pool.give_back(connection)
+                raise
+        answer, patience_at = connection.send(
+            head, body, timeouts.idle_ms / 1000, timeouts.first_byte_ms / 1000, total_at
+        )
+        try:
+            await answer.begun(patience_at)
+        except BaseException:
+            answer.abort()
+            raise
+        return answer
+
+    def stats(self, target: Endpoint) -> PoolStats:
+        pool = self._pools.get(target)
+        return pool.stats() if pool else PoolStats(0, 0, 0)
+
+    async def close(self) -> None:
+        """Closes every connection; answers still coming in fail, later requests are refused."""
+        self._closed = True
+        for pool in tuple(self._pools.values()):
+            await pool.close()
+
+    def _pool(self, target: Endpoint) -> Pool:
+        if self._closed:
+            raise ConnectFailed("the transport is closed")
+        tls = None
+        if target.tls:
+            tls = self._tls = self._tls or ssl.create_default_context()
+        pool = Pool(target, tls, self._max_connections, self._keepalive_s)
+        self._pools[target] = pool
+        return pool
+
+
+async def _acquire(pool: Pool, timeouts: Timeouts, total_at: float) -> Connection:
+    try:
+        async with asyncio.timeout_at(total_at):
+            return await pool.acquire(timeouts.pool_ms / 1000, timeouts.connect_ms / 1000)
+    except TimeoutError as fault:
+        raise TotalTimeout("no connection before the request's deadline", sent=False) from fault
+
+
+def _head(
+    pool: Pool, method: str, path: str, headers: Sequence[tuple[bytes, bytes]], length: int
+) -> bytes:
+    """ValueError for a header that is ours to set, or for anything that could start a new line."""
+    pieces = [method.encode(), b" ", pool.base_path, path.encode("ascii"), b" HTTP/1.1\r\n"]
+    pieces.append(pool.head)
+    for name, value in headers:
+        if name.lower() in _OURS:
+            raise ValueError(f"the header {name!r} is set by the transport")
+        pieces += (name, b": ", value, b"\r\n")
+    pieces.append(b"content-length: %d\r\n\r\n" % length)
+    head = b"".join(pieces)
+    lines = len(headers) + 5
+    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+        raise ValueError("a path or header contains a line break")
+    if path.count(" "):
+        raise ValueError("a path contains a space")
+    return head
