@@ -1,0 +1,124 @@
+"""Rows in by the thousand, by each driver's own fast path: executemany on SQLite, else COPY.
+
+Rows are tuples in the order of the table's columns. The caller sorts them by primary key, so that
+two writers of the same rows wait for each other instead of deadlocking.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Table
+
+Row = tuple[Any, ...]
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> set[Any]:
+    """Insert the rows whose primary key (their first column) is not there yet; answers those keys.
+
+    Exact under concurrency: a writing transaction is alone on SQLite, and PostgreSQL decides row by
+    row with the unique index.
+    """
+    if not rows:
+        return set()
+    if connection.dialect.name == "postgresql":
+        staged = _stage(connection, table, rows)
+        key = table.columns[0].name
+        found = connection.exec_driver_sql(
+            f"INSERT INTO {table.name} SELECT * FROM {staged} ORDER BY {key} "  # noqa: S608 - our own names
+            f"ON CONFLICT ({key}) DO NOTHING RETURNING {key}"
+        )
+        return set(found.scalars())
+    known = _known_keys(connection, table, rows)
+    fresh = {row[0]: row for row in rows if row[0] not in known}
+    append(connection, table, list(fresh.values()))
+    return set(fresh)
+
+
+def append(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Insert rows that must all be new; IntegrityError otherwise."""
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        _copy(connection, table.name, table, rows)
+    else:
+        connection.exec_driver_sql(_insert_text(table), list(rows))
+
+
+def add_up(connection: Connection, table: Table, sums: Sequence[str], rows: Sequence[Row]) -> None:
+    """Insert rows, or add their `sums` columns to the row that has the same primary key.
+
+    On SQLite a sum beyond 2^63 would silently become a float; here it is an IntegrityError.
+    """
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        staged = _stage(connection, table, rows)
+        keys = [column.name for column in table.primary_key]
+        changes = ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in sums)
+        connection.exec_driver_sql(
+            f"INSERT INTO {table.name} SELECT * FROM {staged} ORDER BY {', '.join(keys)} "  # noqa: S608
+            f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}"
+        )
+    else:
+        connection.exec_driver_sql(_add_text(table, tuple(sums)), list(rows))
+
+
+def _known_keys(connection: Connection, table: Table, rows: Sequence[Row]) -> set[Any]:
+    key = table.columns[0].name
+    keys = msgspec.json.encode([row[0] for row in rows]).decode()
+    return set(
+        connection.exec_driver_sql(
+            f"SELECT {key} FROM {table.name} WHERE {key} IN (SELECT value FROM json_each(?))",  # noqa: S608
+            (keys,),
+        ).scalars()
+    )
+
+
+def _stage(connection: Connection, table: Table, rows: Sequence[Row]) -> str:
+    """The rows in a temporary table of this connection, which empties itself at commit."""
+    name = f"incoming_{table.name}"
+    connection.exec_driver_sql(
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} (LIKE {table.name}) ON COMMIT DELETE ROWS"
+    )
+    _copy(connection, name, table, rows)
+    return name
+
+
+def _copy(connection: Connection, name: str, table: Table, rows: Sequence[Row]) -> None:
+    driver: Any = connection.connection.driver_connection
+    with (
+        driver.cursor() as cursor,
+        cursor.copy(f"COPY {name} {_columns(table)} FROM STDIN") as copy,
+    ):
+        for row in rows:
+            copy.write_row(row)
+
+
+@cache
+def _columns(table: Table) -> str:
+    return f"({', '.join(_quoted(column.name) for column in table.columns)})"
+
+
+@cache
+def _insert_text(table: Table) -> str:
+    marks = ", ".join("?" * len(table.columns))
+    return f"INSERT INTO {table.name} {_columns(table)} VALUES ({marks})"  # noqa: S608
+
+
+@cache
+def _add_text(table: Table, sums: tuple[str, ...]) -> str:
+    keys = ", ".join(column.name for column in table.primary_key)
+    changes = ", ".join(f"{name} = {_checked_sum(table, name)}" for name in sums)
+    return f"{_insert_text(table)} ON CONFLICT ({keys}) DO UPDATE SET {changes}"
+
+
+def _checked_sum(table: Table, name: str) -> str:
+    """NULL, which every summed column refuses, where integer addition fell back to a float."""
+    total = f"{table.name}.{name} + excluded.{name}"
+    return f"CASE typeof({total}) WHEN 'integer' THEN {total} END"
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'

@@ -1,0 +1,38 @@
+"""Rate cards: the frozen prices that usage rows point to. Content-addressed and never changed."""
+
+from collections.abc import Collection, Iterable
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from billing.prices import Rate, RateCard
+from gateway.stores.sql.bulk import insert_new
+from gateway.stores.sql.tables import rate_cards
+
+_ENCODER = msgspec.msgpack.Encoder()
+_RATES = msgspec.msgpack.Decoder(tuple[Rate, ...])
+
+
+class CardConflictError(ValueError):
+    """A card's id is taken by other prices. Ids are hashes of the content: one is forged."""
+
+
+def put(connection: Connection, cards: Iterable[RateCard]) -> None:
+    """Store the cards that are not there yet. CardConflictError if a namesake differs."""
+    rows: dict[str, tuple[str, str, bytes]] = {}
+    for card in cards:
+        row = (card.id, card.currency, _ENCODER.encode(card.rates))
+        if rows.setdefault(card.id, row) != row:
+            raise CardConflictError(f"two different rate cards call themselves {card.id}")
+    fresh = insert_new(connection, rate_cards, sorted(rows.values()))
+    kept = [row for row in rows.values() if row[0] not in fresh]
+    stored = get(connection, [row[0] for row in kept])
+    for id_, currency, rates in kept:
+        if stored[id_] != RateCard(id_, currency, _RATES.decode(rates)):
+            raise CardConflictError(f"the ledger has other prices under rate card {id_}")
+
+
+def get(connection: Connection, ids: Collection[str]) -> dict[str, RateCard]:
+    """The cards by id; ids that are unknown are absent."""
+    found = connection.execute(select(rate_cards).where(rate_cards.c.id.in_(list(ids))))
+    return {row.id: RateCard(row.id, row.currency, _RATES.decode(row.rates)) for row in found}
