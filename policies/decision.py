@@ -29,7 +29,7 @@ class DenyCode(StrEnum):
 
 
 class Deny(msgspec.Struct, frozen=True):
-    """A refusal: what was wrong and what to do next, in one sentence each, for the caller's eyes."""
+    """A refusal: what was wrong and what to do next, a sentence each, for the caller's eyes."""
 
     code: DenyCode
     message: str

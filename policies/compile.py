@@ -1,0 +1,144 @@
+"""The documents of tenant, teams and key become one EffectivePolicy. The tightest wins.
+
+Permissions intersect, requirements unite, ceilings take the minimum, and for choices the nearest
+scope wins (README.md has the table). No document can widen what another one allows (L11).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from policies import residency
+from policies.document import PolicyDocument, picos_of, picos_per_token_of
+
+Scoped = tuple[str, int, str, PolicyDocument]  # scope kind, depth in the tree, name, document
+
+_KINDS: Final = {"tenant": 0, "team": 1, "key": 2}
+
+
+class EffectivePolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything policies say about one key and one model, ready for the hot path.
+
+    None means that no document speaks of it. Money is picos, time is microseconds.
+    """
+
+    residency: frozenset[str] | None = None  # expanded; an empty set permits nothing
+    capabilities: frozenset[str] = frozenset()
+    placements: frozenset[str] | None = None
+    slo_ttft_us: int | None = None
+    slo_tpot_us: int | None = None
+    on_breach: str = "prefer_faster"  # prefer_faster | refuse
+    max_per_request_picos: int | None = None
+    max_input_picos_per_token: int | None = None
+    max_output_picos_per_token: int | None = None
+    prefer: str | tuple[str, ...] = "cheapest"  # cheapest | fastest | balanced | placements
+    clamp: bool = True
+    least_output: int = 64  # tokens under which an answer is of no use
+    default_output: int = 1024  # tokens held for when the client names no max_tokens
+    max_attempts: int = 3
+    # field -> the document that made it; several names with commas where only all of them did
+    sources: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+DEFAULT: Final = EffectivePolicy()
+
+
+class _Rule(msgspec.Struct, frozen=True):
+    """How one field of a document reaches the policy."""
+
+    field: str  # of EffectivePolicy
+    written: str  # of PolicyDocument
+    read: Callable[[Any], Any]
+    merge: Callable[[Any, Any], Any]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _micros(ms: int) -> int:
+    return ms * 1000
+
+
+def _both(outer: frozenset[str], inner: frozenset[str]) -> frozenset[str]:
+    return outer & inner
+
+
+def _either(outer: frozenset[str], inner: frozenset[str]) -> frozenset[str]:
+    return outer | inner
+
+
+def _nearest(_outer: Any, inner: Any) -> Any:
+    return inner
+
+
+def _strictest(outer: str, inner: str) -> str:
+    return "refuse" if "refuse" in (outer, inner) else inner
+
+
+_RULES: Final = (
+    _Rule("residency", "residency", residency.expand, _both),
+    _Rule("capabilities", "capabilities", frozenset, _either),
+    _Rule("placements", "placements", frozenset, _both),
+    _Rule("slo_ttft_us", "ttft_p95_ms", _micros, min),
+    _Rule("slo_tpot_us", "tpot_p95_ms", _micros, min),
+    _Rule("on_breach", "on_breach", _same, _strictest),
+    _Rule("max_per_request_picos", "max_per_request", picos_of, min),
+    _Rule("max_input_picos_per_token", "max_input_per_million", picos_per_token_of, min),
+    _Rule("max_output_picos_per_token", "max_output_per_million", picos_per_token_of, min),
+    _Rule("prefer", "prefer", _same, _nearest),
+    _Rule("clamp", "clamp", _same, _nearest),
+    _Rule("least_output", "least_output", _same, _nearest),
+    _Rule("default_output", "default_output", _same, _nearest),
+    _Rule("max_attempts", "max_attempts", _same, min),
+)
+
+
+def compile_policies(documents: Sequence[Scoped], model: str) -> EffectivePolicy:
+    """One policy for one key and model, from the documents of every scope above the key.
+
+    The order given does not matter: outer scopes come before inner ones, then names decide.
+    """
+    applying = sorted(
+        (scoped for scoped in documents if _applies(scoped[3], model)),
+        key=lambda scoped: (_KINDS[scoped[0]], scoped[1], scoped[2]),
+    )
+    if not applying:
+        return DEFAULT
+    fields: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for _kind, _depth, name, document in applying:
+        for rule in _RULES:
+            _merge_field(rule, document, name, fields, sources)
+        if document.unreadable:
+            # What cannot be read may have been a restriction: nothing is permitted until it can.
+            fields["residency"], sources["residency"] = frozenset(), name
+    return EffectivePolicy(**fields, sources=sources)
+
+
+def _applies(document: PolicyDocument, model: str) -> bool:
+    return document.models is None or model in document.models
+
+
+def _merge_field(
+    rule: _Rule,
+    document: PolicyDocument,
+    name: str,
+    fields: dict[str, Any],
+    sources: dict[str, str],
+) -> None:
+    written = getattr(document, rule.written)
+    if written is None:
+        return
+    value = rule.read(written)
+    if rule.field not in fields:
+        fields[rule.field], sources[rule.field] = value, name
+        return
+    before = fields[rule.field]
+    merged = rule.merge(before, value)
+    fields[rule.field] = merged
+    if merged == value and (merged != before or rule.merge is _nearest):
+        sources[rule.field] = name
+    elif merged != before:  # neither alone: a true intersection or union
+        sources[rule.field] = f"{sources[rule.field]}, {name}"

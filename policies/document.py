@@ -1,0 +1,210 @@
+"""A policy as it is written: strict when submitted, lenient when stored.
+
+`parse` refuses what it does not know and reports every problem at once. `load` reads what another
+version stored: it never fails, and marks what it could not read, so that compiling can refuse
+rather than forget a restriction.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from billing.money import parse_decimal
+from policies.fields import (
+    FIELDS,
+    PER_MILLION_DECIMALS,
+    PICO_DECIMALS,
+    SECTIONS,
+    FieldError,
+    read_texts,
+)
+
+SCOPES: Final = ("tenant", "team", "key")
+
+_BY_PATH: Final = {field.path: field for field in FIELDS}
+_PATHS: Final = tuple(_BY_PATH)
+_LATER: Final = (
+    "experiment priority weights match.tags match.hours match.stream match.input_tokens "
+    "require.data_classes require.max_context slo.total_p95_ms slo.percentile slo.window_s "
+    "slo.on_no_data cost.max_per_team_hour budget.slice"
+)
+_COMING: Final = frozenset(_LATER.split())
+_ENCODER: Final = msgspec.json.Encoder(order="sorted")
+
+
+class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """One document. None means that it does not speak of the field; README.md has the meanings."""
+
+    name: str
+    scope_kind: str  # tenant | team | key
+    scope_id: str
+    models: tuple[str, ...] | None = None  # the models it applies to; None: every model
+    residency: tuple[str, ...] | None = None
+    capabilities: tuple[str, ...] | None = None
+    placements: tuple[str, ...] | None = None
+    ttft_p95_ms: int | None = None
+    tpot_p95_ms: int | None = None
+    on_breach: str | None = None
+    max_per_request: str | None = None  # exact decimals, in the tenant's currency
+    max_input_per_million: str | None = None
+    max_output_per_million: str | None = None
+    prefer: str | tuple[str, ...] | None = None
+    hold: str | None = None
+    clamp: bool | None = None
+    least_output: int | None = None
+    default_output: int | None = None
+    on_exhausted: str | None = None
+    max_attempts: int | None = None
+    hedge_after_ms: None = None
+    unreadable: tuple[str, ...] = ()  # paths that `load` could not read
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing wrong with a document: where, what, and what to write instead."""
+
+    path: str  # `require.residency`; empty for the document as a whole
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.path or 'the document'} {self.message}; {self.remedy}"
+
+
+class DocumentError(ValueError):
+    """A document that is refused. `path`, `message` and `remedy` are the first problem's."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__(". ".join(map(str, problems)))
+        self.problems = problems
+        self.path = problems[0].path
+        self.message = problems[0].message
+        self.remedy = problems[0].remedy
+
+
+def parse(data: bytes | Mapping[str, Any]) -> PolicyDocument:
+    """A document as submitted: JSON, or the mapping that JSON or YAML gave.
+
+    DocumentError carries every problem found. Nothing unknown passes.
+    """
+    problems: list[Problem] = []
+    written = _mapping(data, problems)
+    if problems:
+        raise DocumentError(tuple(problems))
+    values = _read(written, problems)
+    problems += [
+        Problem(required, "is missing", f"add {required}")
+        for required in ("name", "scope")
+        if written.get(required) is None
+    ]
+    problems += _at_odds(values)
+    if problems:
+        raise DocumentError(tuple(problems))
+    return PolicyDocument(**values)
+
+
+def load(data: bytes) -> PolicyDocument:
+    """A document as stored, perhaps by another version. Never fails; see `unreadable`."""
+    problems: list[Problem] = []
+    written = _mapping(data, problems)
+    unnamed = {"name": "unreadable", "scope_kind": "tenant", "scope_id": ""}
+    values: dict[str, Any] = unnamed | _read(written, problems)
+    return PolicyDocument(**values, unreadable=tuple(problem.path for problem in problems))
+
+
+def canonical(document: PolicyDocument) -> bytes:
+    """The same document, byte for byte, however it was written: sorted JSON of what is set."""
+    tree: dict[str, Any] = {"scope": {document.scope_kind: document.scope_id}}
+    for field in FIELDS:
+        value = getattr(document, field.attribute)
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            value = "on" if value else "off"
+        section, _, leaf = field.path.rpartition(".")
+        (tree.setdefault(section, {}) if section else tree)[leaf] = value
+    return _ENCODER.encode(tree)
+
+
+def picos_of(amount: str) -> int:
+    """An amount of a document in picos, exactly."""
+    return parse_decimal(amount, PICO_DECIMALS)
+
+
+def picos_per_token_of(per_million: str) -> int:
+    """An amount per million tokens in picos per token, exactly."""
+    return parse_decimal(per_million, PER_MILLION_DECIMALS)
+
+
+def _mapping(data: bytes | Mapping[str, Any], problems: list[Problem]) -> Mapping[str, Any]:
+    if isinstance(data, bytes):
+        try:
+            data = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            problems.append(Problem("", f"is not JSON: {error}", "write a JSON object"))
+            return {}
+    if not isinstance(data, Mapping):
+        problems.append(Problem("", "is not an object", "write name, scope and what is required"))
+        return {}
+    return data
+
+
+def _read(written: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for path, value in _leaves(written, problems):
+        try:
+            if path == "scope":
+                values["scope_kind"], values["scope_id"] = _scope(value)
+            elif (field := _BY_PATH.get(path)) is None:
+                raise _unknown(path)
+            elif value is not None:
+                values[field.attribute] = field.read(value)
+        except FieldError as error:
+            problems.append(Problem(path, error.message, error.remedy))
+    return values
+
+
+def _leaves(written: Mapping[str, Any], problems: list[Problem]) -> Iterator[tuple[str, Any]]:
+    """Every path of the document with its value; sections are opened, one level deep."""
+    for name, value in written.items():
+        if name not in SECTIONS or value is None:
+            yield str(name), value
+        elif isinstance(value, Mapping):
+            for inner, leaf in value.items():
+                yield f"{name}.{inner}", leaf
+        else:
+            known = ", ".join(path.split(".")[1] for path in _PATHS if path.startswith(f"{name}."))
+            problems.append(Problem(name, "is not a section", f"write an object with {known}"))
+
+
+def _scope(value: Any) -> tuple[str, str]:
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((kind, scope_id),) = value.items()
+        if kind in SCOPES:
+            return str(kind), read_texts([scope_id])[0]
+    raise FieldError("is not one scope", "write {tenant: id}, {team: id} or {key: id}")
+
+
+def _unknown(path: str) -> FieldError:
+    if path in _COMING:
+        return FieldError("is not available in this version", "leave it out")
+    if path in SECTIONS:
+        return FieldError("is empty", "fill it or leave it out")
+    near = difflib.get_close_matches(path, _PATHS, n=1, cutoff=0.7)
+    leaf = path.rpartition(".")[2]
+    meant = near or [known for known in _PATHS if known.rpartition(".")[2] == leaf]
+    return FieldError("is not a field", f"did you mean {meant[0]}?" if meant else "leave it out")
+
+
+def _at_odds(values: Mapping[str, Any]) -> list[Problem]:
+    least, default = values.get("least_output"), values.get("default_output")
+    if least is not None and default is not None and least > default:
+        return [
+            Problem(
+                "budget.least_output",
+                f"is {least}, above budget.default_output, {default}",
+                "lower it, or raise the default",
+            )
+        ]
+    return []

@@ -1,0 +1,196 @@
+"""A decision in plain data: every candidate with its reasons as sentences, every field with the
+document that set it. For administrators: unlike a refusal's message, it names backends.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from billing.money import format_picos
+from policies import residency
+from policies.ask import Ask
+from policies.candidates import Candidate, Live
+from policies.compile import EffectivePolicy
+from policies.cost import expected_cost_picos, worst_charge_picos
+from policies.decision import Deny
+from policies.filters import UNSEEN, Case, Reason, case_of, judge
+from policies.rank import is_saturated
+from policies.route import route
+
+Plain = dict[str, Any]
+
+
+def explain(
+    policy: EffectivePolicy,
+    ask: Ask,
+    candidates: Sequence[Candidate],
+    live: Mapping[tuple[str, str], Live],
+    gateway_jurisdictions: frozenset[str],
+    draw: int,
+) -> Plain:
+    """What `route` decides of this request and why. Money is decimal text, times milliseconds."""
+    case = case_of(policy, ask, gateway_jurisdictions)
+    routed = route(policy, ask, candidates, live, gateway_jurisdictions, draw)
+    attempts = () if isinstance(routed, Deny) else routed.attempts
+    return {
+        "decision": "refuse" if isinstance(routed, Deny) else "serve",
+        "refusal": _refusal(routed) if isinstance(routed, Deny) else None,
+        "attempts": [
+            {"backend_id": each.backend_id, "upstream_model": each.upstream_model}
+            for each in attempts
+        ],
+        "candidates": [
+            _candidate(case, candidate, verdict.reasons, live, attempts)
+            for candidate, verdict in zip(candidates, judge(case, candidates, live), strict=True)
+        ],
+        "policy": explain_policy(policy),
+    }
+
+
+def explain_policy(policy: EffectivePolicy) -> Plain:
+    """Every field with its value and `set_by`: the document, or None for the default."""
+    return {
+        field: {"value": _plain(field, getattr(policy, field)), "set_by": policy.sources.get(field)}
+        for field in EffectivePolicy.__struct_fields__
+        if field != "sources"
+    }
+
+
+def _refusal(deny: Deny) -> Plain:
+    return {
+        "code": deny.code.value,
+        "message": deny.message,
+        "param": deny.param,
+        "retry_after_ms": deny.retry_after_ms,
+    }
+
+
+def _candidate(
+    case: Case,
+    candidate: Candidate,
+    reasons: Sequence[Reason],
+    live: Mapping[tuple[str, str], Live],
+    attempts: Sequence[Candidate],
+) -> Plain:
+    seen = live.get((candidate.backend_id, candidate.upstream_model), UNSEEN)
+    worst = worst_charge_picos(candidate, case.ask)
+    return {
+        "backend_id": candidate.backend_id,
+        "upstream_model": candidate.upstream_model,
+        "region": candidate.region,
+        "placement": candidate.placement,
+        "jurisdictions": sorted(candidate.jurisdictions),
+        "eligible": not reasons,
+        "reasons": [f"{reason}: {_SENTENCES[reason](case, candidate, seen)}" for reason in reasons],
+        "attempt": attempts.index(candidate) if candidate in attempts else None,
+        "expected_cost": format_picos(expected_cost_picos(candidate, case.ask)),
+        "worst_charge": None if worst is None else format_picos(worst),
+        "ttft_p95_ms": _ms(seen.ttft_p95_us),
+        "tpot_p95_ms": _ms(seen.tpot_p95_us),
+        "samples": seen.samples,
+        "in_flight": seen.in_flight,
+        "saturated": is_saturated(candidate, seen),
+    }
+
+
+def _capability(case: Case, candidate: Candidate, _seen: Live) -> str:
+    return f"does not offer {', '.join(sorted(case.needed - candidate.capabilities))}"
+
+
+def _context(case: Case, candidate: Candidate, _seen: Live) -> str:
+    return (
+        f"about {case.ask.input_estimate} tokens of prompt, "
+        f"a context window of {candidate.context_window}"
+    )
+
+
+def _residency(case: Case, candidate: Candidate, _seen: Live) -> str:
+    permitted = case.policy.residency or frozenset()
+    where = residency.summary(permitted)
+    if not case.gateway_permitted:
+        stands = ", ".join(sorted(case.gateway_jurisdictions)) or "an undeclared jurisdiction"
+        return f"the gateway stands in {stands}; permitted: {where}"
+    if not candidate.jurisdictions:
+        return f"the backend declares no jurisdiction; permitted: {where}"
+    beyond = ", ".join(sorted(candidate.jurisdictions - permitted))
+    return f"the law of {beyond} reaches the backend; permitted: {where}"
+
+
+def _unpriced(_case: Case, candidate: Candidate, _seen: Live) -> str:
+    side = "input" if candidate.charge_input_picos is None else "output"
+    return f"no charge price for {side} tokens"
+
+
+def _price_ceiling(case: Case, candidate: Candidate, _seen: Live) -> str:
+    policy = case.policy
+    return ", ".join(
+        f"{side} costs {_per_million(price or 0)} per million, at most {_per_million(most)} allowed"
+        for side, price, most in (
+            ("input", candidate.charge_input_picos, policy.max_input_picos_per_token),
+            ("output", candidate.charge_output_picos, policy.max_output_picos_per_token),
+        )
+        if most is not None and (price or 0) > most
+    )
+
+
+def _request_ceiling(case: Case, candidate: Candidate, _seen: Live) -> str:
+    worst = format_picos(worst_charge_picos(candidate, case.ask) or 0)
+    most = format_picos(case.policy.max_per_request_picos or 0)
+    return f"could cost {worst}, at most {most} a request allowed"
+
+
+def _placement(case: Case, candidate: Candidate, _seen: Live) -> str:
+    permitted = ", ".join(sorted(case.policy.placements or ())) or "none"
+    return f"placed {candidate.placement}; permitted: {permitted}"
+
+
+def _unavailable(_case: Case, _candidate: Candidate, _seen: Live) -> str:
+    return "the circuit breaker is open after failures"
+
+
+def _slo(case: Case, _candidate: Candidate, seen: Live) -> str:
+    policy = case.policy
+    return ", ".join(
+        f"p95 of {name} is {_ms(measured)} ms, the objective {_ms(most)} ms"
+        for name, measured, most in (
+            ("TTFT", seen.ttft_p95_us, policy.slo_ttft_us),
+            ("TPOT", seen.tpot_p95_us, policy.slo_tpot_us),
+        )
+        if most is not None and measured is not None and measured > most
+    )
+
+
+_SENTENCES: Final[dict[Reason, Callable[[Case, Candidate, Live], str]]] = {
+    Reason.CAPABILITY: _capability,
+    Reason.CONTEXT: _context,
+    Reason.RESIDENCY: _residency,
+    Reason.UNPRICED: _unpriced,
+    Reason.PRICE_CEILING: _price_ceiling,
+    Reason.REQUEST_CEILING: _request_ceiling,
+    Reason.PLACEMENT: _placement,
+    Reason.UNAVAILABLE: _unavailable,
+    Reason.SLO: _slo,
+}
+
+
+def _plain(field: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if field == "residency":
+        return residency.summary(value).split(", ")
+    if field == "max_per_request_picos":
+        return format_picos(value)
+    if field.endswith("_picos_per_token"):
+        return _per_million(value)
+    if field.endswith("_us"):
+        return _ms(value)
+    return sorted(value) if isinstance(value, frozenset) else msgspec.to_builtins(value)
+
+
+def _per_million(picos_per_token: int) -> str:
+    return format_picos(picos_per_token * 1_000_000)
+
+
+def _ms(micros: int | None) -> int | None:
+    return None if micros is None else -(-micros // 1000)

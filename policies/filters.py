@@ -1,0 +1,182 @@
+"""Who may serve a request: the hard rules in order, and a verdict for every candidate.
+
+A rule answers True when it *excludes*. The order is the order of a refusal's importance: what the
+request is comes before where it may go, before what it costs, before who happens to be up.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from policies import residency
+from policies.ask import Ask
+from policies.candidates import Candidate, Live
+from policies.compile import EffectivePolicy
+from policies.cost import worst_charge_picos
+
+
+class Reason(StrEnum):
+    """Why a candidate may not serve. Few and stable: they become metric labels."""
+
+    CAPABILITY = "capability"
+    CONTEXT = "context"
+    RESIDENCY = "residency"
+    UNPRICED = "unpriced"
+    PRICE_CEILING = "price_ceiling"  # per million tokens
+    REQUEST_CEILING = "request_ceiling"  # per request
+    PLACEMENT = "placement"
+    UNAVAILABLE = "unavailable"
+    SLO = "slo"
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What the rules say of one candidate: every reason against it, in the order of the rules."""
+
+    backend_id: str
+    upstream_model: str
+    eligible: bool
+    reasons: tuple[Reason, ...] = ()
+
+
+# Where a candidate's percentiles stand against the SLO; a lower tier is served first.
+MEETS: Final = 0
+NO_DATA: Final = 1
+BREACHES: Final = 2
+
+UNSEEN: Final = Live()  # what we know of a candidate that nobody has tried
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One request before the rules, with what is the same for every candidate worked out once."""
+
+    policy: EffectivePolicy
+    ask: Ask
+    needed: frozenset[str]
+    gateway_jurisdictions: frozenset[str]
+    gateway_permitted: bool
+    has_slo: bool
+
+
+Rule = Callable[[Case, Candidate, Live], bool]
+
+
+def case_of(policy: EffectivePolicy, ask: Ask, gateway_jurisdictions: frozenset[str]) -> Case:
+    """The case of one request."""
+    return Case(
+        policy,
+        ask,
+        ask.capabilities | policy.capabilities if policy.capabilities else ask.capabilities,
+        gateway_jurisdictions,
+        policy.residency is None
+        or residency.permits(policy.residency, gateway_jurisdictions, gateway_jurisdictions),
+        policy.slo_ttft_us is not None or policy.slo_tpot_us is not None,
+    )
+
+
+def _lacks_capability(case: Case, candidate: Candidate, _live: Live) -> bool:
+    return not case.needed <= candidate.capabilities
+
+
+def _exceeds_context(case: Case, candidate: Candidate, _live: Live) -> bool:
+    # By the estimate with a quarter to spare: the bound is often four times the truth, and the
+    # backend itself counts exactly and says so. This only spares a hopeless journey.
+    window = candidate.context_window
+    return window is not None and case.ask.input_estimate * 4 > window * 5
+
+
+def _leaves_jurisdiction(case: Case, candidate: Candidate, _live: Live) -> bool:
+    permitted = case.policy.residency
+    if permitted is None:
+        return False
+    jurisdictions = candidate.jurisdictions
+    return not (case.gateway_permitted and jurisdictions and jurisdictions <= permitted)
+
+
+def _is_unpriced(case: Case, candidate: Candidate, _live: Live) -> bool:
+    if candidate.charge_input_picos is None:
+        return True
+    return candidate.charge_output_picos is None and case.ask.output_wanted > 0
+
+
+def _costs_too_much_a_token(case: Case, candidate: Candidate, _live: Live) -> bool:
+    policy = case.policy
+    most_in, most_out = policy.max_input_picos_per_token, policy.max_output_picos_per_token
+    if most_in is not None and (candidate.charge_input_picos or 0) > most_in:
+        return True
+    return (
+        most_out is not None
+        and case.ask.output_wanted > 0
+        and (candidate.charge_output_picos or 0) > most_out
+    )
+
+
+def _costs_too_much_a_request(case: Case, candidate: Candidate, _live: Live) -> bool:
+    most = case.policy.max_per_request_picos
+    return most is not None and (worst_charge_picos(candidate, case.ask) or 0) > most
+
+
+def _is_placed_elsewhere(case: Case, candidate: Candidate, _live: Live) -> bool:
+    placements = case.policy.placements
+    return placements is not None and candidate.placement not in placements
+
+
+def _is_unavailable(_case: Case, _candidate: Candidate, live: Live) -> bool:
+    return not live.available
+
+
+def _breaches_slo(case: Case, _candidate: Candidate, live: Live) -> bool:
+    # Without data nobody breaches: a backend that was refused for a minute has an empty window,
+    # is tried again, and so can show that it has recovered.
+    return (
+        case.has_slo
+        and case.policy.on_breach == "refuse"
+        and tier_of(case.policy, live) == BREACHES
+    )
+
+
+RULES: Final[tuple[tuple[Reason, Rule], ...]] = (
+    (Reason.CAPABILITY, _lacks_capability),
+    (Reason.CONTEXT, _exceeds_context),
+    (Reason.RESIDENCY, _leaves_jurisdiction),
+    (Reason.UNPRICED, _is_unpriced),
+    (Reason.PRICE_CEILING, _costs_too_much_a_token),
+    (Reason.REQUEST_CEILING, _costs_too_much_a_request),
+    (Reason.PLACEMENT, _is_placed_elsewhere),
+    (Reason.UNAVAILABLE, _is_unavailable),
+    (Reason.SLO, _breaches_slo),
+)
+
+
+def tier_of(policy: EffectivePolicy, live: Live) -> int:
+    """MEETS, NO_DATA or BREACHES. One breached target is a breach, whatever the other one says."""
+    ttft, tpot = live.ttft_p95_us, live.tpot_p95_us
+    most_ttft, most_tpot = policy.slo_ttft_us, policy.slo_tpot_us
+    tier = MEETS
+    if most_ttft is not None:
+        if ttft is None:
+            tier = NO_DATA
+        elif ttft > most_ttft:
+            return BREACHES
+    if most_tpot is not None:
+        if tpot is None:
+            return NO_DATA
+        if tpot > most_tpot:
+            return BREACHES
+    return tier
+
+
+def judge(
+    case: Case,
+    candidates: Sequence[Candidate],
+    live: Mapping[tuple[str, str], Live],
+) -> tuple[Verdict, ...]:
+    """A verdict for every candidate, in the order given."""
+    verdicts = []
+    for candidate in candidates:
+        backend_id, upstream_model = candidate.backend_id, candidate.upstream_model
+        seen = live.get((backend_id, upstream_model), UNSEEN)
+        reasons = tuple([reason for reason, rule in RULES if rule(case, candidate, seen)])
+        verdicts.append(Verdict(backend_id, upstream_model, not reasons, reasons))
+    return tuple(verdicts)

@@ -1,0 +1,121 @@
+"""In what order eligible candidates are tried: full backends last, then the SLO, then preference.
+
+Weights decide among equals only, by a number drawn by the caller: the same draw, the same order.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from policies.ask import Ask
+from policies.candidates import Candidate, Live
+from policies.compile import EffectivePolicy
+from policies.cost import expected_cost_picos
+from policies.filters import BREACHES, UNSEEN, tier_of
+
+_NEVER_US: Final = 1 << 62  # slower than anything measured
+
+Key = tuple[int, int, int, int]  # saturated, SLO tier, score, second score: lower is better
+
+
+def rank(
+    policy: EffectivePolicy,
+    ask: Ask,
+    eligible: Sequence[Candidate],
+    live: Mapping[tuple[str, str], Live],
+    draw: int,
+) -> list[Candidate]:
+    """Best first. `draw` is a uniform number of 32 bits."""
+    if len(eligible) < 2:
+        return list(eligible)
+    seen = [live.get((c.backend_id, c.upstream_model), UNSEEN) for c in eligible]
+    keys = _keys(policy, ask, eligible, seen)
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    ranked: list[Candidate] = []
+    start = 0
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and keys[order[end]] == keys[order[start]]:
+            end += 1
+        tied = [eligible[at] for at in order[start:end]]
+        ranked += tied if end - start == 1 else _by_weight(tied, draw)
+        start = end
+    return ranked
+
+
+def is_saturated(candidate: Candidate, live: Live) -> bool:
+    """Whether the backend already has as many of our requests as it may."""
+    most = candidate.max_concurrency
+    return most is not None and live.in_flight >= most
+
+
+def _keys(
+    policy: EffectivePolicy, ask: Ask, eligible: Sequence[Candidate], seen: Sequence[Live]
+) -> list[Key]:
+    has_slo = policy.slo_ttft_us is not None or policy.slo_tpot_us is not None
+    scores = _scores(policy, ask, eligible, seen)
+    keys = []
+    for candidate, live, score in zip(eligible, seen, scores, strict=True):
+        tier = tier_of(policy, live) if has_slo else 0
+        # Too slow already: speed matters now, not the preference.
+        by = _speed(live) if tier == BREACHES else score
+        keys.append((int(is_saturated(candidate, live)), tier, *by))
+    return keys
+
+
+def _speed(live: Live) -> tuple[int, int]:
+    return _ttft_us(live, _NEVER_US), live.tpot_p95_us or 0
+
+
+def _scores(
+    policy: EffectivePolicy, ask: Ask, eligible: Sequence[Candidate], seen: Sequence[Live]
+) -> list[tuple[int, int]]:
+    prefer = policy.prefer
+    costs = [expected_cost_picos(candidate, ask) for candidate in eligible]
+    if prefer == "cheapest":
+        return [(cost, 0) for cost in costs]
+    if prefer == "fastest":
+        # One never tried comes first: its first answer makes it known.
+        return [(_ttft_us(live, 0), cost) for live, cost in zip(seen, costs, strict=True)]
+    if prefer == "balanced":
+        return _balanced(costs, seen)
+    places = [
+        prefer.index(candidate.placement) if candidate.placement in prefer else len(prefer)
+        for candidate in eligible
+    ]
+    return list(zip(places, costs, strict=True))
+
+
+def _balanced(costs: Sequence[int], seen: Sequence[Live]) -> list[tuple[int, int]]:
+    """Cost and time to first token, each in thousandths of the best one's, added up. Time grows
+    with what is in flight, so that the cheap and quick one is not drowned.
+    """
+    known = [live.ttft_p95_us or live.ttft_ewma_us for live in seen]
+    fallback = min((ttft for ttft in known if ttft), default=1)
+    times = [(t or fallback) * (live.in_flight + 1) for t, live in zip(known, seen, strict=True)]
+    least_cost, least_time = max(min(costs), 1), min(times)
+    return [
+        (cost * 1000 // least_cost + time * 1000 // least_time, cost)
+        for cost, time in zip(costs, times, strict=True)
+    ]
+
+
+def _ttft_us(live: Live, unknown: int) -> int:
+    """The windowed percentile; the moving average while the window is thin."""
+    return live.ttft_p95_us or live.ttft_ewma_us or unknown
+
+
+def _by_weight(tied: list[Candidate], draw: int) -> list[Candidate]:
+    """Draw without replacement: a weight of 9 against 1 comes first nine times in ten."""
+    left = list(tied)
+    drawn: list[Candidate] = []
+    total = sum(candidate.weight for candidate in left)
+    while total > 0 and len(left) > 1:
+        at = draw * total >> 32
+        for index, candidate in enumerate(left):
+            at -= candidate.weight
+            if at < 0:
+                drawn.append(left.pop(index))
+                total -= candidate.weight
+                break
+        draw = draw * 0x9E3779B1 + 0x7F4A7C15 & 0xFFFFFFFF
+    return drawn + left

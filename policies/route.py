@@ -1,0 +1,53 @@
+"""Filter, rank, plan: where one request may go and in what order, or why nowhere.
+
+A refusal bears the code of the rule that removed the last candidate: each candidate has got as far
+as its first reason, and the one that got furthest says what stood in the way. So an EU-only team
+whose EU backend is down hears `no_backend` (waiting helps), and one that has no EU backend at all
+hears `residency_violation` (waiting does not).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from policies.ask import Ask
+from policies.candidates import Candidate, Live
+from policies.compile import EffectivePolicy
+from policies.decision import Deny
+from policies.filters import Verdict, case_of, judge
+from policies.rank import rank
+from policies.refusal import refusal
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The candidates to try, best first, at most `max_attempts`; and a verdict for every one."""
+
+    attempts: tuple[Candidate, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+Routed = Plan | Deny
+
+NOWHERE: Final[Mapping[tuple[str, str], Live]] = {}  # nothing is known of any candidate
+
+
+def route(
+    policy: EffectivePolicy,
+    ask: Ask,
+    candidates: Sequence[Candidate],
+    live: Mapping[tuple[str, str], Live],
+    gateway_jurisdictions: frozenset[str],
+    draw: int,
+) -> Routed:
+    """Decide one request. `draw` is a uniform random number of 32 bits.
+
+    Every attempt of the plan has passed every rule, so that a failover can break none (L8).
+    """
+    case = case_of(policy, ask, gateway_jurisdictions)
+    verdicts = judge(case, candidates, live)
+    eligible = [c for c, verdict in zip(candidates, verdicts, strict=True) if verdict.eligible]
+    if not eligible:
+        return refusal(case, candidates, verdicts, draw)
+    ranked = rank(policy, ask, eligible, live, draw)
+    return Plan(tuple(ranked[: policy.max_attempts]), verdicts)
