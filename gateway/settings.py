@@ -21,7 +21,7 @@ class SettingsError(ValueError):
 
 
 class StartError(RuntimeError):
-    """This machine, as it stands, cannot run what was asked for; the message says what would help."""
+    """What was asked for cannot run on this machine as it stands; the message says what helps."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
