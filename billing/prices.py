@@ -138,7 +138,7 @@ def rate_of(card: RateCard, meter: Meter) -> Rate | None:
     return Rate(meter, fall_back.picos_per_token, fall_back.version)
 
 
-def can_price(card: RateCard, *, with_output: bool) -> bool:
+def can_price(card: RateCard, with_output: bool) -> bool:
     """Whether every meter a request may touch has a price; embeddings need none for output."""
     return rate_of(card, Meter.OUTPUT if with_output else Meter.INPUT) is not None
 
