@@ -15,7 +15,8 @@ Key = tuple[str, str]  # backend_id, upstream_model
 
 class Outcome(StrEnum):
     """What an attempt tells of its backend. Only SERVED and FAILED move the breaker: neither a
-    client's mistake nor its hang-up says anything about the backend's health."""
+    client's mistake nor its hang-up says anything about the backend's health.
+    """
 
     SERVED = "served"
     FAILED = "failed"  # no connection, time-out, 5xx (503 too), broken or cut answer
@@ -44,7 +45,8 @@ class Flight:
 
     def ended(self, outcome: Outcome, now_us: int, output_tokens: int = 0) -> None:
         """`output_tokens` of a stream gives time per token: the time after the first one, shared
-        among the tokens after the first; leave it 0 for plain answers."""
+        among the tokens after the first; leave it 0 for plain answers.
+        """
         seat, self._seat = self._seat, None
         if seat is not None:
             seat.left(self, self._tokens, outcome, now_us, now_us - self._started_us, output_tokens)
@@ -53,7 +55,7 @@ class Flight:
 class Seat:
     """One backend and model: its windows and its line in `live`."""
 
-    __slots__ = ("live", "total", "tpot", "ttft", "_ewma_at_us")
+    __slots__ = ("_ewma_at_us", "live", "total", "tpot", "ttft")
 
     def __init__(self) -> None:
         self.live = Live()

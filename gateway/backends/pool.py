@@ -28,7 +28,8 @@ class PoolStats(msgspec.Struct, frozen=True):
 
 class Pool:
     """Law: a connection is in `_open` from before it is made until its socket is gone, and whoever
-    took it either puts it to an end through an Answer or gives it back."""
+    took it either puts it to an end through an Answer or gives it back.
+    """
 
     def __init__(
         self,

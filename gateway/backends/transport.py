@@ -1,4 +1,4 @@
-"""The only outbound HTTP of the hot path: one request out, one Answer back, nothing lost between."""
+"""The only outbound HTTP of the hot path: one request out, one Answer back, nothing lost."""
 
 import asyncio
 import ssl
@@ -59,7 +59,8 @@ _OURS: Final = frozenset(
 
 class Transport:
     """Belongs to one event loop. A connection is shared only within one endpoint, credential
-    included, one request at a time."""
+    included, one request at a time.
+    """
 
     def __init__(
         self,
@@ -69,7 +70,8 @@ class Transport:
         keepalive_s: float = 4.0,
     ) -> None:
         """`max_connections` is for each endpoint. `keepalive_s` stays below the 5 s after which
-        common model servers hang up: a connection lost in that race cannot be retried safely."""
+        common model servers hang up: a connection lost in that race cannot be retried safely.
+        """
         self._tls = tls
         self._max_connections = max_connections
         self._keepalive_s = keepalive_s
