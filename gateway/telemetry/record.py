@@ -1,7 +1,7 @@
-"""What the data plane hands over once a request is over. Sizes, times and names; never content (L12).
+"""What the data plane hands over once a request is over: sizes, times, names; no content (L12).
 
-All times of one record are microseconds on one scale: the wall clock read when the request arrived,
-plus differences of the monotonic clock. So no duration is ever negative.
+All times of one record are microseconds on one scale: the wall clock read when the request
+arrived, plus differences of the monotonic clock. So no duration is ever negative.
 """
 
 from typing import Final
@@ -27,6 +27,15 @@ class TraceIds(msgspec.Struct, frozen=True, gc=False):
     @property
     def trace_hex(self) -> str:
         return f"{self.trace_id:032x}"
+
+    @property
+    def admission_span_id(self) -> int:
+        return self.span_id + 1
+
+    @property
+    def client_span_id(self) -> int:
+        """The span of the logical operation, all tries included."""
+        return self.span_id + 2
 
     def attempt_span_id(self, attempt: int) -> int:
         """The span id of attempt 0, 1, ...; what a trusted backend sees as its parent."""

@@ -1,0 +1,196 @@
+"""One JSON line a request, from a fixed list of fields; written in blocks, off the loop."""
+
+import fcntl
+import os
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway import clock
+from gateway.telemetry.record import RequestRecord
+
+WAITING_LINES: Final = 20_000  # more than this and lines are dropped, and counted
+ROTATE_BYTES: Final = 64 << 20
+_STDOUT: Final = 1
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+class AccessLine(msgspec.Struct, gc=False, omit_defaults=True):
+    """The whole allow-list: sizes, times, ids and names. Amounts are picos, as text."""
+
+    time: str
+    request_id: str
+    trace_id: str
+    method: str
+    route: str
+    status: int
+    duration_us: int
+    overhead_us: int = 0
+    ttft_us: int = -1
+    code: str = ""
+    error_type: str = ""
+    tenant_id: str = ""
+    team_id: str = ""
+    key_id: str = ""
+    operation: str = ""
+    model: str = ""
+    upstream_model: str = ""
+    backend_id: str = ""
+    backend_region: str = ""
+    upstream_request_id: str = ""
+    attempts: int = 0
+    stream: bool = False
+    end_by: str = ""
+    end_phase: str = ""
+    finish_reasons: tuple[str, ...] = ()
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    provenance: str = ""
+    charge_picos: str = ""
+    currency: str = ""
+
+
+class AccessLog:
+    """`add` on the event loop, `flush` on another thread."""
+
+    def __init__(self, destination: str) -> None:
+        self._sink = _sink(destination)
+        self._lines: deque[bytes] = deque()
+        self._second = -1
+        self._prefix = ""
+        self.dropped = 0
+
+    def add(self, record: RequestRecord) -> None:
+        if self._sink is None:
+            return
+        if len(self._lines) >= WAITING_LINES:
+            self.dropped += 1
+            return
+        self._lines.append(_ENCODER.encode(self._line(record)))
+
+    def flush(self) -> None:
+        """Writes what waits. A full disk or a closed pipe costs the lines, never the process."""
+        count = len(self._lines)
+        if self._sink is None or not count:
+            return
+        block = b"\n".join([self._lines.popleft() for _ in range(count)]) + b"\n"
+        try:
+            self._sink.write(block)
+        except OSError:
+            self.dropped += count
+
+    def close(self) -> None:
+        self.flush()
+        if self._sink is not None:
+            self._sink.close()
+            self._sink = None
+
+    def _line(self, record: RequestRecord) -> AccessLine:
+        meters = record.meters
+        line = AccessLine(
+            self._time(record.started_us),
+            record.request_id,
+            record.trace.trace_hex,
+            record.method,
+            record.route,
+            record.status,
+            record.finished_us - record.started_us,
+            record.overhead_us,
+            record.ttft_us,
+            record.code,
+            record.error_type,
+            record.tenant_id,
+            record.team_id,
+            record.key_id,
+            record.operation,
+            record.model,
+            record.upstream_model,
+        )
+        if record.attempts:
+            last = record.attempts[-1]
+            line.backend_id, line.backend_region = last.backend_id, last.region
+            line.upstream_request_id = last.upstream_request_id
+            line.attempts = len(record.attempts)
+            line.stream, line.finish_reasons = record.stream, record.finish_reasons
+        line.end_by, line.end_phase = record.end_by, record.end_phase
+        if record.provenance is not None:
+            line.input_tokens, line.output_tokens = meters.all_input, meters.output
+            line.cache_read_tokens = meters.cache_read
+            line.cache_write_tokens = meters.cache_write_5m + meters.cache_write_1h
+            line.provenance = record.provenance.value
+            line.charge_picos, line.currency = str(record.charge_picos), record.currency
+        return line
+
+    def _time(self, at_us: int) -> str:
+        """RFC 3339; the part up to the second is kept, because formatting it is dear."""
+        second, micros = divmod(at_us, 1_000_000)
+        if second != self._second:
+            self._second, self._prefix = second, clock.rfc3339(second * 1_000_000)[:-1]
+        return f"{self._prefix}.{micros:06d}Z"
+
+
+class _Descriptor:
+    """Standard output; not ours to close."""
+
+    def write(self, block: bytes) -> None:
+        _write_all(_STDOUT, block)
+
+    def close(self) -> None:
+        pass
+
+
+class _SharedFile:
+    """One file for all processes of a home; at 64 MiB it becomes `.1`, and the former `.1` goes.
+
+    The lock is on the file itself: whoever waited for it finds another file under the path and
+    does not rotate again. The same look notices a file that someone else moved away.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._open()
+
+    def write(self, block: bytes) -> None:
+        if self._was_moved():
+            os.close(self._fd)
+            self._open()
+        if os.fstat(self._fd).st_size + len(block) > ROTATE_BYTES:
+            self._rotate()
+        _write_all(self._fd, block)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _open(self) -> None:
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def _rotate(self) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        if not self._was_moved():
+            self._path.replace(self._path.with_name(self._path.name + ".1"))
+        os.close(self._fd)
+        self._open()
+
+    def _was_moved(self) -> bool:
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            return True
+        return there.st_ino != os.fstat(self._fd).st_ino
+
+
+def _sink(destination: str) -> _Descriptor | _SharedFile | None:
+    if not destination:
+        return None
+    return _Descriptor() if destination == "-" else _SharedFile(Path(destination))
+
+
+def _write_all(fd: int, block: bytes) -> None:
+    """One write where the system takes it whole, so that lines of several processes do not mix."""
+    while block:
+        block = block[os.write(fd, block) :]

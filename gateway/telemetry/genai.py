@@ -1,0 +1,282 @@
+"""Books a finished request under the GenAI conventions: as a client of backends, and as a server.
+
+Client figures carry what was asked of the backend; server figures what our client asked of us.
+"""
+
+from typing import Final
+
+import msgspec
+
+from billing.meters import Provenance
+from gateway.telemetry import names
+from gateway.telemetry.metrics import (
+    COUNTER,
+    HISTOGRAM,
+    Count,
+    Counter,
+    Distribution,
+    Family,
+    Histogram,
+    Registry,
+)
+from gateway.telemetry.names import Convention
+from gateway.telemetry.record import RequestRecord
+
+_MICROS: Final = 1_000_000
+_CLIENT: Final = (
+    *(names.OPERATION, names.PROVIDER, names.REQUEST_MODEL),
+    *(names.SERVER_ADDRESS, names.SERVER_PORT),
+)
+_SERVER: Final = (
+    *(names.OPERATION, names.PROVIDER, names.REQUEST_MODEL, names.RESPONSE_MODEL),
+    names.ERROR_TYPE,
+)
+_KNOWN: Final = frozenset({Provenance.REPORTED, Provenance.COUNTED})
+_TEXT: Final = "text"
+_UNKNOWN: Final = "unknown"
+_CACHED: Final = 4096
+
+
+def request_error(record: RequestRecord) -> str:
+    """`error.type` of the request as a whole: what is recorded, else a 5xx status, else nothing."""
+    return record.error_type or (str(record.status) if record.status >= 500 else "")
+
+
+class _Usage(msgspec.Struct, frozen=True):
+    """The newer usage counters of one kind of request; cost nothing where nothing was used."""
+
+    input: Count
+    output: Count
+    cache_read: Count
+    cache_write: Count
+    reasoning: Count
+
+
+class _Bundle(msgspec.Struct, frozen=True):
+    """Every series one kind of request is booked on, resolved once."""
+
+    duration: Distribution
+    first_chunk: Distribution
+    chunk: Distribution
+    released_input: Distribution
+    released_output: Distribution
+    latest_input: Distribution
+    latest_output: Distribution
+    usage: _Usage
+    usage_unknown: _Usage
+    served: Distribution
+    first_token: Distribution
+    output_token: Distribution
+
+
+class GenAi:
+    """The GenAI families of one process."""
+
+    def __init__(self, registry: Registry, convention: Convention) -> None:
+        self._registry = registry
+        self._convention = convention
+        self._bundles: dict[tuple[str | int, ...], _Bundle] = {}
+        self._declare_client()
+        self._declare_usage()
+        self._declare_server()
+
+    def book(self, record: RequestRecord) -> None:
+        """Nothing for a request that reached no backend: `http.server.*` has those."""
+        if not record.attempts or not record.operation:
+            return
+        answered = record.attempts[-1]
+        error = request_error(record)
+        key = (
+            *(record.operation, record.provider, record.model, record.upstream_model),
+            *(answered.server_address, answered.server_port, error),
+        )
+        bundle = self._bundles.get(key)
+        if bundle is None:
+            if len(self._bundles) >= _CACHED:
+                self._bundles.clear()
+            bundle = self._bundles[key] = self._bundle(record, error)
+        _book_times(bundle, record)
+        _book_tokens(bundle, record)
+
+    def _names(self, released: str, latest: str) -> tuple[str, ...]:
+        match self._convention:
+            case Convention.RELEASED:
+                shown = {released}
+            case Convention.LATEST:
+                shown = {latest}
+            case _:
+                shown = {released, latest}
+        return tuple(sorted(shown - {""}))
+
+    def _seconds(
+        self,
+        released: str,
+        latest: str,
+        help_: str,
+        labels: tuple[str, ...],
+        bounds: tuple[int, ...],
+    ) -> Histogram:
+        return self._registry.histogram(
+            Family(
+                names=self._names(released, latest),
+                kind=HISTOGRAM,
+                help=help_,
+                unit="s",
+                labels=labels,
+                bounds=bounds,
+                divisor=_MICROS,
+            )
+        )
+
+    def _tokens(self, released: str, latest: str, help_: str, labels: tuple[str, ...]) -> Histogram:
+        return self._registry.histogram(
+            Family(
+                names=self._names(released, latest),
+                kind=HISTOGRAM,
+                help=help_,
+                unit="{token}",
+                labels=labels,
+                bounds=names.TOKEN_COUNTS,
+            )
+        )
+
+    def _usage_counter(self, latest: str, help_: str) -> Counter:
+        labels = (*_CLIENT, names.TOKEN_MODALITY)
+        family = Family(
+            names=self._names("", latest), kind=COUNTER, help=help_, unit="{token}", labels=labels
+        )
+        return self._registry.counter(family)
+
+    def _declare_client(self) -> None:
+        with_error = (*_CLIENT, names.ERROR_TYPE)
+        duration, bounds = names.CLIENT_OPERATION_DURATION, names.DURATION_US
+        text = "Time of an operation at its backend, retries included."
+        self._inference = self._seconds(
+            duration, names.INFERENCE_DURATION, text, with_error, bounds
+        )
+        self._embeddings = self._seconds(
+            duration, names.EMBEDDINGS_DURATION, text, with_error, bounds
+        )
+        self._first_chunk = self._seconds(
+            names.CLIENT_FIRST_CHUNK,
+            names.INFERENCE_FIRST_CHUNK,
+            "Time from the request to the backend to its first chunk; streams only.",
+            _CLIENT,
+            bounds,
+        )
+        self._chunk = self._seconds(
+            names.CLIENT_CHUNK,
+            names.INFERENCE_CHUNK,
+            "Time between output chunks: a request's mean, once for each chunk after the first.",
+            _CLIENT,
+            bounds,
+        )
+
+    def _declare_usage(self) -> None:
+        self._released = self._tokens(
+            names.CLIENT_TOKEN_USAGE, "", "Tokens a request used.", (*_CLIENT, names.TOKEN_TYPE)
+        )
+        self._latest_input = self._tokens(
+            "", names.INFERENCE_INPUT, "Prompt tokens of a request, cached ones included.", _CLIENT
+        )
+        self._latest_output = self._tokens(
+            "",
+            names.INFERENCE_OUTPUT,
+            "Generated tokens of a request, reasoning included.",
+            _CLIENT,
+        )
+        self._embedded = self._tokens(
+            "", names.EMBEDDINGS_INPUT, "Tokens of an embeddings request.", _CLIENT
+        )
+        self._usage = (
+            self._usage_counter(names.INFERENCE_USAGE_INPUT, "Prompt tokens used."),
+            self._usage_counter(names.INFERENCE_USAGE_OUTPUT, "Generated tokens used."),
+            self._usage_counter(names.INFERENCE_USAGE_CACHE_READ, "Prompt tokens read from cache."),
+            self._usage_counter(
+                names.INFERENCE_USAGE_CACHE_WRITE, "Prompt tokens written to cache."
+            ),
+            self._usage_counter(names.INFERENCE_USAGE_REASONING, "Reasoning tokens used."),
+        )
+
+    def _declare_server(self) -> None:
+        duration, first = names.SERVER_DURATION, names.SERVER_FIRST_TOKEN
+        self._served = self._seconds(
+            duration, duration, "Time to the last byte for our client.", _SERVER, names.DURATION_US
+        )
+        self._first_token = self._seconds(
+            first, first, "Time to the first token for our client.", _SERVER, names.FIRST_TOKEN_US
+        )
+        self._output_token = self._seconds(
+            names.SERVER_OUTPUT_TOKEN,
+            names.SERVER_OUTPUT_TOKEN,
+            "Time per output token after the first, for our client.",
+            _SERVER,
+            names.OUTPUT_TOKEN_US,
+        )
+
+    def _bundle(self, record: RequestRecord, error: str) -> _Bundle:
+        operation = names.OPERATIONS.get(record.operation, names.OPERATION_OTHER)
+        answered = record.attempts[-1]
+        client = (
+            *(operation, record.provider, record.upstream_model),
+            *(answered.server_address, str(answered.server_port)),
+        )
+        server = (operation, record.provider, record.model, record.upstream_model, error)
+        embeds = record.operation == "embeddings"
+        duration = self._embeddings if embeds else self._inference
+        return _Bundle(
+            duration=duration.child(*client, error),
+            first_chunk=self._first_chunk.child(*client),
+            chunk=self._chunk.child(*client),
+            released_input=self._released.child(*client, "input"),
+            released_output=self._released.child(*client, "output"),
+            latest_input=(self._embedded if embeds else self._latest_input).child(*client),
+            latest_output=self._latest_output.child(*client),
+            usage=_Usage(*(counter.child(*client, _TEXT) for counter in self._usage)),
+            usage_unknown=_Usage(*(counter.child(*client, _UNKNOWN) for counter in self._usage)),
+            served=self._served.child(*server),
+            first_token=self._first_token.child(*server),
+            output_token=self._output_token.child(*server),
+        )
+
+
+def _book_times(bundle: _Bundle, record: RequestRecord) -> None:
+    first, last = record.attempts[0], record.attempts[-1]
+    bundle.duration.observe(last.finished_us - first.started_us)
+    bundle.served.observe(record.finished_us - record.started_us)
+    if not record.stream or record.ttft_us < 0:
+        return
+    bundle.first_token.observe(record.ttft_us)
+    streaming_us = record.finished_us - record.started_us - record.ttft_us
+    if record.meters.output > 1:
+        bundle.output_token.observe(streaming_us // (record.meters.output - 1))
+    if last.first_byte_us:
+        bundle.first_chunk.observe(last.first_byte_us - first.started_us)
+    if record.chunks > 1:
+        bundle.chunk.observe_times(streaming_us // (record.chunks - 1), record.chunks - 1)
+
+
+def _book_tokens(bundle: _Bundle, record: RequestRecord) -> None:
+    """Of unknown usage the released histogram wants nothing, the newer counters a 0."""
+    if record.operation == "embeddings":
+        if record.provenance in _KNOWN:
+            tokens = record.meters.all_input
+            bundle.released_input.observe(tokens)
+            bundle.latest_input.observe(tokens)
+        return
+    if record.provenance not in _KNOWN:
+        bundle.usage_unknown.input.inc(0)
+        return
+    meters, usage = record.meters, bundle.usage
+    all_input = meters.all_input
+    bundle.released_input.observe(all_input)
+    bundle.released_output.observe(meters.output)
+    bundle.latest_input.observe(all_input)
+    bundle.latest_output.observe(meters.output)
+    usage.input.inc(all_input)
+    usage.output.inc(meters.output)
+    if all_input != meters.input:
+        usage.cache_read.inc(meters.cache_read)
+        usage.cache_write.inc(meters.cache_write_5m + meters.cache_write_1h)
+    if record.reasoning:
+        usage.reasoning.inc(record.reasoning)

@@ -1,0 +1,257 @@
+"""Books a finished request on the HTTP families and on those of our own."""
+
+from typing import Final
+
+import msgspec
+
+from billing.meters import Provenance
+from gateway.telemetry import names
+from gateway.telemetry.genai import request_error
+from gateway.telemetry.metrics import (
+    COUNTER,
+    HISTOGRAM,
+    Count,
+    Counter,
+    Distribution,
+    Family,
+    Histogram,
+    Registry,
+)
+from gateway.telemetry.record import AttemptRecord, RequestRecord
+
+_MICROS: Final = 1_000_000
+_NANOS: Final = 1_000_000_000
+_PICOS_OF_A_NANO: Final = 1000
+_CACHED: Final = 4096
+_SCHEME: Final = "http"  # TLS ends before us
+
+
+class _Request(msgspec.Struct, frozen=True):
+    duration: Distribution
+    overhead: Distribution
+    end: Count
+    refusal: Count | None
+
+
+class _Usage(msgspec.Struct, frozen=True):
+    input: Count
+    cache_read: Count
+    cache_write: Count
+    output: Count
+    charge: Count
+
+
+class _Attempt(msgspec.Struct, frozen=True):
+    count: Count
+    duration: Distribution
+    first_byte: Distribution
+
+
+class Instruments:
+    """The HTTP families and our own, of one process."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._requests: dict[tuple[str | int, ...], _Request] = {}
+        self._usages: dict[tuple[str | None, ...], _Usage] = {}
+        self._attempts: dict[tuple[str | int, ...], _Attempt] = {}
+        self._declare_requests()
+        self._declare_usage()
+        self._declare_attempts()
+
+    def book(self, record: RequestRecord) -> None:
+        request = self._request(record)
+        request.duration.observe(record.finished_us - record.started_us)
+        request.end.inc()
+        if request.refusal is not None:
+            request.refusal.inc()
+        for reason, candidates in record.rejected:
+            self._rejections.child(reason).inc(candidates)
+        if record.admitted_us:
+            self._admission.observe(record.admitted_us - record.admit_started_us)
+        if record.attempts:
+            request.overhead.observe(record.overhead_us)
+            self._book_attempts(record)
+        if record.provenance is not None:
+            self._book_usage(record, record.provenance)
+
+    def _book_attempts(self, record: RequestRecord) -> None:
+        for attempt in record.attempts:
+            series = self._attempt(attempt, record.method)
+            series.count.inc()
+            series.duration.observe(attempt.finished_us - attempt.started_us)
+            if attempt.first_byte_us:
+                series.first_byte.observe(attempt.first_byte_us - attempt.started_us)
+        if len(record.attempts) > 1:
+            self._retries.child(record.model).inc(len(record.attempts) - 1)
+
+    def _book_usage(self, record: RequestRecord, provenance: Provenance) -> None:
+        meters, usage = record.meters, self._usage(record, provenance)
+        usage.input.inc(meters.input)
+        usage.output.inc(meters.output)
+        if meters.total != meters.input + meters.output:
+            usage.cache_read.inc(meters.cache_read)
+            usage.cache_write.inc(meters.cache_write_5m + meters.cache_write_1h)
+        usage.charge.inc(record.charge_picos // _PICOS_OF_A_NANO)
+
+    def _request(self, record: RequestRecord) -> _Request:
+        key = (
+            *(record.route, record.method, record.status, record.code, record.error_type),
+            *(record.end_by, record.end_phase, record.model),
+        )
+        found = self._requests.get(key)
+        if found is None:
+            _make_room(self._requests)
+            status = str(record.status)
+            found = self._requests[key] = _Request(
+                duration=self._duration.child(
+                    record.method, _SCHEME, record.route, status, request_error(record)
+                ),
+                overhead=self._overhead.child(record.route),
+                end=self._ends.child(record.route, record.end_by, record.end_phase),
+                refusal=self._refusals.child(record.code, record.model) if record.code else None,
+            )
+        return found
+
+    def _usage(self, record: RequestRecord, provenance: Provenance) -> _Usage:
+        key = (record.tenant_id, record.team_id, record.model, provenance, record.currency)
+        found = self._usages.get(key)
+        if found is None:
+            _make_room(self._usages)
+            who = (record.tenant_id, record.team_id, record.model)
+            source = provenance.value
+            found = self._usages[key] = _Usage(
+                input=self._tokens.child(*who, "input", source),
+                cache_read=self._tokens.child(*who, "cache_read", source),
+                cache_write=self._tokens.child(*who, "cache_write", source),
+                output=self._tokens.child(*who, "output", source),
+                charge=self._charges.child(*who, record.currency),
+            )
+        return found
+
+    def _attempt(self, attempt: AttemptRecord, method: str) -> _Attempt:
+        key = (
+            *(attempt.backend_id, attempt.region, attempt.server_address, attempt.server_port),
+            *(attempt.status, attempt.error_type),
+        )
+        found = self._attempts.get(key)
+        if found is None:
+            _make_room(self._attempts)
+            status = str(attempt.status) if attempt.status else ""
+            error = attempt_error(attempt)
+            found = self._attempts[key] = _Attempt(
+                count=self._tries.child(attempt.backend_id, attempt.region, error),
+                duration=self._client_duration.child(
+                    method, attempt.server_address, str(attempt.server_port), status, error
+                ),
+                first_byte=self._first_byte.child(attempt.backend_id, attempt.region),
+            )
+        return found
+
+    def _seconds(
+        self, name: str, help_: str, labels: tuple[str, ...], bounds: tuple[int, ...]
+    ) -> Histogram:
+        return self._registry.histogram(
+            Family(
+                names=(name,),
+                kind=HISTOGRAM,
+                help=help_,
+                unit="s",
+                labels=labels,
+                bounds=bounds,
+                divisor=_MICROS,
+            )
+        )
+
+    def _counter(
+        self, name: str, help_: str, unit: str, labels: tuple[str, ...], divisor: int = 1
+    ) -> Counter:
+        family = Family(
+            names=(name,), kind=COUNTER, help=help_, unit=unit, labels=labels, divisor=divisor
+        )
+        return self._registry.counter(family)
+
+    def _declare_requests(self) -> None:
+        self._duration = self._seconds(
+            names.HTTP_SERVER_DURATION,
+            "Time of a request, first byte in to last byte out.",
+            (
+                *(names.HTTP_METHOD, names.URL_SCHEME, names.HTTP_ROUTE),
+                *(names.HTTP_STATUS, names.ERROR_TYPE),
+            ),
+            names.HTTP_US,
+        )
+        self._overhead = self._seconds(
+            names.OVERHEAD,
+            "The gateway's own part of a request's time.",
+            (names.HTTP_ROUTE,),
+            names.SMALL_US,
+        )
+        self._admission = self._seconds(
+            names.ADMISSION, "Time to take limits and place holds.", (), names.SMALL_US
+        ).child()
+        self._ends = self._counter(
+            names.REQUEST_ENDS,
+            "How requests ended: by whom, and in which phase.",
+            "{request}",
+            (names.HTTP_ROUTE, names.END_BY, names.END_PHASE),
+        )
+        self._refusals = self._counter(
+            names.REFUSALS, "Refused requests.", "{request}", (names.CODE, names.MODEL)
+        )
+        self._rejections = self._counter(
+            names.REJECTIONS, "Candidates routing ruled out.", "{candidate}", (names.REASON,)
+        )
+
+    def _declare_usage(self) -> None:
+        who = (names.TENANT, names.TEAM, names.MODEL)
+        self._tokens = self._counter(
+            names.TOKENS,
+            "Tokens booked, by disjoint meter and by how sure the figure is.",
+            "{token}",
+            (*who, names.DIRECTION, names.PROVENANCE),
+        )
+        self._charges = self._counter(
+            names.CHARGES,
+            "Charges booked, in whole units of the currency; the ledger has the exact figure.",
+            "",
+            (*who, names.CURRENCY),
+            _NANOS,
+        )
+
+    def _declare_attempts(self) -> None:
+        self._tries = self._counter(
+            names.BACKEND_ATTEMPTS,
+            "Tries at backends.",
+            "{attempt}",
+            (names.BACKEND, names.BACKEND_REGION, names.ERROR_TYPE),
+        )
+        self._retries = self._counter(
+            names.RETRIES, "Tries after the first.", "{attempt}", (names.MODEL,)
+        )
+        self._client_duration = self._seconds(
+            names.HTTP_CLIENT_DURATION,
+            "Time of one try at a backend.",
+            (
+                *(names.HTTP_METHOD, names.SERVER_ADDRESS, names.SERVER_PORT),
+                *(names.HTTP_STATUS, names.ERROR_TYPE),
+            ),
+            names.HTTP_US,
+        )
+        self._first_byte = self._seconds(
+            names.BACKEND_FIRST_BYTE,
+            "Time from dispatch to a backend's first byte.",
+            (names.BACKEND, names.BACKEND_REGION),
+            names.FIRST_TOKEN_US,
+        )
+
+
+def attempt_error(attempt: AttemptRecord) -> str:
+    """`error.type` of one try: what is recorded, else a status of 400 or more, else nothing."""
+    return attempt.error_type or (str(attempt.status) if attempt.status >= 400 else "")
+
+
+def _make_room(cache: dict) -> None:  # type: ignore[type-arg]
+    """These are only ways to series; dropping them all loses no figure."""
+    if len(cache) >= _CACHED:
+        cache.clear()
