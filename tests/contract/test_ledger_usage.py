@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import IntegrityError
 
 from billing.meters import Meters
@@ -18,7 +18,7 @@ from gateway.stores.sql.usage import UnfitEventError
 from tests.ledger_events import CHARGE, COST, a_card, a_ledger, an_event
 
 
-def test_an_event_becomes_one_row_with_everything_it_says(database_url):
+def test_an_event_becomes_one_row_with_everything_it_says(database_url: str) -> None:
     event = an_event(tags={"app": "desk"}, reasoning=7)
     with a_ledger(database_url) as engine:
         assert usage.record(engine, [(event, True)]) == 1
@@ -36,7 +36,7 @@ def test_an_event_becomes_one_row_with_everything_it_says(database_url):
         assert row["reasoning_tokens"] == 7
 
 
-def test_a_repeated_delivery_changes_nothing(database_url):
+def test_a_repeated_delivery_changes_nothing(database_url: str) -> None:
     events = [(an_event(f"req_{n}"), True) for n in range(20)]
     with a_ledger(database_url) as engine:
         assert usage.record(engine, events) == 20
@@ -52,7 +52,7 @@ def test_a_repeated_delivery_changes_nothing(database_url):
         assert after["charge"] == after["rolled_charge"] == 21 * an_event().charge_picos
 
 
-def test_writers_of_the_same_shuffled_events_book_each_once(database_url):
+def test_writers_of_the_same_shuffled_events_book_each_once(database_url: str) -> None:
     events = [(an_event(f"req_{n:03}", key_id=f"key_{n % 7}"), True) for n in range(300)]
     with a_ledger(database_url) as engine:
 
@@ -70,7 +70,7 @@ def test_writers_of_the_same_shuffled_events_book_each_once(database_url):
         assert found["charge"] == found["rolled_charge"] == 300 * an_event().charge_picos
 
 
-def test_an_event_without_its_hold_says_so(database_url):
+def test_an_event_without_its_hold_says_so(database_url: str) -> None:
     with a_ledger(database_url) as engine:
         usage.record(engine, [(an_event("req_a"), False), (an_event("req_b"), True)])
         usage.record(engine, [(an_event("req_c", hold="estimated"), False)])
@@ -80,7 +80,7 @@ def test_an_event_without_its_hold_says_so(database_url):
             assert list(connection.scalars(columns)) == ["absent", "settled", "estimated"]
 
 
-def test_a_losing_attempt_costs_us_and_charges_nobody(database_url):
+def test_a_losing_attempt_costs_us_and_charges_nobody(database_url: str) -> None:
     lost = an_event(attempt=1, winner=False)
     won = an_event(attempt=2)
     with a_ledger(database_url) as engine:
@@ -92,12 +92,13 @@ def test_a_losing_attempt_costs_us_and_charges_nobody(database_url):
         assert sum(balances.values()) == 0
 
 
-def test_money_that_is_not_what_its_card_says_is_refused_whole(database_url):
+def test_money_that_is_not_what_its_card_says_is_refused_whole(database_url: str) -> None:
     wrong = [
         an_event("req_x", charge_picos=1),
         an_event("req_x", cost_picos=1),
         an_event("req_x", winner=False, charge_picos=5),
         an_event("req_x", v=99),
+        an_event("req_x", currency="EUR"),
     ]
     with a_ledger(database_url) as engine:
         for event in wrong:
@@ -106,19 +107,19 @@ def test_money_that_is_not_what_its_card_says_is_refused_whole(database_url):
         assert _everything(engine)["rows"] == 0
 
 
-def test_a_card_that_borrows_anothers_id_is_refused(database_url):
+def test_a_card_that_borrows_anothers_id_is_refused(database_url: str) -> None:
     forged = RateCard(CHARGE.id, "USD", COST.rates)
     with a_ledger(database_url) as engine:
         usage.record(engine, [(an_event("req_1"), True)])
         with pytest.raises(CardConflictError):
             usage.record(engine, [(an_event("req_2", charge_card=forged), True)])
+        both = [an_event("req_3"), an_event("req_4", charge_card=forged)]
         with pytest.raises(CardConflictError):
-            both = [an_event("req_3"), an_event("req_4", charge_card=forged)]
             usage.record(engine, [(event, True) for event in both])
         assert _everything(engine)["rows"] == 1
 
 
-def test_sums_beyond_64_bits_are_exact(database_url):
+def test_sums_beyond_64_bits_are_exact(database_url: str) -> None:
     dear = a_card(90_000_000_000_000, 1, "dear")
     events = [
         an_event(f"req_{n}", charge_card=dear, key_id=f"key_{n}", usage=Meters(input=100_003))
@@ -134,7 +135,7 @@ def test_sums_beyond_64_bits_are_exact(database_url):
         assert balances["revenue/tenant_acme", "USD"] == -exact
 
 
-def test_a_bucket_too_large_for_sqlite_fails_loudly(sqlite_url):
+def test_a_bucket_too_large_for_sqlite_fails_loudly(sqlite_url: str) -> None:
     dear = a_card(90_000_000_000_000, 1, "dear")
     events = [an_event(f"req_{n}", charge_card=dear, usage=Meters(input=60_000)) for n in range(2)]
     with a_ledger(sqlite_url) as engine:
@@ -144,14 +145,14 @@ def test_a_bucket_too_large_for_sqlite_fails_loudly(sqlite_url):
         assert _everything(engine)["charge"] == events[0].charge_picos
 
 
-def test_missing_names_the_events_the_ledger_has_not_seen(database_url):
+def test_missing_names_the_events_the_ledger_has_not_seen(database_url: str) -> None:
     with a_ledger(database_url) as engine:
         usage.record(engine, [(an_event("req_1"), True)])
         assert usage.missing(engine, ["req_1:1", "req_2:1"]) == {"req_2:1"}
         assert usage.missing(engine, []) == set()
 
 
-def _everything(engine):
+def _everything(engine: Engine) -> dict[str, int]:
     with reading(engine) as connection:
         rows, charge = connection.execute(
             select(func.count(), func.coalesce(func.sum(usage_rows.c.charge_picos), 0))

@@ -70,6 +70,9 @@ def _check(event: UsageEvent) -> None:
         raise UnfitEventError(
             f"{event.event_id}: event version {event.v}; this release reads up to {VERSION}"
         )
+    cards = (event.charge_card, event.cost_card or event.charge_card)
+    if any(card.currency != event.currency for card in cards):
+        raise UnfitEventError(f"{event.event_id}: its cards are not all in {event.currency}")
     charge = rate(event.usage, event.charge_card) if event.winner else 0
     if event.charge_picos != charge:
         raise UnfitEventError(

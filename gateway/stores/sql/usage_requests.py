@@ -1,0 +1,137 @@
+"""Usage request by request: every attempt with its provenance and both counts, newest last."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Engine, RowMapping, Select, select, tuple_
+
+from billing.meters import Meters
+from gateway.stores.sql.engine import reading
+from gateway.stores.sql.tables import usage_rows
+
+FILTERS: Final = (
+    "tenant_id",
+    "team_id",
+    "key_id",
+    "model",
+    "backend_id",
+    "region",
+    "request_id",
+    "provenance",
+)
+
+Cursor = tuple[int, str]  # admission and id of the last request of a page
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One usage row. Times in microseconds, money in picos."""
+
+    event_id: str
+    request_id: str
+    attempt: int
+    winner: bool
+    tenant_id: str
+    team_id: str
+    key_id: str
+    model: str
+    backend_id: str
+    upstream_model: str
+    region: str
+    operation: str
+    stream: bool
+    admitted_at_us: int
+    finished_at_us: int
+    recorded_at_us: int
+    ttft_us: int
+    duration_us: int
+    usage: Meters
+    reasoning_tokens: int
+    provenance: str
+    reported: Meters | None
+    counted: Meters | None
+    currency: str
+    charge_card: str
+    cost_card: str | None
+    charge_picos: int
+    cost_picos: int
+    status: int
+    end_by: str
+    end_phase: str
+    tags: dict[str, str]
+    hold: str
+
+
+def page(
+    engine: Engine,
+    *,
+    start_us: int,
+    end_us: int,
+    filters: Mapping[str, str],
+    after: Cursor | None,
+    limit: int,
+) -> list[list[Attempt]]:
+    """Requests admitted in [start, end) in the order of their admission, each with its attempts.
+
+    A filter picks requests of which an attempt matches; all their attempts come with them.
+    """
+    with reading(engine) as connection:
+        requests = _requests(connection, start_us, end_us, filters, after, limit)
+        by_request: dict[str, list[Attempt]] = {request_id: [] for _, request_id in requests}
+        rows = connection.execute(_attempts(list(by_request))).mappings()
+        for row in rows:
+            by_request[row["request_id"]].append(_attempt(row))
+    return list(by_request.values())
+
+
+def _requests(
+    connection: Connection,
+    start_us: int,
+    end_us: int,
+    filters: Mapping[str, str],
+    after: Cursor | None,
+    limit: int,
+) -> Sequence[Any]:
+    at_us, request_id = usage_rows.c.admitted_at_us, usage_rows.c.request_id
+    query = (
+        select(at_us, request_id)
+        .distinct()
+        .where(at_us >= start_us, at_us < end_us)
+        .filter_by(**filters)
+        .order_by(at_us, request_id)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(tuple_(at_us, request_id) > after)
+    return connection.execute(query).all()
+
+
+def _attempts(request_ids: Sequence[str]) -> Select[Any]:
+    return (
+        select(usage_rows)
+        .where(usage_rows.c.request_id.in_(request_ids))
+        .order_by(usage_rows.c.request_id, usage_rows.c.attempt)
+    )
+
+
+def _attempt(row: RowMapping) -> Attempt:
+    same = {name: row[name] for name in Attempt.__struct_fields__ if name in row}
+    return Attempt(
+        **same
+        | {
+            "usage": Meters(
+                row["input_tokens"],
+                row["cache_read_tokens"],
+                row["cache_write_5m_tokens"],
+                row["cache_write_1h_tokens"],
+                row["output_tokens"],
+            ),
+            "reported": _meters(row["reported"]),
+            "counted": _meters(row["counted"]),
+            "tags": msgspec.json.decode(row["tags"], type=dict[str, str]),
+        }
+    )
+
+
+def _meters(text: str | None) -> Meters | None:
+    return None if text is None else msgspec.json.decode(text, type=Meters)
