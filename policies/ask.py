@@ -12,7 +12,5 @@ class Ask(msgspec.Struct, frozen=True):
     stream: bool
     input_bound: int  # no tokeniser can make more of the prompt
     input_estimate: int  # calibrated; for ranking and rate limits, never for a hold
-    output_wanted: (
-        int  # per choice, what the client asks for or the policy's default; 0 for embeddings
-    )
+    output_wanted: int  # per choice: the client's word or the policy's default; embeddings: 0
     choices: int  # n (times best_of)

@@ -16,6 +16,11 @@ Scoped = tuple[str, int, str, PolicyDocument]  # scope kind, depth in the tree, 
 
 _KINDS: Final = {"tenant": 0, "team": 1, "key": 2}
 
+# Sections that only choose among what is permitted: what another version wrote there may be missed.
+_HARMLESS: Final = frozenset(
+    ("name", "slo", "prefer", "budget", "retries", "experiment", "priority", "weights")
+)
+
 
 class EffectivePolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Everything policies say about one key and one model, ready for the hot path.
@@ -111,7 +116,7 @@ def compile_policies(documents: Sequence[Scoped], model: str) -> EffectivePolicy
     for _kind, _depth, name, document in applying:
         for rule in _RULES:
             _merge_field(rule, document, name, fields, sources)
-        if document.unreadable:
+        if any(path.split(".")[0] not in _HARMLESS for path in document.unreadable):
             # What cannot be read may have been a restriction: nothing is permitted until it can.
             fields["residency"], sources["residency"] = frozenset(), name
     return EffectivePolicy(**fields, sources=sources)

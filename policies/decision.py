@@ -26,6 +26,8 @@ class DenyCode(StrEnum):
     JOURNAL_UNAVAILABLE = "journal_unavailable"
     UPSTREAM_ERROR = "upstream_error"
     UPSTREAM_TIMEOUT = "upstream_timeout"
+    RESTARTING = "server_restarting"
+    INTERNAL_ERROR = "internal_error"
 
 
 class Deny(msgspec.Struct, frozen=True):

@@ -154,15 +154,21 @@ def _read(written: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]
     values: dict[str, Any] = {}
     for path, value in _leaves(written, problems):
         try:
-            if path == "scope":
-                values["scope_kind"], values["scope_id"] = _scope(value)
-            elif (field := _BY_PATH.get(path)) is None:
+            if path != "scope" and path not in _BY_PATH:
                 raise _unknown(path)
-            elif value is not None:
-                values[field.attribute] = field.read(value)
+            if value is not None:
+                values |= _value(path, value)
         except FieldError as error:
             problems.append(Problem(path, error.message, error.remedy))
     return values
+
+
+def _value(path: str, value: Any) -> dict[str, Any]:
+    if path == "scope":
+        kind, scope_id = _scope(value)
+        return {"scope_kind": kind, "scope_id": scope_id}
+    field = _BY_PATH[path]
+    return {field.attribute: field.read(value)}
 
 
 def _leaves(written: Mapping[str, Any], problems: list[Problem]) -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from billing.money import parse_decimal
@@ -144,7 +145,7 @@ def amount(decimals: int) -> Reader:
         if isinstance(value, float):
             raise FieldError(
                 f"{value!r} is a floating point number, which is not exact",
-                f'write it in quotes: "{value:f}"',
+                f'write it in quotes: "{Decimal(repr(value)):f}"',
             )
         text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
         if not isinstance(text, str):

@@ -4,6 +4,7 @@ A rule answers True when it *excludes*. The order is the order of a refusal's im
 request is comes before where it may go, before what it costs, before who happens to be up.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
@@ -56,22 +57,29 @@ class Case(msgspec.Struct, frozen=True):
     needed: frozenset[str]
     gateway_jurisdictions: frozenset[str]
     gateway_permitted: bool
-    has_slo: bool
+    rules: "Rules"  # those that can exclude anybody under this policy, in order
 
 
 Rule = Callable[[Case, Candidate, Live], bool]
+Rules = tuple[tuple[Reason, Rule], ...]
 
 
 def case_of(policy: EffectivePolicy, ask: Ask, gateway_jurisdictions: frozenset[str]) -> Case:
     """The case of one request."""
+    permitted = policy.residency
     return Case(
         policy,
         ask,
         ask.capabilities | policy.capabilities if policy.capabilities else ask.capabilities,
         gateway_jurisdictions,
-        policy.residency is None
-        or residency.permits(policy.residency, gateway_jurisdictions, gateway_jurisdictions),
-        policy.slo_ttft_us is not None or policy.slo_tpot_us is not None,
+        residency.permits(permitted, gateway_jurisdictions, gateway_jurisdictions),
+        _rules_of(
+            permitted is None,
+            policy.max_input_picos_per_token is None and policy.max_output_picos_per_token is None,
+            policy.max_per_request_picos is None,
+            policy.placements is None,
+            policy.on_breach != "refuse",
+        ),
     )
 
 
@@ -129,14 +137,10 @@ def _is_unavailable(_case: Case, _candidate: Candidate, live: Live) -> bool:
 def _breaches_slo(case: Case, _candidate: Candidate, live: Live) -> bool:
     # Without data nobody breaches: a backend that was refused for a minute has an empty window,
     # is tried again, and so can show that it has recovered.
-    return (
-        case.has_slo
-        and case.policy.on_breach == "refuse"
-        and tier_of(case.policy, live) == BREACHES
-    )
+    return case.policy.on_breach == "refuse" and tier_of(case.policy, live) == BREACHES
 
 
-RULES: Final[tuple[tuple[Reason, Rule], ...]] = (
+RULES: Final[Rules] = (
     (Reason.CAPABILITY, _lacks_capability),
     (Reason.CONTEXT, _exceeds_context),
     (Reason.RESIDENCY, _leaves_jurisdiction),
@@ -147,6 +151,21 @@ RULES: Final[tuple[tuple[Reason, Rule], ...]] = (
     (Reason.UNAVAILABLE, _is_unavailable),
     (Reason.SLO, _breaches_slo),
 )
+
+
+@functools.cache
+def _rules_of(
+    any_residency: bool, any_price: bool, any_charge: bool, any_placement: bool, any_speed: bool
+) -> Rules:
+    """The rules without those that the policy gives nothing to do: most policies are short."""
+    idle = {
+        Reason.RESIDENCY: any_residency,
+        Reason.PRICE_CEILING: any_price,
+        Reason.REQUEST_CEILING: any_charge,
+        Reason.PLACEMENT: any_placement,
+        Reason.SLO: any_speed,
+    }
+    return tuple((reason, rule) for reason, rule in RULES if not idle.get(reason, False))
 
 
 def tier_of(policy: EffectivePolicy, live: Live) -> int:
@@ -174,9 +193,10 @@ def judge(
 ) -> tuple[Verdict, ...]:
     """A verdict for every candidate, in the order given."""
     verdicts = []
+    rules = case.rules
     for candidate in candidates:
         backend_id, upstream_model = candidate.backend_id, candidate.upstream_model
         seen = live.get((backend_id, upstream_model), UNSEEN)
-        reasons = tuple([reason for reason, rule in RULES if rule(case, candidate, seen)])
+        reasons = tuple([reason for reason, rule in rules if rule(case, candidate, seen)])
         verdicts.append(Verdict(backend_id, upstream_model, not reasons, reasons))
     return tuple(verdicts)

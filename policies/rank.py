@@ -3,6 +3,7 @@
 Weights decide among equals only, by a number drawn by the caller: the same draw, the same order.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -10,11 +11,12 @@ from policies.ask import Ask
 from policies.candidates import Candidate, Live
 from policies.compile import EffectivePolicy
 from policies.cost import expected_cost_picos
-from policies.filters import BREACHES, UNSEEN, tier_of
+from policies.filters import BREACHES, MEETS, UNSEEN, tier_of
 
 _NEVER_US: Final = 1 << 62  # slower than anything measured
 
-Key = tuple[int, int, int, int]  # saturated, SLO tier, score, second score: lower is better
+Score = tuple[int, int]  # lower is better; the second decides where the first is equal
+Key = tuple[bool, int, Score]  # saturated, SLO tier, score
 
 
 def rank(
@@ -30,15 +32,11 @@ def rank(
     seen = [live.get((c.backend_id, c.upstream_model), UNSEEN) for c in eligible]
     keys = _keys(policy, ask, eligible, seen)
     order = sorted(range(len(keys)), key=keys.__getitem__)
+    if len(set(keys)) == len(keys):
+        return [eligible[at] for at in order]
     ranked: list[Candidate] = []
-    start = 0
-    while start < len(order):
-        end = start + 1
-        while end < len(order) and keys[order[end]] == keys[order[start]]:
-            end += 1
-        tied = [eligible[at] for at in order[start:end]]
-        ranked += tied if end - start == 1 else _by_weight(tied, draw)
-        start = end
+    for _key, tied in itertools.groupby(order, keys.__getitem__):
+        ranked += _by_weight([eligible[at] for at in tied], draw)
     return ranked
 
 
@@ -52,23 +50,24 @@ def _keys(
     policy: EffectivePolicy, ask: Ask, eligible: Sequence[Candidate], seen: Sequence[Live]
 ) -> list[Key]:
     has_slo = policy.slo_ttft_us is not None or policy.slo_tpot_us is not None
-    scores = _scores(policy, ask, eligible, seen)
     keys = []
-    for candidate, live, score in zip(eligible, seen, scores, strict=True):
-        tier = tier_of(policy, live) if has_slo else 0
+    for candidate, live, score in zip(
+        eligible, seen, _scores(policy, ask, eligible, seen), strict=True
+    ):
+        full = is_saturated(candidate, live)
+        tier = tier_of(policy, live) if has_slo else MEETS
         # Too slow already: speed matters now, not the preference.
-        by = _speed(live) if tier == BREACHES else score
-        keys.append((int(is_saturated(candidate, live)), tier, *by))
+        keys.append((full, tier, _speed(live) if tier == BREACHES else score))
     return keys
 
 
-def _speed(live: Live) -> tuple[int, int]:
+def _speed(live: Live) -> Score:
     return _ttft_us(live, _NEVER_US), live.tpot_p95_us or 0
 
 
 def _scores(
     policy: EffectivePolicy, ask: Ask, eligible: Sequence[Candidate], seen: Sequence[Live]
-) -> list[tuple[int, int]]:
+) -> list[Score]:
     prefer = policy.prefer
     costs = [expected_cost_picos(candidate, ask) for candidate in eligible]
     if prefer == "cheapest":
@@ -85,7 +84,7 @@ def _scores(
     return list(zip(places, costs, strict=True))
 
 
-def _balanced(costs: Sequence[int], seen: Sequence[Live]) -> list[tuple[int, int]]:
+def _balanced(costs: Sequence[int], seen: Sequence[Live]) -> list[Score]:
     """Cost and time to first token, each in thousandths of the best one's, added up. Time grows
     with what is in flight, so that the cheap and quick one is not drowned.
     """
