@@ -36,14 +36,22 @@ def key_path(settings: Settings) -> Path:
 def backends(settings: Settings, environ: Mapping[str, str]) -> list[Part]:
     """The local inference servers. Their ports are kept, because configuration names them."""
     ports = _ports(settings.home / "demo" / "ports.json")
-    programs = {"eu": "llama.py", "us": "llama.py", "edge": "minilm.py"}
+    eu = ("llama.py", "--slots", "2", "--context", "4096", "--threads", "2")
+    us = ("llama.py", "--slots", "4", "--context", "2048", "--threads", "1")
+    programs = {"eu": eu, "us": us, "edge": ("minilm.py",)}
     return [
         Part(
             name=f"demo-{name}",
-            command=(sys.executable, "-P", str(_PROGRAMS / programs[name]), str(ports[name])),
+            command=(
+                sys.executable,
+                "-P",
+                str(_PROGRAMS / program[0]),
+                str(ports[name]),
+                *program[1:],
+            ),
             environ=dict(environ),
         )
-        for name in BACKENDS
+        for name, program in programs.items()
     ]
 
 

