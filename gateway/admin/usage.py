@@ -1,0 +1,351 @@
+"""Usage: sums by whatever is asked, and request by request; JSON or CSV."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+from sqlalchemy import Connection, select
+
+from billing.invoices import safe_text
+from billing.money import format_picos
+from billing.rollups import BUCKET_US
+from gateway import clock
+from gateway.admin import fields
+from gateway.admin.operation import Answer, Call, Filter, Operation, PageSize
+from gateway.admin.problems import ProblemError, invalid
+from gateway.admin.tables import CSV, csv_answer, prefers_csv
+from gateway.stores.sql import usage_reports, usage_requests
+from gateway.stores.sql.tables import backends, keys, teams, tenants
+from gateway.stores.sql.usage_reports import Group, Question, TooManyGroupsError
+
+_DEFAULT_SPAN_US: Final = 31 * 24 * 3_600_000_000
+_NAMED: Final = {"tenant": tenants, "team": teams, "key": keys, "backend": backends}
+_DIMENSION_HELP: Final = (
+    "any of tenant, team, key, model, backend, region, provenance, hour, day (in the tenant's "
+    "zone), tag:NAME, separated by commas"
+)
+_COUNTS: Final = (
+    "requests",
+    "attempts",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "uncharged_tokens",
+)
+
+
+class Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """From and to are instants; `from` is inside, `to` is not. By default the last 31 days."""
+
+    from_: fields.Instant | None = msgspec.field(default=None, name="from")
+    to: fields.Instant | None = None
+    tenant_id: Filter | None = None
+    team_id: Filter | None = None
+    key_id: Filter | None = None
+    model: Filter | None = None
+    backend_id: Filter | None = None
+    region: Filter | None = None
+    provenance: Filter | None = None
+
+
+class UsageQuery(Span, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    group_by: Annotated[str, Meta(max_length=512, description=_DIMENSION_HELP)] = ""
+
+
+class UsagePage(msgspec.Struct, frozen=True, kw_only=True):
+    """One item a group and currency. Tokens and charge are those of winning attempts; cost is of
+    all attempts; amounts are exact.
+    """
+
+    from_: str = msgspec.field(name="from")
+    to: str
+    items: tuple[dict[str, str | int], ...]
+    next: str | None = None
+
+
+class RequestQuery(Span, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    request_id: Filter | None = None
+    limit: PageSize = 50
+    cursor: Annotated[str, Meta(max_length=200, pattern=r"^[0-9]{1,18}\.[\x21-\x7e]+$")] | None = (
+        None
+    )
+
+
+class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt that could have reached a backend, with the backend's figures and our own."""
+
+    attempt: int
+    winner: bool
+    backend_id: str
+    upstream_model: str
+    region: str
+    status: int
+    end_by: str
+    end_phase: str
+    finished_at: str
+    recorded_at: str
+    ttft_ms: float | None
+    duration_ms: float
+    provenance: str
+    usage: dict[str, int]
+    reported: dict[str, int] | None
+    counted: dict[str, int] | None
+    reasoning_tokens: int
+    charge: str
+    cost: str
+    charge_card: str
+    cost_card: str | None
+    hold: str
+
+
+class RequestView(msgspec.Struct, frozen=True, kw_only=True):
+    request_id: str
+    tenant_id: str
+    team_id: str
+    key_id: str
+    model: str
+    operation: str
+    stream: bool
+    admitted_at: str
+    currency: str
+    charge: str
+    cost: str
+    tags: dict[str, str]
+    attempts: tuple[AttemptView, ...]
+
+
+class RequestPage(msgspec.Struct, frozen=True, kw_only=True):
+    items: tuple[RequestView, ...]
+    next: str | None
+
+
+async def _sums(call: Call) -> Answer:
+    query: UsageQuery = call.query
+    start_us, end_us = _span(query)
+    group_by = _dimensions(query.group_by)
+    question = Question(
+        start_us=start_us, end_us=end_us, group_by=group_by, filters=_filters(query)
+    )
+    try:
+        groups = await asyncio.to_thread(usage_reports.report, call.deps.engine, question)
+    except TooManyGroupsError as fault:
+        raise ProblemError(422, "too_many_groups", str(fault)) from None
+    names = await call.read(lambda connection: _names(connection, group_by))
+    items = tuple(_item(group, group_by, names) for group in groups)
+    if prefers_csv(call.accept):
+        return Answer(ready=csv_answer(_sum_rows(items, group_by), {"cache-control": "no-store"}))
+    return Answer(UsagePage(from_=clock.rfc3339(start_us), to=clock.rfc3339(end_us), items=items))
+
+
+async def _requests(call: Call) -> Answer:
+    query: RequestQuery = call.query
+    start_us, end_us = _span(query)
+    found = await asyncio.to_thread(
+        usage_requests.page,
+        call.deps.engine,
+        start_us=start_us,
+        end_us=end_us,
+        filters=_filters(query),
+        after=_cursor(query.cursor),
+        limit=query.limit + 1,
+    )
+    shown = found[: query.limit]
+    following = None
+    if len(found) > query.limit:
+        last = shown[-1][0]
+        following = f"{last.admitted_at_us}.{last.request_id}"
+    if prefers_csv(call.accept):
+        headers = {"cache-control": "no-store"} | (
+            {"x-next-cursor": following} if following else {}
+        )
+        return Answer(ready=csv_answer(_attempt_rows(shown), headers))
+    return Answer(RequestPage(items=tuple(_request(each) for each in shown), next=following))
+
+
+def operations() -> list[Operation]:
+    return [
+        Operation(
+            "GET",
+            "/usage",
+            "usage",
+            "Sum usage and money",
+            _sums,
+            query=UsageQuery,
+            answers=UsagePage,
+            refusals=(422,),
+            media_types=("application/json", CSV),
+        ),
+        Operation(
+            "GET",
+            "/usage/requests",
+            "usage",
+            "List usage request by request",
+            _requests,
+            query=RequestQuery,
+            answers=RequestPage,
+            refusals=(422,),
+            media_types=("application/json", CSV),
+        ),
+    ]
+
+
+def _span(query: Span) -> tuple[int, int]:
+    """Microseconds. Nothing is admitted in the future, so an end there may be any later instant:
+    the end of the bucket lets the rollups answer.
+    """
+    now_us = clock.now_us()
+    end_us = now_us + 1 if query.to is None else fields.instant(query.to, "to")
+    if end_us > now_us:
+        end_us += -end_us % BUCKET_US
+    start_us = end_us - _DEFAULT_SPAN_US
+    if query.from_ is not None:
+        start_us = fields.instant(query.from_, "from")
+    if start_us >= end_us:
+        raise invalid("from", "the span is empty: `from` must be before `to`")
+    return max(0, start_us), end_us
+
+
+def _dimensions(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",")) if text.strip() else ()
+    for name in names:
+        if not usage_reports.known_dimension(name):
+            raise invalid("group_by", f"{name!r} is not a dimension", _DIMENSION_HELP)
+    if len(set(names)) != len(names):
+        raise invalid("group_by", "a dimension is named twice")
+    return names
+
+
+def _filters(query: Span) -> dict[str, str]:
+    given = msgspec.structs.asdict(query)
+    columns = (*usage_reports.FILTERS, "request_id")
+    return {name: given[name] for name in columns if given.get(name) is not None}
+
+
+def _names(connection: Connection, group_by: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Names by id for the dimensions that have any."""
+    return {
+        name: {
+            row.id: row.name
+            for row in connection.execute(select(_NAMED[name].c.id, _NAMED[name].c.name))
+        }
+        for name in group_by
+        if name in _NAMED
+    }
+
+
+def _item(
+    group: Group, group_by: Sequence[str], names: Mapping[str, Mapping[str, str]]
+) -> dict[str, str | int]:
+    item: dict[str, str | int] = {}
+    for name, value in zip(group_by, group.by, strict=True):
+        item[name] = value
+        if name in names:
+            item[f"{name}_name"] = names[name].get(value, "")
+    for name in _COUNTS:
+        item[name] = getattr(group, name)
+    item["charge"] = format_picos(group.charge_picos)
+    item["cost"] = format_picos(group.cost_picos)
+    item["currency"] = group.currency
+    return item
+
+
+def _sum_rows(
+    items: Sequence[Mapping[str, str | int]], group_by: Sequence[str]
+) -> Iterator[tuple[str, ...]]:
+    labels = [
+        column
+        for name in group_by
+        for column in ((name, f"{name}_name") if name in _NAMED else (name,))
+    ]
+    figures = (*_COUNTS, "charge", "cost", "currency")
+    yield (*labels, *figures)
+    for item in items:
+        yield (
+            *(safe_text(str(item[name])) for name in labels),
+            *(str(item[name]) for name in figures),
+        )
+
+
+def _cursor(text: str | None) -> usage_requests.Cursor | None:
+    if text is None:
+        return None
+    at_us, _, request_id = text.partition(".")
+    return int(at_us), request_id
+
+
+def _request(attempts: Sequence[usage_requests.Attempt]) -> RequestView:
+    first = attempts[0]
+    return RequestView(
+        request_id=first.request_id,
+        tenant_id=first.tenant_id,
+        team_id=first.team_id,
+        key_id=first.key_id,
+        model=first.model,
+        operation=first.operation,
+        stream=first.stream,
+        admitted_at=clock.rfc3339(first.admitted_at_us),
+        currency=first.currency,
+        charge=format_picos(sum(each.charge_picos for each in attempts)),
+        cost=format_picos(sum(each.cost_picos for each in attempts)),
+        tags=first.tags,
+        attempts=tuple(_attempt(each) for each in attempts),
+    )
+
+
+def _attempt(row: usage_requests.Attempt) -> AttemptView:
+    same = {
+        name: getattr(row, name)
+        for name in AttemptView.__struct_fields__
+        if name in usage_requests.Attempt.__struct_fields__
+    }
+    return AttemptView(
+        **same
+        | {
+            "finished_at": clock.rfc3339(row.finished_at_us),
+            "recorded_at": clock.rfc3339(row.recorded_at_us),
+            "ttft_ms": None if row.ttft_us < 0 else row.ttft_us / 1000,
+            "duration_ms": row.duration_us / 1000,
+            "usage": _meters(row.usage),
+            "reported": _meters(row.reported),
+            "counted": _meters(row.counted),
+            "charge": format_picos(row.charge_picos),
+            "cost": format_picos(row.cost_picos),
+        }
+    )
+
+
+def _meters(meters: Any) -> Any:
+    return None if meters is None else msgspec.structs.asdict(meters)
+
+
+_ATTEMPT_COLUMNS: Final = (
+    "request_id", "attempt", "winner", "tenant_id", "team_id", "key_id", "model", "backend_id",
+    "upstream_model", "region", "operation", "stream", "admitted_at", "status", "end_by",
+    "end_phase", "provenance", "input_tokens", "cache_read_tokens", "cache_write_5m_tokens",
+    "cache_write_1h_tokens", "output_tokens", "charge", "cost", "currency",
+)  # fmt: skip
+_TEXT_COLUMNS: Final = frozenset({"model", "upstream_model", "region", "request_id"})
+
+
+def _attempt_rows(
+    requests: Sequence[Sequence[usage_requests.Attempt]],
+) -> Iterator[tuple[str, ...]]:
+    yield _ATTEMPT_COLUMNS
+    for request in requests:
+        for row in request:
+            values: dict[str, Any] = msgspec.structs.asdict(row) | {
+                f"{meter}_tokens": count
+                for meter, count in msgspec.structs.asdict(row.usage).items()
+            }
+            values["admitted_at"] = clock.rfc3339(row.admitted_at_us)
+            values["charge"] = format_picos(row.charge_picos)
+            values["cost"] = format_picos(row.cost_picos)
+            values["winner"] = "true" if row.winner else "false"
+            values["stream"] = "true" if row.stream else "false"
+            yield tuple(
+                safe_text(values[name]) if name in _TEXT_COLUMNS else str(values[name])
+                for name in _ATTEMPT_COLUMNS
+            )
