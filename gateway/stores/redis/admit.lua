@@ -1,0 +1,140 @@
+#!lua
+-- Take every limit and place the hold on every account, or change nothing.
+-- Specification: admit() of policies/budgets.py; a property test holds the two together.
+--
+-- KEYS[1]  the tag's index of holds, mh:{tag}:holds
+-- ARGV     two for each request, served in order: its msgpack admission (wire.py), and what is kept
+--          with the hold unread
+-- answers  {now_us, answer...}, one answer a request:
+--          {0, duplicate, grant, held_money, remaining of each account..., wait_us of each gate...}
+--          {1 rate | 2 concurrency | 3 budget | 4 stale window | 5 spent, index, retry_after_ms, available}
+--          {9, message}: this one failed and wrote nothing
+--
+-- Every read and every check of a request comes before its first write: nothing is rolled back here.
+-- Amounts stay numbers, exact to 2^53. Never format one: from 1e14 it would read 1.2345678901234e+14.
+local call, min, max, floor = redis.call, math.min, math.max, math.floor
+local VERSION, MAX_COUNTER, MAX_DEBT_US = 1, 9007199254740991, 1125899906842624
+local KEPT_AFTER_MS = 3456000000 -- a window's counters outlive it by 40 days
+local GATE_KEPT_MS = 60000       -- an idle gate outlives any skew of clocks
+local index = KEYS[1]
+local hold_prefix = string.sub(index, 1, -2) .. ':' -- mh:{tag}:hold:
+local time = call('TIME')
+local now_us = time[1] * 1000000 + time[2]
+local now_ms = floor(now_us / 1000)
+
+local function again(record)
+  local _, r = cmsgpack.unpack_one(record)
+  local grant, a = r[2], r[4]
+  local answer = {0, 1, grant, a[3] + a[8] * a[4] * grant}
+  for _, account in ipairs(a[11]) do
+    local cap = account[2]
+    if cap >= 0 then
+      local b = call('HMGET', account[1], 'posted', 'held')
+      cap = max(cap - (b[1] or 0) - (b[2] or 0), 0)
+    end
+    answer[#answer + 1] = cap
+  end
+  for _, gate in ipairs(a[9]) do
+    answer[#answer + 1] = max((call('GET', gate[1]) or 0) - now_us, 0)
+  end
+  return answer
+end
+
+local function admit(packed, kept)
+  local a = cmsgpack.unpack(packed)
+  local hold_id, wanted, least = a[1], a[6], a[7]
+  local gates, slots, accounts = a[9], a[10], a[11]
+  local hold_key = hold_prefix .. hold_id
+
+  local keys = {hold_key}
+  for i = 1, #gates do keys[i + 1] = gates[i][1] end
+  local values = call('MGET', unpack(keys))
+  local record = values[1]
+  if record then
+    if record == '' then return {5, 0, 0, 0} end
+    return again(record)
+  end
+
+  for i = 1, #accounts do
+    local account = accounts[i]
+    if now_ms < account[3] or now_ms >= account[4] then return {4, i - 1, 0, 0} end
+  end
+
+  local tats, longest, at = {}, 0, 0
+  for i = 1, #gates do
+    local gate = gates[i]
+    local tat = max(tonumber(values[i + 1] or 0), now_us)
+    local wait = tat + min(gate[2], gate[3]) - now_us - gate[3]
+    if wait > longest then longest, at = wait, i end
+    tats[i] = tat + min(gate[2], MAX_DEBT_US)
+  end
+  if longest > 0 then return {1, at - 1, math.ceil(longest / 1000), 0} end
+
+  for i = 1, #slots do
+    local slot = slots[i]
+    if call('ZCOUNT', slot[1], now_ms + 1, '+inf') >= slot[2] then return {2, i - 1, 1000, 0} end
+  end
+
+  -- For whole numbers below 2^53 floor(a / b) is exact, so the grant is the model's to the token.
+  local money, tokens, price, choices = a[3], a[5], a[8] * a[4], a[8]
+  local grant = wanted
+  if price > 0 then grant = min(grant, floor((MAX_COUNTER - money) / price)) end
+  local answer, new, last, blocked = {0, 0}, {}, -1, 0
+  for i = 1, #accounts do
+    local account = accounts[i]
+    local cap, input, per_token = account[2], money, price
+    if account[5] == 1 then input, per_token = tokens, choices end
+    local balance = call('HMGET', account[1], 'posted', 'held')
+    new[i] = not balance[1] and not balance[2]
+    if cap >= 0 then
+      local room = cap - (balance[1] or 0) - (balance[2] or 0) - input
+      local fits = -1
+      if room >= 0 then
+        if per_token > 0 then fits = floor(room / per_token) else fits = wanted end
+      end
+      if fits < least and account[4] > last then last, blocked = account[4], i end
+      grant = min(grant, fits)
+      answer[4 + i] = room
+    end
+  end
+  if blocked > 0 then return {3, blocked - 1, last - now_ms, max(grant, 0)} end
+
+  local expiry = now_ms + a[2]
+  for i = 1, #gates do
+    local gate, tat = gates[i], tats[i]
+    if gate[2] > 0 then
+      call('SET', gate[1], tat, 'PX', math.ceil((tat - now_us) / 1000) + GATE_KEPT_MS)
+    end
+  end
+  for i = 1, #slots do call('ZADD', slots[i][1], expiry, hold_id) end
+  for i = 1, #accounts do
+    local account = accounts[i]
+    local held, input = price * grant, money
+    if account[5] == 1 then held, input = choices * grant, tokens end
+    call('HINCRBY', account[1], 'held', input + held)
+    if new[i] then call('PEXPIREAT', account[1], account[4] + KEPT_AFTER_MS) end
+    answer[4 + i] = account[2] < 0 and -1 or answer[4 + i] - held
+  end
+  -- The record: [version, grant, admitted at, the admission as it came], then what is kept.
+  call('SET', hold_key, '\148' .. cmsgpack.pack(VERSION, grant, now_ms) .. packed .. kept)
+  call('ZADD', index, expiry, hold_id)
+
+  answer[3], answer[4] = grant, money + price * grant
+  local n = 4 + #accounts
+  for i = 1, #gates do
+    local ahead = gates[i][2] > 0 and tats[i] or max(tonumber(values[i + 1] or 0), now_us)
+    answer[n + i] = ahead - now_us
+  end
+  return answer
+end
+
+local answers = {now_us}
+for i = 1, #ARGV / 2 do
+  -- One tenant's broken key must not take the others' answers with it.
+  local ok, answer = pcall(admit, ARGV[2 * i - 1], ARGV[2 * i])
+  if not ok then
+    answer = {9, type(answer) == 'table' and answer.err or tostring(answer)}
+  end
+  answers[i + 1] = answer
+end
+return answers

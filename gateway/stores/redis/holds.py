@@ -1,0 +1,219 @@
+"""Limits and holds in the store: admit, settle, release, extend, each one atomic step.
+
+The rules are in policies.budgets and policies.limits; admit.lua and its three siblings carry them
+out. This file gives each request its answer, and sees to it that no hold is left behind by a caller
+that went away: a cancelled, late or lost admission is released by the store client itself.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from gateway.stores.redis import keys, wire
+from gateway.stores.redis.channel import Channels, StoreUnavailable
+from gateway.stores.redis.lane import Lane
+from gateway.stores.redis.scripts import ADMIT, EXTEND, RELEASE, SETTLE
+from policies.budgets import (
+    MONEY,
+    NO_CAP,
+    TOKENS,
+    Account,
+    Admission,
+    Granted,
+    Refused,
+    Settlement,
+)
+from policies.limits import Gate, Slot
+
+__all__ = [
+    "MONEY",
+    "NO_CAP",
+    "TOKENS",
+    "Account",
+    "Admission",
+    "Gate",
+    "Granted",
+    "HoldStore",
+    "Refused",
+    "Settlement",
+    "Slot",
+    "StoreUnavailable",
+]
+
+Corrections = Sequence[tuple[str, int]]
+
+MOST_OWED: Final = 100_000  # beyond it the expiry of the holds has to do
+PAY_AGAIN_S: Final = 1.0  # when the store answers but would not release
+
+
+class _Release(msgspec.Struct, frozen=True):
+    hold_id: str
+    gate_corrections: tuple[tuple[str, int], ...]
+
+
+class _Tag(msgspec.Struct, frozen=True):
+    """The lanes of one tag."""
+
+    admits: Lane[Admission, Granted | Refused]
+    settles: Lane[Settlement, bool]
+    releases: Lane[_Release, bool]
+    extends: Lane[str, bool]
+
+
+class HoldStore:
+    """Holds of all tags over this process's channels. Belongs to one event loop."""
+
+    def __init__(
+        self, channels: Channels, *, admit_within_s: float = 1.0, settle_within_s: float = 5.0
+    ) -> None:
+        self._channels = channels
+        self._admit_within_s = admit_within_s
+        self._settle_within_s = settle_within_s
+        self._tags: dict[str, _Tag] = {}
+        self._owed: dict[tuple[str, str], _Release] = {}
+        self._again: asyncio.TimerHandle | None = None
+        channels.when_up(self._pay_owed)
+
+    async def admit(self, tag: str, admission: Admission) -> Granted | Refused:
+        """Take every limit and place the hold on every account, or nothing.
+
+        Raises StoreUnavailable when there is no answer in time. After that, and when this call is
+        cancelled, the hold id is spent: whatever the store made of it is released as soon as that
+        is known, with the tokens taken from rate limits given back. Try again with a fresh id. Do
+        not wrap this call in `asyncio.wait_for`: it has its own deadline, and wait_for may drop an
+        answer that arrived.
+        """
+        caller = self._of(tag).admits.put(wire.admission_args(admission), admission)
+        try:
+            return await caller
+        except asyncio.CancelledError:
+            if caller.done() and not caller.cancelled() and caller.exception() is None:
+                self._unclaimed(tag, admission, caller.result())
+            raise
+
+    async def settle(self, tag: str, settlement: Settlement) -> bool:
+        """Post the truth in place of the hold; the event goes to the journal in the same step.
+
+        Answers whether the hold was there; if not, no counter moved and only the journal has it.
+        Raises StoreUnavailable when the outcome is unknown or nothing was sent: asking again is
+        safe, a second settlement finds no hold, and the ledger knows an event it has seen.
+        Cancelling the caller does not take the call back.
+        """
+        return await self._of(tag).settles.put(wire.settlement_args(settlement), settlement)
+
+    async def release(self, tag: str, hold_id: str, gate_corrections: Corrections = ()) -> bool:
+        """Undo a hold that led to nothing; answers whether it was there.
+
+        Raises StoreUnavailable when the store cannot be asked now; the release is then owed, and
+        paid when the store is back. The id is spent afterwards.
+        """
+        release = _Release(hold_id, tuple(gate_corrections))
+        self._owe(tag, release)  # until the answer is here, whatever becomes of the caller
+        return await self._of(tag).releases.put(_release_args(release), release)
+
+    async def extend(self, tag: str, hold_ids: Sequence[str], ttl_ms: int) -> tuple[str, ...]:
+        """Let these holds live for another `ttl_ms`; answers the ids the store does not have.
+
+        Raises StoreUnavailable.
+        """
+        lane = self._of(tag).extends
+        calls = (lane.put(wire.extension_args(hold_id, ttl_ms), hold_id) for hold_id in hold_ids)
+        found = await asyncio.gather(*calls)
+        return tuple(hold_id for hold_id, was in zip(hold_ids, found, strict=True) if not was)
+
+    @property
+    def owed(self) -> int:
+        """Releases that the store has not confirmed yet."""
+        return len(self._owed)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any call is on its way or a release is owed."""
+        unsent = any(
+            lane.pending
+            for tag in self._tags.values()
+            for lane in (tag.admits, tag.settles, tag.releases, tag.extends)
+        )
+        return unsent or bool(self._owed) or self._channels.waiting > 0
+
+    async def drain(self, within_s: float) -> bool:
+        """Wait until nothing is on its way; False when `within_s` did not suffice."""
+        try:
+            async with asyncio.timeout(within_s):
+                while self.busy:
+                    with contextlib.suppress(StoreUnavailable):
+                        await self._channels.open()
+                        await self._channels.caught_up()
+        except TimeoutError:
+            return False
+        return True
+
+    def _of(self, tag: str) -> _Tag:
+        lanes = self._tags.get(tag)
+        if lanes is None:
+            lanes = self._tags[tag] = self._lanes(tag)
+        return lanes
+
+    def _lanes(self, tag: str) -> _Tag:
+        channel, index, patience_s = self._channels.of(tag), keys.holds(tag), self._settle_within_s
+        unclaimed = partial(self._unclaimed, tag)
+        paid, unpaid = partial(self._paid, tag), partial(self._unpaid, tag)
+        return _Tag(
+            admits=Lane(
+                channel,
+                ADMIT,
+                (index,),
+                wire.admitted,
+                unclaimed,
+                self._admit_within_s,
+                revocable=True,
+            ),
+            settles=Lane(
+                channel, SETTLE, (index, keys.journal(tag)), wire.found, _noted, patience_s
+            ),
+            releases=Lane(channel, RELEASE, (index,), paid, unpaid, patience_s),
+            extends=Lane(channel, EXTEND, (index,), wire.found, _noted, patience_s),
+        )
+
+    def _unclaimed(self, tag: str, ask: Admission, answer: Granted | Refused | None) -> None:
+        """Nobody waits for this admission any more; None: the store may or may not have it."""
+        if isinstance(answer, Refused):
+            return
+        # The request never left us, so its tokens were not used. That it was made still counts.
+        unused = tuple((g.key, -g.advance_us) for g in ask.gates if g.kind == "tpm")
+        release = _Release(ask.hold_id, unused)
+        self._owe(tag, release)
+        if self._channels.of(tag).up:
+            self._of(tag).releases.post(_release_args(release), release)
+
+    def _owe(self, tag: str, release: _Release) -> None:
+        if len(self._owed) < MOST_OWED:
+            self._owed[tag, release.hold_id] = release
+
+    def _paid(self, tag: str, release: _Release, now_us: int, answer: int) -> bool:
+        self._owed.pop((tag, release.hold_id), None)
+        return wire.found(release, now_us, answer)
+
+    def _unpaid(self, tag: str, release: _Release, answer: bool | None) -> None:
+        if answer is not None:
+            return
+        self._owe(tag, release)
+        if self._channels.of(tag).up and self._again is None:
+            self._again = asyncio.get_running_loop().call_later(PAY_AGAIN_S, self._pay_owed)
+
+    def _pay_owed(self) -> None:
+        self._again = None
+        for (tag, _), release in self._owed.items():
+            self._of(tag).releases.post(_release_args(release), release)
+
+
+def _release_args(release: _Release) -> tuple[bytes]:
+    return wire.release_args(release.hold_id, release.gate_corrections)
+
+
+def _noted(_subject: Any, _answer: bool | None) -> None:
+    """A settlement or extension nobody waits for is done, or its caller was told and asks again."""

@@ -1,0 +1,38 @@
+"""The names of everything in the store. All keys of a tenant carry its tag: one shard, one slot."""
+
+from typing import Final
+
+CONFIG_CHANNEL: Final = "mh:config"
+
+
+def holds(tag: str) -> str:
+    """ZSET of living holds: hold id -> expiry in ms. The scripts derive the records' keys of it."""
+    return f"mh:{{{tag}}}:holds"
+
+
+def hold(tag: str, hold_id: str) -> str:
+    """One hold's record; empty: the id is spent."""
+    return f"mh:{{{tag}}}:hold:{hold_id}"
+
+
+def journal(tag: str) -> str:
+    return f"mh:{{{tag}}}:journal"
+
+
+def account(tag: str, budget_id: str, window_id: str) -> str:
+    """HASH `posted`, `held` of one budget in one window; of tokens per day: `{limit_id}:tpd`."""
+    return f"mh:{{{tag}}}:acct:{budget_id}:{window_id}"
+
+
+def gate(tag: str, limit_id: str, kind: str) -> str:
+    """One rate limit's `tat` in us. `kind` is rpm or tpm."""
+    return f"mh:{{{tag}}}:gate:{limit_id}:{kind}"
+
+
+def slots(tag: str, limit_id: str) -> str:
+    """ZSET of the holds that occupy one concurrency limit: hold id -> expiry in ms."""
+    return f"mh:{{{tag}}}:slots:{limit_id}"
+
+
+def lease(name: str) -> str:
+    return f"mh:lease:{name}"

@@ -1,0 +1,35 @@
+"""The Lua files as the store knows them: by the SHA-1 of their text."""
+
+import hashlib
+from importlib.resources import files
+from typing import Final
+
+import msgspec
+
+from gateway.stores.redis.channel import pack
+
+
+class Script(msgspec.Struct, frozen=True):
+    """One atomic step. `packed` calls it by hash; `spelled_out` sends its text along."""
+
+    name: str
+    text: bytes
+    sha: bytes
+
+    def packed(self, keys: tuple[str, ...], args: list[bytes]) -> bytes:
+        return pack(b"EVALSHA", self.sha, len(keys), *keys, *args)
+
+    def spelled_out(self, keys: tuple[str, ...], args: list[bytes]) -> bytes:
+        """For a store that does not have the script (it forgets them all when it restarts)."""
+        return pack(b"EVAL", self.text, len(keys), *keys, *args)
+
+
+def _read(name: str) -> Script:
+    text = files(__package__).joinpath(f"{name}.lua").read_bytes()
+    return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+ADMIT: Final = _read("admit")
+SETTLE: Final = _read("settle")
+RELEASE: Final = _read("release")
+EXTEND: Final = _read("extend")

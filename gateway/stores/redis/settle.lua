@@ -1,0 +1,60 @@
+#!lua flags=allow-oom
+-- Post the truth in place of the hold, and write the journal entry with it.
+-- Specification: settle() of policies/budgets.py; a property test holds the two together.
+--
+-- KEYS[1], KEYS[2]  the tag's index of holds, mh:{tag}:holds, and its journal
+-- ARGV     two for each request, served in order: its msgpack settlement (wire.py), and its event
+--          for the journal, empty for none
+-- answers  {now_us, answer...}: 1 the hold was there, 0 it was not (journal only), or {9, message}
+--
+-- allow-oom: a full store must still let holds become terminal.
+local call, min, max = redis.call, math.min, math.max
+local MAX_DEBT_US, GATE_KEPT_MS = 1125899906842624, 60000
+local index, journal = KEYS[1], KEYS[2]
+local hold_prefix = string.sub(index, 1, -2) .. ':'
+local time = call('TIME')
+local now_us = time[1] * 1000000 + time[2]
+
+local function correct(key, delta)
+  local tat = min(max(tonumber(call('GET', key) or 0), now_us) + delta, now_us + MAX_DEBT_US)
+  if tat > now_us then
+    call('SET', key, tat, 'PX', math.ceil((tat - now_us) / 1000) + GATE_KEPT_MS)
+  else
+    call('DEL', key)
+  end
+end
+
+local function settle(packed, event)
+  local s = cmsgpack.unpack(packed)
+  local hold_id, found = s[1], 0
+  local hold_key = hold_prefix .. hold_id
+  local record = call('GET', hold_key)
+  if record and record ~= '' then
+    found = 1
+    local _, r = cmsgpack.unpack_one(record)
+    local grant, a = r[2], r[4]
+    local money, tokens = a[3] + a[8] * a[4] * grant, a[5] + a[8] * grant
+    for _, account in ipairs(a[11]) do
+      local held, actual = money, s[2]
+      if account[5] == 1 then held, actual = tokens, s[3] end
+      call('HINCRBY', account[1], 'posted', actual)
+      call('HINCRBY', account[1], 'held', 0 - held) -- 0 - x: minus zero is no integer to Redis
+    end
+    for _, slot in ipairs(a[10]) do call('ZREM', slot[1], hold_id) end
+    call('ZREM', index, hold_id)
+    call('DEL', hold_key)
+    for _, correction in ipairs(s[4]) do correct(correction[1], correction[2]) end
+  end
+  if event ~= '' then call('XADD', journal, '*', 'e', event, 'h', found) end
+  return found
+end
+
+local answers = {now_us}
+for i = 1, #ARGV / 2 do
+  local ok, answer = pcall(settle, ARGV[2 * i - 1], ARGV[2 * i])
+  if not ok then
+    answer = {9, type(answer) == 'table' and answer.err or tostring(answer)}
+  end
+  answers[i + 1] = answer
+end
+return answers

@@ -1,0 +1,106 @@
+"""The bytes that Python and the scripts exchange, and the hold record as the store keeps it.
+
+Redis's msgpack knows no binary strings, so bytes travel beside the msgpack, never inside it.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from policies.budgets import Account, Admission, Granted, Hold, Refused, Settlement
+from policies.limits import Gate, Slot
+
+RECORD_VERSION: Final = 1
+_LENGTH: Final = 4  # the record ends with the length of what is kept unread
+_OF_CODE: Final = ("", "rate", "concurrency", "budget", "stale_window", "spent")
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class RecordError(ValueError):
+    """A hold record that this version cannot read."""
+
+
+class _Asked(msgspec.Struct, frozen=True, array_like=True):
+    """An admission on the wire; the scripts read it by position."""
+
+    hold_id: str
+    ttl_ms: int
+    input_money: int
+    output_money: int
+    input_tokens: int
+    wanted: int
+    least: int
+    choices: int
+    gates: tuple[Gate, ...]
+    slots: tuple[Slot, ...]
+    accounts: tuple[Account, ...]
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    grant: int
+    admitted_at_ms: int
+    asked: _Asked
+
+
+_records: Final = msgspec.msgpack.Decoder(_Record)
+
+
+def admission_args(a: Admission) -> tuple[bytes, bytes]:
+    asked = _Asked(
+        a.hold_id,
+        a.ttl_ms,
+        a.input_money,
+        a.output_money,
+        a.input_tokens,
+        a.wanted,
+        a.least,
+        a.choices,
+        a.gates,
+        a.slots,
+        a.accounts,
+    )
+    return _encode(asked), a.meta + len(a.meta).to_bytes(_LENGTH, "big")
+
+
+def settlement_args(s: Settlement) -> tuple[bytes, bytes]:
+    return _encode((s.hold_id, s.money, s.tokens, s.gate_corrections)), s.event or b""
+
+
+def release_args(hold_id: str, corrections: tuple[tuple[str, int], ...]) -> tuple[bytes]:
+    return (_encode((hold_id, corrections)),)
+
+
+def extension_args(hold_id: str, ttl_ms: int) -> tuple[bytes]:
+    return (_encode((hold_id, ttl_ms)),)
+
+
+def admitted(ask: Admission, now_us: int, answer: list[int]) -> Granted | Refused:
+    """What admit.lua answered to this request."""
+    now_ms, code = now_us // 1000, answer[0]
+    if code:
+        return Refused(_OF_CODE[code], answer[1], answer[2], now_ms, answer[3])
+    gates_at = 4 + len(ask.accounts)
+    remaining, waits = tuple(answer[4:gates_at]), tuple(answer[gates_at:])
+    return Granted(answer[2], answer[3], now_ms, remaining, waits, answer[1] == 1)
+
+
+def found(_subject: Any, _now_us: int, answer: int) -> bool:
+    """What the other scripts answer: whether the hold was there."""
+    return answer == 1
+
+
+def hold(record: bytes) -> Hold | None:
+    """The hold of one record; None for an id that is spent. Raises RecordError."""
+    if not record:
+        return None
+    kept = int.from_bytes(record[-_LENGTH:], "big")
+    end = len(record) - _LENGTH - kept
+    try:
+        read = _records.decode(record[:end])
+    except msgspec.MsgspecError as fault:
+        raise RecordError(f"unreadable hold record: {fault}") from fault
+    if read.version != RECORD_VERSION:
+        raise RecordError(f"hold record of version {read.version}; this one reads 1")
+    ask = Admission(**msgspec.structs.asdict(read.asked), meta=record[end:-_LENGTH])
+    return Hold(read.grant, read.admitted_at_ms, ask)

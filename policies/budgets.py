@@ -1,0 +1,345 @@
+"""Budgets that hold: the executable model of admit, settle, release and extend.
+
+Each function is the specification of the Lua script of the same name: same arithmetic, same
+order of checks, same state afterwards. State goes in, the next state and the answer come out.
+Amounts are counter units of the tenant's currency (or tokens), whole numbers up to MAX_COUNTER.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+
+from policies.limits import Gate, Slot, corrected, is_full, taken, wait_us
+
+V = TypeVar("V")
+
+MAX_COUNTER: Final = 2**53 - 1  # the scripts' numbers are exact up to here
+MAX_TOKENS: Final = 2**32
+MAX_CHOICES: Final = 2**16
+MAX_UNIT_PRICE: Final = 2**37  # x MAX_CHOICES is still exact
+MAX_LEVELS: Final = 64  # of each kind; a script's arguments are bounded
+NO_CAP: Final = -1
+MONEY: Final = 0
+TOKENS: Final = 1
+BUSY_RETRY_MS: Final = 1000  # when a slot comes free is nobody's to know
+
+
+class Account(msgspec.Struct, frozen=True, array_like=True):
+    """One budget in one window, `start_ms` <= time < `end_ms` of the store's clock.
+
+    `cap` is in `unit` (MONEY: counter units, TOKENS); NO_CAP counts without refusing.
+    """
+
+    key: str
+    cap: int
+    start_ms: int
+    end_ms: int
+    unit: int
+    id: str
+
+
+class Admission(msgspec.Struct, frozen=True, array_like=True):
+    """One request before the store: what it may cost at most, and every level that must agree.
+
+    The hold on an account is `input + choices x grant x output` in the account's unit, where one
+    output token counts `output_money` counter units, or one token. `wanted` and `least` are output
+    tokens per choice; `least == wanted` refuses rather than clamps. `meta` is kept with the hold.
+    ValueError for figures beyond which the scripts would no longer be exact.
+    """
+
+    hold_id: str
+    ttl_ms: int
+    input_money: int
+    output_money: int  # per token
+    input_tokens: int
+    wanted: int
+    least: int
+    choices: int
+    gates: tuple[Gate, ...]
+    slots: tuple[Slot, ...]
+    accounts: tuple[Account, ...]
+    meta: bytes = b""
+
+    def __post_init__(self) -> None:
+        if not (
+            0 <= self.least <= self.wanted <= MAX_TOKENS
+            and 0 < self.choices <= MAX_CHOICES
+            and 0 <= self.output_money <= MAX_UNIT_PRICE
+            and self.input_money >= 0
+            and self.input_money + self.choices * self.least * self.output_money <= MAX_COUNTER
+            and 0 <= self.input_tokens <= MAX_TOKENS
+            and len(self.gates) <= MAX_LEVELS
+            and len(self.slots) <= MAX_LEVELS
+            and len(self.accounts) <= MAX_LEVELS
+        ):
+            raise ValueError(f"figures out of range in the admission of {self.hold_id}")
+
+
+class Granted(msgspec.Struct, frozen=True):
+    """The request is in on every level. `output_tokens` per choice is all it may generate.
+
+    `remaining` is what each account has left after this hold, never below zero, NO_CAP where
+    nothing is capped; `gate_wait_us` is how far each gate's `tat` lies ahead of now.
+    """
+
+    output_tokens: int
+    held_money: int
+    now_ms: int
+    remaining: tuple[int, ...]
+    gate_wait_us: tuple[int, ...]
+    duplicate: bool  # this hold id was in already; nothing was written
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The request is in on no level. `index` points into the gates, slots or accounts asked for."""
+
+    reason: str  # rate | concurrency | budget | stale_window | spent
+    index: int
+    retry_after_ms: int
+    now_ms: int
+    available: int = 0  # budget: output tokens per choice that would have fitted
+
+
+class Settlement(msgspec.Struct, frozen=True, array_like=True):
+    """What became of a hold: posted on every account instead of it, with its journal entry."""
+
+    hold_id: str
+    money: int
+    tokens: int
+    gate_corrections: tuple[tuple[str, int], ...] = ()  # (gate key, delta_us)
+    event: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.money <= MAX_COUNTER and 0 <= self.tokens <= MAX_COUNTER):
+            raise ValueError(f"figures out of range in the settlement of {self.hold_id}")
+
+
+class Balance(msgspec.Struct, frozen=True):
+    posted: int = 0
+    held: int = 0
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """A hold as the store keeps it."""
+
+    grant: int
+    admitted_at_ms: int
+    admission: Admission
+
+
+class State(msgspec.Struct, frozen=True):
+    """Everything the scripts keep for one tag. `holds[id] is None`: the id is spent."""
+
+    gates: Mapping[str, int] = {}
+    slots: Mapping[str, Mapping[str, int]] = {}
+    accounts: Mapping[str, Balance] = {}
+    holds: Mapping[str, Hold | None] = {}
+    expiries_ms: Mapping[str, int] = {}
+    journal: tuple[tuple[bytes, bool], ...] = ()  # (event, was the hold there)
+
+
+def admit(state: State, ask: Admission, now_us: int) -> tuple[State, Granted | Refused]:
+    """Take every limit and place the hold on every account, or change nothing (L3)."""
+    now_ms = now_us // 1000
+    if ask.hold_id in state.holds:
+        hold = state.holds[ask.hold_id]
+        if hold is None:
+            return state, Refused("spent", 0, 0, now_ms)
+        return state, _granted(state, hold.admission, hold.grant, now_us, duplicate=True)
+    refused = (
+        _stale(ask, now_ms)
+        or _rate(state, ask, now_us)
+        or _concurrency(state, ask, now_ms)
+        or _budget(state, ask, now_ms)
+    )
+    if refused is not None:
+        return state, refused
+    placed = _placed(state, ask, grant_of(state, ask), now_us)
+    return placed, _granted(placed, ask, grant_of(state, ask), now_us, duplicate=False)
+
+
+def settle(state: State, done: Settlement, now_us: int) -> tuple[State, bool]:
+    """Post the truth instead of the hold. An absent hold moves no counter: journal only."""
+    hold = state.holds.get(done.hold_id)
+    if hold is not None:
+        state = _lifted(state, hold)
+        accounts = dict(state.accounts)
+        for account in hold.admission.accounts:
+            was = accounts[account.key]
+            actual = done.money if account.unit == MONEY else done.tokens
+            accounts[account.key] = Balance(was.posted + actual, was.held)
+        state = msgspec.structs.replace(state, accounts=accounts)
+        state = _corrected(state, done.gate_corrections, now_us)
+    if done.event is not None:
+        entry = (done.event, hold is not None)
+        state = msgspec.structs.replace(state, journal=(*state.journal, entry))
+    return state, hold is not None
+
+
+def release(
+    state: State, hold_id: str, corrections: Sequence[tuple[str, int]], now_us: int
+) -> tuple[State, bool]:
+    """Undo a hold. The id of an absent one is spent: a late admission of it is refused."""
+    hold = state.holds.get(hold_id)
+    if hold is None:
+        return msgspec.structs.replace(state, holds={**state.holds, hold_id: None}), False
+    return _corrected(_lifted(state, hold), corrections, now_us), True
+
+
+def extend(
+    state: State, hold_ids: Sequence[str], ttl_ms: int, now_us: int
+) -> tuple[State, tuple[str, ...]]:
+    """Move the expiry of these holds to now + ttl; the ids that are not there come back."""
+    expiry_ms = now_us // 1000 + ttl_ms
+    slots = {key: dict(members) for key, members in state.slots.items()}
+    expiries, absent = dict(state.expiries_ms), []
+    for hold_id in hold_ids:
+        hold = state.holds.get(hold_id)
+        if hold is None:
+            absent.append(hold_id)
+            continue
+        expiries[hold_id] = expiry_ms
+        for slot in hold.admission.slots:
+            slots[slot.key][hold_id] = expiry_ms
+    return msgspec.structs.replace(state, slots=slots, expiries_ms=expiries), tuple(absent)
+
+
+def held_on(account: Account, ask: Admission, grant: int) -> int:
+    """What this grant holds on that account, in the account's unit."""
+    fixed, per_token = _terms(account, ask)
+    return fixed + per_token * grant
+
+
+def grant_of(state: State, ask: Admission) -> int:
+    """The output tokens per choice that the tightest level can pay, at most those wanted.
+
+    Beyond the caps it is bounded by what a counter can hold.
+    """
+    grant = ask.wanted
+    if ask.output_money > 0:
+        worth = (MAX_COUNTER - ask.input_money) // (ask.choices * ask.output_money)
+        grant = min(grant, worth)
+    fits = [_fits(state, account, ask) for account in ask.accounts if account.cap != NO_CAP]
+    return min([grant, *fits])
+
+
+def _terms(account: Account, ask: Admission) -> tuple[int, int]:
+    if account.unit == MONEY:
+        return ask.input_money, ask.choices * ask.output_money
+    return ask.input_tokens, ask.choices
+
+
+def _fits(state: State, account: Account, ask: Admission) -> int:
+    """Output tokens per choice that this capped account can pay; -1 when not even the input."""
+    balance = state.accounts.get(account.key, Balance())
+    fixed, per_token = _terms(account, ask)
+    room = account.cap - balance.posted - balance.held - fixed
+    if room < 0:
+        return -1
+    return room // per_token if per_token > 0 else ask.wanted
+
+
+def _stale(ask: Admission, now_ms: int) -> Refused | None:
+    for index, account in enumerate(ask.accounts):
+        if not account.start_ms <= now_ms < account.end_ms:
+            return Refused("stale_window", index, 0, now_ms)
+    return None
+
+
+def _rate(state: State, ask: Admission, now_us: int) -> Refused | None:
+    """The gate with the longest wait speaks: a retry after a shorter one would be refused again."""
+    waits = [wait_us(state.gates.get(gate.key, 0), gate, now_us) for gate in ask.gates]
+    longest = max(waits, default=0)
+    if longest <= 0:
+        return None
+    return Refused("rate", waits.index(longest), -(-longest // 1000), now_us // 1000)
+
+
+def _concurrency(state: State, ask: Admission, now_ms: int) -> Refused | None:
+    for index, slot in enumerate(ask.slots):
+        if is_full(slot, state.slots.get(slot.key, {}), now_ms):
+            return Refused("concurrency", index, BUSY_RETRY_MS, now_ms)
+    return None
+
+
+def _budget(state: State, ask: Admission, now_ms: int) -> Refused | None:
+    """Of the accounts that refuse, the one whose window ends last says when to come back."""
+    grant = grant_of(state, ask)
+    if grant >= ask.least:
+        return None
+    refusing = [
+        index
+        for index, account in enumerate(ask.accounts)
+        if account.cap != NO_CAP and _fits(state, account, ask) < ask.least
+    ]
+    index = max(refusing, key=lambda i: ask.accounts[i].end_ms)
+    return Refused("budget", index, ask.accounts[index].end_ms - now_ms, now_ms, max(grant, 0))
+
+
+def _placed(state: State, ask: Admission, grant: int, now_us: int) -> State:
+    expiry_ms = now_us // 1000 + ask.ttl_ms
+    gates, accounts = dict(state.gates), dict(state.accounts)
+    slots = {key: dict(members) for key, members in state.slots.items()}
+    for gate in ask.gates:
+        if gate.advance_us > 0:
+            gates[gate.key] = taken(gates.get(gate.key, 0), gate, now_us)
+    for slot in ask.slots:
+        slots.setdefault(slot.key, {})[ask.hold_id] = expiry_ms
+    for account in ask.accounts:
+        was = accounts.get(account.key, Balance())
+        accounts[account.key] = Balance(was.posted, was.held + held_on(account, ask, grant))
+    return State(
+        gates=gates,
+        slots=slots,
+        accounts=accounts,
+        holds={**state.holds, ask.hold_id: Hold(grant, now_us // 1000, ask)},
+        expiries_ms={**state.expiries_ms, ask.hold_id: expiry_ms},
+        journal=state.journal,
+    )
+
+
+def _granted(state: State, ask: Admission, grant: int, now_us: int, *, duplicate: bool) -> Granted:
+    """What the caller is told of the state its hold is part of."""
+
+    def left(account: Account) -> int:
+        balance = state.accounts[account.key]
+        return max(account.cap - balance.posted - balance.held, 0)
+
+    return Granted(
+        output_tokens=grant,
+        held_money=ask.input_money + ask.choices * ask.output_money * grant,
+        now_ms=now_us // 1000,
+        remaining=tuple(NO_CAP if a.cap == NO_CAP else left(a) for a in ask.accounts),
+        gate_wait_us=tuple(max(state.gates.get(g.key, 0) - now_us, 0) for g in ask.gates),
+        duplicate=duplicate,
+    )
+
+
+def _lifted(state: State, hold: Hold) -> State:
+    """The state without the hold, nothing posted in its place."""
+    ask = hold.admission
+    accounts = dict(state.accounts)
+    for account in ask.accounts:
+        was = accounts[account.key]
+        accounts[account.key] = Balance(was.posted, was.held - held_on(account, ask, hold.grant))
+    return msgspec.structs.replace(
+        state,
+        accounts=accounts,
+        slots={key: _without(members, ask.hold_id) for key, members in state.slots.items()},
+        holds=_without(state.holds, ask.hold_id),
+        expiries_ms=_without(state.expiries_ms, ask.hold_id),
+    )
+
+
+def _without(mapping: Mapping[str, V], key: str) -> dict[str, V]:
+    return {name: value for name, value in mapping.items() if name != key}
+
+
+def _corrected(state: State, corrections: Sequence[tuple[str, int]], now_us: int) -> State:
+    gates = dict(state.gates)
+    for key, delta_us in corrections:
+        tat_us = corrected(gates.pop(key, 0), delta_us, now_us)
+        if tat_us is not None:
+            gates[key] = tat_us
+    return msgspec.structs.replace(state, gates=gates)
