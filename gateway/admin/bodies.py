@@ -38,7 +38,7 @@ def parse(raw: bytes) -> Any:
         raise malformed("", "the body is nested too deeply", "malformed_json") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
         raise malformed("", f"the body is not JSON: {fault}", "malformed_json") from None
-    _refuse_controls(tree, "", _MOST_DEPTH)
+    refuse_controls(tree, "", _MOST_DEPTH)
     return tree
 
 
@@ -47,10 +47,11 @@ def convert(tree: Any, kind: type[B]) -> B:
     try:
         return msgspec.convert(tree, kind, strict=True)
     except msgspec.ValidationError as fault:
-        raise _named(str(fault)) from None
+        raise named(str(fault)) from None
 
 
-def _named(text: str) -> ProblemError:
+def named(text: str) -> ProblemError:
+    """A refusal of msgspec as ours: which field, and what is wrong with it."""
     if match := _UNKNOWN.fullmatch(text):
         field = _path(match[2], match[1])
         return malformed(field, "there is no such field", "unknown_field")
@@ -65,7 +66,7 @@ def _path(at: str | None, name: str) -> str:
     return f"{parent}.{name}" if parent and name else parent or name
 
 
-def _refuse_controls(tree: Any, path: str, depth: int) -> None:
+def refuse_controls(tree: Any, path: str, depth: int) -> None:
     """Control characters break headers, logs and PostgreSQL's text; no field has a use for them."""
     if depth < 0:
         raise malformed(path, "the body is nested too deeply")
@@ -73,8 +74,8 @@ def _refuse_controls(tree: Any, path: str, depth: int) -> None:
         raise malformed(path, "control characters are not allowed")
     if isinstance(tree, dict):
         for name, value in tree.items():
-            _refuse_controls(name, path, depth - 1)
-            _refuse_controls(value, f"{path}.{name}" if path else name, depth - 1)
+            refuse_controls(name, path, depth - 1)
+            refuse_controls(value, f"{path}.{name}" if path else name, depth - 1)
     elif isinstance(tree, list):
         for position, value in enumerate(tree):
-            _refuse_controls(value, f"{path}[{position}]", depth - 1)
+            refuse_controls(value, f"{path}[{position}]", depth - 1)

@@ -13,14 +13,15 @@ RECORDS: Final = Records(keys, Key)
 SECRETS: Final = Records(key_secrets, KeySecret)
 
 
-def retire_secrets(connection: Connection, key_id: str, at_us: int) -> None:
-    """Every secret of the key that lives on beyond `at_us` ends then (the rotation's overlap)."""
-    ends_later = (key_secrets.c.expires_at_us.is_(None)) | (key_secrets.c.expires_at_us > at_us)
-    connection.execute(
-        update(key_secrets)
-        .where(key_secrets.c.key_id == key_id, key_secrets.c.revoked_at_us.is_(None), ends_later)
-        .values(expires_at_us=at_us)
-    )
+def retire_secrets(connection: Connection, key_id: str, now_us: int, until_us: int) -> None:
+    """The secret in use lives on until `until_us`; those already on their way out go now.
+
+    So a key has at most two live secrets.
+    """
+    live = (key_secrets.c.key_id == key_id) & (key_secrets.c.revoked_at_us.is_(None))
+    ending = key_secrets.c.expires_at_us.is_not(None)
+    connection.execute(update(key_secrets).where(live, ending).values(revoked_at_us=now_us))
+    connection.execute(update(key_secrets).where(live, ~ending).values(expires_at_us=until_us))
 
 
 def revoke_secrets(connection: Connection, key_id: str, at_us: int) -> None:
@@ -29,6 +30,10 @@ def revoke_secrets(connection: Connection, key_id: str, at_us: int) -> None:
         .where(key_secrets.c.key_id == key_id, key_secrets.c.revoked_at_us.is_(None))
         .values(revoked_at_us=at_us)
     )
+
+
+def remove_secrets(connection: Connection, key_id: str) -> None:
+    SECRETS.remove(connection, key_id=key_id)
 
 
 def in_use(connection: Connection, key: Key) -> str | None:

@@ -34,3 +34,17 @@ def in_use(connection: Connection, team: Team) -> str | None:
         *scopes.references("team", team.id),
         ("usage", (rollups.c.tenant_id == team.tenant_id) & (rollups.c.team_id == team.id)),
     )
+
+
+def height(connection: Connection, team: Team) -> int:
+    """How many levels the team and what is inside it take: 1 for a team without teams."""
+    inside: dict[str | None, list[str]] = {}
+    for each in RECORDS.all(connection, tenant_id=team.tenant_id):
+        inside.setdefault(each.parent_id, []).append(each.id)
+    level, levels, seen = [team.id], 0, {team.id}
+    while level:
+        levels += 1
+        below = [child for parent in level for child in inside.get(parent, ())]
+        level = [child for child in below if child not in seen]
+        seen.update(level)
+    return levels

@@ -1,0 +1,133 @@
+"""Backends: where requests may go. The credential goes in and never comes out."""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from sqlalchemy import Connection
+
+from gateway import clock, ids
+from gateway.admin import fields
+from gateway.admin.deps import AdminDeps
+from gateway.admin.operation import Filter, Page
+from gateway.admin.problems import invalid
+from gateway.admin.resource import Resource
+from gateway.stores.sql import backends, rows
+from policies import residency
+
+Jurisdiction = Annotated[str, Meta(min_length=2, max_length=20, pattern=r"^[A-Z]{2,3}(@[0-9-]+)?$")]
+Credential = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[\x21-\x7e]+$")]
+Millis = Annotated[int, Meta(ge=1, le=86_400_000)]
+
+
+class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`credential` is write-only: left out of a PUT it stays, null takes it away."""
+
+    name: fields.Name
+    dialect: Literal["openai"] = "openai"
+    base_url: Annotated[str, Meta(min_length=1, max_length=2048)]
+    region: fields.Slug
+    jurisdictions: Annotated[tuple[Jurisdiction, ...], Meta(max_length=300)] = ()
+    placement: Literal["cloud", "edge", "on_prem", "workstation"] = "cloud"
+    credential: Credential | UnsetType | None = UNSET
+    max_concurrency: Annotated[int, Meta(ge=1, le=10**6)] | None = None
+    provider: fields.Slug | None = None
+    trusted: bool = False
+    on_disconnect: Literal["abort", "drain"] = "abort"
+    connect_timeout_ms: Millis = 2_000
+    first_byte_timeout_ms: Millis = 120_000
+    idle_timeout_ms: Millis = 60_000
+    total_timeout_ms: Millis = 1_800_000
+
+
+class BackendView(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    dialect: str
+    base_url: str
+    region: str
+    jurisdictions: tuple[str, ...]
+    placement: str
+    has_credential: bool
+    max_concurrency: int | None
+    provider: str | None
+    trusted: bool
+    on_disconnect: str
+    connect_timeout_ms: int
+    first_byte_timeout_ms: int
+    idle_timeout_ms: int
+    total_timeout_ms: int
+    created_at: str
+
+
+class BackendPage(Page, frozen=True, forbid_unknown_fields=True):
+    name: Filter | None = None
+    region: Filter | None = None
+    placement: Filter | None = None
+
+
+_COPIED: Final = tuple(
+    name
+    for name in Backend.__struct_fields__
+    if name not in {"credential", "base_url", "jurisdictions"}
+)
+
+
+def _build(
+    _connection: Connection, deps: AdminDeps, body: Backend, before: rows.Backend | None
+) -> rows.Backend:
+    for name in body.jurisdictions:
+        fault = residency.fault(name)
+        if fault is not None:
+            raise invalid("jurisdictions", fault)
+    fields.distinct(body.jurisdictions, "jurisdictions")
+    base_url = fields.base_url(body.base_url)
+    if before is None:
+        before = rows.Backend(
+            id=ids.new("backend"),
+            name="",
+            dialect="",
+            base_url="",
+            region="",
+            created_at_us=clock.now_us(),
+        )
+    return msgspec.structs.replace(
+        before,
+        base_url=base_url,
+        jurisdictions=tuple(sorted(body.jurisdictions)),
+        credential_sealed=_sealed(deps, body, before),
+        **{name: getattr(body, name) for name in _COPIED},
+    )
+
+
+def _sealed(deps: AdminDeps, body: Backend, before: rows.Backend) -> bytes | None:
+    if body.credential is UNSET:
+        return before.credential_sealed
+    if body.credential is None:
+        return None
+    return deps.sealer.seal(before.id, body.credential)
+
+
+async def _show(_deps: AdminDeps, row: rows.Backend, _facts: None) -> BackendView:
+    return BackendView(
+        id=row.id,
+        base_url=row.base_url,
+        jurisdictions=row.jurisdictions,
+        has_credential=row.credential_sealed is not None,
+        created_at=clock.rfc3339(row.created_at_us),
+        **{name: getattr(row, name) for name in _COPIED},
+    )
+
+
+RESOURCE: Final = Resource(
+    plural="backends",
+    singular="backend",
+    records=backends.RECORDS,
+    body=Backend,
+    view=BackendView,
+    page=BackendPage,
+    build=_build,
+    show=_show,
+    in_use=lambda connection, row: backends.in_use(connection, row.id),
+    taken="a backend of this name",
+)

@@ -1,0 +1,140 @@
+"""Budgets: an amount a period for a tenant, team or key, and how much of it is spent right now."""
+
+from typing import Annotated, Final, Literal
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Meta
+from sqlalchemy import Connection
+
+from billing import money
+from billing.periods import Period, Window, window
+from gateway import clock, ids
+from gateway.admin import fields, scoped
+from gateway.admin.deps import AdminDeps
+from gateway.admin.problems import invalid
+from gateway.admin.resource import Resource
+from gateway.stores.redis.channel import StoreUnavailable
+from gateway.stores.redis.keys import account
+from gateway.stores.sql import budgets, rows, tenants
+
+Percent = Annotated[int, Meta(ge=1, le=1000)]
+
+
+class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    scope: fields.Scope
+    amount: fields.Decimal
+    period: Period
+    currency: fields.Currency | None = None  # the tenant's; any other is refused
+    mode: Literal["hard", "soft"] = "hard"
+    outage: Literal["strict", "bounded", "open"] = "bounded"
+    thresholds: Annotated[tuple[Percent, ...], Meta(max_length=10)] = (50, 80, 100)
+
+
+class BudgetView(msgspec.Struct, frozen=True, kw_only=True):
+    """`spent`, `held` and `remaining` are of the window; null while the quota store is away."""
+
+    id: str
+    tenant_id: str
+    scope: fields.Scope
+    amount: str
+    currency: str
+    period: str
+    mode: str
+    outage: str
+    thresholds: tuple[int, ...]
+    window_start: str
+    window_end: str
+    spent: str | None
+    held: str | None
+    remaining: str | None
+    created_at: str
+
+
+def _build(
+    connection: Connection, _deps: AdminDeps, body: Budget, before: rows.Budget | None
+) -> rows.Budget:
+    kind, scope_id, tenant_id = scoped.place(connection, body.scope, before)
+    tenant = _tenant(connection, tenant_id)
+    if body.currency not in {None, tenant.currency}:
+        raise invalid("currency", f"the tenant's currency is {tenant.currency}")
+    fields.checked("amount", money.parse_counter, body.amount, tenant.currency)
+    if list(body.thresholds) != sorted(set(body.thresholds)):
+        raise invalid("thresholds", "thresholds rise, each of them given once")
+    if before is None:
+        before = rows.Budget(
+            id=ids.new("bud"),
+            tenant_id=tenant_id,
+            scope_kind=kind,
+            scope_id=scope_id,
+            amount="",
+            period=body.period,
+            created_at_us=clock.now_us(),
+        )
+    return msgspec.structs.replace(
+        before,
+        amount=body.amount,
+        period=body.period,
+        mode=body.mode,
+        outage=body.outage,
+        thresholds=body.thresholds,
+    )
+
+
+def _tenant(connection: Connection, tenant_id: str) -> rows.Tenant:
+    tenant = tenants.RECORDS.one(connection, id=tenant_id)
+    if tenant is None:
+        raise invalid("scope", f"there is no tenant {tenant_id!r}")
+    return tenant
+
+
+async def _show(deps: AdminDeps, row: rows.Budget, tenant: rows.Tenant) -> BudgetView:
+    span = window(row.period, ZoneInfo(tenant.timezone), clock.now_us())  # type: ignore[arg-type]
+    spent, held, remaining = await _standing(deps, row, tenant, span)
+    return BudgetView(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        scope=fields.scope_of(row.scope_kind, row.scope_id),
+        amount=row.amount,
+        currency=tenant.currency,
+        period=row.period,
+        mode=row.mode,
+        outage=row.outage,
+        thresholds=row.thresholds,
+        window_start=clock.rfc3339(span.start_us),
+        window_end=clock.rfc3339(span.end_us),
+        spent=spent,
+        held=held,
+        remaining=remaining,
+        created_at=clock.rfc3339(row.created_at_us),
+    )
+
+
+async def _standing(
+    deps: AdminDeps, row: rows.Budget, tenant: rows.Tenant, span: Window
+) -> tuple[str, str, str] | tuple[None, None, None]:
+    """(spent, held, remaining): exact decimals; remaining is negative after an overrun."""
+    key = account(tenant.shard, row.id, span.id)
+    try:
+        posted, held = await deps.account(tenant.shard, key) or (0, 0)
+    except StoreUnavailable:
+        return None, None, None
+    cap = money.parse_counter(row.amount, tenant.currency)
+    figures = (posted, held, cap - posted - held)
+    spent, set_aside, remaining = (money.format_counter(n, tenant.currency) for n in figures)
+    return spent, set_aside, remaining
+
+
+RESOURCE: Final = Resource(
+    plural="budgets",
+    singular="budget",
+    records=budgets.RECORDS,
+    body=Budget,
+    view=BudgetView,
+    page=scoped.ScopedPage,
+    build=_build,
+    show=_show,
+    in_use=lambda _connection, _row: None,
+    taken="a budget of this period for this scope",
+    facts=lambda connection, row: _tenant(connection, row.tenant_id),
+)

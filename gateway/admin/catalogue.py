@@ -1,0 +1,259 @@
+"""Prices from a maintained catalogue package, as drafts that somebody has to approve."""
+
+import asyncio
+import hashlib
+import importlib.metadata
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+from sqlalchemy import Connection
+
+from billing.meters import METERS, Meter
+from gateway import clock, ids
+from gateway.admin import fields
+from gateway.admin.operation import Answer, Call, Operation
+from gateway.admin.prices import PriceView
+from gateway.admin.problems import ProblemError, invalid
+from gateway.stores.sql import backends, prices, tenants
+from gateway.stores.sql.rows import Price
+
+CURRENCY: Final = "USD"  # the catalogue's only one
+_LEAST: Final = Decimal("0.0005")  # per million: outside, a unit was mistaken
+_MOST: Final = Decimal(1000)
+_METERS: Final[Mapping[str, Meter]] = {
+    "input_mtok": Meter.INPUT,
+    "cache_read_mtok": Meter.CACHE_READ,
+    "cache_write_mtok": Meter.CACHE_WRITE_5M,
+    "cache_write_1h_mtok": Meter.CACHE_WRITE_1H,
+    "output_mtok": Meter.OUTPUT,
+}
+
+
+class ImportBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What to look up, and what the prices are to be for. `charge`: for `as_model`, which clients
+    ask for; `cost`: for `backend_id` and `upstream_model`. Both names default to the catalogue's.
+    """
+
+    model: fields.ModelName
+    provider: fields.Name | None = None
+    catalogue: Literal["genai-prices"] = "genai-prices"
+    book: Literal["charge", "cost"] = "charge"
+    as_model: fields.ModelName | None = None
+    tenant_id: fields.Id | None = None
+    backend_id: fields.Id | None = None
+    upstream_model: fields.Name | None = None
+    effective_from: fields.Instant | None = None  # now
+
+
+class ImportView(msgspec.Struct, frozen=True, kw_only=True):
+    """The drafts, and what of the catalogue's price they do not say."""
+
+    items: tuple[PriceView, ...]
+    source: str
+    notes: Annotated[tuple[str, ...], Meta(description="what the drafts leave out")]
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """A catalogue's price of one model at one instant; amounts are exact, per million tokens."""
+
+    provider: str
+    model: str
+    source: str
+    amounts: dict[Meter, str]
+    notes: tuple[str, ...]
+
+
+class UnknownModelError(LookupError):
+    """The catalogue has no such provider or model."""
+
+
+class MissingCatalogueError(ImportError):
+    """The catalogue package is not installed."""
+
+
+def look_up(provider: str | None, model: str, at_us: int) -> Offer:
+    """UnknownModelError, MissingCatalogueError. No network: the package brings its data."""
+    snapshot = _snapshot()
+    try:
+        found_provider, found_model = snapshot.find_provider_model(model, None, provider, None)
+    except LookupError as fault:
+        raise UnknownModelError(str(fault)) from None
+    at = datetime.fromtimestamp(at_us // 1_000_000, UTC)
+    amounts, notes = _read(vars(found_model.get_prices(at)))
+    if found_model.id != model:
+        notes.insert(0, f"the catalogue knows {model!r} as {found_model.id!r}")
+    if getattr(found_model, "price_variants", None):
+        notes.append("other processing tiers (batch, priority ...) have prices of their own")
+    return Offer(
+        provider=found_provider.id,
+        model=found_model.id,
+        source=f"{_edition()} {found_provider.id}/{found_model.id} on {at:%Y-%m-%d}",
+        amounts=amounts,
+        notes=tuple(notes),
+    )
+
+
+def _read(listed: Mapping[str, Any]) -> tuple[dict[Meter, str], list[str]]:
+    amounts: dict[Meter, str] = {}
+    notes: list[str] = []
+    for key, price in sorted(listed.items()):
+        if price is None:
+            continue
+        meter = _METERS.get(key)
+        if meter is None:
+            notes.append(f"{key}: no meter of ours counts it")
+            continue
+        base = getattr(price, "base", price)
+        fault = _fault(base)
+        if fault is None:
+            amounts[meter] = format(base, "f")
+            notes.extend(_tiers(meter, price))
+        else:
+            notes.append(f"{meter.value}: {base} per million {fault}; it is left out")
+    return amounts, notes
+
+
+def _fault(amount: Decimal) -> str | None:
+    if not _LEAST <= amount <= _MOST:
+        return f"is not between {_LEAST} and {_MOST}"
+    if amount != round(amount, 6):
+        return "has more than 6 decimals"
+    return None
+
+
+def _tiers(meter: Meter, price: Any) -> Iterator[str]:
+    for tier in getattr(price, "tiers", ()):
+        yield (
+            f"{meter.value}: above {tier.start} input tokens the catalogue asks {tier.price} per "
+            "million; the draft has the price below"
+        )
+
+
+@cache
+def _edition() -> str:
+    """Version and digest of the data: what the drafts came from can be proved later."""
+    import genai_prices
+
+    data = Path(genai_prices.__file__).with_name("data.py").read_bytes()
+    version = importlib.metadata.version("genai-prices")
+    return f"genai-prices {version} sha256:{hashlib.sha256(data).hexdigest()[:16]}"
+
+
+def _snapshot() -> Any:
+    try:
+        from genai_prices import data_snapshot
+    except ImportError:
+        raise MissingCatalogueError("genai-prices") from None
+    return data_snapshot.get_snapshot()
+
+
+async def _import(call: Call) -> Answer:
+    body = call.body(ImportBody)
+    now_us = clock.now_us()
+    at_us = now_us
+    if body.effective_from is not None:
+        at_us = fields.instant(body.effective_from, "effective_from")
+    try:
+        offer = await asyncio.to_thread(look_up, body.provider, body.model, at_us)
+    except UnknownModelError as fault:
+        raise invalid("model", str(fault)) from None
+    except MissingCatalogueError:
+        raise ProblemError(
+            422,
+            "catalogue_missing",
+            "the catalogue is not installed: pip install 'meterhouse[catalogue]'",
+        ) from None
+    if Meter.INPUT not in offer.amounts:
+        raise invalid("model", f"{offer.model} has no usable input price: {'; '.join(offer.notes)}")
+    drafts = _drafts(body, offer, at_us, now_us)
+
+    def work(connection: Connection) -> None:
+        _check(connection, body)
+        for draft in drafts:
+            prices.RECORDS.add(connection, draft)
+
+    await call.change(work)
+    views = tuple(_view(draft) for draft in drafts)
+    return Answer(ImportView(items=views, source=offer.source, notes=offer.notes))
+
+
+def operations() -> list[Operation]:
+    return [
+        Operation(
+            "POST",
+            "/prices/import",
+            "prices",
+            "Draft prices from a catalogue",
+            _import,
+            status=201,
+            body=ImportBody,
+            answers=ImportView,
+            refusals=(422,),
+            description="Drafts change nothing until each is approved.",
+        )
+    ]
+
+
+def _check(connection: Connection, body: ImportBody) -> None:
+    charge = body.book == "charge"
+    for field in ("backend_id", "upstream_model") if charge else ("as_model", "tenant_id"):
+        if getattr(body, field) is not None:
+            raise invalid(field, f"a {body.book} price has none")
+    if not charge and body.backend_id is None:
+        raise invalid("backend_id", "a cost price needs it")
+    if body.backend_id is not None and not backends.RECORDS.exists(connection, id=body.backend_id):
+        raise invalid("backend_id", f"there is no backend {body.backend_id!r}")
+    if body.tenant_id is None:
+        return
+    tenant = tenants.RECORDS.one(connection, id=body.tenant_id)
+    if tenant is None:
+        raise invalid("tenant_id", f"there is no tenant {body.tenant_id!r}")
+    if tenant.currency != CURRENCY:
+        raise invalid("tenant_id", f"the catalogue is in {CURRENCY}; {tenant.currency} is kept")
+
+
+def _drafts(body: ImportBody, offer: Offer, at_us: int, now_us: int) -> list[Price]:
+    charge = body.book == "charge"
+    return [
+        Price(
+            id=ids.new("price"),
+            book=body.book,
+            model=(body.as_model or offer.model) if charge else None,
+            tenant_id=body.tenant_id,
+            backend_id=body.backend_id,
+            upstream_model=None if charge else body.upstream_model or offer.model,
+            meter=meter.value,
+            amount_per_million=offer.amounts[meter],
+            currency=CURRENCY,
+            effective_from_us=at_us,
+            state="draft",
+            source=offer.source,
+            created_at_us=now_us,
+        )
+        for meter in METERS
+        if meter in offer.amounts
+    ]
+
+
+def _view(row: Price) -> PriceView:
+    return PriceView(
+        id=row.id,
+        book=row.book,
+        model=row.model,
+        tenant_id=row.tenant_id,
+        backend_id=row.backend_id,
+        upstream_model=row.upstream_model,
+        meter=row.meter,
+        amount_per_million=row.amount_per_million,
+        currency=row.currency,
+        effective_from=clock.rfc3339(row.effective_from_us),
+        state=row.state,
+        source=row.source,
+        created_at=clock.rfc3339(row.created_at_us),
+    )

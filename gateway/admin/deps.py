@@ -1,0 +1,31 @@
+"""What the admin plane is made of: everything its operations need, built once in wiring."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine
+
+from gateway.keyring import Peppers
+from gateway.stores.redis.accounts import AccountReader
+from gateway.stores.sql.seal import Sealer
+
+
+@dataclass(frozen=True)
+class AdminDeps:
+    """`publish(revision)` tells the workers of a change. It must not raise: workers that miss the
+    message find the revision by polling.
+    """
+
+    engine: Engine
+    admin_token: str
+    peppers: Peppers
+    sealer: Sealer
+    publish: Callable[[int], Awaitable[None]]
+    account: AccountReader
+    # gateway.admin.policies.Explain -> policies.explain's plain data. It raises ProblemError for an
+    # unknown key or model. The data plane's snapshot is behind it, which this plane may not import.
+    explain: Callable[[Any], Awaitable[dict[str, Any]]] | None = None
+
+    def __repr__(self) -> str:
+        return "AdminDeps(***)"

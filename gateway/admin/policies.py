@@ -1,0 +1,247 @@
+"""Policies: POST and PUT draft a version; activate, shadow and retire move it between states."""
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+from sqlalchemy import Connection
+
+from gateway import clock, ids
+from gateway.admin.fields import Id, ModelName, scope_of
+from gateway.admin.operation import Answer, Call, Filter, Operation
+from gateway.admin.policy_document import Policy, PolicyView
+from gateway.admin.problems import Fault, ProblemError, conflict, invalid, missing
+from gateway.admin.resource import filters, page, page_of
+from gateway.admin.scoped import ScopedPage, place
+from gateway.stores.sql import policies, rows
+from gateway.stores.sql.records import TakenError
+from policies.document import DocumentError, PolicyDocument, canonical, parse
+
+_READ_ONLY: Final = set(PolicyView.__struct_fields__) - set(Policy.__struct_fields__)
+
+
+class PolicyPage(ScopedPage, frozen=True, forbid_unknown_fields=True):
+    name: Filter | None = None
+
+
+class Version(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which version is meant; left out: the newest (of retire: the one in force)."""
+
+    version: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+
+
+class Explain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A request that might be made, to be decided without making it."""
+
+    key_id: Id
+    model: ModelName
+    input_tokens: Annotated[int, Meta(ge=0, le=10_000_000)] = 1000
+    max_tokens: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
+    stream: bool = False
+
+
+async def _list(call: Call) -> Answer:
+    size = call.query.limit
+
+    def work(connection: Connection) -> list[tuple[rows.Policy, ...]]:
+        newest = policies.page(connection, filters(call.query), call.query.cursor, size + 1)
+        return [policies.versions(connection, each.id) for each in newest]
+
+    found = await call.read(work)
+    items = [_view(versions, versions[0]) for versions in found[:size]]
+    return Answer(page(items, [versions[0] for versions in found], size))
+
+
+async def _create(call: Call) -> Answer:
+    document = _document(call.tree)
+
+    def work(connection: Connection) -> rows.Policy:
+        kind, scope_id, tenant_id = place(
+            connection, scope_of(document.scope_kind, document.scope_id), None
+        )
+        policy = rows.Policy(
+            id=ids.new("policy"),
+            policy_version=1,
+            name=document.name,
+            scope_kind=kind,
+            scope_id=scope_id,
+            tenant_id=tenant_id,
+            state="draft",
+            document=canonical(document),
+            created_at_us=clock.now_us(),
+        )
+        try:
+            return policies.add(connection, policy)
+        except TakenError:
+            raise conflict(
+                "already_exists", "there is a policy of this name in this scope already"
+            ) from None
+
+    policy = await call.change(work)
+    return Answer(_view((policy,), policy), policy.version, f"/admin/v1/policies/{policy.id}")
+
+
+async def _read(call: Call) -> Answer:
+    versions = await call.read(lambda connection: _versions(connection, call))
+    return Answer(_view(versions, _chosen(versions, call.query.version)), versions[0].version)
+
+
+async def _replace(call: Call) -> Answer:
+    tree = call.tree
+    if isinstance(tree, dict):
+        tree = {name: value for name, value in tree.items() if name not in _READ_ONLY}
+    document = _document(tree)
+
+    def work(connection: Connection) -> tuple[rows.Policy, ...]:
+        versions = _versions(connection, call)
+        newest = versions[0]
+        call.require_version(newest.version)
+        place(connection, scope_of(document.scope_kind, document.scope_id), newest)
+        if document.name != newest.name:
+            raise invalid("name", "the name cannot change", "make another policy of that name")
+        if canonical(document) == newest.document:
+            return versions
+        drafted = msgspec.structs.replace(
+            newest,
+            policy_version=newest.policy_version + 1,
+            version=newest.version + 1,
+            state="draft",
+            document=canonical(document),
+        )
+        policies.add_version(connection, drafted, clock.now_us())
+        return (drafted, *versions)
+
+    versions = await call.change(work)
+    return Answer(_view(versions, versions[0]), versions[0].version)
+
+
+async def _delete(call: Call) -> Answer:
+    def work(connection: Connection) -> None:
+        call.require_version(_versions(connection, call)[0].version)
+        policies.remove(connection, call.id)
+
+    await call.change(work)
+    return Answer()
+
+
+async def _move(call: Call, state: str) -> Answer:
+    wanted = call.body(Version).version
+
+    def work(connection: Connection) -> tuple[rows.Policy, ...]:
+        versions = _versions(connection, call)
+        call.require_version(versions[0].version)
+        if wanted is None and state == "retired":
+            chosen = next((each for each in versions if each.state == "active"), versions[0])
+        else:
+            chosen = _chosen(versions, wanted)
+        if chosen.state == state:
+            return versions
+        if state == "shadow" and chosen.state == "active":
+            raise conflict("active", "an active version has no shadow; retire it first")
+        policies.set_state(connection, chosen, state, clock.now_us())
+        return _versions(connection, call)
+
+    versions = await call.change(work)
+    return Answer(_view(versions, _chosen(versions, wanted)), versions[0].version)
+
+
+async def _activate(call: Call) -> Answer:
+    return await _move(call, "active")
+
+
+async def _shadow(call: Call) -> Answer:
+    return await _move(call, "shadow")
+
+
+async def _retire(call: Call) -> Answer:
+    return await _move(call, "retired")
+
+
+async def _explain(call: Call) -> Answer:
+    if call.deps.explain is None:
+        raise ProblemError(503, "not_available", "this process cannot explain decisions")
+    return Answer(await call.deps.explain(call.body(Explain)))
+
+
+def _document(tree: Any) -> PolicyDocument:
+    """422 with every problem of the document, each with its remedy."""
+    try:
+        return parse(tree)
+    except DocumentError as fault:
+        errors = [Fault(each.path, each.message, each.remedy) for each in fault.problems]
+        raise ProblemError(422, "invalid_policy", str(fault), errors) from None
+
+
+def _versions(connection: Connection, call: Call) -> tuple[rows.Policy, ...]:
+    versions = policies.versions(connection, call.id)
+    if not versions:
+        raise missing("policy", call.id)
+    return versions
+
+
+def _chosen(versions: tuple[rows.Policy, ...], wanted: int | None) -> rows.Policy:
+    if wanted is None:
+        return versions[0]
+    for each in versions:
+        if each.policy_version == wanted:
+            return each
+    raise invalid("version", f"the newest version is {versions[0].policy_version}")
+
+
+def _view(versions: tuple[rows.Policy, ...], chosen: rows.Policy) -> dict[str, Any]:
+    """The document as it was written, with what is known of its versions around it."""
+    in_state = {each.state: each.policy_version for each in versions}
+    written = msgspec.json.decode(chosen.document)
+    return {
+        "id": chosen.id,
+        "tenant_id": chosen.tenant_id,
+        **written,
+        "version": chosen.policy_version,
+        "state": chosen.state,
+        "active_version": in_state.get("active"),
+        "shadow_version": in_state.get("shadow"),
+        "versions": [{"version": each.policy_version, "state": each.state} for each in versions],
+        "created_at": clock.rfc3339(chosen.created_at_us),
+    }
+
+
+def operations() -> list[Operation]:
+    member, answers = "/policies/{id}", PolicyView
+    return [
+        Operation(
+            "GET", "/policies", "policies", "List policies, the newest version of each", _list,
+            query=PolicyPage, answers=page_of(PolicyView),
+        ),
+        Operation(
+            "POST", "/policies", "policies", "Draft a policy", _create,
+            status=201, body=Policy, answers=answers, etag=True, refusals=(409, 422),
+        ),
+        Operation(
+            "GET", member, "policies", "Read a policy", _read,
+            query=Version, answers=answers, etag=True, refusals=(404, 422),
+        ),
+        Operation(
+            "PUT", member, "policies", "Draft the next version of a policy", _replace,
+            body=Policy, answers=answers, etag=True, if_match=True, refusals=(404, 412, 422),
+        ),
+        Operation(
+            "DELETE", member, "policies", "Delete a policy with all versions", _delete,
+            status=204, if_match=True, refusals=(404, 412),
+        ),
+        *(
+            Operation(
+                "POST", f"{member}/{verb}", "policies", summary, run,
+                body=Version, body_optional=True, answers=answers, etag=True, if_match=True,
+                refusals=(404, 409, 412, 422),
+            )
+            for verb, summary, run in (
+                ("activate", "Put a version in force; the one before it retires", _activate),
+                ("shadow", "Let a version decide without effect", _shadow),
+                ("retire", "Take a version out of force", _retire),
+            )
+        ),
+        Operation(
+            "POST", "/policies/explain", "policies", "Decide a request without making it", _explain,
+            body=Explain, answers=dict[str, Any], refusals=(404, 422, 503),
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,185 @@
+"""Prices: dated versions. A draft may change; an approved one ends when a later one begins."""
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+from sqlalchemy import Connection
+
+from billing.meters import Meter
+from gateway import clock, ids
+from gateway.admin import fields
+from gateway.admin.deps import AdminDeps
+from gateway.admin.operation import Answer, Call, Filter, Nothing, Operation, Page
+from gateway.admin.problems import conflict, invalid
+from gateway.admin.resource import Resource
+from gateway.stores.sql import backends, prices, rows, tenants
+
+PerMillion = Annotated[
+    str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$", description="exact; 6 decimals at most")
+]
+
+
+class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`charge` by model, for everyone or one tenant; `cost` by backend_id and upstream_model."""
+
+    book: Literal["charge", "cost"]
+    meter: Meter
+    amount_per_million: PerMillion
+    currency: fields.Currency
+    effective_from: fields.Instant | None = None  # now
+    model: fields.ModelName | None = None
+    tenant_id: fields.Id | None = None
+    backend_id: fields.Id | None = None
+    upstream_model: fields.Name | None = None
+    state: Literal["draft", "approved"] = "approved"
+
+
+class PriceView(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    book: str
+    model: str | None
+    tenant_id: str | None
+    backend_id: str | None
+    upstream_model: str | None
+    meter: str
+    amount_per_million: str
+    currency: str
+    effective_from: str
+    state: str
+    source: str
+    created_at: str
+
+
+class PricePage(Page, frozen=True, forbid_unknown_fields=True):
+    book: Literal["charge", "cost"] | None = None
+    model: Filter | None = None
+    tenant_id: Filter | None = None
+    backend_id: Filter | None = None
+    upstream_model: Filter | None = None
+    meter: Meter | None = None
+    state: Literal["draft", "approved"] | None = None
+
+
+def _build(
+    connection: Connection, _deps: AdminDeps, body: Price, before: rows.Price | None
+) -> rows.Price:
+    _check_subject(connection, body)
+    fields.currency(body.currency)
+    now_us = clock.now_us()
+    price = rows.Price(
+        id=ids.new("price") if before is None else before.id,
+        book=body.book,
+        model=body.model,
+        tenant_id=body.tenant_id,
+        backend_id=body.backend_id,
+        upstream_model=body.upstream_model,
+        meter=body.meter.value,
+        amount_per_million=body.amount_per_million,
+        currency=body.currency,
+        effective_from_us=_effective_from(body, before, now_us),
+        state=body.state,
+        source="manual" if before is None else before.source,
+        version=1 if before is None else before.version,
+        created_at_us=now_us if before is None else before.created_at_us,
+    )
+    if before is not None and before.state == "approved" and price != before:
+        raise conflict("immutable", "an approved price never changes; make one that follows it")
+    if price.state == "approved":
+        _check_alone(connection, price)
+    return price
+
+
+def _effective_from(body: Price, before: rows.Price | None, now_us: int) -> int:
+    if body.effective_from is not None:
+        return fields.instant(body.effective_from, "effective_from")
+    return now_us if before is None else before.effective_from_us
+
+
+def _check_subject(connection: Connection, body: Price) -> None:
+    charge = body.book == "charge"
+    needed = ("model",) if charge else ("backend_id", "upstream_model")
+    foreign = ("backend_id", "upstream_model") if charge else ("model", "tenant_id")
+    for field in needed:
+        if getattr(body, field) is None:
+            raise invalid(field, f"a {body.book} price needs it")
+    for field in foreign:
+        if getattr(body, field) is not None:
+            raise invalid(field, f"a {body.book} price has none")
+    if body.backend_id is not None and not backends.RECORDS.exists(connection, id=body.backend_id):
+        raise invalid("backend_id", f"there is no backend {body.backend_id!r}")
+    if body.tenant_id is None:
+        return
+    tenant = tenants.RECORDS.one(connection, id=body.tenant_id)
+    if tenant is None:
+        raise invalid("tenant_id", f"there is no tenant {body.tenant_id!r}")
+    if tenant.currency != body.currency:
+        raise invalid("currency", f"the tenant's currency is {tenant.currency}")
+
+
+def _check_alone(connection: Connection, price: rows.Price) -> None:
+    twin = prices.twin(connection, price)
+    if twin is not None:
+        raise conflict(
+            "already_exists",
+            f"{twin.id} is a price for the same meter from the same instant on",
+        )
+
+
+async def _show(_deps: AdminDeps, row: rows.Price, _facts: Any) -> PriceView:
+    return PriceView(
+        id=row.id,
+        book=row.book,
+        model=row.model,
+        tenant_id=row.tenant_id,
+        backend_id=row.backend_id,
+        upstream_model=row.upstream_model,
+        meter=row.meter,
+        amount_per_million=row.amount_per_million,
+        currency=row.currency,
+        effective_from=clock.rfc3339(row.effective_from_us),
+        state=row.state,
+        source=row.source,
+        created_at=clock.rfc3339(row.created_at_us),
+    )
+
+
+async def _approve(call: Call) -> Answer:
+    call.body(Nothing)
+
+    def work(connection: Connection) -> rows.Price:
+        price = RESOURCE.row(connection, call)
+        call.require_version(price.version)
+        if price.state == "approved":
+            return price
+        approved = msgspec.structs.replace(price, state="approved", version=price.version + 1)
+        _check_alone(connection, approved)
+        return prices.RECORDS.replace(connection, approved)
+
+    price = await call.change(work)
+    return Answer(await _show(call.deps, price, None), price.version)
+
+
+RESOURCE: Final = Resource(
+    plural="prices",
+    singular="price",
+    records=prices.RECORDS,
+    body=Price,
+    view=PriceView,
+    page=PricePage,
+    build=_build,
+    show=_show,
+    in_use=prices.in_use,
+    taken="such a price",
+)
+
+
+def operations() -> list[Operation]:
+    return [
+        *RESOURCE.operations(),
+        Operation(
+            "POST", "/prices/{id}/approve", "prices", "Put a drafted price in force", _approve,
+            body=Nothing, body_optional=True, answers=PriceView, etag=True, if_match=True,
+            refusals=(404, 409, 412),
+        ),
+    ]  # fmt: skip

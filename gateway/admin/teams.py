@@ -1,0 +1,94 @@
+"""Teams: nested within one tenant, never in a circle."""
+
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from gateway import clock, ids
+from gateway.admin import fields
+from gateway.admin.deps import AdminDeps
+from gateway.admin.operation import Filter, Page
+from gateway.admin.problems import invalid
+from gateway.admin.resource import Resource
+from gateway.stores.sql import rows, teams, tenants
+
+DEEPEST: Final = 8  # every level is one more account in each admission
+
+
+class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    tenant_id: fields.Id
+    name: fields.Name
+    parent_id: fields.Id | None = None
+    cost_center: fields.Label | None = None
+
+
+class TeamView(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    tenant_id: str
+    parent_id: str | None
+    name: str
+    cost_center: str | None
+    created_at: str
+
+
+class TeamPage(Page, frozen=True, forbid_unknown_fields=True):
+    tenant_id: Filter | None = None
+    parent_id: Filter | None = None
+    name: Filter | None = None
+
+
+def _build(
+    connection: Connection, _deps: AdminDeps, body: Team, before: rows.Team | None
+) -> rows.Team:
+    if before is None:
+        if not tenants.RECORDS.exists(connection, id=body.tenant_id):
+            raise invalid("tenant_id", f"there is no tenant {body.tenant_id!r}")
+        before = rows.Team(
+            id=ids.new("team"), tenant_id=body.tenant_id, name="", created_at_us=clock.now_us()
+        )
+    elif before.tenant_id != body.tenant_id:
+        raise invalid("tenant_id", "a team stays with its tenant")
+    row = msgspec.structs.replace(
+        before, name=body.name, parent_id=body.parent_id, cost_center=body.cost_center
+    )
+    _check_parent(connection, row)
+    return row
+
+
+def _check_parent(connection: Connection, team: rows.Team) -> None:
+    if team.parent_id is None:
+        return
+    parent = teams.RECORDS.one(connection, id=team.parent_id)
+    if parent is None or parent.tenant_id != team.tenant_id:
+        raise invalid("parent_id", f"the tenant has no team {team.parent_id!r}")
+    above = (parent, *teams.ancestors(connection, parent))
+    if any(each.id == team.id for each in above):
+        raise invalid("parent_id", "a team cannot be inside itself or one of its own teams")
+    if len(above) + teams.height(connection, team) > DEEPEST:
+        raise invalid("parent_id", f"teams nest at most {DEEPEST} deep")
+
+
+async def _show(_deps: AdminDeps, row: rows.Team, _facts: None) -> TeamView:
+    return TeamView(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        parent_id=row.parent_id,
+        name=row.name,
+        cost_center=row.cost_center,
+        created_at=clock.rfc3339(row.created_at_us),
+    )
+
+
+RESOURCE: Final = Resource(
+    plural="teams",
+    singular="team",
+    records=teams.RECORDS,
+    body=Team,
+    view=TeamView,
+    page=TeamPage,
+    build=_build,
+    show=_show,
+    in_use=teams.in_use,
+    taken="a team of this name in the tenant",
+)

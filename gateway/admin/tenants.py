@@ -1,0 +1,87 @@
+"""Tenants: name, currency, time zone, permitted tag names."""
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+from sqlalchemy import Connection
+
+from gateway import clock, ids
+from gateway.admin import fields
+from gateway.admin.deps import AdminDeps
+from gateway.admin.operation import Filter, Page
+from gateway.admin.problems import conflict
+from gateway.admin.resource import Resource
+from gateway.stores.sql import rows, tenants
+
+TagName = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^[a-z0-9_.-]+$")]
+
+
+class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    name: fields.Name
+    currency: fields.Currency
+    timezone: Annotated[str, Meta(min_length=1, max_length=64, description="IANA")]
+    tag_names: Annotated[tuple[TagName, ...], Meta(max_length=64)] | None = None
+
+
+class TenantView(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    currency: str
+    timezone: str
+    tag_names: tuple[str, ...] | None
+    created_at: str
+
+
+class TenantPage(Page, frozen=True, forbid_unknown_fields=True):
+    name: Filter | None = None
+
+
+def _build(
+    connection: Connection, _deps: AdminDeps, body: Tenant, before: rows.Tenant | None
+) -> rows.Tenant:
+    fields.currency(body.currency)
+    fields.timezone(body.timezone)
+    fields.distinct(body.tag_names, "tag_names")
+    if before is None:
+        before = rows.Tenant(
+            id=ids.new("tenant"), name="", currency="", timezone="", created_at_us=clock.now_us()
+        )
+    elif before.currency != body.currency:
+        money = tenants.has_money(connection, before.id)
+        if money is not None:
+            raise conflict(
+                "currency_in_use", f"the currency cannot change: {money} are kept in it already"
+            )
+    return msgspec.structs.replace(
+        before,
+        name=body.name,
+        currency=body.currency,
+        timezone=body.timezone,
+        tag_names=body.tag_names,
+    )
+
+
+async def _show(_deps: AdminDeps, row: rows.Tenant, _facts: None) -> TenantView:
+    return TenantView(
+        id=row.id,
+        name=row.name,
+        currency=row.currency,
+        timezone=row.timezone,
+        tag_names=row.tag_names,
+        created_at=clock.rfc3339(row.created_at_us),
+    )
+
+
+RESOURCE: Final = Resource(
+    plural="tenants",
+    singular="tenant",
+    records=tenants.RECORDS,
+    body=Tenant,
+    view=TenantView,
+    page=TenantPage,
+    build=_build,
+    show=_show,
+    in_use=lambda connection, row: tenants.in_use(connection, row.id),
+    taken="a tenant of this name",
+)
