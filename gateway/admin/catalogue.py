@@ -2,12 +2,14 @@
 
 import asyncio
 import hashlib
+import importlib
 import importlib.metadata
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -79,7 +81,7 @@ class MissingCatalogueError(ImportError):
 
 def look_up(provider: str | None, model: str, at_us: int) -> Offer:
     """UnknownModelError, MissingCatalogueError. No network: the package brings its data."""
-    snapshot = _snapshot()
+    snapshot = _package().get_snapshot()
     try:
         found_provider, found_model = snapshot.find_provider_model(model, None, provider, None)
     except LookupError as fault:
@@ -138,19 +140,17 @@ def _tiers(meter: Meter, price: Any) -> Iterator[str]:
 @cache
 def _edition() -> str:
     """Version and digest of the data: what the drafts came from can be proved later."""
-    import genai_prices
-
-    data = Path(genai_prices.__file__).with_name("data.py").read_bytes()
+    data = Path(str(_package().__file__)).with_name("data.py").read_bytes()
     version = importlib.metadata.version("genai-prices")
     return f"genai-prices {version} sha256:{hashlib.sha256(data).hexdigest()[:16]}"
 
 
-def _snapshot() -> Any:
+def _package() -> ModuleType:
+    """An extra: not every installation has it, and none needs it before somebody imports prices."""
     try:
-        from genai_prices import data_snapshot
+        return importlib.import_module("genai_prices.data_snapshot")
     except ImportError:
         raise MissingCatalogueError("genai-prices") from None
-    return data_snapshot.get_snapshot()
 
 
 async def _import(call: Call) -> Answer:

@@ -1,0 +1,49 @@
+"""A catalogue's price becomes exact amounts per meter, and says what it leaves out."""
+
+import pytest
+
+from billing.meters import Meter
+from gateway.admin.catalogue import UnknownModelError, look_up
+from gateway.clock import parse_rfc3339
+
+NOW_US = parse_rfc3339("2026-11-21T12:00:00Z")
+
+
+def test_every_meter_of_a_model_is_read_exactly() -> None:
+    offer = look_up("anthropic", "claude-opus-5-5", NOW_US)
+
+    assert offer.amounts == {
+        Meter.INPUT: "4",
+        Meter.CACHE_READ: "0.2",
+        Meter.CACHE_WRITE_5M: "5",
+        Meter.CACHE_WRITE_1H: "8",
+        Meter.OUTPUT: "20",
+    }
+
+
+def test_the_price_is_that_of_the_day_it_is_asked_for() -> None:
+    before = look_up("openai", "gpt-5.6-sol", parse_rfc3339("2026-08-20T00:00:00Z"))
+    after = look_up("openai", "gpt-5.6-sol", parse_rfc3339("2026-08-21T00:00:00Z"))
+
+    assert (before.amounts[Meter.INPUT], after.amounts[Meter.INPUT]) == ("5", "4")
+
+
+def test_tiers_aliases_and_foreign_meters_are_named() -> None:
+    notes = " ".join(look_up("openai", "gpt-5.6", NOW_US).notes)
+
+    assert "'gpt-5.6' as 'gpt-5.6-sol'" in notes
+    assert "above 272000 input tokens" in notes
+    assert "web_searches_kcount" in notes
+
+
+def test_the_source_proves_which_data_was_read() -> None:
+    source = look_up("anthropic", "claude-opus-5-5", NOW_US).source
+
+    assert source.startswith("genai-prices 0.2.3 sha256:")
+    assert source.endswith("anthropic/claude-opus-5-5 on 2026-11-21")
+
+
+@pytest.mark.parametrize(("provider", "model"), [("openai", "no-such"), ("nobody", "gpt-4o")])
+def test_an_unknown_model_has_no_price_rather_than_zero(provider: str, model: str) -> None:
+    with pytest.raises(UnknownModelError):
+        look_up(provider, model, NOW_US)
