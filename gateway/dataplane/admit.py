@@ -1,0 +1,172 @@
+"""Limits taken and the hold placed on every level in one round trip; the answer is the grant."""
+
+from typing import Final
+
+import msgspec
+
+from billing.money import format_counter
+from billing.usage import ENCODER
+from gateway.dataplane.events import template
+from gateway.dataplane.flow import Flow
+from gateway.dataplane.levels import Standing
+from gateway.stores.redis.holds import (
+    MONEY,
+    Admission,
+    Granted,
+    HoldStore,
+    Refused,
+    StoreUnavailable,
+)
+from gateway.stores.spool import Spool, SpoolUnavailable
+from policies.decision import Deny, DenyCode
+
+HOLD_TTL_MS: Final = 30_000
+TYPICAL_OUTPUT: Final = 256  # tokens a per-minute limit is charged before the real figure is known
+_STALE_TRIES: Final = 3
+
+
+async def admit(flow: Flow, holds: HoldStore, spool: Spool) -> Deny | None:
+    """Sets `flow.granted`, or says why not. After a grant the intent is in the spool."""
+    levels, quote, arrival = flow.levels, flow.quote, flow.arrival
+    if levels is None or quote is None:
+        raise RuntimeError("admission before the quote")
+    flow.admit_started_us = now_us = arrival.now_us()
+    flow.estimated_tokens = _estimate(flow)
+    flow.standing = levels.at(now_us)
+    meta = ENCODER.encode(template(flow))
+    try:
+        for _ in range(_STALE_TRIES):
+            answer = await holds.admit(levels.tag, _admission(flow, meta))
+            if not (isinstance(answer, Refused) and answer.reason == "stale_window"):
+                break
+            flow.standing = levels.refresh(answer.now_ms * 1000)
+    except StoreUnavailable:
+        return _store_down()
+    flow.admitted_us = arrival.now_us()
+    if isinstance(answer, Refused):
+        return _deny(flow, answer)
+    flow.granted = answer
+    try:
+        spool.intent(arrival.request_id, levels.tag, now_us, meta)
+    except SpoolUnavailable:
+        await holds.release(levels.tag, arrival.request_id, ())
+        flow.granted = None
+        return Deny(
+            DenyCode.JOURNAL_UNAVAILABLE,
+            "usage cannot be recorded right now, so nothing is served; retry shortly",
+            retry_after_ms=2_000,
+        )
+    return None
+
+
+def _admission(flow: Flow, meta: bytes) -> Admission:
+    levels, quote, standing = flow.levels, flow.quote, flow.standing
+    if levels is None or quote is None or standing is None:
+        raise RuntimeError("admission before the quote")
+    gates = levels.request_gates
+    if levels.tokens:
+        gates += tuple(limit.gate(flow.estimated_tokens) for limit in levels.tokens)
+    return Admission(
+        hold_id=flow.arrival.request_id,
+        ttl_ms=HOLD_TTL_MS,
+        input_money=quote.worst.input_nanos,
+        output_money=quote.worst.output_nanos_per_token,
+        input_tokens=flow.estimated_tokens,
+        wanted=quote.wanted,
+        least=quote.least,
+        choices=quote.choices,
+        gates=gates,
+        slots=levels.slots,
+        accounts=standing.accounts,
+        meta=meta,
+    )
+
+
+def _estimate(flow: Flow) -> int:
+    ask = flow.ask
+    if ask is None:
+        raise RuntimeError("admission before the ask")
+    return ask.input_estimate + ask.choices * min(ask.output_wanted, TYPICAL_OUTPUT)
+
+
+def _store_down() -> Deny:
+    return Deny(
+        DenyCode.QUOTA_UNAVAILABLE,
+        "budgets cannot be checked right now, so nothing is served; retry shortly",
+        retry_after_ms=2_000,
+    )
+
+
+def _deny(flow: Flow, refused: Refused) -> Deny:
+    levels, standing = flow.levels, flow.standing
+    if levels is None or standing is None:
+        raise RuntimeError("a refusal without levels")
+    match refused.reason:
+        case "rate":
+            limits = (*levels.requests, *levels.tokens)
+            limit = limits[refused.index]
+            return Deny(
+                DenyCode.RATE_LIMIT_EXCEEDED,
+                f"{limit.label} is limited to {limit.per_minute} {limit.kind} per minute (bursts of"
+                f" {limit.burst}); retry after the time in retry-after",
+                retry_after_ms=max(1, refused.retry_after_ms),
+            )
+        case "concurrency":
+            slot, label = levels.slots[refused.index], levels.slot_labels[refused.index]
+            return Deny(
+                DenyCode.RATE_LIMIT_EXCEEDED,
+                f"{label} is limited to {slot.maximum} requests at a time; retry when one ends",
+                retry_after_ms=1_000,
+            )
+        case "budget":
+            return _over_budget(flow, standing, refused)
+        case _:
+            return _store_down()
+
+
+def _over_budget(flow: Flow, standing: Standing, refused: Refused) -> Deny:
+    meter, account = standing.meters[refused.index], standing.accounts[refused.index]
+    if meter.unit != MONEY:
+        return Deny(
+            DenyCode.RATE_LIMIT_EXCEEDED,
+            f"{meter.label} has used its {account.cap} {meter.period}; more tomorrow, or ask for a"
+            " higher limit",
+            retry_after_ms=max(1, account.end_ms - refused.now_ms),
+        )
+    quote, principal = flow.quote, flow.principal
+    if quote is None or principal is None:
+        raise RuntimeError("a refusal without a quote")
+    least = quote.worst.total(quote.least * quote.choices)
+    currency = principal.tenant.currency
+    return Deny(
+        DenyCode.INSUFFICIENT_QUOTA,
+        f"the {meter.period} budget of {meter.label} cannot cover this request: it may cost"
+        f" {format_counter(least, currency)} {currency} and room for {max(0, refused.available)}"
+        " output tokens is left; lower max_tokens, or ask the budget's owner for more",
+    )
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """One per-minute limit after admission, for the response headers."""
+
+    kind: str
+    limit: int
+    remaining: int
+    reset_us: int
+
+
+def rates(flow: Flow, granted: Granted) -> list[Rate]:
+    """The tightest limit of each kind: the one with the least left of its burst."""
+    levels = flow.levels
+    if levels is None:
+        return []
+    found: dict[str, Rate] = {}
+    for limit, wait_us in zip(
+        (*levels.requests, *levels.tokens), granted.gate_wait_us, strict=False
+    ):
+        gate = limit.gate(1)
+        left = max(0, gate.burst_us - wait_us) * limit.per_minute // 60_000_000
+        rate = Rate(limit.kind, limit.per_minute, left, max(0, wait_us))
+        if limit.kind not in found or left < found[limit.kind].remaining:
+            found[limit.kind] = rate
+    return list(found.values())

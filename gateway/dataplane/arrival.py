@@ -1,0 +1,94 @@
+"""What came in before the body: identity, headers we read, the time. Parsed once, in one pass."""
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from gateway import clock, ids
+from policies.decision import Deny, DenyCode
+
+MAX_TAGS: Final = 8
+_TAG_NAME: Final = re.compile(r"[a-z0-9_.-]{1,32}")
+_TAG_VALUE: Final = re.compile(r"[\x20-\x7e]{1,64}")
+
+
+class Arrival(msgspec.Struct, frozen=True, gc=False):
+    """One request's head. Header values are bytes as sent; absent is empty."""
+
+    request_id: str
+    arrived_us: int
+    clock_offset_us: int  # wall minus monotonic, so that every time of the request is on one scale
+    secret: bytes
+    content_length: int  # -1: not declared
+    content_encoding: bytes
+    traceparent: bytes
+    tags: bytes
+    explain: bool
+    client_host: str
+
+    def now_us(self) -> int:
+        """Wall time that cannot run backwards during this request."""
+        return clock.monotonic_us() + self.clock_offset_us
+
+
+def read_head(scope: Any) -> Arrival:
+    """The head of an ASGI HTTP scope."""
+    found = {name: value for name, value in scope["headers"] if name in _READ}
+    wall, steady = clock.now_us(), clock.monotonic_us()
+    length = found.get(b"content-length", b"")
+    return Arrival(
+        request_id=ids.new("req"),
+        arrived_us=wall,
+        clock_offset_us=wall - steady,
+        secret=_secret(found),
+        content_length=int(length) if length.isdigit() else -1,
+        content_encoding=found.get(b"content-encoding", b""),
+        traceparent=found.get(b"traceparent", b""),
+        tags=found.get(b"x-meterhouse-tags", b""),
+        explain=found.get(b"x-meterhouse-explain") == b"1",
+        client_host=scope["client"][0] if scope.get("client") else "",
+    )
+
+
+_READ: Final = frozenset(
+    (
+        b"authorization",
+        b"x-api-key",
+        b"content-length",
+        b"content-encoding",
+        b"traceparent",
+        b"x-meterhouse-tags",
+        b"x-meterhouse-explain",
+    )
+)
+
+
+def _secret(found: dict[bytes, bytes]) -> bytes:
+    given = found.get(b"authorization", b"")
+    if given[:7].lower() == b"bearer ":
+        return given[7:].strip()
+    return found.get(b"x-api-key", b"").strip()
+
+
+def parse_tags(header: bytes, allowed: tuple[str, ...] | None) -> dict[str, str] | Deny:
+    """`k=v,k=v`: at most 8; names and values bounded; a tenant may restrict the names."""
+    if not header:
+        return {}
+    tags: dict[str, str] = {}
+    for pair in header.decode("latin-1").split(","):
+        name, _, value = pair.strip().partition("=")
+        if not (_TAG_NAME.fullmatch(name) and _TAG_VALUE.fullmatch(value)):
+            return _bad_tags("write it as name=value with a name of [a-z0-9_.-]{1,32}")
+        if allowed is not None and name not in allowed:
+            return _bad_tags(
+                f"{name!r} is not one of this tenant's tag names: {', '.join(allowed)}"
+            )
+        tags[name] = value
+    if len(tags) > MAX_TAGS:
+        return _bad_tags(f"at most {MAX_TAGS} tags")
+    return tags
+
+
+def _bad_tags(remedy: str) -> Deny:
+    return Deny(DenyCode.INVALID_REQUEST, f"x-meterhouse-tags: {remedy}", param="x-meterhouse-tags")

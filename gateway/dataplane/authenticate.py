@@ -1,0 +1,55 @@
+"""Application key -> Principal, from the snapshot. No I/O, no default principal, one answer for
+every kind of wrong key: whoever guesses learns nothing about which keys exist.
+"""
+
+import hmac
+import ipaddress
+from typing import Final
+
+from gateway import keyring
+from gateway.dataplane.arrival import Arrival
+from gateway.dataplane.snapshot import Principal, Snapshot
+from policies.decision import Deny, DenyCode
+
+_NO_KEY: Final = Deny(
+    DenyCode.INVALID_API_KEY,
+    "no API key: send it as `Authorization: Bearer mh_...` or `x-api-key: mh_...`",
+)
+_BAD_KEY: Final = Deny(
+    DenyCode.INVALID_API_KEY,
+    "the API key is not valid: it is mistyped, unknown, expired or revoked",
+)
+_NOT_FROM_HERE: Final = Deny(
+    DenyCode.INVALID_API_KEY, "the API key may not be used from this address"
+)
+
+
+def authenticate(
+    snapshot: Snapshot, peppers: keyring.Peppers, arrival: Arrival
+) -> Principal | Deny:
+    """The principal behind the secret that was presented, or why there is none."""
+    if not arrival.secret:
+        return _NO_KEY
+    presented = keyring.parse(arrival.secret)
+    known = None if presented is None else snapshot.principal(presented.public_id)
+    if presented is None or known is None:
+        return _BAD_KEY
+    principal, digest, pepper_version = known
+    pepper = peppers.by_version.get(pepper_version)
+    if pepper is None:
+        return _BAD_KEY
+    if not hmac.compare_digest(keyring.digest(pepper, presented.secret), digest):
+        return _BAD_KEY
+    if arrival.arrived_us >= principal.expires_at_us:
+        return _BAD_KEY
+    if principal.networks is not None and not _within(principal, arrival.client_host):
+        return _NOT_FROM_HERE
+    return principal
+
+
+def _within(principal: Principal, host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return any(address in network for network in principal.networks or ())

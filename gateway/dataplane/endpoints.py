@@ -1,0 +1,135 @@
+"""The client surfaces: which path means which operation. `@asgi` routes, so that no framework code
+stands between the socket and `serve`; such a route answers every method and a trailing slash, hence
+the checks here.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from litestar import asgi
+from litestar.enums import ScopeType
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import HTTPScope, Receive, Scope, Send
+
+from gateway import ids
+from gateway.dataplane.arrival import read_head
+from gateway.dataplane.authenticate import authenticate
+from gateway.dataplane.envelope import CHAT, COMPLETIONS, EMBEDDINGS
+from gateway.dataplane.replies import send_json, send_rendered
+from gateway.dataplane.request import DataPlane
+from gateway.dataplane.snapshot import Principal
+from gateway.dataplane.standing import usage_of
+from gateway.errors import Rendered, openai_error, render_openai
+from gateway.stores.sql.rows import Model
+from policies.decision import Deny, DenyCode
+
+Reader = Callable[[DataPlane, Principal, HTTPScope], Awaitable[object]]
+
+INFERENCE: Final = {
+    "/v1/chat/completions": CHAT,
+    "/v1/completions": COMPLETIONS,
+    "/v1/embeddings": EMBEDDINGS,
+}
+
+
+def routes(plane: DataPlane) -> list[ASGIRouteHandler]:
+    """Every route of the data listener that leads to a model or speaks of one."""
+    return [
+        *(_inference(plane, path, operation) for path, operation in INFERENCE.items()),
+        _reading(plane, "/v1/models", list_models),
+        _reading(plane, "/v1/models/{name:path}", show_model),
+        _reading(plane, "/v1/usage", show_usage),
+    ]
+
+
+def _inference(plane: DataPlane, path: str, operation: str) -> ASGIRouteHandler:
+    @asgi(path, copy_scope=False)
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            return
+        http = scope
+        if http["method"] != "POST" or http["path"] != path:
+            await refuse_route(http, send, "POST", known=http["path"] == path)
+            return
+        await plane.serve(operation, path, http, receive, send)
+
+    return handle
+
+
+def _reading(plane: DataPlane, path: str, answer: Reader) -> ASGIRouteHandler:
+    @asgi(path, copy_scope=False)
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI
+        if scope["type"] != ScopeType.HTTP:
+            return
+        http = scope
+        if http["method"] not in ("GET", "HEAD"):
+            await refuse_route(http, send, "GET", known=True)
+            return
+        arrival = read_head(http)
+        principal = authenticate(plane.snapshot, plane.peppers, arrival)
+        if isinstance(principal, Deny):
+            found: object = principal
+        else:
+            found = await answer(plane, principal, http)
+        if isinstance(found, Deny):
+            await send_rendered(send, render_openai(found, arrival.request_id), [])
+        else:
+            await send_json(send, 200, found, arrival.request_id)
+
+    return handle
+
+
+async def list_models(plane: DataPlane, principal: Principal, _: HTTPScope) -> object:
+    """`GET /v1/models`: what this key may ask for."""
+    models = plane.snapshot.allowed_models(principal)
+    return {"object": "list", "data": [_shown(model) for model in models]}
+
+
+async def show_model(plane: DataPlane, principal: Principal, scope: HTTPScope) -> object:
+    """`GET /v1/models/{id}`; a name may contain slashes."""
+    name = scope["path"].removeprefix("/v1/models/")
+    for model in plane.snapshot.allowed_models(principal):
+        if model.name == name:
+            return _shown(model)
+    return Deny(
+        DenyCode.MODEL_NOT_FOUND,
+        f"the model {name[:120]!r} does not exist; GET /v1/models lists what does",
+        param="model",
+    )
+
+
+async def show_usage(plane: DataPlane, principal: Principal, _: HTTPScope) -> object:
+    """`GET /v1/usage`: what this key has used and what is left in its own budgets and limits."""
+    return await usage_of(plane.snapshot, plane.accounts, principal)
+
+
+def _shown(model: Model) -> dict[str, object]:
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.created_at_us // 1_000_000,
+        "owned_by": "meterhouse",
+        "capabilities": list(model.capabilities),
+        "context_window": model.context_window,
+        "max_output_tokens": model.max_output_tokens,
+    }
+
+
+async def refuse_route(scope: HTTPScope, send: Send, allow: str, *, known: bool) -> None:
+    """405 for a wrong method on a path we have, 404 for a path we do not have."""
+    request_id = ids.new("req")
+    if known:
+        message = f"{scope['method']} is not possible on {scope['path']}; use {allow}"
+        status, code = 405, "method_not_allowed"
+    else:
+        message = f"there is nothing at {scope['path'][:200]}; the API begins at /v1"
+        status, code = 404, "not_found"
+    body = openai_error(message, "invalid_request_error", None, code)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", request_id.encode()),
+    ]
+    if known:
+        headers.append((b"allow", allow.encode()))
+    await send_rendered(send, Rendered(status, headers, body), [])

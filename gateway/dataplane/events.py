@@ -1,0 +1,75 @@
+"""Attempts become usage events: what is billed, by whose figures, at the prices frozen at
+admission.
+"""
+
+from typing import Final
+
+from billing.meters import Meters, Provenance
+from billing.money import counter_units
+from billing.rating import rate
+from billing.usage import VERSION, UsageEvent
+from gateway.dataplane.flow import Attempt, Flow
+from gateway.dataplane.snapshot import Way
+
+NOTHING: Final = Meters()
+
+
+def template(flow: Flow) -> UsageEvent:
+    """What a dead worker's hold is billed from: the first attempt of the plan at its worst case."""
+    quote, route, plan = flow.quote, flow.route, flow.plan
+    if quote is None or route is None or plan is None:
+        raise RuntimeError("a hold before the quote")
+    first = plan.attempts[0]
+    way = route.ways[(first.backend_id, first.upstream_model)]
+    worst = Meters(input=quote.input_bound, output=quote.wanted * quote.choices)
+    attempt = Attempt(0, way, flow.admit_started_us, won=True)
+    return event(flow, attempt, worst, Provenance.ESTIMATED, counted=None)
+
+
+def event(
+    flow: Flow, attempt: Attempt, usage: Meters, provenance: Provenance, counted: Meters | None
+) -> UsageEvent:
+    """One row of the ledger. Only the winning attempt is charged; every attempt costs us (L5)."""
+    principal, ask = flow.principal, flow.ask
+    way: Way = attempt.way
+    if principal is None or ask is None or way.charge is None:
+        raise RuntimeError("an attempt that was never admitted")
+    charge = rate(usage, way.charge) if attempt.won else 0
+    currency = principal.tenant.currency
+    began = attempt.started_us
+    finished = attempt.finished_us or began
+    return UsageEvent(
+        v=VERSION,
+        event_id=f"{flow.arrival.request_id}:{attempt.number}",
+        request_id=flow.arrival.request_id,
+        attempt=attempt.number,
+        winner=attempt.won,
+        tenant_id=principal.tenant.id,
+        team_path=tuple(team.id for team in principal.teams),
+        key_id=principal.key.id,
+        model=ask.model,
+        backend_id=way.candidate.backend_id,
+        upstream_model=way.candidate.upstream_model,
+        region=way.candidate.region,
+        operation=ask.operation,
+        stream=ask.stream,
+        admitted_at_us=flow.admit_started_us,
+        finished_at_us=finished,
+        ttft_us=attempt.content_us - began if attempt.content_us else -1,
+        duration_us=finished - began,
+        usage=usage,
+        provenance=provenance,
+        reported=attempt.reported.meters if attempt.reported is not None else None,
+        counted=counted,
+        reasoning=attempt.reported.reasoning if attempt.reported is not None else 0,
+        currency=currency,
+        charge_card=way.charge,
+        cost_card=way.cost,
+        charge_picos=charge,
+        cost_picos=rate(usage, way.cost) if way.cost is not None else 0,
+        counter_nanos=counter_units(charge, currency) if charge else 0,
+        status=flow.status,
+        end_by=flow.end_by,
+        end_phase=flow.end_phase,
+        tags=flow.tags,
+    )

@@ -1,0 +1,105 @@
+"""What is known of one request while it is served. Facts are added in the order of the walk; what
+the client, the ledger and the observers are told is derived from them at the end.
+"""
+
+import msgspec
+
+from billing.meters import Meters, Provenance
+from gateway import clock
+from gateway.backends.dialect import Reported, StreamMeter
+from gateway.backends.health import Flight, Outcome
+from gateway.dataplane.arrival import Arrival
+from gateway.dataplane.envelope import Envelope
+from gateway.dataplane.levels import Levels, Standing
+from gateway.dataplane.quote import Quote
+from gateway.dataplane.snapshot import Principal, Route, Way
+from gateway.stores.redis.holds import Granted
+from gateway.telemetry.record import TraceIds
+from policies.ask import Ask
+from policies.decision import Deny
+from policies.filters import Verdict
+from policies.route import Plan
+
+
+class Attempt(msgspec.Struct, gc=False):
+    """One try at one candidate. Times are microseconds on the request's scale; 0 = did not
+    happen.
+    """
+
+    number: int
+    way: Way
+    started_us: int
+    flight: Flight | None = None  # its place in the backend's load
+    sent: bool = True  # False only when provably no byte left
+    status: int = 0  # the backend's; 0 = no answer
+    error_type: str = ""
+    head_us: int = 0  # its answer began
+    content_us: int = 0  # its first content came
+    finished_us: int = 0
+    complete: bool = False  # the whole answer came
+    won: bool = False  # the client was answered from it, wholly or in part
+    reported: Reported | None = None
+    meter: StreamMeter | None = None
+    finish_reasons: tuple[str, ...] = ()
+    plain_text: str = ""  # of an answer without usage, for counting only
+
+    def land(self, outcome: Outcome, now_us: int) -> None:
+        """The attempt is over. Only the first call counts."""
+        if self.flight is None:
+            return
+        flight, self.flight = self.flight, None
+        self.finished_us = now_us
+        tokens = self.reported.meters.output if self.reported is not None else 0
+        flight.ended(outcome, clock.monotonic_us(), tokens if self.meter is not None else 0)
+
+
+class Flow(msgspec.Struct, gc=False, kw_only=True):
+    """One request. Fields are None until their step was reached."""
+
+    arrival: Arrival
+    trace: TraceIds
+    operation: str
+    route_path: str
+    principal: Principal | None = None
+    body: bytes = b""
+    envelope: Envelope | None = None
+    route: Route | None = None
+    ask: Ask | None = None
+    tags: dict[str, str] = {}
+    verdicts: tuple[Verdict, ...] = ()
+    plan: Plan | None = None
+    quote: Quote | None = None
+    levels: Levels | None = None
+    standing: Standing | None = None
+    estimated_tokens: int = 0  # what the per-minute token limits were charged at admission
+    granted: Granted | None = None
+    admit_started_us: int = 0
+    admitted_us: int = 0
+    attempts: list[Attempt] = []
+    deny: Deny | None = None
+    status: int = 0  # what the client saw
+    end_by: str = "gateway"  # client | upstream | gateway | limit
+    end_phase: str = "admit"  # connect | ttfb | stream | done
+    started_answer: bool = False  # bytes have gone to the client
+    gone: bool = False  # the client hung up first
+    first_content_us: int = 0
+    chunks: int = 0
+    finished_us: int = 0
+    # what settlement found, for the observers
+    meters: Meters | None = None
+    provenance: Provenance | None = None
+    charge_picos: int = 0
+    reasoning: int = 0
+
+    @property
+    def winner(self) -> Attempt | None:
+        """The attempt that the client was answered from."""
+        for attempt in self.attempts:
+            if attempt.won:
+                return attempt
+        return None
+
+    @property
+    def dispatched(self) -> bool:
+        """Whether any attempt may have reached a backend."""
+        return any(attempt.sent for attempt in self.attempts)

@@ -1,0 +1,231 @@
+"""Drives the plan: one attempt after another until a backend answers or retrying would be wrong.
+
+Retried is only what provably was not processed: no connection, or an explicit refusal (429, 503),
+and only before the client's first byte. The spool's dispatch mark is written before the first byte
+leaves.
+"""
+
+from typing import Final
+
+import msgspec
+
+from gateway import clock
+from gateway.backends.answer import Answer
+from gateway.backends.failures import (
+    ConnectTimeout,
+    FirstByteTimeout,
+    IdleTimeout,
+    PoolTimeout,
+    TotalTimeout,
+    TransportError,
+)
+from gateway.backends.health import Backends, Outcome
+from gateway.backends.transport import Transport
+from gateway.dataplane.envelope import EMBEDDINGS, rewrite
+from gateway.dataplane.flow import Attempt, Flow
+from gateway.dataplane.snapshot import Way
+from gateway.stores.spool import Spool, SpoolUnavailable
+from policies.candidates import Candidate
+from policies.decision import Deny, DenyCode
+from policies.failover import Attempts, RetryBudget, outcome_of_failure, outcome_of_status
+from policies.failover import Outcome as Ending
+
+_NOBODY: Final = Deny(DenyCode.NO_BACKEND, "no backend is left to try; retry shortly")
+_CLIENT_FAULTS: Final = (400, 413, 422)
+_MOST_ERROR_BYTES: Final = 64 * 1024
+_LONGEST_TOLD_WAIT_MS: Final = 60_000
+
+
+class Forwarder:
+    """Everything an attempt needs besides the request itself."""
+
+    def __init__(
+        self, transport: Transport, backends: Backends, spool: Spool, retries: RetryBudget
+    ) -> None:
+        self._transport = transport
+        self._backends = backends
+        self._spool = spool
+        self._retries = retries
+
+    async def forward(self, flow: Flow) -> Answer | Deny:
+        """The winning backend's answer, its head read and its status 200; else the last refusal."""
+        plan, route = flow.plan, flow.route
+        if plan is None or route is None:
+            raise RuntimeError("forwarding before routing")
+        attempts = Attempts(plan.attempts, self._retries)
+        candidate: Candidate | None = attempts.begin(clock.monotonic_us())
+        deny = _NOBODY
+        while candidate is not None:
+            way = route.ways[(candidate.backend_id, candidate.upstream_model)]
+            attempt = Attempt(attempts.number, way, flow.arrival.now_us())
+            flow.attempts.append(attempt)
+            answer = await self._try(flow, attempt)
+            if isinstance(answer, Answer):
+                return answer
+            deny = answer
+            candidate = attempts.after(
+                _outcome(attempt), clock.monotonic_us(), first_byte_sent=False
+            )
+        return deny
+
+    async def _try(self, flow: Flow, attempt: Attempt) -> Answer | Deny:
+        candidate, ask = attempt.way.candidate, flow.ask
+        tokens = ask.input_estimate if ask is not None else 0
+        attempt.flight = self._backends.began(
+            candidate.backend_id, candidate.upstream_model, tokens, clock.monotonic_us()
+        )
+        # Until the hook below has run, nothing of this attempt has left the process.
+        attempt.sent = False
+        try:
+            answer = await self._request(flow, attempt)
+            attempt.status, attempt.head_us = answer.status, flow.arrival.now_us()
+            if answer.status == 200:
+                return answer
+            return await _refusal(flow, attempt, answer)
+        except TransportError as fault:
+            attempt.sent, attempt.error_type = fault.sent, error_type(fault)
+            attempt.land(Outcome.FAILED, flow.arrival.now_us())
+            return failed(fault)
+        except SpoolUnavailable:
+            attempt.land(Outcome.ABANDONED, flow.arrival.now_us())
+            return Deny(
+                DenyCode.JOURNAL_UNAVAILABLE,
+                "usage cannot be recorded right now, so nothing is served; retry shortly",
+                retry_after_ms=2_000,
+            )
+
+    async def _request(self, flow: Flow, attempt: Attempt) -> Answer:
+        way, request_id = attempt.way, flow.arrival.request_id
+
+        def dispatched() -> None:
+            attempt.started_us = flow.arrival.now_us()
+            self._spool.dispatch(
+                request_id, attempt.number, way.candidate.backend_id, attempt.started_us
+            )
+            attempt.sent = True
+
+        return await self._transport.request(
+            way.endpoint,
+            way.dialect.path(flow.operation),
+            _headers(flow, attempt),
+            _body(flow, way),
+            way.timeouts,
+            before_send=dispatched,
+        )
+
+
+def _outcome(attempt: Attempt) -> Ending:
+    if attempt.status:
+        return outcome_of_status(attempt.status)
+    return outcome_of_failure(sent=attempt.sent)
+
+
+def _headers(flow: Flow, attempt: Attempt) -> list[tuple[bytes, bytes]]:
+    """Nothing of the client's headers goes upstream: neither its key nor anything it smuggled
+    in.
+    """
+    way = attempt.way
+    headers = [*way.headers, (b"x-request-id", flow.arrival.request_id.encode())]
+    if way.backend.trusted:
+        headers.append((b"traceparent", flow.trace.traceparent(attempt.number)))
+    return headers
+
+
+def _body(flow: Flow, way: Way) -> bytes:
+    envelope, granted = flow.envelope, flow.granted
+    if envelope is None or granted is None:
+        raise RuntimeError("forwarding before admission")
+    return rewrite(
+        flow.body,
+        model=way.candidate.upstream_model,
+        output_tokens=None if flow.operation == EMBEDDINGS else granted.output_tokens,
+        output_field="max_completion_tokens" if way.provider == "openai" else "max_tokens",
+        include_usage=bool(envelope.stream) and not envelope.wants_usage,
+    )
+
+
+class _UpstreamError(msgspec.Struct, frozen=True):
+    message: str | None = None
+    param: str | None = None
+
+
+class _UpstreamFault(msgspec.Struct, frozen=True):
+    error: _UpstreamError | str | None = None
+
+
+_FAULT: Final = msgspec.json.Decoder(_UpstreamFault)
+
+
+async def _refusal(flow: Flow, attempt: Attempt, answer: Answer) -> Deny:
+    """What a status other than 200 means to the client. The backend's own words are passed on only
+    where they speak of the client's request.
+    """
+    status = answer.status
+    attempt.error_type = str(status)
+    now_us = flow.arrival.now_us
+    if _outcome(attempt) is Ending.REFUSED:
+        answer.abort()
+        attempt.land(Outcome.REFUSED if status == 429 else Outcome.FAILED, now_us())
+        return Deny(
+            DenyCode.OVERLOADED,
+            "every backend that may serve this request is at its limit; retry as told",
+            retry_after_ms=_told_wait_ms(answer),
+        )
+    if status in _CLIENT_FAULTS:
+        body = await answer.read(_MOST_ERROR_BYTES)
+        attempt.land(Outcome.CLIENT_ERROR, now_us())
+        return _client_fault(status, body)
+    answer.abort()
+    attempt.land(Outcome.FAILED if status >= 500 else Outcome.CLIENT_ERROR, now_us())
+    return Deny(
+        DenyCode.UPSTREAM_ERROR,
+        f"the backend answered with an error (status {status}); it may have done work, so it was"
+        " not asked again",
+    )
+
+
+def _client_fault(status: int, body: bytes) -> Deny:
+    try:
+        error = _FAULT.decode(body).error
+    except (msgspec.DecodeError, RecursionError):
+        error = None
+    message = error if isinstance(error, str) else error.message if error is not None else None
+    param = error.param if isinstance(error, _UpstreamError) else None
+    code = DenyCode.REQUEST_TOO_LARGE if status == 413 else DenyCode.INVALID_REQUEST
+    return Deny(code, (message or "the backend found the request invalid")[:500], param=param)
+
+
+def _told_wait_ms(answer: Answer) -> int:
+    value = answer.header(b"retry-after") or b""
+    seconds = int(value) if value.isdigit() and len(value) < 6 else 1
+    return max(500, min(seconds * 1000, _LONGEST_TOLD_WAIT_MS))
+
+
+_TIMEOUTS: Final = (FirstByteTimeout, IdleTimeout, TotalTimeout)
+
+
+def error_type(fault: TransportError) -> str:
+    """The few values telemetry knows."""
+    if isinstance(fault, (*_TIMEOUTS, ConnectTimeout, PoolTimeout)):
+        return "timeout"
+    return "upstream_reset" if fault.sent else "connect_error"
+
+
+def failed(fault: TransportError) -> Deny:
+    """A broken exchange, for the client."""
+    if not fault.sent:
+        return Deny(
+            DenyCode.NO_BACKEND,
+            "no backend that may serve this request can be reached; retry shortly",
+            retry_after_ms=1_000,
+        )
+    if isinstance(fault, _TIMEOUTS):
+        return Deny(
+            DenyCode.UPSTREAM_TIMEOUT,
+            "the backend did not answer in time; it may have done work, so it was not asked again",
+        )
+    return Deny(
+        DenyCode.UPSTREAM_ERROR,
+        "the backend's answer broke off or was not valid; it may have done work, so it was not"
+        " asked again",
+    )

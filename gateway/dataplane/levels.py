@@ -1,0 +1,151 @@
+"""Every limit and budget on a key's path, from the tenant down to the key, ready for admission.
+
+What changes only with configuration is worked out once per key; windows are looked up again when
+the clock has left the one in use. Amounts are counter units of the tenant's currency, or whole
+tokens.
+"""
+
+from typing import Final, cast
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from billing.money import parse_counter
+from billing.periods import Period, window
+from gateway.stores.redis import keys as names
+from gateway.stores.redis.holds import MONEY, TOKENS, Account, Gate, Slot
+from gateway.stores.sql.rows import Budget, Limit, Tenant
+
+MINUTE_US: Final = 60_000_000
+BURST_US: Final = MINUTE_US // 6  # the published burst: a sixth of a minute's allowance
+
+
+class Level(msgspec.Struct, frozen=True):
+    """One scope on the path and how a refusal names it: `team search`."""
+
+    kind: str
+    id: str
+    label: str
+
+
+class Meter(msgspec.Struct, frozen=True):
+    """Where one account stands in words, for refusals and headers."""
+
+    label: str
+    period: str  # day | week | month | quarter | total; "tokens per day" for token accounts
+    unit: int
+    budget_id: str
+    level: str  # tenant | team | key
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """The accounts of one instant. Valid until any of its windows ends."""
+
+    accounts: tuple[Account, ...]
+    meters: tuple[Meter, ...]  # beside accounts
+    until_us: int
+
+
+class RateLimit(msgspec.Struct, frozen=True):
+    """A per-minute limit; `advance` is microseconds of the bucket that one unit takes."""
+
+    key: str
+    limit_id: str
+    per_minute: int
+    label: str
+    kind: str  # requests | tokens
+    level_id: str
+
+    def gate(self, units: int) -> Gate:
+        advance_us = -(-units * MINUTE_US // self.per_minute)
+        one_us = -(-MINUTE_US // self.per_minute)
+        suffix = "rpm" if self.kind == "requests" else "tpm"
+        return Gate(self.key, advance_us, max(BURST_US, one_us), self.limit_id, suffix)
+
+    @property
+    def burst(self) -> int:
+        return max(1, self.per_minute // 6)
+
+
+class Levels:
+    """One key's path: its rate limits, slots and accounts."""
+
+    def __init__(
+        self, tenant: Tenant, levels: list[Level], budgets: list[Budget], limits: list[Limit]
+    ) -> None:
+        self.tag = tenant.shard
+        self._zone = ZoneInfo(tenant.timezone)
+        self._currency = tenant.currency
+        order = {(level.kind, level.id): level for level in levels}
+        mine = [(order[(b.scope_kind, b.scope_id)], b) for b in budgets if _on(order, b)]
+        caps = [(order[(li.scope_kind, li.scope_id)], li) for li in limits if _on(order, li)]
+        rank = {level: place for place, level in enumerate(levels)}
+        self._budgets = sorted(mine, key=lambda pair: rank[pair[0]])
+        self._limits = sorted(caps, key=lambda pair: rank[pair[0]])
+        self.requests = self._rate_limits("requests_per_minute", "requests", "rpm")
+        self.tokens = self._rate_limits("tokens_per_minute", "tokens", "tpm")
+        self.slots = tuple(
+            Slot(names.slots(self.tag, limit.id), limit.concurrent_requests, limit.id)
+            for _, limit in self._limits
+            if limit.concurrent_requests is not None
+        )
+        self.slot_labels = tuple(
+            level.label for level, limit in self._limits if limit.concurrent_requests is not None
+        )
+        self.request_gates = tuple(limit.gate(1) for limit in self.requests)
+        self._standing = Standing((), (), 0)
+
+    def at(self, now_us: int) -> Standing:
+        """The accounts in force now."""
+        if now_us >= self._standing.until_us:
+            self._standing = self._stand(now_us)
+        return self._standing
+
+    def refresh(self, now_us: int) -> Standing:
+        """As `at`, for a store whose clock says that a window has turned while ours does not
+        yet.
+        """
+        self._standing = self._stand(now_us)
+        return self._standing
+
+    def _rate_limits(self, field: str, kind: str, suffix: str) -> tuple[RateLimit, ...]:
+        return tuple(
+            RateLimit(
+                key=names.gate(self.tag, limit.id, suffix),
+                limit_id=limit.id,
+                per_minute=getattr(limit, field),
+                label=level.label,
+                kind=kind,
+                level_id=level.id,
+            )
+            for level, limit in self._limits
+            if getattr(limit, field) is not None
+        )
+
+    def _stand(self, now_us: int) -> Standing:
+        accounts: list[Account] = []
+        meters: list[Meter] = []
+        until_us = now_us + 3_600_000_000
+        for level, budget in self._budgets:
+            spell = window(cast(Period, budget.period), self._zone, now_us)
+            until_us = min(until_us, spell.end_us)
+            cap = parse_counter(budget.amount, self._currency) if budget.mode == "hard" else -1
+            key = names.account(self.tag, budget.id, spell.id)
+            accounts.append(
+                Account(key, cap, spell.start_us // 1000, spell.end_us // 1000, MONEY, budget.id)
+            )
+            meters.append(Meter(level.label, budget.period, MONEY, budget.id, level.kind))
+        for level, limit in self._limits:
+            if limit.tokens_per_day is None:
+                continue
+            spell = window("day", self._zone, now_us)
+            until_us = min(until_us, spell.end_us)
+            key = names.account(self.tag, f"{limit.id}:tpd", spell.id)
+            start_ms, end_ms = spell.start_us // 1000, spell.end_us // 1000
+            accounts.append(Account(key, limit.tokens_per_day, start_ms, end_ms, TOKENS, limit.id))
+            meters.append(Meter(level.label, "tokens per day", TOKENS, limit.id, level.kind))
+        return Standing(tuple(accounts), tuple(meters), until_us)
+
+
+def _on(order: dict[tuple[str, str], Level], row: Budget | Limit) -> bool:
+    return (row.scope_kind, row.scope_id) in order

@@ -1,0 +1,82 @@
+"""What the request may cost: the plan's worst case, per input bound and per token of output."""
+
+import msgspec
+
+from billing.holds import WorstCase, worst_case
+from gateway.dataplane.count import Size
+from gateway.dataplane.envelope import COMPLETIONS, EMBEDDINGS, Envelope
+from gateway.dataplane.snapshot import Route
+from policies.ask import Ask
+from policies.decision import Deny, DenyCode
+from policies.route import Plan
+
+
+class Quote(msgspec.Struct, frozen=True, gc=False):
+    """The hold's terms. Money in counter units of the tenant's currency."""
+
+    worst: WorstCase
+    input_bound: int
+    wanted: int  # output tokens per choice that the client could use
+    least: int  # fewer are of no use to it: refuse rather than clamp below
+    choices: int
+
+
+def ask_of(
+    envelope: Envelope, operation: str, needs: frozenset[str], size: Size, route: Route
+) -> Ask | Deny:
+    """The request in the terms of policies."""
+    if size.bound is None:
+        return Deny(
+            DenyCode.INVALID_REQUEST,
+            "the request refers to content whose size cannot be known here (a file, an image by"
+            " URL) and the model has no context window configured; send the content inline",
+            param="messages",
+        )
+    return Ask(
+        model=route.model.name,
+        operation=operation,
+        capabilities=needs,
+        stream=bool(envelope.stream),
+        input_bound=size.bound,
+        input_estimate=size.estimate,
+        output_wanted=_wanted(envelope, operation, route),
+        choices=_choices(envelope, operation) * size.prompts,
+    )
+
+
+def quote(ask: Ask, plan: Plan, route: Route, currency: str) -> Quote:
+    """The worst case over every attempt of the plan, so that no failover can outgrow the hold."""
+    cards = [
+        card
+        for c in plan.attempts
+        if (card := route.ways[(c.backend_id, c.upstream_model)].charge) is not None
+    ]
+    policy = route.policy
+    wanted = ask.output_wanted
+    return Quote(
+        worst=worst_case(ask.input_bound, cards, currency),
+        input_bound=ask.input_bound,
+        wanted=wanted,
+        least=min(policy.least_output, wanted) if policy.clamp else wanted,
+        choices=ask.choices,
+    )
+
+
+def _wanted(envelope: Envelope, operation: str, route: Route) -> int:
+    if operation == EMBEDDINGS:
+        return 0
+    wanted = envelope.max_output
+    if wanted is None:
+        wanted = route.policy.default_output
+    for most in (route.model.max_output_tokens, route.model.context_window):
+        if most is not None:
+            wanted = min(wanted, most)
+    return wanted
+
+
+def _choices(envelope: Envelope, operation: str) -> int:
+    if operation == EMBEDDINGS:
+        return 1
+    if operation == COMPLETIONS and envelope.best_of is not None:
+        return max(envelope.n or 1, envelope.best_of)
+    return envelope.n or 1

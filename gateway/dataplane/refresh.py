@@ -1,0 +1,66 @@
+"""Keeps a worker's snapshot in step with the configuration: told by the bus, or found by looking.
+
+The bus makes a change quick, looking makes it certain: both together hold the promise of one second
+even when a message is lost. If a new snapshot cannot be built, the old one stays in force.
+"""
+
+import asyncio
+import logging
+from typing import Final
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.dataplane.request import DataPlane
+from gateway.dataplane.snapshot import Snapshot, Unseal
+from gateway.stores.sql import configuration
+
+LOOK_EVERY_S: Final = 0.5
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Refresher:
+    """One a worker. `told` may be called from the bus at any time."""
+
+    def __init__(self, plane: DataPlane, engine: Engine, unseal: Unseal) -> None:
+        self._plane = plane
+        self._engine = engine
+        self._unseal = unseal
+        self._news = asyncio.Event()
+        self.failures = 0
+
+    def told(self, _revision: int = 0) -> None:
+        """Somebody says that the configuration has changed."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+            self._news.clear()
+            try:
+                await self._look()
+                self.failures = 0
+            except Exception as fault:  # noqa: BLE001 - neither a dead database nor an odd row stops us
+                self.failures += 1
+                if self.failures == 1:
+                    kind = (
+                        "is out of reach" if isinstance(fault, SQLAlchemyError) else "is unusable"
+                    )
+                    _LOG.exception("the configuration %s; the last one stays in force", kind)
+
+    async def _look(self) -> None:
+        revision = await asyncio.to_thread(configuration.revision, self._engine)
+        if revision == self._plane.snapshot.revision:
+            return
+        self._plane.snapshot = await asyncio.to_thread(load_snapshot, self._engine, self._unseal)
+
+
+def load_snapshot(engine: Engine, unseal: Unseal) -> Snapshot:
+    """Reads the whole configuration in one transaction and compiles what can be compiled ahead."""
+    return Snapshot(configuration.load(engine), unseal)

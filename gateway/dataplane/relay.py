@@ -1,0 +1,162 @@
+"""The backend's bytes to the client as they come. Usage is found on the way; nothing else is
+changed.
+
+A stream cut by a failure never ends cleanly (L13): it gets an error event and no [DONE].
+"""
+
+from typing import Final
+
+from litestar.types import Send
+
+from gateway.backends.answer import Answer
+from gateway.backends.failures import TransportError
+from gateway.backends.health import Outcome
+from gateway.backends.sse import OversizedEventError, Splitter
+from gateway.dataplane.flow import Attempt, Flow
+from gateway.dataplane.forward import error_type, failed
+from gateway.dataplane.replies import answer_headers
+from gateway.errors import error_event
+from policies.decision import Deny, DenyCode
+
+MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
+_DONE: Final = b"data: [DONE]\n\n"
+
+_GARBAGE: Final = Deny(
+    DenyCode.UPSTREAM_ERROR,
+    "the backend's answer was not valid for this API; it may have done work, so the request was not"
+    " repeated",
+)
+_ENDED_EARLY: Final = Deny(
+    DenyCode.UPSTREAM_ERROR,
+    "the backend's stream ended before it was complete; what came until here was metered",
+)
+
+
+async def relay_plain(flow: Flow, answer: Answer, send: Send) -> Deny | None:
+    """A whole answer; None once the client has it, else why it gets none."""
+    attempt = flow.attempts[-1]
+    try:
+        body = await answer.read(MOST_ANSWER_BYTES)
+    except TransportError as fault:
+        return _broke(flow, attempt, fault)
+    read = attempt.way.dialect.read_answer(body)
+    if not read.readable:
+        attempt.error_type = "_OTHER"
+        attempt.land(Outcome.FAILED, flow.arrival.now_us())
+        return _GARBAGE
+    attempt.complete = attempt.won = True
+    attempt.reported, attempt.finish_reasons = read.reported, read.finish_reasons
+    if read.reported is None:
+        attempt.plain_text = read.text
+    attempt.land(Outcome.SERVED, flow.arrival.now_us())
+    flow.status, flow.end_phase, flow.started_answer = 200, "done", True
+    headers = answer_headers(flow, b"application/json")
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+    return None
+
+
+async def relay_stream(flow: Flow, answer: Answer, send: Send) -> Deny | None:
+    """A stream of events. A Deny is answered only while the client has seen nothing yet; afterwards
+    a failure is told inside the stream.
+    """
+    attempt = flow.attempts[-1]
+    if not (answer.header(b"content-type") or b"").startswith(b"text/event-stream"):
+        answer.abort()
+        attempt.error_type = "_OTHER"
+        attempt.land(Outcome.FAILED, flow.arrival.now_us())
+        return _GARBAGE
+    attempt.meter = attempt.way.dialect.meter()
+    try:
+        fault = await _pump(flow, attempt, answer, send)
+    except TransportError as broke:
+        fault = _broke(flow, attempt, broke)
+    except OversizedEventError:
+        fault = _GARBAGE
+    except BaseException:
+        answer.abort()  # the client hung up or we are told to stop: the backend is let go at once
+        raise
+    finally:
+        attempt.reported = attempt.meter.reported
+        attempt.finish_reasons, flow.chunks = attempt.meter.finish_reasons, attempt.meter.chunks
+    if fault is None:
+        await _complete(flow, attempt, send)
+        return None
+    return await _cut(flow, attempt, answer, send, fault)
+
+
+async def _pump(flow: Flow, attempt: Attempt, answer: Answer, send: Send) -> Deny | None:
+    """Events as they come, until the end. Complete events leave at once, together if they came
+    together; half an event waits for its other half, nobody could read it anyway.
+    """
+    meter, envelope = attempt.meter, flow.envelope
+    if meter is None or envelope is None:
+        raise RuntimeError("a stream without its meter")
+    hide_usage = not envelope.wants_usage
+    splitter = Splitter()
+    feed, cut = meter.feed, splitter.feed
+    while (piece := await answer.receive()) is not None:
+        events = cut(piece)
+        out: list[bytes] = []
+        for event in events:
+            seen = feed(event)
+            if seen.error or seen.unreadable:
+                return _ENDED_EARLY
+            if seen.text_bytes and not attempt.content_us:
+                _first_content(flow, attempt)
+            if not (seen.usage_only and hide_usage):
+                out.append(event)
+        if out:
+            if not flow.started_answer:
+                await _start(flow, attempt, send)
+            body = out[0] if len(out) == 1 else b"".join(out)
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+    return None if meter.done or meter.finish_reasons else _ENDED_EARLY
+
+
+async def _complete(flow: Flow, attempt: Attempt, send: Send) -> None:
+    attempt.complete = True
+    attempt.land(Outcome.SERVED, flow.arrival.now_us())
+    if not flow.started_answer:
+        await _start(flow, attempt, send)
+    flow.end_phase = "done"
+    ended = attempt.meter is not None and attempt.meter.done
+    last = b"" if ended else _DONE
+    await send({"type": "http.response.body", "body": last, "more_body": False})
+
+
+async def _cut(
+    flow: Flow, attempt: Attempt, answer: Answer, send: Send, fault: Deny
+) -> Deny | None:
+    answer.abort()
+    attempt.error_type = attempt.error_type or "stream_truncated"
+    attempt.land(Outcome.FAILED, flow.arrival.now_us())
+    if not flow.started_answer:
+        return fault
+    flow.deny, flow.end_by, flow.end_phase = fault, "upstream", "stream"
+    await send({"type": "http.response.body", "body": error_event(fault), "more_body": False})
+    return None
+
+
+async def _start(flow: Flow, attempt: Attempt, send: Send) -> None:
+    attempt.won = True
+    flow.status, flow.end_phase, flow.started_answer = 200, "stream", True
+    headers = answer_headers(flow, b"text/event-stream; charset=utf-8")
+    headers += _NO_BUFFERING
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+_NO_BUFFERING: Final = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+
+
+def _first_content(flow: Flow, attempt: Attempt) -> None:
+    attempt.content_us = flow.first_content_us = flow.arrival.now_us()
+    if attempt.flight is not None:
+        attempt.flight.first_byte(attempt.content_us - flow.arrival.clock_offset_us)
+
+
+def _broke(flow: Flow, attempt: Attempt, fault: TransportError) -> Deny:
+    attempt.error_type = error_type(fault)
+    attempt.land(Outcome.FAILED, flow.arrival.now_us())
+    return failed(fault)

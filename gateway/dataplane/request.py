@@ -1,0 +1,265 @@
+"""One request from first byte to settlement. Read `serve` first: it tells the whole story."""
+
+import asyncio
+import logging
+from random import Random
+from typing import Final
+
+import msgspec
+from litestar.types import HTTPScope, Receive, Send
+
+from gateway import clock
+from gateway.backends.answer import Answer
+from gateway.backends.health import Backends, Outcome
+from gateway.dataplane.admit import admit
+from gateway.dataplane.arrival import parse_tags, read_head
+from gateway.dataplane.authenticate import authenticate
+from gateway.dataplane.count import Calibration, size_of
+from gateway.dataplane.envelope import capabilities, decode, has_media
+from gateway.dataplane.flow import Flow
+from gateway.dataplane.forward import Forwarder
+from gateway.dataplane.hangup import ClientGone, HangUp
+from gateway.dataplane.observe import record_of
+from gateway.dataplane.quote import ask_of, quote
+from gateway.dataplane.relay import relay_plain, relay_stream
+from gateway.dataplane.replies import limit_headers, send_rendered
+from gateway.dataplane.settle import Settler
+from gateway.dataplane.snapshot import Snapshot
+from gateway.errors import INTERNAL, RESTARTING, error_event, render_openai
+from gateway.keyring import Peppers
+from gateway.stores.redis.accounts import AccountReader
+from gateway.stores.redis.holds import HoldStore
+from gateway.stores.spool import Spool
+from gateway.telemetry.service import Telemetry
+from policies.decision import Deny, DenyCode
+from policies.route import Plan, route
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Live(msgspec.Struct, frozen=True, gc=False):
+    """A request that holds something."""
+
+    task: asyncio.Task[None]
+    tag: str
+
+
+class DataPlane:
+    """All that serving needs; built once by wiring. `snapshot` is swapped when configuration
+    changes.
+    """
+
+    def __init__(  # noqa: PLR0913 - the one place where the parts come together
+        self,
+        *,
+        snapshot: Snapshot,
+        peppers: Peppers,
+        jurisdictions: frozenset[str],
+        max_body_bytes: int,
+        holds: HoldStore,
+        accounts: AccountReader,
+        spool: Spool,
+        backends: Backends,
+        forwarder: Forwarder,
+        settler: Settler,
+        calibration: Calibration,
+        telemetry: Telemetry,
+        random: Random,
+    ) -> None:
+        self.snapshot = snapshot
+        self.peppers = peppers
+        self.holds = holds
+        self.accounts = accounts
+        self.in_flight: dict[str, Live] = {}  # by request id, while a hold lives
+        self.stopping = False
+        self._jurisdictions = jurisdictions
+        self._max_body_bytes = max_body_bytes
+        self._spool = spool
+        self._backends = backends
+        self._forwarder = forwarder
+        self._settler = settler
+        self._calibration = calibration
+        self._telemetry = telemetry
+        self._draw = random.getrandbits
+
+    async def serve(
+        self, operation: str, path: str, scope: HTTPScope, receive: Receive, send: Send
+    ) -> None:
+        """Answers one inference request, whatever happens; its hold ends here, whatever happens."""
+        arrival = read_head(scope)
+        trace = self._telemetry.trace_ids(arrival.traceparent or None)
+        flow = Flow(arrival=arrival, trace=trace, operation=operation, route_path=path)
+        try:
+            deny = await self._answer(flow, receive, send)
+            if deny is not None:
+                await self._refuse(flow, deny, send)
+        except ClientGone:
+            flow.status, flow.end_by, flow.gone = 499, "client", True
+        except asyncio.CancelledError:
+            if not self.stopping:
+                raise
+            await self._cut_short(flow, RESTARTING, send)
+        except Exception:  # noqa: BLE001 - a bug of ours must still answer, settle and be seen
+            _LOG.exception("request %s failed inside the gateway", arrival.request_id)
+            await self._cut_short(flow, INTERNAL, send)
+        finally:
+            flow.finished_us = arrival.now_us()
+            await self._end(flow)
+
+    async def _answer(self, flow: Flow, receive: Receive, send: Send) -> Deny | None:
+        """The walk. None: the client has its answer, or as much of one as there is."""
+        snapshot, arrival = self.snapshot, flow.arrival
+        if (deny := self._too_large(arrival.content_length)) is not None:
+            return deny
+        principal = authenticate(snapshot, self.peppers, arrival)
+        if isinstance(principal, Deny):
+            return principal
+        flow.principal = principal
+        body = await _read_body(receive, self._max_body_bytes)
+        if isinstance(body, Deny):
+            return body
+        flow.body = body
+        if (deny := self._understand(flow, snapshot)) is not None:
+            return deny
+        if (deny := self._plan(flow)) is not None:
+            return deny
+        async with HangUp(receive):
+            if (deny := await admit(flow, self.holds, self._spool)) is not None:
+                return deny
+            self._track(flow)
+            answer = await self._forwarder.forward(flow)
+            if not isinstance(answer, Answer):
+                flow.end_by, flow.end_phase = "upstream", "ttfb"
+                return answer
+            streams = flow.envelope is not None and bool(flow.envelope.stream)
+            relay = relay_stream if streams else relay_plain
+            return await relay(flow, answer, send)
+
+    def _understand(self, flow: Flow, snapshot: Snapshot) -> Deny | None:
+        """Body -> envelope, route, size, ask."""
+        principal, arrival = flow.principal, flow.arrival
+        if principal is None:
+            raise RuntimeError("nobody asked")
+        if arrival.content_encoding not in (b"", b"identity"):
+            return Deny(
+                DenyCode.INVALID_REQUEST,
+                "content-encoding: send the body uncompressed",
+                param="content-encoding",
+            )
+        envelope = decode(flow.body, flow.operation)
+        if isinstance(envelope, Deny):
+            return envelope
+        tags = parse_tags(arrival.tags, principal.tenant.tag_names)
+        if isinstance(tags, Deny):
+            return tags
+        found = snapshot.route(principal, envelope.model, arrival.arrived_us)
+        if isinstance(found, Deny):
+            return found
+        flow.envelope, flow.tags, flow.route = envelope, tags, found
+        needs = capabilities(envelope, flow.body, flow.operation)
+        size = size_of(
+            envelope,
+            flow.body,
+            flow.operation,
+            found.model,
+            media=has_media(flow.body),
+            estimate=self._calibration.estimate(envelope.model, len(flow.body)),
+        )
+        ask = ask_of(envelope, flow.operation, needs, size, found)
+        if isinstance(ask, Deny):
+            return ask
+        flow.ask = ask
+        return None
+
+    def _plan(self, flow: Flow) -> Deny | None:
+        """Ask -> plan and quote. Pure, but for what is seen of the backends."""
+        ask, found, principal = flow.ask, flow.route, flow.principal
+        if ask is None or found is None or principal is None:
+            raise RuntimeError("planning before the ask")
+        routed = route(
+            found.policy,
+            ask,
+            found.candidates,
+            self._backends.live(clock.monotonic_us()),
+            self._jurisdictions,
+            self._draw(32),
+        )
+        if not isinstance(routed, Plan):
+            return routed
+        flow.plan, flow.verdicts = routed, routed.verdicts
+        flow.quote = quote(ask, routed, found, principal.tenant.currency)
+        flow.levels = self.snapshot.levels(principal)
+        return None
+
+    async def _refuse(self, flow: Flow, deny: Deny, send: Send) -> None:
+        rendered = render_openai(deny, flow.arrival.request_id)
+        flow.deny, flow.status = deny, rendered.status
+        await send_rendered(send, rendered, limit_headers(flow))
+
+    async def _cut_short(self, flow: Flow, deny: Deny, send: Send) -> None:
+        """Tells the client why nothing more comes: as an answer, or as an event of the stream."""
+        if not flow.started_answer:
+            await self._refuse(flow, deny, send)
+            return
+        flow.deny, flow.end_by = deny, "gateway"
+        await send({"type": "http.response.body", "body": error_event(deny), "more_body": False})
+
+    async def drain(self, seconds: int) -> None:
+        """Waits for what is in flight; at the end of the time, cuts the rest short, each with an
+        error its client can read, and waits until it is settled.
+        """
+        if self.in_flight:
+            await asyncio.wait([live.task for live in self.in_flight.values()], timeout=seconds)
+        self.stopping = True
+        left = [live.task for live in self.in_flight.values()]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=10)
+
+    def _track(self, flow: Flow) -> None:
+        task = asyncio.current_task()
+        if task is not None and flow.levels is not None:
+            self.in_flight[flow.arrival.request_id] = Live(task, flow.levels.tag)
+
+    async def _end(self, flow: Flow) -> None:
+        """Settles and reports. Shielded: a cancelled request still owes its bill."""
+        now_us = flow.arrival.now_us()
+        for attempt in flow.attempts:
+            attempt.land(Outcome.ABANDONED, now_us)
+        if flow.gone and flow.attempts:
+            flow.attempts[-1].won = flow.attempts[-1].sent
+        try:
+            if flow.granted is not None:
+                await asyncio.shield(self._settler.settle(flow))
+        finally:
+            self.in_flight.pop(flow.arrival.request_id, None)
+            self._telemetry.finish(record_of(flow))
+
+    def _too_large(self, content_length: int) -> Deny | None:
+        if content_length <= self._max_body_bytes:
+            return None
+        return _body_too_large(self._max_body_bytes)
+
+
+def _body_too_large(most: int) -> Deny:
+    return Deny(
+        DenyCode.REQUEST_TOO_LARGE, f"the body is larger than {most} bytes; send a smaller one"
+    )
+
+
+async def _read_body(receive: Receive, most: int) -> bytes | Deny:
+    """The whole body. ClientGone when the client leaves before it has sent all of it."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        part = message["body"]
+        size += len(part)
+        if size > most:
+            return _body_too_large(most)
+        parts.append(part)
+        if not message["more_body"]:
+            return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -1,0 +1,175 @@
+"""What each attempt used, by whose figures; then spool, counters and journal, in that order.
+
+The spool comes first: from then on a crash can only leave us over-held for a while, never
+under-billed.
+"""
+
+from contextlib import suppress
+
+import msgspec
+
+from billing.meters import Meters, Provenance
+from billing.usage import ENCODER, UsageEvent
+from gateway.backends.dialect import Reported
+from gateway.dataplane.count import Calibration, Tokeniser, count_prompt
+from gateway.dataplane.events import NOTHING, event
+from gateway.dataplane.flow import Attempt, Flow
+from gateway.stores.redis.holds import HoldStore, Settlement, StoreUnavailable
+from gateway.stores.spool import Spool, SpoolUnavailable
+
+
+class Unsettled(msgspec.Struct, frozen=True):
+    """A settlement that the store has not confirmed; it is safe to send again."""
+
+    tag: str
+    settlement: Settlement
+
+
+class Settler:
+    """Ends holds. What the store cannot take now waits here; the spool has it on disk already."""
+
+    def __init__(
+        self, holds: HoldStore, spool: Spool, tokeniser: Tokeniser, calibration: Calibration
+    ) -> None:
+        self._holds = holds
+        self._spool = spool
+        self._tokeniser = tokeniser
+        self._calibration = calibration
+        self.waiting: list[Unsettled] = []
+
+    async def settle(self, flow: Flow) -> None:
+        """Every attempt that may have reached a backend becomes one event; the hold ends either
+        way.
+        """
+        levels, granted = flow.levels, flow.granted
+        if levels is None or granted is None:
+            return
+        if not flow.dispatched:
+            await self._release(flow, levels.tag)
+            return
+        events = [await self._event(flow, attempt) for attempt in flow.attempts if attempt.sent]
+        last = flow.winner or next(a for a in reversed(flow.attempts) if a.sent)
+        closing = next(e for e in events if e.attempt == last.number)
+        flow.meters, flow.provenance = closing.usage, closing.provenance
+        flow.charge_picos, flow.reasoning = closing.charge_picos, closing.reasoning
+        for lost in events:
+            if lost is not closing:
+                # No hold bears this id, so the store writes the journal entry and touches no
+                # counter.
+                await self._post(flow, levels.tag, lost, Settlement(lost.event_id, 0, 0, (), b""))
+        tokens = closing.usage.total if last.won else 0
+        await self._post(
+            flow,
+            levels.tag,
+            closing,
+            Settlement(
+                hold_id=flow.arrival.request_id,
+                money=closing.counter_nanos,
+                tokens=tokens,
+                gate_corrections=self._corrections(flow, tokens),
+                event=b"",
+            ),
+        )
+
+    async def retry_waiting(self) -> None:
+        """Sends again what the store had not confirmed, oldest first; stops at the first
+        failure.
+        """
+        while self.waiting:
+            first = self.waiting[0]
+            try:
+                await self._holds.settle(first.tag, first.settlement)
+            except StoreUnavailable:
+                return
+            if self.waiting and self.waiting[0] is first:
+                self.waiting.pop(0)
+
+    async def _post(self, flow: Flow, tag: str, row: UsageEvent, terms: Settlement) -> None:
+        packed = ENCODER.encode(row)
+        settlement = msgspec.structs.replace(terms, event=packed)
+        with suppress(SpoolUnavailable):  # the journal below is the other copy
+            self._spool.outcome(flow.arrival.request_id, packed)
+        try:
+            await self._holds.settle(tag, settlement)
+        except StoreUnavailable:
+            self.waiting.append(Unsettled(tag, settlement))
+
+    async def _release(self, flow: Flow, tag: str) -> None:
+        try:
+            await self._holds.release(tag, flow.arrival.request_id, self._corrections(flow, 0))
+        except StoreUnavailable:
+            return  # not dispatched: the hold expires by itself and nothing is billed
+        self._spool.closed(flow.arrival.request_id)
+
+    def _corrections(self, flow: Flow, tokens: int) -> tuple[tuple[str, int], ...]:
+        """The per-minute token limits took an estimate; this is the difference to what was used."""
+        levels = flow.levels
+        if levels is None or not levels.tokens or tokens == flow.estimated_tokens:
+            return ()
+        return tuple(
+            (
+                limit.key,
+                limit.gate(tokens).advance_us - limit.gate(flow.estimated_tokens).advance_us,
+            )
+            for limit in levels.tokens
+        )
+
+    async def _event(self, flow: Flow, attempt: Attempt) -> UsageEvent:
+        if not attempt.won:
+            # A backend that answered with an error did no work that we know of; one that fell
+            # silent may have read the prompt.
+            silent = not attempt.status or attempt.status == 200
+            usage = Meters(input=_input_estimate(flow)) if silent else NOTHING
+            provenance = Provenance.ESTIMATED if silent else Provenance.COUNTED
+            return event(flow, attempt, usage, provenance, counted=None)
+        reported = attempt.reported
+        if reported is not None and plausible(flow, attempt, reported):
+            self._calibration.learn(
+                attempt.way.candidate.upstream_model, len(flow.body), reported.meters.all_input
+            )
+            return event(flow, attempt, reported.meters, Provenance.REPORTED, counted=None)
+        counted = await self._count(flow, attempt)
+        generated = attempt.complete or bool(attempt.content_us)
+        provenance = Provenance.COUNTED if generated else Provenance.ESTIMATED
+        return event(flow, attempt, counted, provenance, counted=counted)
+
+    async def _count(self, flow: Flow, attempt: Attempt) -> Meters:
+        route, envelope = flow.route, flow.envelope
+        if route is None or envelope is None:
+            raise RuntimeError("an attempt that was never routed")
+        encoding = route.model.encoding
+        prompt = await count_prompt(
+            self._tokeniser, encoding, envelope, flow.operation, _input_estimate(flow)
+        )
+        output = 0
+        if attempt.meter is not None:
+            output = await self._tokeniser.count(encoding, [attempt.meter.generated_text()])
+        elif attempt.plain_text:
+            output = await self._tokeniser.count(encoding, [attempt.plain_text])
+        return Meters(input=prompt, output=output)
+
+
+def plausible(flow: Flow, attempt: Attempt, reported: Reported) -> bool:
+    """Whether a backend's figures can be true. What cannot is set aside and our own count is
+    billed: an explicit zero for a prompt that was not empty, text that cost no tokens, more than
+    fits.
+    """
+    quote, route = flow.quote, flow.route
+    if quote is None or route is None:
+        return False
+    meters = reported.meters
+    window = route.model.context_window or 0
+    most_input = max(window * quote.choices, 2 * quote.input_bound + 1024)
+    most_output = max(window, 10 * quote.wanted, 100_000) * quote.choices
+    if (
+        min(msgspec.structs.astuple(meters)) < 0
+        or not 0 < meters.all_input <= most_input
+        or meters.output > most_output
+    ):
+        return False
+    delivered = attempt.meter is not None and attempt.meter.text_bytes > 0
+    return meters.output > 0 or not delivered
+
+
+def _input_estimate(flow: Flow) -> int:
+    return flow.ask.input_estimate if flow.ask is not None else 0

@@ -1,0 +1,274 @@
+"""Immutable configuration of one revision: every look-up of the hot path is one hash away.
+
+Routes (key x model) and levels (key) are compiled on first use and kept for the life of the
+snapshot; a route is compiled again when a price on it changes.
+"""
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+import msgspec
+
+from billing.meters import Meter
+from billing.prices import (
+    PriceBook,
+    PriceVersion,
+    RateCard,
+    marked_up,
+    output_picos,
+    picos_per_token,
+    worst_input_picos,
+)
+from gateway.backends.dialect import Dialect
+from gateway.backends.dialects import DIALECTS
+from gateway.backends.endpoint import Endpoint, Timeouts
+from gateway.dataplane.levels import Level, Levels
+from gateway.stores.sql import rows
+from policies.candidates import Candidate
+from policies.compile import EffectivePolicy, compile_policies
+from policies.decision import Deny, DenyCode
+from policies.document import load
+
+Unseal = Callable[[rows.Backend], str | None]  # a backend's credential in clear
+FAR_FUTURE_US: Final = 2**62
+
+Row = TypeVar("Row", rows.Budget, rows.Limit, rows.Policy)
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who asks. Attribution comes from here alone (L11)."""
+
+    key: rows.Key
+    tenant: rows.Tenant
+    teams: tuple[rows.Team, ...]  # from the outermost to the key's own
+    expires_at_us: int  # of the secret that was used or the key, whichever is first
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] | None
+
+
+class Way(msgspec.Struct, frozen=True):
+    """All that is needed to go to one candidate and to price what it does."""
+
+    candidate: Candidate
+    backend: rows.Backend
+    endpoint: Endpoint
+    dialect: Dialect
+    timeouts: Timeouts
+    headers: list[tuple[bytes, bytes]]  # what the dialect needs on every call, credential included
+    provider: str  # gen_ai.provider.name
+    charge: RateCard | None
+    cost: RateCard | None
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One key's way to one model: the policy in force and every candidate."""
+
+    model: rows.Model
+    policy: EffectivePolicy
+    candidates: tuple[Candidate, ...]
+    ways: dict[tuple[str, str], Way]  # by (backend id, upstream model)
+    until_us: int  # when a price on it changes
+
+
+class Snapshot:
+    """One revision of the configuration."""
+
+    def __init__(self, config: rows.Configuration, unseal: Unseal) -> None:
+        self.revision = config.revision
+        self._tenants = {t.id: t for t in config.tenants}
+        self._teams = {t.id: t for t in config.teams}
+        self._budgets = _by_tenant(config.budgets)
+        self._limits = _by_tenant(config.limits)
+        self._documents = _by_tenant(config.policies)
+        self.models: Mapping[str, rows.Model] = {m.name: m for m in config.models}
+        self._backends = {b.id: _Reach(b, unseal) for b in config.backends}
+        self._prices = PriceBook(map(_version, config.prices))
+        self._principals = self._principals_of(config)
+        self._routes: dict[tuple[str, str], Route] = {}
+        self._levels: dict[str, Levels] = {}
+
+    def principal(self, public_id: str) -> tuple[Principal, bytes, int] | None:
+        """The principal of a key's public id, the digest its secret must have, and with which
+        pepper.
+        """
+        return self._principals.get(public_id)
+
+    def route(self, principal: Principal, model_name: str, now_us: int) -> Route | Deny:
+        """Deny: the model is not in the catalogue, or not for this key."""
+        known = self._routes.get((principal.key.id, model_name))
+        if known is not None and now_us < known.until_us:
+            return known
+        model = self.models.get(model_name)
+        if model is None:
+            return Deny(
+                DenyCode.MODEL_NOT_FOUND,
+                f"the model {model_name[:120]!r} does not exist; GET /v1/models lists what does",
+                param="model",
+            )
+        if principal.key.models is not None and model_name not in principal.key.models:
+            return Deny(
+                DenyCode.MODEL_NOT_ALLOWED,
+                f"this key may not use {model_name!r}; GET /v1/models lists what it may use",
+                param="model",
+            )
+        route = self._compile(principal, model, now_us)
+        self._routes[(principal.key.id, model_name)] = route
+        return route
+
+    def levels(self, principal: Principal) -> Levels:
+        """The limits and budgets on the principal's path."""
+        known = self._levels.get(principal.key.id)
+        if known is None:
+            tenant = principal.tenant
+            path = [Level("tenant", tenant.id, f"tenant {tenant.name}")]
+            path += [Level("team", team.id, f"team {team.name}") for team in principal.teams]
+            path += [Level("key", principal.key.id, f"key {principal.key.name}")]
+            known = Levels(
+                tenant, path, self._budgets.get(tenant.id, []), self._limits.get(tenant.id, [])
+            )
+            self._levels[principal.key.id] = known
+        return known
+
+    def allowed_models(self, principal: Principal) -> list[rows.Model]:
+        """What `GET /v1/models` shows this key, by name."""
+        names = principal.key.models
+        return [
+            model for name, model in sorted(self.models.items()) if names is None or name in names
+        ]
+
+    def _compile(self, principal: Principal, model: rows.Model, now_us: int) -> Route:
+        ways: dict[tuple[str, str], Way] = {}
+        for target in model.targets:
+            reach = self._backends.get(target.backend_id)
+            if reach is not None:
+                way = self._way(principal.tenant, model, target, reach, now_us)
+                ways[(target.backend_id, target.upstream_model)] = way
+        return Route(
+            model=model,
+            policy=self._policy(principal, model.name),
+            candidates=tuple(way.candidate for way in ways.values()),
+            ways=ways,
+            until_us=self._prices.next_change_us(now_us) or FAR_FUTURE_US,
+        )
+
+    def _way(
+        self,
+        tenant: rows.Tenant,
+        model: rows.Model,
+        target: rows.Target,
+        reach: "_Reach",
+        now_us: int,
+    ) -> Way:
+        backend = reach.backend
+        cost = self._prices.cost_card(backend.id, target.upstream_model, now_us)
+        charge = self._prices.charge_card(tenant.id, model.name, now_us)
+        if charge is None and cost is not None:
+            charge = marked_up(cost, model.markup)
+        if charge is not None and charge.currency != tenant.currency:
+            charge = None  # configuration refuses it; a row that slipped through must not be billed
+        candidate = Candidate(
+            backend_id=backend.id,
+            upstream_model=target.upstream_model,
+            region=backend.region,
+            jurisdictions=frozenset(backend.jurisdictions),
+            placement=backend.placement,
+            capabilities=frozenset(model.capabilities),
+            context_window=model.context_window,
+            weight=target.weight,
+            cost_input_picos=worst_input_picos(cost) if cost else None,
+            cost_output_picos=output_picos(cost) if cost else None,
+            charge_input_picos=worst_input_picos(charge) if charge else None,
+            charge_output_picos=output_picos(charge) if charge else None,
+            max_concurrency=backend.max_concurrency,
+        )
+        return Way(
+            candidate=candidate,
+            backend=backend,
+            endpoint=reach.endpoint,
+            dialect=reach.dialect,
+            timeouts=reach.timeouts,
+            headers=reach.headers,
+            provider=reach.provider,
+            charge=charge,
+            cost=cost,
+        )
+
+    def _policy(self, principal: Principal, model: str) -> EffectivePolicy:
+        depths = {("tenant", principal.tenant.id): 0, ("key", principal.key.id): 1_000}
+        depths |= {("team", team.id): n for n, team in enumerate(principal.teams, start=1)}
+        found = [
+            (row.scope_kind, depths[(row.scope_kind, row.scope_id)], row.name, load(row.document))
+            for row in self._documents.get(principal.tenant.id, [])
+            if (row.scope_kind, row.scope_id) in depths
+        ]
+        return compile_policies(sorted(found, key=lambda one: (one[1], one[2])), model)
+
+    def _principals_of(self, config: rows.Configuration) -> dict[str, tuple[Principal, bytes, int]]:
+        keys = {key.id: key for key in config.keys if key.revoked_at_us is None}
+        found: dict[str, tuple[Principal, bytes, int]] = {}
+        for secret in config.secrets:
+            key = keys.get(secret.key_id)
+            if key is None or secret.revoked_at_us is not None:
+                continue
+            expiry = [at for at in (key.expires_at_us, secret.expires_at_us) if at is not None]
+            principal = Principal(
+                key=key,
+                tenant=self._tenants[key.tenant_id],
+                teams=self._path(key.team_id),
+                expires_at_us=min(expiry, default=FAR_FUTURE_US),
+                networks=None if key.cidrs is None else tuple(map(_network, key.cidrs)),
+            )
+            found[secret.public_id] = (principal, secret.digest, secret.pepper_version)
+        return found
+
+    def _path(self, team_id: str) -> tuple[rows.Team, ...]:
+        path: list[rows.Team] = []
+        at: str | None = team_id
+        while at is not None and len(path) < 64:
+            team = self._teams[at]
+            path.append(team)
+            at = team.parent_id
+        return tuple(reversed(path))
+
+
+class _Reach:
+    """How one backend is reached; the endpoint is shared by every model on it."""
+
+    def __init__(self, backend: rows.Backend, unseal: Unseal) -> None:
+        self.backend = backend
+        self.dialect = DIALECTS[backend.dialect]
+        self.headers = self.dialect.headers(unseal(backend))
+        self.provider = backend.provider or self.dialect.name
+        self.timeouts = Timeouts(
+            connect_ms=backend.connect_timeout_ms,
+            first_byte_ms=backend.first_byte_timeout_ms,
+            idle_ms=backend.idle_timeout_ms,
+            total_ms=backend.total_timeout_ms,
+        )
+        self.endpoint = Endpoint.parse(backend.base_url, credential_id=backend.id)
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(text, strict=False)
+
+
+def _by_tenant(items: tuple[Row, ...]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for item in items:
+        found.setdefault(item.tenant_id, []).append(item)
+    return found
+
+
+def _version(price: rows.Price) -> PriceVersion:
+    return PriceVersion(
+        id=price.id,
+        book=price.book,
+        model=price.model,
+        tenant_id=price.tenant_id,
+        backend_id=price.backend_id,
+        upstream_model=price.upstream_model,
+        meter=Meter(price.meter),
+        picos_per_token=picos_per_token(price.amount_per_million),
+        currency=price.currency,
+        effective_from_us=price.effective_from_us,
+    )
