@@ -1,21 +1,26 @@
 """What this process sees of each backend and model: load, latency windows, breaker."""
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
+from policies import breaker
+from policies.breaker import Breaker, State
 from policies.candidates import Live
 from policies.latency import LatencyWindow
 
-REFRESH_US: Final = 250_000  # how old percentiles and breaker states in `live` may be
-_EWMA_DECAY_US: Final = 10_000_000
+REFRESH_US: Final = 250_000  # how old percentiles in `live` may be; a percentile is not free
+_EWMA_US: Final = 10_000_000  # a slow answer has lost 63 % of its weight after this long
 
 Key = tuple[str, str]  # backend_id, upstream_model
 
 
 class Outcome(StrEnum):
-    """What an attempt tells of its backend. Only SERVED and FAILED move the breaker: neither a
-    client's mistake nor its hang-up says anything about the backend's health.
+    """What an attempt tells of its backend.
+
+    Only SERVED and FAILED move the breaker: neither a client's mistake nor its hang-up says
+    anything about the backend's health.
     """
 
     SERVED = "served"
@@ -25,58 +30,88 @@ class Outcome(StrEnum):
     ABANDONED = "abandoned"  # the client hung up, or we had no more use for the answer
 
 
+class Seat:
+    """One backend and model: its windows, its breaker and its line in `live`."""
+
+    __slots__ = ("_breaker", "_ewma_at_us", "live", "total", "tpot", "ttft")
+
+    def __init__(self) -> None:
+        self.live = Live()
+        self.ttft = LatencyWindow()  # streams only: a plain answer has no first token to see
+        self.tpot = LatencyWindow()
+        self.total = LatencyWindow()
+        self._breaker: Breaker = breaker.CLOSED
+        self._ewma_at_us = 0
+
+    def breaker_state(self, now_us: int) -> State:
+        return breaker.state(self._breaker, now_us)
+
+    def refresh(self, now_us: int) -> None:
+        live = self.live
+        live.available = breaker.allows(self._breaker, now_us)
+        live.ttft_p95_us = self.ttft.percentile(95, now_us)
+        live.tpot_p95_us = self.tpot.percentile(95, now_us)
+        live.samples = self.ttft.samples(now_us)
+
+    def enter(self, tokens: int, now_us: int) -> None:
+        self.live.in_flight += 1
+        self.live.in_flight_tokens += tokens
+        self._move(breaker.began(self._breaker, now_us), now_us)
+
+    def saw_first_byte(self, ttft_us: int, now_us: int) -> None:
+        self.ttft.add(ttft_us, now_us)
+        live = self.live
+        if ttft_us < live.ttft_ewma_us:  # up at once, down slowly: trouble is noticed on sight
+            kept = math.exp((self._ewma_at_us - now_us) / _EWMA_US)
+            ttft_us += round((live.ttft_ewma_us - ttft_us) * kept)
+        live.ttft_ewma_us = ttft_us
+        self._ewma_at_us = now_us
+
+    def leave(self, tokens: int, outcome: Outcome, now_us: int) -> None:
+        self.live.in_flight -= 1
+        self.live.in_flight_tokens -= tokens
+        if outcome is Outcome.SERVED:
+            self._move(breaker.succeeded(self._breaker, now_us), now_us)
+        elif outcome is Outcome.FAILED:
+            self._move(breaker.failed(self._breaker, now_us), now_us)
+        else:
+            self._move(breaker.released(self._breaker, now_us), now_us)
+
+    def _move(self, after: Breaker, now_us: int) -> None:
+        if after is not self._breaker:
+            self._breaker = after
+            self.live.available = breaker.allows(after, now_us)
+
+
 class Flight:
-    """One attempt under way. `ended` must be called exactly once; a second call does nothing."""
+    """One attempt under way. `ended` is its end; what comes after does nothing."""
 
     __slots__ = ("_seat", "_started_us", "_tokens", "ttft_us")
 
-    def __init__(self, seat: "Seat", tokens: int, now_us: int) -> None:
+    def __init__(self, seat: Seat, tokens: int, now_us: int) -> None:
         self.ttft_us: int | None = None
         self._seat: Seat | None = seat
         self._tokens = tokens
         self._started_us = now_us
+        seat.enter(tokens, now_us)
 
     def first_byte(self, now_us: int) -> None:
-        """The first content came in; later calls do nothing."""
-        seat = self._seat
-        if seat is not None and self.ttft_us is None:
+        """The first content of a stream came in; only the first call counts."""
+        if self._seat is not None and self.ttft_us is None:
             self.ttft_us = now_us - self._started_us
-            seat.saw_first_byte(self.ttft_us, now_us)
+            self._seat.saw_first_byte(self.ttft_us, now_us)
 
     def ended(self, outcome: Outcome, now_us: int, output_tokens: int = 0) -> None:
-        """`output_tokens` of a stream gives time per token: the time after the first one, shared
-        among the tokens after the first; leave it 0 for plain answers.
-        """
+        """`output_tokens` of a stream gives the time per token after the first; 0 if unknown."""
         seat, self._seat = self._seat, None
-        if seat is not None:
-            seat.left(self, self._tokens, outcome, now_us, now_us - self._started_us, output_tokens)
-
-
-class Seat:
-    """One backend and model: its windows and its line in `live`."""
-
-    __slots__ = ("_ewma_at_us", "live", "total", "tpot", "ttft")
-
-    def __init__(self) -> None:
-        self.live = Live()
-        self.ttft = LatencyWindow()
-        self.tpot = LatencyWindow()
-        self.total = LatencyWindow()
-        self._ewma_at_us = 0
-
-    def saw_first_byte(self, ttft_us: int, now_us: int) -> None:
-        raise RuntimeError
-
-    def left(
-        self,
-        flight: Flight,
-        tokens: int,
-        outcome: Outcome,
-        now_us: int,
-        total_us: int,
-        output_tokens: int,
-    ) -> None:
-        raise RuntimeError
+        if seat is None:
+            return
+        seat.leave(self._tokens, outcome, now_us)
+        total_us = now_us - self._started_us
+        if outcome is Outcome.SERVED:
+            seat.total.add(total_us, now_us)
+        if self.ttft_us is not None and output_tokens > 1:
+            seat.tpot.add((total_us - self.ttft_us) // (output_tokens - 1), now_us)
 
 
 class Backends:
@@ -85,6 +120,7 @@ class Backends:
     def __init__(self) -> None:
         self._seats: dict[Key, Seat] = {}
         self._live: dict[Key, Live] = {}
+        self._refreshed_us = -REFRESH_US
 
     def began(self, backend_id: str, upstream_model: str, tokens: int, now_us: int) -> Flight:
         """An attempt starts: it counts as load from here until its flight has ended."""
@@ -96,9 +132,13 @@ class Backends:
         return Flight(seat, tokens, now_us)
 
     def live(self, now_us: int) -> Mapping[Key, Live]:
-        """For `route`: load is exact, percentiles and breaker at most REFRESH_US old."""
-        raise RuntimeError
+        """For `route`: load and a breaker's opening are exact, the rest at most REFRESH_US old."""
+        if now_us - self._refreshed_us >= REFRESH_US:
+            self._refreshed_us = now_us
+            for seat in self._seats.values():
+                seat.refresh(now_us)
+        return self._live
 
     def seat(self, backend_id: str, upstream_model: str) -> Seat | None:
-        """For the status page."""
+        """For those who show what is going on; None for one never tried."""
         return self._seats.get((backend_id, upstream_model))

@@ -1,0 +1,290 @@
+"""OpenAI's way: chat completions, completions and embeddings, plain and streamed."""
+
+from typing import Any, Final
+
+import msgspec
+
+from billing.meters import Meters
+from gateway.backends.dialect import AnswerRead, Reported, Seen
+from gateway.backends.sse import kind, payload
+
+TEXT_KEPT_BYTES: Final = 256 * 1024  # of each stream, for counting when its usage is missing
+
+_PATHS: Final = {
+    "chat": "/chat/completions",
+    "completions": "/completions",
+    "embeddings": "/embeddings",
+}
+_MOST_TOKENS: Final = 1 << 40  # a figure above is not a count of tokens
+_PIECES_KEPT: Final = 1024  # texts are joined at this number: small strings are mostly overhead
+
+# The Structs name only what is metered, and leave types open wherever servers are known to differ:
+# a surprise in one field must not hide the others.
+
+
+class _Function(msgspec.Struct, frozen=True):
+    name: Any = None
+    arguments: Any = None
+
+
+class _ToolCall(msgspec.Struct, frozen=True):
+    function: _Function | None = None
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """A message, or a delta of one. Two names for reasoning are in use."""
+
+    content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    refusal: Any = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+
+
+class _Choice(msgspec.Struct, frozen=True):
+    delta: _Said | None = None
+    message: _Said | None = None
+    text: Any = None
+    finish_reason: Any = None
+
+
+class _Chunk(msgspec.Struct, frozen=True):
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    error: Any = None
+    object: Any = None
+
+
+class _Answer(_Chunk, frozen=True):
+    data: msgspec.Raw | None = None  # embeddings
+
+
+_CHUNK: Final = msgspec.json.Decoder(_Chunk)
+_ANSWER: Final = msgspec.json.Decoder(_Answer)
+_UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+_NOTHING: Final = Seen()
+_DONE: Final = Seen(done=True)
+_UNREADABLE: Final = Seen(unreadable=True)
+_SIZES: Final = tuple(Seen(size) for size in range(64))  # nearly every event is one of these
+
+
+class OpenAI:
+    """The dialect `openai`, also of the many servers that speak it."""
+
+    name = "openai"
+
+    def path(self, operation: str) -> str:
+        return _PATHS[operation]
+
+    def headers(self, credential: str | None) -> list[tuple[bytes, bytes]]:
+        headers = [(b"content-type", b"application/json")]
+        if credential:
+            if not (credential.isascii() and credential.isprintable()):
+                raise ValueError("a credential must be printable ASCII")
+            headers.append((b"authorization", b"Bearer " + credential.encode()))
+        return headers
+
+    def usage_of_answer(self, body: bytes) -> Reported | None:
+        return self.read_answer(body).reported
+
+    def read_answer(self, body: bytes) -> AnswerRead:
+        try:
+            answer = _ANSWER.decode(body)
+        except _UNDECODABLE:
+            return AnswerRead(None, (), "", readable=False)
+        texts: list[str] = []
+        reasons = []
+        for choice in answer.choices or ():
+            texts += _texts(choice)
+            if isinstance(choice.finish_reason, str):
+                reasons.append(choice.finish_reason)
+        known = answer.choices is not None or answer.data is not None
+        return AnswerRead(
+            _reported(answer.usage), tuple(reasons), "".join(texts), known and not answer.error
+        )
+
+    def meter(self) -> "OpenAIMeter":
+        return OpenAIMeter()
+
+
+class OpenAIMeter:
+    """Sums over one stream."""
+
+    __slots__ = (
+        "_kept_bytes",
+        "_texts",
+        "chunks",
+        "done",
+        "error_code",
+        "finish_reasons",
+        "reported",
+        "text_bytes",
+    )
+
+    def __init__(self) -> None:
+        self.reported: Reported | None = None
+        self.text_bytes = 0
+        self.chunks = 0
+        self.finish_reasons: tuple[str, ...] = ()
+        self.done = False
+        self.error_code: str | None = None
+        self._texts: list[str] = []
+        self._kept_bytes = 0
+
+    def feed(self, event: bytes) -> Seen:
+        # One data field on one line is the rule. Whatever else there is makes the slice invalid
+        # JSON, so that trying is the cheapest test; a stray CR at its end is white space.
+        if not event.startswith(b"data: "):
+            return self._feed_any(event)
+        try:
+            chunk = _CHUNK.decode(event[6:-2])
+        except _UNDECODABLE:
+            return self._feed_any(event)
+        choices = chunk.choices
+        if choices is None or chunk.usage is not None or len(choices) != 1:
+            return self._feed_chunk(chunk)
+        choice = choices[0]
+        if chunk.error is not None or choice.finish_reason is not None:
+            return self._feed_chunk(chunk)
+        texts = _texts(choice)
+        return self._keep(texts) if texts else _NOTHING
+
+    def generated_text(self) -> str:
+        return "".join(self._texts)
+
+    def _feed_any(self, event: bytes) -> Seen:
+        data = payload(event)
+        if not data:
+            return _NOTHING  # a comment, a keep-alive
+        if data.strip() == b"[DONE]":
+            self.done = True
+            return _DONE
+        try:
+            chunk = _CHUNK.decode(data)
+        except _UNDECODABLE:
+            return _UNREADABLE
+        return self._failed(chunk.error) if kind(event) == b"error" else self._feed_chunk(chunk)
+
+    def _feed_chunk(self, chunk: _Chunk) -> Seen:
+        choices = chunk.choices
+        if chunk.error or chunk.object == "error":
+            return self._failed(chunk.error)
+        reported = None
+        if chunk.usage is not None:
+            reported = _reported(chunk.usage)
+            if reported is not None:
+                self.reported = reported
+        if not choices:
+            found = reported is not None
+            usage_only = choices is not None and chunk.usage is not None
+            return Seen(0, found, usage_only) if found or usage_only else _NOTHING
+        texts: list[str] = []
+        reason = None
+        for choice in choices:
+            texts += _texts(choice)
+            if choice.finish_reason and isinstance(choice.finish_reason, str):
+                reason = choice.finish_reason
+                self.finish_reasons += (reason,)
+        size = self._keep(texts).text_bytes if texts else 0
+        return Seen(size, reported is not None, finish_reason=reason)
+
+    def _failed(self, error: Any) -> Seen:
+        if self.error_code is None:
+            code = error.get("code") or error.get("type") if isinstance(error, dict) else None
+            self.error_code = str(code or "")[:64]
+        return Seen(error=True)
+
+    def _keep(self, texts: list[str]) -> Seen:
+        self.chunks += 1
+        size = 0
+        for text in texts:
+            size += len(text) if text.isascii() else len(_utf8(text))
+        self.text_bytes += size
+        kept = self._texts
+        if self._kept_bytes + size <= TEXT_KEPT_BYTES:
+            self._kept_bytes += size
+            kept += texts
+            if len(kept) > _PIECES_KEPT:
+                kept[:] = ["".join(kept)]
+        elif self._kept_bytes < TEXT_KEPT_BYTES:
+            self._kept_bytes = TEXT_KEPT_BYTES
+            whole = _utf8("".join(kept + texts))
+            kept[:] = [whole[:TEXT_KEPT_BYTES].decode("utf-8", "ignore")]
+        return _SIZES[size] if size < len(_SIZES) else Seen(size)
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _texts(choice: _Choice) -> list[str]:
+    """Everything a choice holds that was generated; most hold one string of content."""
+    said = choice.delta or choice.message
+    if said is None:
+        return _flat(choice.text) if choice.text else []
+    content = said.content
+    texts = [content] if type(content) is str and content else _flat(content) if content else []
+    if said.reasoning_content or said.reasoning:  # some servers fill both with the same words
+        texts += _flat(said.reasoning_content or said.reasoning)
+    if said.refusal:
+        texts += _flat(said.refusal)
+    if said.tool_calls:
+        for call in said.tool_calls:
+            texts += _function_texts(call.function)
+    if said.function_call is not None:
+        texts += _function_texts(said.function_call)
+    return texts
+
+
+def _function_texts(function: _Function | None) -> list[str]:
+    return [] if function is None else _flat([function.name, function.arguments])
+
+
+def _flat(value: Any) -> list[str]:
+    """Content comes as a string, or as parts that hold strings; arguments even as objects."""
+    texts: list[str] = []
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            texts.append(item)
+        elif isinstance(item, dict):
+            pending += [part for name, part in item.items() if name != "type"][::-1]
+        elif isinstance(item, list):
+            pending += item[::-1]
+    return texts
+
+
+def _reported(usage: Any) -> Reported | None:
+    """On disjoint meters. None unless prompt and output are both there and are counts."""
+    if not isinstance(usage, dict):
+        return None
+    prompt, output = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    total = _count(usage.get("total_tokens"))
+    if prompt is None:
+        return None
+    if usage.get("completion_tokens") is None and total is not None:
+        output = total - prompt  # embeddings have no output
+    if output is None or output < 0:
+        return None
+    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
+    if reasoning and total == prompt + output + reasoning:
+        output += reasoning  # some servers keep hidden reasoning apart from what they call output
+    cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
+    cached = min(cached or _count(usage.get("prompt_cache_hit_tokens")) or 0, prompt)
+    written = min(_detail(usage, "prompt_tokens_details", "cache_write_tokens"), prompt - cached)
+    meters = Meters(
+        input=prompt - cached - written, cache_read=cached, cache_write_5m=written, output=output
+    )
+    return Reported(meters, min(reasoning, output))
+
+
+def _detail(usage: dict[str, Any], group: str, name: str) -> int:
+    details = usage.get(group)
+    return (_count(details.get(name)) or 0) if isinstance(details, dict) else 0
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
