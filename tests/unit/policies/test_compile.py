@@ -1,0 +1,188 @@
+import itertools
+
+import pytest
+
+from policies.compile import DEFAULT, EffectivePolicy, compile_policies
+from policies.document import load
+from tests.policy_builders import a_document, only
+
+
+def compiled(*scoped, model="chat-default"):
+    return compile_policies(scoped, model)
+
+
+def at_tenant(name="t", **sections):
+    return ("tenant", 0, name, a_document(name=name, **sections))
+
+
+def at_team(name="s", depth=1, **sections):
+    return ("team", depth, name, a_document(name=name, **sections))
+
+
+def at_key(name="k", **sections):
+    return ("key", 1000, name, a_document(name=name, **sections))
+
+
+def test_no_document_is_the_default():
+    policy = compiled()
+
+    assert policy is DEFAULT
+    assert policy == EffectivePolicy()
+    assert (policy.prefer, policy.clamp) == ("cheapest", True)
+    assert (policy.least_output, policy.default_output, policy.max_attempts) == (64, 1024, 3)
+    assert policy.residency is None
+
+
+def test_a_document_applies_to_the_models_it_names():
+    scoped = at_team(match={"models": ["chat-default", "chat-small"]}, prefer="fastest")
+
+    assert compiled(scoped).prefer == "fastest"
+    assert compiled(scoped, model="embed") is DEFAULT
+
+
+def test_permitted_jurisdictions_intersect():
+    policy = compiled(
+        at_tenant(require={"residency": ["EEA", "CH"]}),
+        at_team(require={"residency": ["EU", "US"]}),
+        at_key(require={"residency": ["DE", "FR", "CH"]}),
+    )
+
+    assert policy.residency == only("DE", "FR")
+    assert policy.sources["residency"] == "t, s, k"
+
+
+def test_disjoint_permissions_permit_nothing():
+    policy = compiled(
+        at_tenant(require={"residency": ["EU"]}), at_team(require={"residency": ["US"]})
+    )
+
+    assert policy.residency == frozenset()
+
+
+def test_placements_intersect_and_capabilities_unite():
+    policy = compiled(
+        at_tenant(require={"placements": ["on_prem", "edge"], "capabilities": ["tools"]}),
+        at_team(require={"placements": ["edge", "cloud"], "capabilities": ["vision"]}),
+    )
+
+    assert policy.placements == {"edge"}
+    assert policy.capabilities == {"tools", "vision"}
+    assert policy.sources["capabilities"] == "t, s"
+
+
+def test_the_lowest_ceiling_stands_wherever_it_was_written():
+    cheap, dear = {"max_per_request": "0.05"}, {"max_per_request": "0.50"}
+
+    assert compiled(at_tenant(cost=cheap), at_key(cost=dear)).max_per_request_picos == 5 * 10**10
+    assert compiled(at_tenant(cost=dear), at_key(cost=cheap)).max_per_request_picos == 5 * 10**10
+    assert compiled(at_tenant(cost=cheap), at_key(cost=dear)).sources == {
+        "max_per_request_picos": "t"
+    }
+
+
+def test_amounts_per_million_become_whole_picos_a_token():
+    policy = compiled(
+        at_team(cost={"max_input_per_million": "0.000001", "max_output_per_million": "15.00"})
+    )
+
+    assert policy.max_input_picos_per_token == 1
+    assert policy.max_output_picos_per_token == 15_000_000
+
+
+def test_objectives_take_the_minimum_and_a_refusal_on_breach_stays():
+    policy = compiled(
+        at_tenant(slo={"ttft_p95_ms": 2000, "on_breach": "refuse"}),
+        at_team(slo={"ttft_p95_ms": 800, "tpot_p95_ms": 60, "on_breach": "prefer_faster"}),
+    )
+
+    assert (policy.slo_ttft_us, policy.slo_tpot_us) == (800_000, 60_000)
+    assert policy.on_breach == "refuse"
+    assert policy.sources["on_breach"] == "t"
+    assert policy.sources["slo_ttft_us"] == "s"
+
+
+def test_a_breach_refused_by_the_inner_scope_is_refused():
+    policy = compiled(
+        at_tenant(slo={"on_breach": "prefer_faster"}), at_team(slo={"on_breach": "refuse"})
+    )
+
+    assert policy.on_breach == "refuse"
+    assert policy.sources["on_breach"] == "s"
+
+
+def test_the_nearest_scope_chooses():
+    policy = compiled(
+        at_tenant(prefer="cheapest", budget={"clamp": "on", "default_output": 256}),
+        at_team(prefer="fastest", budget={"clamp": "off", "least_output": 8}),
+        at_key(prefer=["edge", "cloud"]),
+    )
+
+    assert policy.prefer == ("edge", "cloud")
+    assert policy.clamp is False
+    assert (policy.least_output, policy.default_output) == (8, 256)
+    assert policy.sources == {
+        "prefer": "k",
+        "clamp": "s",
+        "least_output": "s",
+        "default_output": "t",
+    }
+
+
+def test_a_choice_repeated_by_the_nearest_scope_is_its_own():
+    policy = compiled(at_tenant(prefer="fastest"), at_team(prefer="fastest"))
+
+    assert policy.sources["prefer"] == "s"
+
+
+def test_an_inner_team_is_nearer_than_an_outer_one():
+    policy = compiled(at_team("z-outer", 1, prefer="fastest"), at_team("a-inner", 2, prefer="balanced"))
+
+    assert policy.prefer == "balanced"
+
+
+def test_documents_of_one_scope_merge_in_name_order():
+    policy = compiled(at_team("b", prefer="fastest"), at_team("a", prefer="balanced"))
+
+    assert policy.prefer == "fastest"
+
+
+def test_the_order_in_which_documents_are_given_does_not_matter():
+    scoped = (
+        at_tenant(require={"residency": ["EU"]}, prefer="fastest"),
+        at_team(cost={"max_per_request": "1"}, prefer="cheapest"),
+        at_key(retries={"max_attempts": 5}),
+    )
+
+    assert len({str(compiled(*order)) for order in itertools.permutations(scoped)}) == 1
+
+
+def test_a_child_cannot_raise_the_number_of_attempts():
+    few, many = {"max_attempts": 2}, {"max_attempts": 9}
+
+    assert compiled(at_tenant(retries=few), at_key(retries=many)).max_attempts == 2
+    assert compiled(at_key(retries=many)).max_attempts == 9
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b"garbage",
+        b'{"name":"n","scope":{"team":"t"},"require":{"data_classes":["pii"]}}',
+        b'{"name":"n","scope":{"team":"t"},"cost":{"max_per_team_hour":"1"}}',
+        b'{"name":"n","scope":{"team":"t"},"match":{"tags":{}}}',
+        b'{"name":"n","scope":{"team":"t"},"guard":true}',
+    ],
+)
+def test_a_restriction_that_cannot_be_read_refuses_everything(stored):
+    policy = compile_policies([("team", 1, "from-tomorrow", load(stored))], "chat-default")
+
+    assert policy.residency == frozenset()
+    assert policy.sources["residency"] == "from-tomorrow"
+
+
+def test_a_preference_that_cannot_be_read_is_forgone():
+    stored = b'{"name":"n","scope":{"team":"t"},"budget":{"hold":"sliced"},"experiment":{}}'
+
+    policy = compile_policies([("team", 1, "n", load(stored))], "chat-default")
+
+    assert policy == EffectivePolicy()
