@@ -21,8 +21,8 @@ from gateway.secrets import write_private
 from gateway.settings import PREFIX, Settings, socket_path, url_host
 from gateway.supervisor import Part, Supervisor
 
-_SETTLE_SECONDS: Final = 5  # what a drained worker may still need for its last settlements
-_STOP_SECONDS: Final = 10
+_SETTLE_SECONDS: Final = 20  # what a drained worker may still need for its last settlements
+_STOP_SECONDS: Final = 20
 _STORE_READY_SECONDS: Final = 60  # a large append-only file takes a while to read
 _LOOK_EVERY_SECONDS: Final = 0.05
 _STORE: Final = "store"

@@ -1,0 +1,220 @@
+"""Looks at everything Meterhouse depends on: for each thing, what was found and what helps.
+
+Nothing is changed. A check that fails is a finding, never an exception.
+"""
+
+import importlib.util
+import platform
+import shutil
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import inspect
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway import clock, embedded, secrets
+from gateway.settings import Settings, SettingsError, StartError, socket_path
+from gateway.stores.sql import configuration, engine
+
+_LEAST_FREE_BYTES: Final = 1024**3
+_LEAST_STORE: Final = (7, 0)
+_MOST_SKEW_US: Final = 1_000_000
+_CONNECT_SECONDS: Final = 2.0
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """`state` is ok, warning (works, but look at it) or failed."""
+
+    part: str
+    state: str
+    found: str
+    remedy: str = ""
+
+
+def diagnose(settings: Settings) -> Iterator[Finding]:
+    """One finding or more for each part, as they come in."""
+    checks: tuple[tuple[str, Callable[[Settings], Iterator[Finding]]], ...] = (
+        ("machine", machine),
+        ("home", home),
+        ("secrets", secret_files),
+        ("listeners", listeners),
+        ("store", store),
+        ("database", database),
+        ("telemetry", telemetry),
+        ("extras", extras),
+    )
+    for part, check in checks:
+        try:
+            yield from check(settings)
+        except Exception as error:  # noqa: BLE001 - a check that breaks is a finding as well
+            yield Finding(part, "failed", f"{type(error).__name__}: {error}")
+
+
+def machine(_: Settings) -> Iterator[Finding]:
+    libc = " ".join(platform.libc_ver()) or "system libc"
+    found = f"Python {platform.python_version()}, {sys.platform} {platform.machine()}, {libc}"
+    yield Finding("machine", "ok", found)
+
+
+def home(settings: Settings) -> Iterator[Finding]:
+    if not settings.home.is_dir():
+        yield Finding("home", "ok", f"{settings.home} will be made by the first start")
+        return
+    free = shutil.disk_usage(settings.home).free
+    found = f"{settings.home}, {free // 1024**2} MiB free"
+    if free < _LEAST_FREE_BYTES:
+        yield Finding("home", "warning", found, "make room: the spools and the ledger live there")
+    else:
+        yield Finding("home", "ok", found)
+
+
+def secret_files(settings: Settings) -> Iterator[Finding]:
+    names = (secrets.ADMIN_TOKEN_FILE, secrets.SECRET_KEY_FILE, secrets.KEY_PEPPER_FILE)
+    paths = [settings.home / name for name in names if (settings.home / name).exists()]
+    for path in paths:
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            remedy = f"chmod 600 {path}"
+            yield Finding("secrets", "warning", f"{path} is readable by others", remedy)
+    given = (settings.admin_token, settings.secret_key, settings.key_pepper)
+    if len(paths) + sum(map(bool, given)) < len(names):
+        yield Finding("secrets", "ok", "what is missing will be made by the first start")
+        return
+    try:
+        secrets.load(settings)
+    except SettingsError as error:
+        yield Finding("secrets", "failed", str(error))
+        return
+    yield Finding("secrets", "ok", "admin token, sealing key and key peppers can be used")
+
+
+def listeners(settings: Settings) -> Iterator[Finding]:
+    running = (settings.run_dir / "endpoints.json").exists()
+    for host, port, variable in (
+        (settings.host, settings.port, "METERHOUSE_PORT"),
+        (settings.admin_host, settings.admin_port, "METERHOUSE_ADMIN_LISTEN"),
+    ):
+        place = f"{host}:{port}"
+        if not port or not _accepts(host, port):
+            yield Finding("listeners", "ok", f"{place} is free")
+        elif running:
+            yield Finding("listeners", "ok", f"{place} answers; this home is up")
+        else:
+            yield Finding("listeners", "failed", f"{place} is taken", f"choose with {variable}")
+
+
+def store(settings: Settings) -> Iterator[Finding]:
+    path = socket_path(settings.home)
+    if settings.redis_embedded and not _accepts_unix(path):
+        try:
+            found = f"embedded, not running; {embedded.binary()}"
+        except StartError as error:
+            yield Finding("store", "failed", str(error))
+            return
+        yield Finding("store", "ok", found, "starts with `meterhouse up`")
+        return
+    client = Redis.from_url(settings.redis_url, socket_timeout=_CONNECT_SECONDS)
+    try:
+        yield from _store_findings(client)
+    except RedisError as error:
+        remedy = "check METERHOUSE_REDIS_URL, its password and the network"
+        yield Finding("store", "failed", f"does not answer: {error}", remedy)
+    finally:
+        client.close()
+
+
+def _store_findings(client: Any) -> Iterator[Finding]:
+    began_us = clock.monotonic_us()
+    seconds, micros = client.time()
+    took_us = clock.monotonic_us() - began_us
+    about: dict[str, Any] = client.info()
+    version = str(about.get("valkey_version") or about["redis_version"])
+    found = f"{about.get('server_name', 'redis')} {version}, answers in {took_us / 1000:.1f} ms"
+    if tuple(map(int, str(about["redis_version"]).split(".")[:2])) < _LEAST_STORE:
+        yield Finding("store", "failed", found, "use Redis or Valkey 7.0 or newer")
+        return
+    yield Finding("store", "ok", found)
+    if (skew_us := abs(clock.now_us() - (seconds * 1_000_000 + micros))) > _MOST_SKEW_US:
+        found = f"its clock is {skew_us / 1_000_000:.1f} s off ours"
+        yield Finding("store", "warning", found, "run NTP on both: budget windows follow the store")
+    if about.get("maxmemory") and about.get("maxmemory_policy") != "noeviction":
+        remedy = "CONFIG SET maxmemory-policy noeviction"
+        yield Finding("store", "warning", "it may evict holds and counters", remedy)
+    if not about.get("aof_enabled"):
+        remedy = "CONFIG SET appendonly yes"
+        yield Finding("store", "warning", "it forgets everything when restarted", remedy)
+
+
+def database(settings: Settings) -> Iterator[Finding]:
+    sqlite = settings.database_url.removeprefix("sqlite:///")
+    if sqlite != settings.database_url and not Path(sqlite).exists():
+        yield Finding("database", "ok", f"SQLite at {sqlite}, made by the first start")
+        return
+    opened = engine.open_engine(settings.database_url)
+    try:
+        if not inspect(opened).has_table("config_state"):
+            yield Finding("database", "warning", "reachable, empty", "run `meterhouse migrate`")
+            return
+        now = configuration.load(opened)
+        yield Finding("database", "ok", f"{opened.dialect.name}, revision {now.revision}")
+        for backend in now.backends:
+            yield _backend(backend.name, backend.base_url)
+    except SQLAlchemyError as error:
+        reason = str(error).partition("\n")[0]
+        yield Finding("database", "failed", reason, "check METERHOUSE_DATABASE_URL")
+    finally:
+        opened.dispose()
+
+
+def _backend(name: str, base_url: str) -> Finding:
+    url = urlsplit(base_url)
+    port = url.port or (443 if url.scheme == "https" else 80)
+    if _accepts(url.hostname or "", port):
+        return Finding("backends", "ok", f"{name} accepts connections at {base_url}")
+    remedy = "start it, or mend base_url through the admin API"
+    return Finding("backends", "warning", f"{name} does not answer at {base_url}", remedy)
+
+
+def telemetry(settings: Settings) -> Iterator[Finding]:
+    if not settings.otlp_endpoint:
+        yield Finding("telemetry", "ok", "/metrics only; OTEL_EXPORTER_OTLP_ENDPOINT is not set")
+        return
+    url = urlsplit(settings.otlp_endpoint)
+    if _accepts(url.hostname or "", url.port or (443 if url.scheme == "https" else 80)):
+        yield Finding("telemetry", "ok", f"{settings.otlp_endpoint} accepts connections")
+    else:
+        found = f"nothing answers at {settings.otlp_endpoint}"
+        yield Finding("telemetry", "warning", found, "requests go on; spans are dropped")
+
+
+def extras(_: Settings) -> Iterator[Finding]:
+    if importlib.util.find_spec("genai_prices") is None:
+        remedy = "pip install 'meterhouse[catalogue]'"
+        yield Finding("extras", "ok", "no price catalogue: prices are set by hand", remedy)
+    else:
+        yield Finding("extras", "ok", "price catalogue installed")
+
+
+def _accepts(host: str, port: int) -> bool:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _accepts_unix(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+    return True
