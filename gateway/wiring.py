@@ -185,5 +185,6 @@ async def open_admin(settings: Settings) -> AsyncIterator[Admin]:
             sealer=Sealer(held.secret_key),
             publish=publish,
             account=account_reader(client),
+            store=client,
         )
         yield Admin(deps, telemetry)

@@ -12,6 +12,7 @@ from gateway import __version__
 from gateway.admin import (
     backends,
     budgets,
+    catalogue,
     invoices,
     keys,
     limits,
@@ -20,6 +21,7 @@ from gateway.admin import (
     policies,
     prices,
     problems,
+    status,
     teams,
     tenants,
     usage,
@@ -39,8 +41,10 @@ def operations() -> list[Operation]:
         *keys.operations(),
         *policies.operations(),
         *prices.operations(),
+        *catalogue.operations(),
         *usage.operations(),
         *invoices.operations(),
+        *status.operations(),
     ]
 
 

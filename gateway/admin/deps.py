@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from redis.asyncio import Redis
 from sqlalchemy import Engine
 
 from gateway.keyring import Peppers
@@ -23,6 +24,7 @@ class AdminDeps:
     sealer: Sealer
     publish: Callable[[int], Awaitable[None]]
     account: AccountReader
+    store: Redis | None = None  # a cold connection, for what status shows
     # gateway.admin.policies.Explain -> policies.explain's plain data. It raises ProblemError for an
     # unknown key or model. The data plane's snapshot is behind it, which this plane may not import.
     explain: Callable[[Any], Awaitable[dict[str, Any]]] | None = None

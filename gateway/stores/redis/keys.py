@@ -19,6 +19,11 @@ def journal(tag: str) -> str:
     return f"mh:{{{tag}}}:journal"
 
 
+def quarantine(tag: str) -> str:
+    """STREAM of journal entries that the ledger refuses: set aside, never dropped."""
+    return f"mh:{{{tag}}}:quarantine"
+
+
 def account(tag: str, budget_id: str, window_id: str) -> str:
     """HASH `posted`, `held` of one budget in one window; of tokens per day: `{limit_id}:tpd`."""
     return f"mh:{{{tag}}}:acct:{budget_id}:{window_id}"

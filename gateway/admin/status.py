@@ -1,0 +1,230 @@
+"""Status: backends with live percentiles, load and breaker; workers; stores; queues; versions."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway import __version__, clock
+from gateway.admin.operation import Answer, Call, Operation
+from gateway.stores.redis import keys, workers
+from gateway.stores.redis.channel import StoreUnavailable
+from gateway.stores.redis.workers import BackendReport, Counts, Report
+from gateway.stores.sql import backends, configuration
+from gateway.stores.sql.engine import reading
+from gateway.stores.sql.rows import Backend
+from gateway.stores.sql.tables import tenants
+from policies.latency import SLOT_US, LatencyWindow
+
+_WORST_FIRST: Final = ("open", "half_open", "closed")
+
+
+class Percentiles(msgspec.Struct, frozen=True):
+    """Milliseconds over the last minute; null under 20 samples."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    samples: int
+
+
+class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One backend and model, over all workers."""
+
+    id: str
+    name: str
+    upstream_model: str | None
+    region: str
+    placement: str
+    breaker: Literal["closed", "half_open", "open", "unknown"]
+    in_flight: int
+    in_flight_tokens: int
+    max_concurrency: int | None
+    ttft_ms: Percentiles
+    tpot_ms: Percentiles
+    total_ms: Percentiles
+
+
+class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    worker: str
+    version: str
+    seen_at: str
+    started_at: str
+    revision: int
+    in_flight: int
+    unsettled: int
+
+
+class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
+    kind: str
+    ok: bool
+    version: str
+    answer_ms: float | None
+    detail: str
+
+
+class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
+    tag: str
+    journal_entries: int
+    quarantined: int
+    holds: int
+
+
+class StatusView(msgspec.Struct, frozen=True, kw_only=True):
+    version: str
+    at: str
+    revision: int | None
+    backends: tuple[BackendStatus, ...]
+    workers: tuple[WorkerStatus, ...]
+    stores: dict[str, StoreStatus]
+    queues: tuple[QueueStatus, ...]
+
+
+def operations() -> list[Operation]:
+    async def status(call: Call) -> Answer:
+        return Answer(await read(call.deps.engine, call.deps.store))
+
+    return [
+        Operation("GET", "/status", "status", "See how everything is", status, answers=StatusView)
+    ]
+
+
+async def read(engine: Engine, client: Redis | None) -> StatusView:
+    """Answers with whatever is down left empty and said so; status must work when nothing does."""
+    now_us = clock.now_us()
+    database, revision, listed, tags = await asyncio.to_thread(_database, engine)
+    store, reports, queues = await _store(client, tags, now_us)
+    return StatusView(
+        version=__version__,
+        at=clock.rfc3339(now_us),
+        revision=revision,
+        backends=tuple(backend_status(listed, reports)),
+        workers=tuple(_worker(report) for report in reports),
+        stores={"database": database, "redis": store},
+        queues=queues,
+    )
+
+
+def backend_status(listed: Iterable[Backend], reports: Iterable[Report]) -> Iterable[BackendStatus]:
+    """Every configured backend, once for each upstream model that any worker has tried."""
+    seen: dict[str, dict[str, list[BackendReport]]] = {}
+    for report in reports:
+        for each in report.backends:
+            models = seen.setdefault(each.backend_id, {})
+            models.setdefault(each.upstream_model, []).append(each)
+    for backend in listed:
+        for model, views in sorted(seen.get(backend.id, {None: []}).items()):
+            yield _backend(backend, model, views)
+
+
+def _backend(
+    backend: Backend, upstream_model: str | None, views: list[BackendReport]
+) -> BackendStatus:
+    states = {view.breaker for view in views}
+    worst = next((state for state in _WORST_FIRST if state in states), "unknown")
+    return BackendStatus(
+        id=backend.id,
+        name=backend.name,
+        upstream_model=upstream_model,
+        region=backend.region,
+        placement=backend.placement,
+        breaker=worst,  # type: ignore[arg-type]
+        in_flight=sum(view.in_flight for view in views),
+        in_flight_tokens=sum(view.in_flight_tokens for view in views),
+        max_concurrency=backend.max_concurrency,
+        ttft_ms=_percentiles(view.ttft for view in views),
+        tpot_ms=_percentiles(view.tpot for view in views),
+        total_ms=_percentiles(view.total for view in views),
+    )
+
+
+def _percentiles(parts: Iterable[Counts]) -> Percentiles:
+    window = LatencyWindow()
+    for counts in parts:
+        window.merge({0: counts}, SLOT_US - 1)
+
+    def of(percent: int) -> float | None:
+        value_us = window.percentile(percent, SLOT_US - 1)
+        return None if value_us is None else value_us / 1000
+
+    return Percentiles(of(50), of(95), of(99), window.samples(SLOT_US - 1))
+
+
+def _worker(report: Report) -> WorkerStatus:
+    return WorkerStatus(
+        worker=report.worker,
+        version=report.version,
+        seen_at=clock.rfc3339(report.at_us),
+        started_at=clock.rfc3339(report.started_us),
+        revision=report.revision,
+        in_flight=report.in_flight,
+        unsettled=report.unsettled,
+    )
+
+
+def _database(
+    engine: Engine,
+) -> tuple[StoreStatus, int | None, tuple[Backend, ...], tuple[str, ...]]:
+    kind = engine.dialect.name
+    began_us = clock.monotonic_us()
+    try:
+        with reading(engine) as connection:
+            version = _database_version(connection)
+            listed = backends.RECORDS.all(connection)
+            tags = tuple(connection.scalars(select(tenants.c.shard).distinct().order_by("shard")))
+        revision = configuration.revision(engine)
+    except SQLAlchemyError as fault:
+        return _down(kind, fault), None, (), ()
+    answer_ms = (clock.monotonic_us() - began_us) / 1000
+    state = StoreStatus(kind=kind, ok=True, version=version, answer_ms=answer_ms, detail="")
+    return state, revision, listed, tags
+
+
+def _database_version(connection: Connection) -> str:
+    question = "SHOW server_version" if connection.dialect.name == "postgresql" else None
+    found = connection.scalar(text(question or "SELECT sqlite_version()"))
+    return str(found)
+
+
+async def _store(
+    client: Redis | None, tags: Iterable[str], now_us: int
+) -> tuple[StoreStatus, tuple[Report, ...], tuple[QueueStatus, ...]]:
+    if client is None:
+        return _down("redis", ConnectionError()), (), ()
+    began_us = clock.monotonic_us()
+    try:
+        server: Mapping[str, object] = await client.info("server")
+        answer_ms = (clock.monotonic_us() - began_us) / 1000
+        memory: Mapping[str, object] = await client.info("memory")
+        reports = tuple(await workers.read(client, now_us))
+        queues = tuple([await _queue(client, tag) for tag in tags])
+    except (RedisError, OSError, StoreUnavailable) as fault:
+        return _down("redis", fault), (), ()
+    version = server.get("valkey_version") or server.get("redis_version") or ""
+    state = StoreStatus(
+        kind="valkey" if "valkey_version" in server else "redis",
+        ok=True,
+        version=str(version),
+        answer_ms=answer_ms,
+        detail=f"{memory.get('used_memory_human', '?')} used",
+    )
+    return state, reports, queues
+
+
+async def _queue(client: Redis, tag: str) -> QueueStatus:
+    return QueueStatus(
+        tag=tag,
+        journal_entries=await client.xlen(keys.journal(tag)),
+        quarantined=await client.xlen(keys.quarantine(tag)),
+        holds=await client.zcard(keys.holds(tag)),
+    )
+
+
+def _down(kind: str, fault: Exception) -> StoreStatus:
+    """The kind of fault only: a driver's message may repeat the address and its password."""
+    return StoreStatus(kind=kind, ok=False, version="", answer_ms=None, detail=type(fault).__name__)

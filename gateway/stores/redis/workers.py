@@ -1,0 +1,91 @@
+"""What each data plane worker last said about itself: load, latency and breakers of its backends.
+
+Latencies travel as bucket counts of the last minute, because counts of several workers add up and
+percentiles do not.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gateway.stores.redis.channel import StoreUnavailable
+
+KEY: Final = "mh:workers"  # HASH: worker -> msgpack of its Report
+STALE_AFTER_US: Final = 10_000_000
+
+Counts = dict[int, int]  # a bucket of policies.latency -> samples
+
+
+class BackendReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One backend and model as one worker sees it."""
+
+    backend_id: str
+    upstream_model: str
+    breaker: str  # closed | open | half_open
+    in_flight: int
+    in_flight_tokens: int
+    ttft: Counts
+    tpot: Counts
+    total: Counts
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker at one moment. Its name is unique: host and number."""
+
+    worker: str
+    version: str
+    at_us: int
+    started_us: int
+    revision: int  # of the configuration it serves with
+    in_flight: int
+    unsettled: int  # settlements that wait for the store
+    backends: tuple[BackendReport, ...]
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODER: Final = msgspec.msgpack.Decoder(Report)
+
+
+async def publish(client: Redis, report: Report) -> None:
+    """StoreUnavailable when the store does not take it."""
+    try:
+        await client.hset(KEY, report.worker, _ENCODER.encode(report))
+    except (RedisError, OSError) as fault:
+        raise StoreUnavailable(str(fault)) from fault
+
+
+async def retire(client: Redis, worker: str) -> None:
+    """The worker has ended in good order; nobody need wonder where it is."""
+    try:
+        await client.hdel(KEY, worker)
+    except (RedisError, OSError) as fault:
+        raise StoreUnavailable(str(fault)) from fault
+
+
+async def read(client: Redis, now_us: int) -> Sequence[Report]:
+    """The workers that have spoken lately, by name. Those long silent are forgotten on the way."""
+    try:
+        found = await client.hgetall(KEY)
+        reports = [_decoded(packed) for packed in found.values()]
+        silent = [
+            name
+            for name, report in zip(found, reports, strict=True)
+            if report is None or report.at_us < now_us - 360 * STALE_AFTER_US
+        ]
+        if silent:
+            await client.hdel(KEY, *silent)
+    except (RedisError, OSError) as fault:
+        raise StoreUnavailable(str(fault)) from fault
+    fresh = [each for each in reports if each and each.at_us >= now_us - STALE_AFTER_US]
+    return sorted(fresh, key=lambda report: report.worker)
+
+
+def _decoded(packed: Any) -> Report | None:
+    """None for what a newer release wrote in a form of its own."""
+    try:
+        return _DECODER.decode(packed)
+    except msgspec.DecodeError:
+        return None
