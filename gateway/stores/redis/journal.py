@@ -1,0 +1,107 @@
+"""Reading the journal: the stream that settle.lua writes and the ledger drains.
+
+An entry is read by one consumer of one group, and leaves only when the ledger has it; what a dead
+consumer had read is claimed by the next.
+"""
+
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from gateway.stores.redis import keys
+from gateway.stores.redis.channel import StoreUnavailable
+
+GROUP: Final = "ledger"
+LONGEST_BLOCK_MS: Final = 5_000  # below the client's own patience
+
+T = TypeVar("T")
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One settled attempt. `hold_found` False: no counter was moved with it."""
+
+    id: bytes
+    event: bytes
+    hold_found: bool
+
+
+class Journal:
+    """The journal of one tag as one consumer sees it. Every call may raise StoreUnavailable."""
+
+    def __init__(self, client: Redis, tag: str, consumer: str) -> None:
+        self._client = client
+        self._key = keys.journal(tag)
+        self._consumer = consumer
+
+    async def take(self, most: int, block_ms: int = 0) -> tuple[Entry, ...]:
+        """Entries nobody has read yet; waits up to `block_ms` for the first (0: not at all)."""
+        block = min(block_ms, LONGEST_BLOCK_MS) or None
+        streams = await self._grouped(
+            lambda: self._client.xreadgroup(
+                GROUP, self._consumer, {self._key: ">"}, count=most, block=block
+            )
+        )
+        return _entries(streams[0][1]) if streams else ()
+
+    async def reclaim(self, most: int, idle_ms: int) -> tuple[Entry, ...]:
+        """Entries that were read at least `idle_ms` ago, by anybody, and never marked done."""
+        answer = await self._grouped(
+            lambda: self._client.xautoclaim(
+                self._key, GROUP, self._consumer, min_idle_time=idle_ms, count=most
+            )
+        )
+        return _entries(answer[1])
+
+    async def done(self, ids: Sequence[bytes]) -> None:
+        """The ledger has these: they leave the stream."""
+        if not ids:
+            return
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.xack(self._key, GROUP, *ids)
+            pipe.xdel(self._key, *ids)
+            await _reaching(pipe.execute())
+
+    async def length(self) -> int:
+        """Entries that the ledger does not have yet."""
+        return int(await _reaching(self._client.xlen(self._key)))
+
+    async def oldest_ms(self) -> int | None:
+        """When the oldest of them was written, milliseconds of the store's clock; None: empty."""
+        first: Any = await _reaching(self._client.xrange(self._key, count=1))
+        return int(first[0][0].split(b"-")[0]) if first else None
+
+    async def _grouped(self, command: Any) -> Any:
+        """The answer, after making the group where it is missing (a new or an emptied store)."""
+        try:
+            return await _reaching(command())
+        except ResponseError as fault:
+            if not str(fault).startswith("NOGROUP"):
+                raise StoreUnavailable(str(fault)) from fault
+        await self._make_group()
+        return await _reaching(command())
+
+    async def _make_group(self) -> None:
+        try:
+            await _reaching(self._client.xgroup_create(self._key, GROUP, id="0", mkstream=True))
+        except ResponseError as fault:
+            if not str(fault).startswith("BUSYGROUP"):
+                raise StoreUnavailable(str(fault)) from fault
+
+
+def _entries(raw: Any) -> tuple[Entry, ...]:
+    # An entry deleted while it was pending comes back without fields.
+    return tuple(
+        Entry(entry_id, fields[b"e"], fields[b"h"] == b"1") for entry_id, fields in raw if fields
+    )
+
+
+async def _reaching(answer: Awaitable[T]) -> T:
+    try:
+        return await answer
+    except ResponseError:
+        raise
+    except (RedisError, OSError) as fault:
+        raise StoreUnavailable(str(fault)) from fault

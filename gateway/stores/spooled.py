@@ -1,0 +1,192 @@
+"""Reading spools: whose writer is alive, what stands in their segments, what may be deleted."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from billing.usage import DECODER
+from gateway.stores.spool import (
+    FORMAT_VERSION,
+    HEADER,
+    LOCK_NAME,
+    SEGMENT_SUFFIX,
+    Checkpoint,
+    Closed,
+    Dispatch,
+    Intent,
+    Outcome,
+    Record,
+)
+
+_decode: Final = msgspec.msgpack.Decoder(Record).decode
+
+
+class WriterAlive(Exception):  # noqa: N818 (a state, met by whoever comes too early)
+    """The spool's writer still runs (or another reader has adopted it)."""
+
+
+class Scan(msgspec.Struct, frozen=True):
+    """One segment. Behind `sound_bytes` nothing can be read: a torn tail, or damage."""
+
+    records: tuple[Record, ...]
+    sound_bytes: int
+    total_bytes: int
+
+
+class OpenRequest(msgspec.Struct, frozen=True):
+    """A request whose end the spool does not know.
+
+    `intent` is None when its segment is gone; `unanswered` are the attempts that were dispatched
+    and have no outcome: none means that nothing of it can have reached a backend.
+    """
+
+    hold_id: str
+    intent: Intent | None
+    unanswered: tuple[Dispatch, ...]
+    checkpoints: tuple[Checkpoint, ...]  # the latest of each attempt
+
+
+def writers(directory: Path) -> tuple[Path, ...]:
+    """Every spool under `directory`, oldest first within a worker."""
+    if not directory.is_dir():
+        return ()
+    return tuple(sorted(path for path in directory.iterdir() if (path / LOCK_NAME).exists()))
+
+
+def is_alive(writer: Path) -> bool:
+    """Whether the process that writes this spool still runs."""
+    try:
+        with adopted(writer):
+            return False
+    except WriterAlive:
+        return True
+
+
+@contextlib.contextmanager
+def adopted(writer: Path) -> Iterator[Path]:
+    """The spool of a dead writer, for this process alone. Raises WriterAlive."""
+    try:
+        fd = os.open(writer / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError as gone:
+        raise WriterAlive(f"{writer.name} was taken away by another reader") from gone
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as held:
+            raise WriterAlive(f"{writer.name} is in use") from held
+        yield writer
+    finally:
+        os.close(fd)
+
+
+def segments(writer: Path) -> tuple[Path, ...]:
+    """Its files, oldest first. A living writer is still at work on the last one."""
+    return tuple(sorted(writer.glob(f"*{SEGMENT_SUFFIX}")))
+
+
+def scan(segment: Path) -> Scan:
+    """All that can be read of one segment."""
+    data = segment.read_bytes()
+    records: list[Record] = []
+    at = 0
+    while at + HEADER.size <= len(data):
+        version, length, checksum = HEADER.unpack_from(data, at)
+        body = data[at + HEADER.size : at + HEADER.size + length]
+        if version != FORMAT_VERSION or len(body) != length or zlib.crc32(body) != checksum:
+            break
+        try:
+            records.append(_decode(body))
+        except msgspec.MsgspecError:
+            break
+        at += HEADER.size + length
+    return Scan(tuple(records), at, len(data))
+
+
+def read(path: Path) -> Iterator[Record]:
+    """The records of one segment, or of all segments of a writer, in the order they were written.
+
+    A torn tail is passed over: its record was never acknowledged to anybody.
+    """
+    for segment in segments(path) if path.is_dir() else (path,):
+        yield from scan(segment).records
+
+
+def open_requests(records: Iterable[Record]) -> dict[str, OpenRequest]:
+    """The requests that have begun and not ended, by hold id, in the order they began.
+
+    A request has ended when it was closed, or when every dispatched attempt has its outcome.
+    """
+    begun: dict[str, _Story] = {}
+    for record in records:
+        story = begun.setdefault(record.hold_id, _Story())
+        story.tell(record)
+    return {hold_id: story.still_open(hold_id) for hold_id, story in begun.items() if story.is_open}
+
+
+def delete_acknowledged(writer: Path, recorded: Callable[[Sequence[bytes]], bool]) -> int:
+    """Delete the segments that are evidence of nothing any more; answers how many.
+
+    Oldest first, up to the first that is still needed: one with an outcome that is not `recorded`
+    in the ledger, or with a request that is open. The last one of a living writer stays.
+    """
+    paths = segments(writer)
+    scans = [scan(path) for path in paths]
+    still_open = open_requests(record for one in scans for record in one.records)
+    mine = paths[:-1] if is_alive(writer) else paths
+    deleted = 0
+    for path, one in zip(mine, scans, strict=False):
+        events = [record.event for record in one.records if isinstance(record, Outcome)]
+        if any(record.hold_id in still_open for record in one.records) or not recorded(events):
+            break
+        path.unlink()
+        deleted += 1
+    return deleted
+
+
+def discard(writer: Path) -> None:
+    """Remove an adopted spool whole. Call it when everything in it is in the ledger."""
+    shutil.rmtree(writer)
+
+
+class _Story:
+    """What the records say of one request."""
+
+    __slots__ = ("checkpoints", "closed", "dispatched", "ended", "intent")
+
+    def __init__(self) -> None:
+        self.intent: Intent | None = None
+        self.dispatched: dict[int, Dispatch] = {}
+        self.checkpoints: dict[int, Checkpoint] = {}
+        self.ended: set[int] = set()
+        self.closed = False
+
+    def tell(self, record: Record) -> None:
+        match record:
+            case Intent():
+                self.intent = record
+            case Dispatch():
+                self.dispatched[record.attempt] = record
+            case Checkpoint():
+                self.checkpoints[record.attempt] = record
+            case Outcome():
+                self.ended.add(DECODER.decode(record.event).attempt)
+            case Closed():
+                self.closed = True
+
+    @property
+    def is_open(self) -> bool:
+        if self.closed:
+            return False
+        return not self.ended or bool(self.dispatched.keys() - self.ended)
+
+    def still_open(self, hold_id: str) -> OpenRequest:
+        unanswered = tuple(d for n, d in sorted(self.dispatched.items()) if n not in self.ended)
+        checkpoints = tuple(c for _, c in sorted(self.checkpoints.items()))
+        return OpenRequest(hold_id, self.intent, unanswered, checkpoints)
