@@ -5,8 +5,6 @@ document that set it. For administrators: unlike a refusal's message, it names b
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
-
 from billing.money import format_picos
 from policies import residency
 from policies.ask import Ask
@@ -178,14 +176,16 @@ def _plain(field: str, value: Any) -> Any:
     if value is None:
         return None
     if field == "residency":
-        return residency.summary(value).split(", ")
+        return residency.summary(value).split(", ") if value else []
     if field == "max_per_request_picos":
         return format_picos(value)
     if field.endswith("_picos_per_token"):
         return _per_million(value)
     if field.endswith("_us"):
         return _ms(value)
-    return sorted(value) if isinstance(value, frozenset) else msgspec.to_builtins(value)
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _per_million(picos_per_token: int) -> str:

@@ -58,7 +58,9 @@ def a_case(policy: Any, **changes: Any) -> Case:
 
 def seen_as(**live: Live) -> dict[tuple[str, str], Live]:
     """Live figures by backend id, for candidates of the built-in upstream model."""
-    return {(backend_id, _CANDIDATE.upstream_model): figures for backend_id, figures in live.items()}
+    return {
+        (backend_id, _CANDIDATE.upstream_model): figures for backend_id, figures in live.items()
+    }
 
 
 def only(*names: str) -> frozenset[str]:

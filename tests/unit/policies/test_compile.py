@@ -1,29 +1,30 @@
 import itertools
+from typing import Any
 
 import pytest
 
-from policies.compile import DEFAULT, EffectivePolicy, compile_policies
+from policies.compile import DEFAULT, EffectivePolicy, Scoped, compile_policies
 from policies.document import load
 from tests.policy_builders import a_document, only
 
 
-def compiled(*scoped, model="chat-default"):
+def compiled(*scoped: Scoped, model: str = "chat-default") -> EffectivePolicy:
     return compile_policies(scoped, model)
 
 
-def at_tenant(name="t", **sections):
+def at_tenant(name: str = "t", **sections: Any) -> Scoped:
     return ("tenant", 0, name, a_document(name=name, **sections))
 
 
-def at_team(name="s", depth=1, **sections):
+def at_team(name: str = "s", depth: int = 1, **sections: Any) -> Scoped:
     return ("team", depth, name, a_document(name=name, **sections))
 
 
-def at_key(name="k", **sections):
+def at_key(name: str = "k", **sections: Any) -> Scoped:
     return ("key", 1000, name, a_document(name=name, **sections))
 
 
-def test_no_document_is_the_default():
+def test_no_document_is_the_default() -> None:
     policy = compiled()
 
     assert policy is DEFAULT
@@ -33,14 +34,14 @@ def test_no_document_is_the_default():
     assert policy.residency is None
 
 
-def test_a_document_applies_to_the_models_it_names():
+def test_a_document_applies_to_the_models_it_names() -> None:
     scoped = at_team(match={"models": ["chat-default", "chat-small"]}, prefer="fastest")
 
     assert compiled(scoped).prefer == "fastest"
     assert compiled(scoped, model="embed") is DEFAULT
 
 
-def test_permitted_jurisdictions_intersect():
+def test_permitted_jurisdictions_intersect() -> None:
     policy = compiled(
         at_tenant(require={"residency": ["EEA", "CH"]}),
         at_team(require={"residency": ["EU", "US"]}),
@@ -51,7 +52,7 @@ def test_permitted_jurisdictions_intersect():
     assert policy.sources["residency"] == "t, s, k"
 
 
-def test_disjoint_permissions_permit_nothing():
+def test_disjoint_permissions_permit_nothing() -> None:
     policy = compiled(
         at_tenant(require={"residency": ["EU"]}), at_team(require={"residency": ["US"]})
     )
@@ -59,7 +60,7 @@ def test_disjoint_permissions_permit_nothing():
     assert policy.residency == frozenset()
 
 
-def test_placements_intersect_and_capabilities_unite():
+def test_placements_intersect_and_capabilities_unite() -> None:
     policy = compiled(
         at_tenant(require={"placements": ["on_prem", "edge"], "capabilities": ["tools"]}),
         at_team(require={"placements": ["edge", "cloud"], "capabilities": ["vision"]}),
@@ -70,7 +71,7 @@ def test_placements_intersect_and_capabilities_unite():
     assert policy.sources["capabilities"] == "t, s"
 
 
-def test_the_lowest_ceiling_stands_wherever_it_was_written():
+def test_the_lowest_ceiling_stands_wherever_it_was_written() -> None:
     cheap, dear = {"max_per_request": "0.05"}, {"max_per_request": "0.50"}
 
     assert compiled(at_tenant(cost=cheap), at_key(cost=dear)).max_per_request_picos == 5 * 10**10
@@ -80,7 +81,7 @@ def test_the_lowest_ceiling_stands_wherever_it_was_written():
     }
 
 
-def test_amounts_per_million_become_whole_picos_a_token():
+def test_amounts_per_million_become_whole_picos_a_token() -> None:
     policy = compiled(
         at_team(cost={"max_input_per_million": "0.000001", "max_output_per_million": "15.00"})
     )
@@ -89,7 +90,7 @@ def test_amounts_per_million_become_whole_picos_a_token():
     assert policy.max_output_picos_per_token == 15_000_000
 
 
-def test_objectives_take_the_minimum_and_a_refusal_on_breach_stays():
+def test_objectives_take_the_minimum_and_a_refusal_on_breach_stays() -> None:
     policy = compiled(
         at_tenant(slo={"ttft_p95_ms": 2000, "on_breach": "refuse"}),
         at_team(slo={"ttft_p95_ms": 800, "tpot_p95_ms": 60, "on_breach": "prefer_faster"}),
@@ -101,7 +102,7 @@ def test_objectives_take_the_minimum_and_a_refusal_on_breach_stays():
     assert policy.sources["slo_ttft_us"] == "s"
 
 
-def test_a_breach_refused_by_the_inner_scope_is_refused():
+def test_a_breach_refused_by_the_inner_scope_is_refused() -> None:
     policy = compiled(
         at_tenant(slo={"on_breach": "prefer_faster"}), at_team(slo={"on_breach": "refuse"})
     )
@@ -110,7 +111,7 @@ def test_a_breach_refused_by_the_inner_scope_is_refused():
     assert policy.sources["on_breach"] == "s"
 
 
-def test_the_nearest_scope_chooses():
+def test_the_nearest_scope_chooses() -> None:
     policy = compiled(
         at_tenant(prefer="cheapest", budget={"clamp": "on", "default_output": 256}),
         at_team(prefer="fastest", budget={"clamp": "off", "least_output": 8}),
@@ -128,25 +129,27 @@ def test_the_nearest_scope_chooses():
     }
 
 
-def test_a_choice_repeated_by_the_nearest_scope_is_its_own():
+def test_a_choice_repeated_by_the_nearest_scope_is_its_own() -> None:
     policy = compiled(at_tenant(prefer="fastest"), at_team(prefer="fastest"))
 
     assert policy.sources["prefer"] == "s"
 
 
-def test_an_inner_team_is_nearer_than_an_outer_one():
-    policy = compiled(at_team("z-outer", 1, prefer="fastest"), at_team("a-inner", 2, prefer="balanced"))
+def test_an_inner_team_is_nearer_than_an_outer_one() -> None:
+    policy = compiled(
+        at_team("z-outer", 1, prefer="fastest"), at_team("a-inner", 2, prefer="balanced")
+    )
 
     assert policy.prefer == "balanced"
 
 
-def test_documents_of_one_scope_merge_in_name_order():
+def test_documents_of_one_scope_merge_in_name_order() -> None:
     policy = compiled(at_team("b", prefer="fastest"), at_team("a", prefer="balanced"))
 
     assert policy.prefer == "fastest"
 
 
-def test_the_order_in_which_documents_are_given_does_not_matter():
+def test_the_order_in_which_documents_are_given_does_not_matter() -> None:
     scoped = (
         at_tenant(require={"residency": ["EU"]}, prefer="fastest"),
         at_team(cost={"max_per_request": "1"}, prefer="cheapest"),
@@ -156,7 +159,7 @@ def test_the_order_in_which_documents_are_given_does_not_matter():
     assert len({str(compiled(*order)) for order in itertools.permutations(scoped)}) == 1
 
 
-def test_a_child_cannot_raise_the_number_of_attempts():
+def test_a_child_cannot_raise_the_number_of_attempts() -> None:
     few, many = {"max_attempts": 2}, {"max_attempts": 9}
 
     assert compiled(at_tenant(retries=few), at_key(retries=many)).max_attempts == 2
@@ -173,14 +176,14 @@ def test_a_child_cannot_raise_the_number_of_attempts():
         b'{"name":"n","scope":{"team":"t"},"guard":true}',
     ],
 )
-def test_a_restriction_that_cannot_be_read_refuses_everything(stored):
+def test_a_restriction_that_cannot_be_read_refuses_everything(stored: bytes) -> None:
     policy = compile_policies([("team", 1, "from-tomorrow", load(stored))], "chat-default")
 
     assert policy.residency == frozenset()
     assert policy.sources["residency"] == "from-tomorrow"
 
 
-def test_a_preference_that_cannot_be_read_is_forgone():
+def test_a_preference_that_cannot_be_read_is_forgone() -> None:
     stored = b'{"name":"n","scope":{"team":"t"},"budget":{"hold":"sliced"},"experiment":{}}'
 
     policy = compile_policies([("team", 1, "n", load(stored))], "chat-default")

@@ -1,11 +1,12 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import yaml
 
-from policies.document import DocumentError, canonical, load, parse
+from policies.document import DocumentError, Problem, canonical, load, parse
 from tests.policy_builders import a_document
 
 EXAMPLES = Path(__file__).parents[3] / "policies" / "examples"
@@ -13,14 +14,14 @@ FULL = yaml.safe_load((EXAMPLES / "eu-support-chat.yaml").read_text())
 del FULL["kind"], FULL["activate"]
 
 
-def problems_of(document):
+def problems_of(document: Any) -> dict[str, Problem]:
     with pytest.raises(DocumentError) as refused:
         parse(document)
     return {problem.path: problem for problem in refused.value.problems}
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_example_is_a_document(path):
+def test_every_example_is_a_document(path: Path) -> None:
     written = yaml.safe_load(path.read_text())
     assert written.pop("kind") == "policy"
     assert written.pop("activate") is True
@@ -31,7 +32,7 @@ def test_every_example_is_a_document(path):
     assert parse(canonical(document)) == document
 
 
-def test_every_field_of_the_design_is_read():
+def test_every_field_of_the_design_is_read() -> None:
     document = parse(FULL)
 
     assert (document.name, document.scope_kind, document.scope_id) == (
@@ -53,11 +54,11 @@ def test_every_field_of_the_design_is_read():
     assert document.max_attempts == 3
 
 
-def test_json_bytes_and_a_mapping_are_the_same_document():
+def test_json_bytes_and_a_mapping_are_the_same_document() -> None:
     assert parse(json.dumps(FULL).encode()) == parse(FULL)
 
 
-def test_canonical_is_the_same_however_it_was_written():
+def test_canonical_is_the_same_however_it_was_written() -> None:
     backwards = {
         name: dict(reversed(value.items())) if isinstance(value, dict) else value
         for name, value in reversed(FULL.items())
@@ -68,24 +69,26 @@ def test_canonical_is_the_same_however_it_was_written():
     assert b"null" not in canonical(parse(FULL))
 
 
-def test_a_short_document_stays_short():
+def test_a_short_document_stays_short() -> None:
     assert canonical(a_document()) == b'{"name":"a-policy","scope":{"team":"team_1"}}'
 
 
-@pytest.mark.parametrize(("written", "read"), [(True, True), ("on", True), (False, False), ("off", False)])
-def test_a_switch_may_be_yamls_boolean(written, read):
+@pytest.mark.parametrize(
+    ("written", "read"), [(True, True), ("on", True), (False, False), ("off", False)]
+)
+def test_a_switch_may_be_yamls_boolean(written: Any, read: bool) -> None:
     assert a_document(budget={"clamp": written}).clamp is read
 
 
-def test_whole_numbers_are_exact_amounts():
+def test_whole_numbers_are_exact_amounts() -> None:
     assert a_document(cost={"max_output_per_million": 15}).max_output_per_million == "15"
 
 
-def test_ordered_placements_are_a_preference():
+def test_ordered_placements_are_a_preference() -> None:
     assert a_document(prefer=["on_prem", "edge"]).prefer == ("on_prem", "edge")
 
 
-def test_all_problems_are_reported_at_once_with_path_and_remedy():
+def test_all_problems_are_reported_at_once_with_path_and_remedy() -> None:
     found = problems_of(
         {
             "scope": {"team": "t", "key": "k"},
@@ -111,7 +114,7 @@ def test_all_problems_are_reported_at_once_with_path_and_remedy():
     assert all(problem.remedy for problem in found.values())
 
 
-def test_the_error_reads_as_text_and_gives_its_first_problem():
+def test_the_error_reads_as_text_and_gives_its_first_problem() -> None:
     with pytest.raises(DocumentError, match="colour is not a field; leave it out") as refused:
         a_document(colour="blue")
     assert refused.value.path == "colour"
@@ -130,7 +133,7 @@ def test_the_error_reads_as_text_and_gives_its_first_problem():
         {"slo": {"total_p95_ms": 100}},
     ],
 )
-def test_what_a_later_version_brings_is_refused_and_says_so(sections):
+def test_what_a_later_version_brings_is_refused_and_says_so(sections: dict[str, Any]) -> None:
     found = problems_of({"name": "n", "scope": {"key": "k"}} | sections)
 
     (problem,) = found.values()
@@ -176,14 +179,14 @@ def test_what_a_later_version_brings_is_refused_and_says_so(sections):
         {"retries": {"max_attempts": 11}},
     ],
 )
-def test_a_value_that_cannot_stand_is_refused(sections):
+def test_a_value_that_cannot_stand_is_refused(sections: dict[str, Any]) -> None:
     found = problems_of({"name": "n", "scope": {"key": "k"}} | sections)
 
     assert len(found) == 1
     assert all(path.split(".")[0] == next(iter(sections)) for path in found)
 
 
-def test_norway_lost_in_yaml_is_explained():
+def test_norway_lost_in_yaml_is_explained() -> None:
     written = yaml.safe_load("{name: n, scope: {key: k}, require: {residency: [DE, NO]}}")
 
     remedy = problems_of(written)["require.residency"].remedy
@@ -192,19 +195,19 @@ def test_norway_lost_in_yaml_is_explained():
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'"text"', b"\xff\xfe"])
-def test_what_is_no_object_is_refused(data):
+def test_what_is_no_object_is_refused(data: bytes) -> None:
     assert set(problems_of(data)) == {""}
 
 
-def test_a_null_field_is_one_that_was_left_out():
+def test_a_null_field_is_one_that_was_left_out() -> None:
     assert a_document(prefer=None, slo={"ttft_p95_ms": None}) == a_document()
 
 
-def test_load_reads_what_parse_accepted():
+def test_load_reads_what_parse_accepted() -> None:
     assert load(canonical(parse(FULL))) == parse(FULL)
 
 
-def test_load_marks_what_it_cannot_read_and_keeps_the_rest():
+def test_load_marks_what_it_cannot_read_and_keeps_the_rest() -> None:
     stored = msgspec.json.encode(FULL | {"require": {"residency": ["EU"], "data_classes": ["pii"]}})
 
     document = load(stored)
@@ -213,7 +216,7 @@ def test_load_marks_what_it_cannot_read_and_keeps_the_rest():
     assert document.unreadable == ("require.data_classes",)
 
 
-def test_load_never_fails():
+def test_load_never_fails() -> None:
     assert load(b"garbage").unreadable == ("",)
     assert load(b"[]").unreadable == ("",)
     assert load(b'{"require": 3}').unreadable == ("require",)
