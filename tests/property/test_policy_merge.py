@@ -1,0 +1,189 @@
+"""A document can only narrow what the documents above it allow (L11)."""
+
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.compile import EffectivePolicy, Scoped, compile_policies
+from policies.document import canonical, load, parse
+from policies.filters import case_of, judge
+from policies.route import NOWHERE, Plan, route
+from tests.policy_builders import a_candidate, an_ask
+
+PLACES = ["EU", "EEA", "DE", "FR", "NO", "CH", "US", "GB"]
+PLACEMENTS = ["on_prem", "edge", "cloud", "workstation"]
+MODELS = ["chat-default", "chat-small"]
+
+
+def subset(words: list[str]) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(words), min_size=1, unique=True)
+
+
+def section(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+AMOUNTS = st.sampled_from(["0", "0.001", "0.05", "2.5", "15.00"])
+MS = st.integers(1, 5_000)
+TOKENS = st.integers(1, 64)
+
+DOCUMENTS = st.fixed_dictionaries(
+    {"name": st.sampled_from("abcdef")},
+    optional={
+        "match": section(models=subset(MODELS)),
+        "require": section(
+            residency=subset(PLACES),
+            capabilities=subset(["tools", "vision"]),
+            placements=subset(PLACEMENTS),
+        ),
+        "slo": section(
+            ttft_p95_ms=MS, tpot_p95_ms=MS, on_breach=st.sampled_from(["prefer_faster", "refuse"])
+        ),
+        "cost": section(
+            max_per_request=AMOUNTS, max_input_per_million=AMOUNTS, max_output_per_million=AMOUNTS
+        ),
+        "prefer": st.sampled_from(["cheapest", "fastest", "balanced", ["edge", "cloud"]]),
+        "budget": section(
+            clamp=st.sampled_from(["on", "off", True, False]),
+            least_output=TOKENS,
+            default_output=st.integers(64, 4_096),
+        ),
+        "retries": section(max_attempts=st.integers(1, 10)),
+    },
+).map(lambda written: written | {"scope": {"team": "team_1"}})
+
+
+@st.composite
+def scoped(draw: st.DrawFn) -> Scoped:
+    document = parse(draw(DOCUMENTS))
+    kind, depth = draw(st.sampled_from([("tenant", 0), ("team", 1), ("team", 2), ("key", 1_000)]))
+    return kind, depth, document.name, document
+
+
+CANDIDATES = st.lists(
+    st.builds(
+        a_candidate,
+        backend_id=st.sampled_from(["bk_1", "bk_2", "bk_3"]),
+        jurisdictions=st.frozensets(st.sampled_from(["DE", "FR", "NO", "CH", "US", "EU", "??"])),
+        placement=st.sampled_from(PLACEMENTS),
+        capabilities=st.frozensets(st.sampled_from(["chat", "tools", "vision"])),
+        charge_input_picos=st.sampled_from([None, 0, 10**6, 10**7]),
+        charge_output_picos=st.sampled_from([None, 0, 10**6, 10**7]),
+    ),
+    max_size=4,
+)
+GATEWAYS = st.frozensets(st.sampled_from(["DE", "US", "CH"]), max_size=2)
+
+
+def within(inner: frozenset[str] | None, outer: frozenset[str] | None) -> bool:
+    return outer is None or (inner is not None and inner <= outer)
+
+
+def below(inner: int | None, outer: int | None) -> bool:
+    return outer is None or (inner is not None and inner <= outer)
+
+
+def is_no_wider(inner: EffectivePolicy, outer: EffectivePolicy) -> bool:
+    return (
+        within(inner.residency, outer.residency)
+        and within(inner.placements, outer.placements)
+        and inner.capabilities >= outer.capabilities
+        and below(inner.slo_ttft_us, outer.slo_ttft_us)
+        and below(inner.slo_tpot_us, outer.slo_tpot_us)
+        and (inner.on_breach == "refuse" or outer.on_breach != "refuse")
+        and below(inner.max_per_request_picos, outer.max_per_request_picos)
+        and below(inner.max_input_picos_per_token, outer.max_input_picos_per_token)
+        and below(inner.max_output_picos_per_token, outer.max_output_picos_per_token)
+    )
+
+
+@given(st.lists(scoped(), max_size=4), scoped())
+def test_no_document_anywhere_widens_what_the_others_allow(
+    above: list[Scoped], added: Scoped
+) -> None:
+    before = compile_policies(above, "chat-default")
+
+    after = compile_policies([*above, added], "chat-default")
+
+    assert is_no_wider(after, before)
+    if "max_attempts" in before.sources:
+        assert after.max_attempts <= before.max_attempts
+
+
+@given(st.lists(scoped(), max_size=3), scoped(), CANDIDATES, GATEWAYS)
+def test_a_narrower_policy_never_makes_a_candidate_eligible(
+    above: list[Scoped], added: Scoped, candidates: list[Any], gateway: frozenset[str]
+) -> None:
+    before, after = (
+        judge(
+            case_of(compile_policies(documents, "chat-default"), an_ask(), gateway),
+            candidates,
+            NOWHERE,
+        )
+        for documents in (above, [*above, added])
+    )
+
+    for outer, inner in zip(before, after, strict=True):
+        assert outer.eligible or not inner.eligible
+
+
+@given(st.lists(scoped(), max_size=4), st.randoms(use_true_random=False))
+def test_the_order_of_documents_does_not_matter(documents: list[Scoped], random: Any) -> None:
+    unique = list({each[:3]: each for each in documents}.values())
+    shuffled = list(unique)
+    random.shuffle(shuffled)
+
+    assert compile_policies(shuffled, "chat-default") == compile_policies(unique, "chat-default")
+
+
+@given(st.lists(scoped(), min_size=1, max_size=4))
+def test_every_field_that_was_set_says_by_whom_and_no_other(documents: list[Scoped]) -> None:
+    policy = compile_policies(documents, "chat-default")
+    names = {name for _kind, _depth, name, _document in documents}
+    default = EffectivePolicy()
+
+    for field in EffectivePolicy.__struct_fields__:
+        if field == "sources":
+            continue
+        if field in policy.sources:
+            assert set(policy.sources[field].split(", ")) <= names
+        else:
+            assert getattr(policy, field) == getattr(default, field)
+
+
+@given(DOCUMENTS)
+def test_a_document_survives_its_canonical_form(written: dict[str, Any]) -> None:
+    document = parse(written)
+
+    assert parse(canonical(document)) == document
+    assert load(canonical(document)) == document
+    assert canonical(parse(canonical(document))) == canonical(document)
+
+
+@given(st.binary() | st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
+def test_nothing_stored_can_make_loading_fail(stored: Any) -> None:
+
+    data = stored if isinstance(stored, bytes) else msgspec.json.encode(stored)
+
+    assert load(data).unreadable
+
+
+@given(st.lists(scoped(), max_size=3), CANDIDATES, GATEWAYS, st.integers(0, 2**32 - 1))
+def test_every_attempt_of_a_plan_is_eligible_and_tried_once(
+    documents: list[Scoped], candidates: list[Any], gateway: frozenset[str], draw: int
+) -> None:
+    policy = compile_policies(documents, "chat-default")
+
+    routed = route(policy, an_ask(), candidates, NOWHERE, gateway, draw)
+
+    if isinstance(routed, Plan):
+        eligible = [
+            candidate
+            for candidate, verdict in zip(candidates, routed.verdicts, strict=True)
+            if verdict.eligible
+        ]
+        assert len(routed.attempts) == min(len(eligible), policy.max_attempts)
+        for attempt in routed.attempts:
+            eligible.remove(attempt)
