@@ -1,0 +1,209 @@
+"""The demo's tour: applies the seed, sends real requests, and shows what came of them.
+
+`python tour.py DIRECTORY`, with the settings of a running `meterhouse up` in the environment. The
+directory keeps the demo's application keys from one start to the next.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from string import Template
+from typing import Any
+
+import httpx
+from traffic import Outcome, Plan, Traffic
+
+from gateway.commands.remote import Remote, RemoteError
+from gateway.secrets import write_private
+from gateway.settings import Settings
+
+SEED = Path(__file__).parent.parent / "seed" / "demo.yaml"
+FIRST_APP = "helpdesk-bot"  # its key stands in the request that `up` prints
+PLANS = (
+    Plan("helpdesk-bot", "chat-default", 10),
+    Plan("support-search", "embed-small", 8),
+    Plan("support-search", "chat-default", 4),
+    Plan("research-notebook", "chat-default", 10),
+)
+ABROAD = Plan("helpdesk-bot", "chat-us", 1)
+POOR = Plan("research-batch", "chat-default", 1, max_tokens=48)
+MOST_POOR = 8
+LEDGER_WITHIN_SECONDS = 30
+
+
+def main(directory: Path) -> None:
+    settings = Settings.from_env(os.environ)
+    endpoints = json.loads((settings.run_dir / "endpoints.json").read_bytes())
+    with Remote.from_env() as admin:
+        apply_seed(directory)
+        keys = application_keys(admin, directory)
+        wait_for_backends(directory)
+        began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        traffic = Traffic(endpoints["gateway"], keys)
+        outcomes = wait_until_known(traffic)
+        outcomes += send(traffic)
+        refusals = [traffic.one(ABROAD)]
+        poor = spend_a_budget(traffic)
+        outcomes += poor[:-1]
+        refusals += poor[-1:]
+        answered = sum(outcome.status == 200 for outcome in outcomes)
+        rows = usage(admin, began, answered)
+        print_table(rows, outcomes)
+        print_refusals(refusals)
+        print_invoice(admin)
+
+
+def apply_seed(directory: Path) -> None:
+    """The seed with this machine's ports, through the same command that an operator would use."""
+    ports = json.loads((directory / "ports.json").read_bytes())
+    urls = {f"{name}_url": f"http://127.0.0.1:{port}/v1" for name, port in ports.items()}
+    written = directory / "demo.yaml"
+    write_private(written, Template(SEED.read_text(encoding="utf-8")).substitute(urls))
+    command = [sys.executable, "-P", "-m", "gateway", "apply", "-f", str(written)]
+    applied = subprocess.run(command, capture_output=True, text=True, check=False)
+    if applied.returncode:
+        raise SystemExit(f"the demo's seed was refused:\n{applied.stdout}{applied.stderr}")
+    print(
+        f"Applied {SEED.relative_to(SEED.parents[2])}: tenants, teams, keys, backends, models, "
+        "prices, policies, budgets.",
+        flush=True,
+    )
+
+
+def application_keys(admin: Remote, directory: Path) -> dict[str, str]:
+    """Each app's secret: kept from an earlier start, else made by rotating its key."""
+    path = directory / "keys.json"
+    kept = json.loads(path.read_bytes()) if path.exists() else {}
+    secrets = {}
+    for key in admin.all("keys"):
+        known = kept.get(key["name"], {})
+        if known.get("id") != key["id"]:
+            rotated = admin.call("POST", f"/keys/{key['id']}/rotate", {}).json()
+            known = {"id": key["id"], "secret": rotated["secret"]}
+        secrets[key["name"]] = known
+    write_private(path, json.dumps(secrets, indent=1) + "\n")
+    write_private(directory / "key", secrets[FIRST_APP]["secret"] + "\n")
+    return {name: known["secret"] for name, known in secrets.items()}
+
+
+def wait_for_backends(directory: Path) -> None:
+    """The models take a moment to load; until then their ports refuse or say 503."""
+    ports = json.loads((directory / "ports.json").read_bytes())
+    for name, port in ports.items():
+        for _ in range(600):
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"http://127.0.0.1:{port}/v1/models", trust_env=False).is_success:
+                    break
+            time.sleep(0.1)
+        else:
+            raise SystemExit(f"the demo's backend {name} did not come up on port {port}")
+
+
+def wait_until_known(traffic: Traffic) -> list[Outcome]:
+    """A new key is known to every worker within a second."""
+    deadline = time.monotonic() + 5
+    outcomes = [traffic.one(PLANS[0])]
+    while outcomes[-1].status == 401 and time.monotonic() < deadline:
+        time.sleep(0.2)
+        outcomes.append(traffic.one(PLANS[0]))
+    return [outcome for outcome in outcomes if outcome.status != 401]
+
+
+def send(traffic: Traffic) -> list[Outcome]:
+    total = sum(plan.count for plan in PLANS)
+    print(f"Sending {total} requests through the gateway ", end="", flush=True)
+    try:
+        return traffic.run(PLANS, lambda outcome: print_dot(outcome.status))
+    finally:
+        print(flush=True)
+
+
+def print_dot(status: int) -> None:
+    print("." if status == 200 else "x", end="", flush=True)
+
+
+def spend_a_budget(traffic: Traffic) -> list[Outcome]:
+    """One app has a daily budget of next to nothing: it asks until it is refused."""
+    outcomes = []
+    for _ in range(MOST_POOR):
+        outcomes.append(traffic.one(POOR))
+        if outcomes[-1].status != 200:
+            break
+    return outcomes
+
+
+def usage(admin: Remote, began: str, requests: int) -> list[dict[str, Any]]:
+    """What the ledger says since the tour began, once every request has arrived there."""
+    deadline = time.monotonic() + LEDGER_WITHIN_SECONDS
+    while True:
+        params = {"from": began, "group_by": "team,model,region"}
+        rows: list[dict[str, Any]] = admin.call("GET", "/usage", params=params).json()["items"]
+        if sum(row["requests"] for row in rows) >= requests or time.monotonic() > deadline:
+            return rows
+        time.sleep(0.2)
+
+
+def print_table(rows: list[dict[str, Any]], outcomes: list[Outcome]) -> None:
+    ttft: dict[tuple[str, str], list[float]] = {}
+    for outcome in outcomes:
+        ttft.setdefault((outcome.model, outcome.region), []).append(outcome.ttft_ms)
+    print(
+        f"\n{'team':<14}{'model':<14}{'backend region':<16}{'requests':>9}{'tokens in':>11}"
+        f"{'out':>7}{'charge':>18}{'TTFT p50':>11}"
+    )
+    for row in sorted(rows, key=lambda row: (row.get("team_name", ""), row["model"])):
+        times = ttft.get((row["model"], row["region"]))
+        shown = f"{median(times):.0f} ms" if times else "-"
+        print(
+            f"{row.get('team_name', row['team']):<14}{row['model']:<14}{row['region']:<16}"
+            f"{row['requests']:>9}{row['input_tokens'] + row['cache_read_tokens']:>11}"
+            f"{row['output_tokens']:>7}{row['charge'] + ' ' + row['currency']:>18}{shown:>11}"
+        )
+    unexpected = Counter(outcome.refusal[0] for outcome in outcomes if outcome.refusal)
+    for code, count in unexpected.items():
+        print(f"  {count} refused: {code}")
+
+
+def print_refusals(refusals: list[Outcome]) -> None:
+    print("\nTwo that had to be refused:")
+    for outcome in refusals:
+        code, message = outcome.refusal or ("not refused", "")
+        print(f"  {outcome.app} asked {outcome.model}: {outcome.status} {code}\n    {message}")
+
+
+def print_invoice(admin: Remote) -> None:
+    """The first lines of the first tenant's draft for this month."""
+    tenant = next(each for each in admin.all("tenants") if each["name"] == "acme")
+    period = time.strftime("%Y-%m", time.gmtime())
+    draft = admin.call("POST", "/invoices", {"tenant_id": tenant["id"], "period": period}).json()
+    lines = admin.call("GET", f"/invoices/{draft['id']}/lines.csv").text
+    rows = list(csv.DictReader(io.StringIO(lines)))
+    print(
+        f"\nInvoice draft of {tenant['name']} for {period}: {draft['total']} {draft['currency']}, "
+        f"{len(rows)} lines. The first:"
+    )
+    print(
+        f"  {'team':<14}{'key':<16}{'model':<14}{'meter':<12}{'quantity':>9}{'per million':>13}"
+        f"{'amount':>18}"
+    )
+    for row in rows[:6]:
+        print(
+            f"  {row['team']:<14}{row['key']:<16}{row['model']:<14}{row['meter']:<12}"
+            f"{row['quantity']:>9}{row['unit_price_per_million']:>13}{row['amount']:>18}"
+        )
+    print(f"  all of it: meterhouse invoice export {draft['id']}", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]))
+    except RemoteError as error:
+        raise SystemExit(f"the tour stopped: {error}") from None
