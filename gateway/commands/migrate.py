@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from typing import Any
 
 from gateway.settings import Settings
@@ -13,6 +14,8 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from sqlalchemy.exc import SQLAlchemyError
+
     from gateway.secrets import make_private
     from gateway.stores.sql import engine as sql
 
@@ -21,6 +24,10 @@ def run(args: argparse.Namespace) -> int:
     engine = sql.open_engine(settings.database_url)
     try:
         sql.migrate(engine)
+    except SQLAlchemyError as error:
+        reason = str(error).partition("\n")[0]
+        print(f"meterhouse: the database does not do what it should: {reason}", file=sys.stderr)
+        return 1
     finally:
         engine.dispose()
     if not args.quiet:
