@@ -152,7 +152,7 @@ def route(operation: Operation, deps: AdminDeps) -> HTTPRouteHandler:
         status_code=200,  # each Response carries its own
         include_in_schema=False,  # gateway.admin.openapi describes it
         request_max_body_size=bodies.MOST_BYTES,
-        media_type="application/json",
+        media_type=operation.media_types[0],  # Litestar's streams take it from here
     )(serve)
 
 

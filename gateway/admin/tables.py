@@ -29,7 +29,7 @@ def prefers_csv(accept: str) -> bool:
 def csv_answer(rows: Iterable[Sequence[str]], headers: dict[str, str]) -> Response[bytes]:
     """A table that fits memory; the first row is the header."""
     return Response(
-        "".join(csv_text(rows)).encode(), headers=headers, media_type=f"{CSV}; charset=utf-8"
+        "".join(csv_text(rows)).encode(), headers=headers, media_type=CSV
     )
 
 
@@ -59,7 +59,7 @@ def csv_file_answer(file: IO[bytes], name: str) -> Stream:
             "content-disposition": f'attachment; filename="{name}"',
             "cache-control": "no-store",
         },
-        media_type=f"{CSV}; charset=utf-8",
+        media_type=CSV,
     )
 
 
