@@ -1,0 +1,78 @@
+"""`meterhouse apply`: make the configuration what the documents say."""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
+    parser = subparsers.add_parser("apply", help="make the configuration what the files say")
+    parser.add_argument(
+        "-f", "--file", action="append", required=True, type=Path, metavar="FILE",
+        dest="files", help="YAML documents; may be given more than once",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the differences, change nothing"
+    )
+    parser.add_argument("--prune", action="store_true", help="delete what no document names")
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def run(args: argparse.Namespace) -> int:
+    from gateway.commands import documents
+    from gateway.commands.remote import Remote, RemoteError
+
+    unreadable = [str(path) for path in args.files if not path.is_file()]
+    if unreadable:
+        print(f"meterhouse: no such file: {', '.join(unreadable)}", file=sys.stderr)
+        return 2
+    try:
+        wanted = documents.read(args.files)
+        with Remote.from_env() as remote:
+            return _apply(args, remote, wanted)
+    except (documents.DocumentFault, RemoteError) as fault:
+        print(f"meterhouse: {fault}", file=sys.stderr)
+        return 1
+
+
+def _apply(args: argparse.Namespace, remote: Any, wanted: list[Any]) -> int:
+    from gateway.commands.documents import DocumentFault
+    from gateway.commands.reconcile import Reconciler, Step
+    from gateway.commands.remote import RemoteError
+
+    done: list[Step] = []
+    reason = None
+    reconciler = Reconciler(remote, dry_run=args.dry_run)
+    try:
+        for step in reconciler.apply(wanted):
+            _tell(args, step, done)
+        if args.prune:
+            for step in reconciler.prune():
+                _tell(args, step, done)
+    except (DocumentFault, RemoteError) as fault:
+        reason = str(fault)
+    _conclude(args, done, reason)
+    return 0 if reason is None else 1
+
+
+def _tell(args: argparse.Namespace, step: Any, done: list[Any]) -> None:
+    done.append(step)
+    if not args.json and step.action != "unchanged":
+        print("\n".join(step.lines()), flush=True)
+
+
+def _conclude(args: argparse.Namespace, done: list[Any], reason: str | None) -> None:
+    counts = Counter(step.action for step in done)
+    if args.json:
+        steps = msgspec.to_builtins(done)
+        print(json.dumps({"dry_run": args.dry_run, "steps": steps, "error": reason}))
+    else:
+        summary = ", ".join(f"{count} {action}" for action, count in sorted(counts.items()))
+        print(f"{'would be: ' if args.dry_run else ''}{summary or 'nothing to do'}")
+    if reason is not None:
+        print(f"meterhouse: {reason}", file=sys.stderr)

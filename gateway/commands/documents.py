@@ -1,0 +1,91 @@
+"""Apply files: YAML documents, one object each, as exact as JSON with quotes around every decimal.
+
+YAML 1.1 turns NO into false, 0.10 into a binary float and dates into objects. Here only true,
+false, null and whole numbers are anything but text, and a name given twice is refused.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import yaml
+
+KINDS: Final = (  # in the order in which they may refer to one another
+    "tenant",
+    "team",
+    "key",
+    "backend",
+    "model",
+    "price",
+    "policy",
+    "budget",
+    "limit",
+)
+NOUNS: Final = {kind: f"{kind}s" for kind in KINDS} | {"policy": "policies"}
+
+
+class DocumentFault(Exception):  # noqa: N818 - a fault of the user's file
+    """Something is wrong with a document; the message says which and what."""
+
+
+class Document(msgspec.Struct, frozen=True):
+    kind: str
+    where: str  # file and position, for messages
+    fields: dict[str, Any]
+
+    def fault(self, message: str) -> DocumentFault:
+        return DocumentFault(f"{self.where} ({self.kind}): {message}")
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: Final = {}  # type: ignore[misc]
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{min(twice)!r} is given twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(~|null|)$"), ["~", "n", ""])
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^-?(0|[1-9][0-9]*)$"), list("-0123456789")
+)
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+
+def read(paths: Iterable[Path]) -> list[Document]:
+    """Every document of the files, in the order in which they can be applied."""
+    found = [document for path in paths for document in _documents(path)]
+    return sorted(found, key=lambda document: KINDS.index(document.kind))
+
+
+def write(documents: Iterable[dict[str, Any]]) -> str:
+    return yaml.dump_all(
+        documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True, explicit_start=True
+    )
+
+
+def _documents(path: Path) -> Iterator[Document]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        loaded = list(yaml.load_all(text, Loader=_Loader))
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        raise DocumentFault(f"{path} is not YAML: {fault}") from fault
+    for position, tree in enumerate(loaded, 1):
+        if tree is None:
+            continue
+        where = f"{path}, document {position}"
+        if not isinstance(tree, dict) or tree.get("kind") not in KINDS:
+            raise DocumentFault(f"{where}: `kind` must be one of {', '.join(KINDS)}")
+        yield Document(tree["kind"], where, {k: v for k, v in tree.items() if k != "kind"})

@@ -1,0 +1,181 @@
+"""What each kind of apply document is: how it is written in the API's fields, what tells one object
+from another, and when what is there is what is wanted.
+"""
+
+import ipaddress
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+
+from gateway import clock
+from gateway.admin.backends import Backend
+from gateway.admin.budgets import Budget
+from gateway.admin.keys import Key
+from gateway.admin.limits import Limit
+from gateway.admin.models import Model
+from gateway.admin.prices import Price
+from gateway.admin.teams import Team
+from gateway.admin.tenants import Tenant
+from gateway.commands.names import Names, UnknownNameError
+from policies.document import canonical, load, parse
+
+Fields = dict[str, Any]
+
+BODIES: Final[dict[str, type[msgspec.Struct]]] = {
+    "tenant": Tenant,
+    "team": Team,
+    "key": Key,
+    "backend": Backend,
+    "model": Model,
+    "price": Price,
+    "budget": Budget,
+    "limit": Limit,
+}
+_EXACT: Final = ("amount", "amount_per_million", "markup", "bytes_factor")
+_SETS: Final = ("jurisdictions", "tag_names", "capabilities")
+
+
+def written(kind: str, fields: Mapping[str, Any], names: Names) -> Fields:
+    """The document in the API's own fields: ids for names, decimals as text.
+
+    UnknownNameError when a name is nobody's.
+    """
+    body = dict(fields)
+    for name in _EXACT:
+        if isinstance(body.get(name), int):
+            body[name] = str(body[name])
+    if kind in {"policy", "budget", "limit"} and isinstance(body.get("scope"), Mapping):
+        body["scope"] = names.scope(body["scope"])
+    rewrite = _REWRITES.get(kind)
+    return body if rewrite is None else rewrite(body, names)
+
+
+def _team(body: Fields, names: Names) -> Fields:
+    tenant = body.pop("tenant", None)
+    if tenant is not None:
+        body["tenant_id"] = names.tenant(tenant)
+    parent = body.pop("parent", None)
+    if parent is not None:
+        body["parent_id"] = names.team(parent, body.get("tenant_id"))
+    return body
+
+
+def _key(body: Fields, names: Names) -> Fields:
+    tenant, team = body.pop("tenant", None), body.pop("team", None)
+    if team is not None:
+        body["team_id"] = names.team(team, tenant)
+    return body
+
+
+def _model(body: Fields, names: Names) -> Fields:
+    targets = body.get("targets")
+    if isinstance(targets, list) and all(isinstance(each, dict) for each in targets):
+        body["targets"] = [_target(dict(each), names) for each in targets]
+    return body
+
+
+def _target(target: Fields, names: Names) -> Fields:
+    backend = target.pop("backend", None)
+    return target if backend is None else {"backend_id": names.backend(backend)} | target
+
+
+def _price(body: Fields, names: Names) -> Fields:
+    tenant, backend = body.pop("tenant", None), body.pop("backend", None)
+    if tenant is not None:
+        body["tenant_id"] = names.tenant(tenant)
+    if backend is not None:
+        body["backend_id"] = names.backend(backend)
+    return body
+
+
+def _backend(body: Fields, _names: Names) -> Fields:
+    """`credential: {env: NAME}` keeps the secret out of the file."""
+    credential = body.get("credential")
+    if isinstance(credential, Mapping):
+        variable = str(credential.get("env", ""))
+        if set(credential) != {"env"} or variable not in os.environ:
+            raise UnknownNameError(f"credential: the environment has no variable {variable!r}")
+        body["credential"] = os.environ[variable]
+    return body
+
+
+_REWRITES: Final[dict[str, Callable[[Fields, Names], Fields]]] = {
+    "team": _team,
+    "key": _key,
+    "model": _model,
+    "price": _price,
+    "backend": _backend,
+}
+
+
+def identity(kind: str, body: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells one object of a kind from another. A price's does not hold its date."""
+    scope = tuple(sorted((body.get("scope") or {}).items()))
+    match kind:
+        case "team":
+            return (body.get("tenant_id"), body.get("name"))
+        case "key":
+            return (body.get("team_id"), body.get("name"))
+        case "policy":
+            return (scope, body.get("name"))
+        case "budget":
+            return (scope, body.get("period"))
+        case "limit":
+            return (scope,)
+        case "price":
+            subject = ("book", "model", "tenant_id", "backend_id", "upstream_model", "meter")
+            return tuple(body.get(name) for name in subject)
+        case _:
+            return (body.get("name"),)
+
+
+def comparable(kind: str, body: Mapping[str, Any]) -> Fields:
+    """Every field with its default, in the one spelling that the API keeps. ValidationError when
+    the document has not the form of its kind.
+    """
+    if kind == "policy":
+        return dict(msgspec.json.decode(canonical(parse(dict(body)))))
+    full: Fields = msgspec.to_builtins(msgspec.convert(body, BODIES[kind]))
+    full.pop("credential", None)
+    if kind == "budget":
+        full.pop("currency")
+    for name in _SETS:
+        if full.get(name):
+            full[name] = sorted(full[name])
+    if "base_url" in full:
+        full["base_url"] = full["base_url"].rstrip("/")
+    for name in ("expires_at", "effective_from"):
+        if full.get(name):
+            with suppress(ValueError):
+                full[name] = clock.rfc3339(clock.parse_rfc3339(full[name]))
+    if kind == "key" and full["scopes"]["cidrs"]:
+        with suppress(ValueError):
+            full["scopes"]["cidrs"] = [
+                str(ipaddress.ip_network(n)) for n in full["scopes"]["cidrs"]
+            ]
+    return full
+
+
+def shown(kind: str, view: Mapping[str, Any]) -> Fields:
+    """What the API answers, as `comparable` would have it."""
+    if kind == "policy":
+        known = {name: view[name] for name in _POLICY_FIELDS if name in view}
+        return dict(msgspec.json.decode(canonical(load(msgspec.json.encode(known)))))
+    names = set(BODIES[kind].__struct_fields__)
+    return comparable(kind, {name: value for name, value in view.items() if name in names})
+
+
+_POLICY_FIELDS: Final = (
+    "name",
+    "scope",
+    "match",
+    "require",
+    "slo",
+    "cost",
+    "prefer",
+    "budget",
+    "retries",
+)

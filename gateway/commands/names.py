@@ -1,0 +1,91 @@
+"""Names for ids and back: in apply files objects are called by the names that people gave them."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+_ID: Final = re.compile(r"[a-z]+_[0-9a-z]{26}")
+
+
+class UnknownNameError(Exception):
+    """Nothing bears the name, or more than one thing does."""
+
+
+class Names:
+    """What exists, by name: tenants and backends plainly, teams in tenants, keys in teams."""
+
+    def __init__(self, objects: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
+        self._by_id: dict[str, Mapping[str, Any]] = {}
+        self._by_kind: dict[str, list[Mapping[str, Any]]] = {}
+        for kind, found in objects.items():
+            for each in found:
+                self.learn(kind, each)
+
+    def learn(self, kind: str, found: Mapping[str, Any]) -> None:
+        """An object that was just created, or will be."""
+        self._by_id[found["id"]] = found
+        self._by_kind.setdefault(kind, []).append(found)
+
+    def tenant(self, name: str) -> str:
+        return self._one("tenant", name, self._by_kind.get("tenant", ()), "")
+
+    def backend(self, name: str) -> str:
+        return self._one("backend", name, self._by_kind.get("backend", ()), "")
+
+    def team(self, name: str, tenant: str | None) -> str:
+        """`tenant` may be left out while only one tenant has a team of the name."""
+        teams = self._by_kind.get("team", [])
+        if tenant is None:
+            return self._one("team", name, teams, "")
+        tenant_id = self.tenant(tenant)
+        inside = [each for each in teams if each["tenant_id"] == tenant_id]
+        return self._one("team", name, inside, f" in tenant {tenant!r}")
+
+    def key(self, name: str, team: str | None, tenant: str | None) -> str:
+        keys = self._by_kind.get("key", [])
+        if team is not None:
+            team_id = self.team(team, tenant)
+            inside = [each for each in keys if each["team_id"] == team_id]
+            return self._one("key", name, inside, f" in team {team!r}")
+        if tenant is not None:
+            tenant_id = self.tenant(tenant)
+            keys = [each for each in keys if each["tenant_id"] == tenant_id]
+        return self._one("key", name, keys, "")
+
+    def scope(self, written: Mapping[str, Any]) -> dict[str, str]:
+        """`{tenant: acme, team: core}` is the team: the innermost that is named is meant."""
+        tenant, team, key = (written.get(kind) for kind in ("tenant", "team", "key"))
+        extra = set(written) - {"tenant", "team", "key"}
+        if extra or not (tenant or team or key):
+            raise UnknownNameError("a scope names a tenant, a team or a key")
+        if key is not None:
+            return {"key": self.key(key, team, tenant)}
+        if team is not None:
+            return {"team": self.team(team, tenant)}
+        return {"tenant": self.tenant(str(tenant))}
+
+    def name(self, identifier: str) -> str:
+        return str(self._by_id[identifier]["name"])
+
+    def path(self, kind: str, identifier: str) -> dict[str, str]:
+        """The scope of names that leads to a tenant, team or key, as export writes it."""
+        found = self._by_id[identifier]
+        match kind:
+            case "key":
+                return self.path("team", found["team_id"]) | {"key": found["name"]}
+            case "team":
+                return {"tenant": self.name(found["tenant_id"]), "team": found["name"]}
+            case _:
+                return {"tenant": found["name"]}
+
+    def _one(self, kind: str, name: str, among: Iterable[Mapping[str, Any]], where: str) -> str:
+        if not isinstance(name, str):
+            raise UnknownNameError(f"{name!r} is not a name; put it in quotes")
+        if _ID.fullmatch(name) and name in self._by_id:
+            return name
+        found = [str(each["id"]) for each in among if each["name"] == name]
+        if not found:
+            raise UnknownNameError(f"there is no {kind} {name!r}{where}")
+        if len(found) > 1:
+            raise UnknownNameError(f"more than one {kind} is called {name!r}; name its tenant too")
+        return found[0]

@@ -1,0 +1,224 @@
+"""From what is there to what the documents say, one step an object.
+
+A step is planned only when the steps before it are done (or, in a dry run, imagined), because names
+of new objects stand for ids that do not exist before.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from gateway import ids
+from gateway.commands import kinds
+from gateway.commands.documents import KINDS, NOUNS, Document
+from gateway.commands.names import Names, UnknownNameError
+from gateway.commands.remote import Remote
+from policies.document import DocumentError
+
+_PREFIXES: Final = {"budget": "bud", "limit": "lim"}
+
+
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One object and what happened, or would happen, to it."""
+
+    action: str  # create | update | activate | unchanged | delete
+    kind: str
+    label: str
+    id: str
+    changes: tuple[tuple[str, Any, Any], ...] = ()  # (field, before, after)
+    secret: str | None = None  # of a key that was just created
+
+    def lines(self) -> Iterator[str]:
+        sign = {"create": "+", "delete": "-", "unchanged": "="}.get(self.action, "~")
+        yield f"{sign} {self.kind} {self.label}: {self.action}"
+        for field, before, after in self.changes:
+            yield f"    {field}: {_json(before)} -> {_json(after)}"
+        if self.secret is not None:
+            yield f"    secret (shown this once): {self.secret}"
+
+
+class Reconciler:
+    """The objects as they are now, and the way to change them. `dry_run` only imagines changes."""
+
+    def __init__(self, remote: Remote, *, dry_run: bool) -> None:
+        self._remote = remote
+        self._dry_run = dry_run
+        self._there = {kind: list(remote.all(NOUNS[kind])) for kind in KINDS}
+        self._kept: set[str] = set()
+        self.names = Names(self._there)
+
+    def apply(self, documents: Sequence[Document]) -> Iterator[Step]:
+        """DocumentFault and RemoteError end it; the steps before that are done and stay."""
+        for document in _parents_first(documents):
+            yield self._apply(document)
+
+    def prune(self) -> Iterator[Step]:
+        """Deletes what no document named, innermost first. Approved prices are history and stay."""
+        for kind in reversed(KINDS):
+            for each in reversed(self._there[kind]):
+                history = kind == "price" and each["state"] == "approved"
+                if each["id"] in self._kept or history:
+                    continue
+                step = Step("delete", kind, self._label(kind, each), each["id"])
+                if not self._dry_run:
+                    self._remote.call("DELETE", f"/{NOUNS[kind]}/{each['id']}")
+                yield step
+
+    def _apply(self, document: Document) -> Step:
+        kind, fields = document.kind, dict(document.fields)
+        activate = kind == "policy" and fields.pop("activate", False) is True
+        try:
+            body = kinds.written(kind, fields, self.names)
+            wanted = kinds.comparable(kind, body)
+        except (UnknownNameError, DocumentError) as fault:
+            raise document.fault(str(fault)) from fault
+        except msgspec.ValidationError as fault:
+            raise document.fault(_in_words(str(fault))) from fault
+        there = self._match(kind, body, wanted, activate=activate)
+        if there is None:
+            return self._create(kind, body, activate=activate)
+        if there["id"] in self._kept:
+            raise document.fault("the same object is described twice")
+        if there.get("revoked_at") is not None:
+            raise document.fault("this key was revoked for ever; give the new one another name")
+        self._kept.add(there["id"])
+        return self._update(kind, there, body, wanted, activate=activate)
+
+    def _match(
+        self, kind: str, body: dict[str, Any], wanted: dict[str, Any], *, activate: bool
+    ) -> dict[str, Any] | None:
+        same = kinds.identity(kind, body)
+        found = [each for each in self._there[kind] if kinds.identity(kind, each) == same]
+        if kind == "price":
+            return _same_price(found, wanted)
+        if kind == "policy" and found and activate:
+            return self._in_force(found[0])
+        return found[0] if found else None
+
+    def _in_force(self, policy: dict[str, Any]) -> dict[str, Any]:
+        """The version that is active, where a newer one is only drafted."""
+        version = policy["active_version"]
+        if version in {None, policy["version"]}:
+            return policy
+        path = f"/policies/{policy['id']}"
+        return dict(self._remote.call("GET", path, params={"version": version}).json())
+
+    def _create(self, kind: str, body: dict[str, Any], *, activate: bool) -> Step:
+        if self._dry_run:
+            view = body | {"id": ids.new(_PREFIXES.get(kind, kind))}
+            if kind == "key":
+                team = next(t for t in self._there["team"] if t["id"] == body["team_id"])
+                view["tenant_id"] = team["tenant_id"]
+        else:
+            view = self._remote.call("POST", f"/{NOUNS[kind]}", body).json()
+            if activate:
+                self._remote.call("POST", f"/policies/{view['id']}/activate")
+        self._there[kind].append(view)
+        self._kept.add(view["id"])
+        self.names.learn(kind, view)
+        secret = view.get("secret")
+        return Step("create", kind, self._label(kind, view), view["id"], secret=secret)
+
+    def _update(
+        self,
+        kind: str,
+        there: dict[str, Any],
+        body: dict[str, Any],
+        wanted: dict[str, Any],
+        *,
+        activate: bool,
+    ) -> Step:
+        now = kinds.shown(kind, there)
+        if kind == "price" and wanted["effective_from"] is None:
+            wanted = wanted | {"effective_from": now["effective_from"]}
+            body = body | {"effective_from": now["effective_from"]}
+        changes = _changes(now, wanted)
+        if body.get("credential") is not None:
+            changes = (*changes, ("credential", None, "(kept secret)"))
+        must_activate = activate and (bool(changes) or there["state"] != "active")
+        label = self._label(kind, there)
+        if not changes and not must_activate:
+            return Step("unchanged", kind, label, there["id"])
+        if not self._dry_run:
+            self._change(kind, there, body if changes else None, activate=must_activate)
+        return Step("update" if changes else "activate", kind, label, there["id"], changes)
+
+    def _change(
+        self, kind: str, there: dict[str, Any], body: dict[str, Any] | None, *, activate: bool
+    ) -> None:
+        path = f"/{NOUNS[kind]}/{there['id']}"
+        if body is not None:
+            etag = self._remote.call("GET", path).headers["etag"]
+            self._remote.call("PUT", path, body, {"if-match": etag})
+        if activate:
+            self._remote.call("POST", f"{path}/activate")
+
+    def _label(self, kind: str, view: dict[str, Any]) -> str:
+        return label(self.names, kind, view)
+
+
+def label(names: Names, kind: str, view: dict[str, Any]) -> str:
+    """`acme/core/app`; what is attached to a scope stands after it."""
+    if kind in {"tenant", "team", "key"}:
+        return "/".join(names.path(kind, view["id"]).values())
+    if kind in {"policy", "budget", "limit"}:
+        ((scope_kind, scope_id),) = view["scope"].items()
+        path = "/".join(names.path(scope_kind, scope_id).values())
+        own = view.get("name") or view.get("period")
+        return f"{path} {own}" if own else path
+    if kind == "price":
+        backend = names.name(view["backend_id"]) if view.get("backend_id") else None
+        tenant = names.name(view["tenant_id"]) if view.get("tenant_id") else None
+        parts = (view["book"], tenant, view.get("model"), backend, view.get("upstream_model"))
+        return " ".join(filter(None, (*parts, view["meter"])))
+    return str(view["name"])
+
+
+def _same_price(found: list[dict[str, Any]], wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """The version of the same date; without a date the newest, if it already says the same."""
+    if wanted["effective_from"] is not None:
+        dated = [each for each in found if each["effective_from"] == wanted["effective_from"]]
+        return dated[-1] if dated else None
+    newest = max(found, key=lambda each: each["effective_from"], default=None)
+    if newest is None:
+        return None
+    same = ("amount_per_million", "currency", "state")
+    return newest if all(newest[name] == wanted[name] for name in same) else None
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any]) -> tuple[tuple[str, Any, Any], ...]:
+    names = dict.fromkeys([*after, *before])
+    return tuple(
+        (name, before.get(name), after.get(name))
+        for name in names
+        if before.get(name) != after.get(name)
+    )
+
+
+def _parents_first(documents: Sequence[Document]) -> list[Document]:
+    """Teams after the teams they are in; all else as it comes."""
+    teams = [each for each in documents if each.kind == "team"]
+    ordered: list[Document] = []
+    while teams:
+        waiting = {(each.fields.get("tenant"), each.fields.get("name")) for each in teams}
+        ready = [
+            t for t in teams if (t.fields.get("tenant"), t.fields.get("parent")) not in waiting
+        ]
+        if not ready:
+            raise teams[0].fault("these teams are inside one another")
+        ordered += ready
+        teams = [each for each in teams if each not in ready]
+    first = [each for each in documents if each.kind == "tenant"]
+    rest = [each for each in documents if each.kind not in {"tenant", "team"}]
+    return [*first, *ordered, *rest]
+
+
+def _in_words(fault: str) -> str:
+    if "got `int`" in fault and "Expected `str" in fault:
+        return f"{fault}; put it in quotes"
+    return fault
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

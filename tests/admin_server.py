@@ -1,0 +1,112 @@
+"""A real admin server for tests: the admin API on uvicorn, on a port of its own, over real stores."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import uvicorn
+from sqlalchemy import Engine
+
+from gateway.admin.api import create_app
+from gateway.admin.deps import AdminDeps
+from gateway.keyring import Peppers
+from gateway.stores.sql.engine import migrate, open_engine
+from gateway.stores.sql.seal import Sealer
+
+TOKEN = "mha_test-token-test-token"
+PEPPERS = Peppers(current=2, by_version={1: b"1" * 32, 2: b"2" * 32})
+SEALING_KEY = b"s" * 32
+
+
+@dataclass
+class AdminServer:
+    """`accounts` is what the quota store would hold: account key -> (posted, held)."""
+
+    url: str
+    engine: Engine
+    published: list[int] = field(default_factory=list)
+    accounts: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def client(self, token: str = TOKEN) -> httpx.Client:
+        return httpx.Client(
+            base_url=f"{self.url}/admin/v1",
+            headers={"authorization": f"Bearer {token}"},
+            trust_env=False,
+        )
+
+
+@contextlib.contextmanager
+def admin_server(database_url: str) -> Iterator[AdminServer]:
+    """The server on a fresh schema in this database."""
+    engine = open_engine(database_url)
+    migrate(engine)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = AdminServer(f"http://127.0.0.1:{listener.getsockname()[1]}", engine)
+        config = uvicorn.Config(create_app(_deps(server)), log_config=None, lifespan="off")
+        with _running(uvicorn.Server(config), listener):
+            yield server
+    engine.dispose()
+
+
+def _deps(server: AdminServer) -> AdminDeps:
+    async def publish(revision: int) -> None:
+        server.published.append(revision)
+
+    async def account(_tag: str, key: str) -> tuple[int, int] | None:
+        return server.accounts.get(key)
+
+    return AdminDeps(
+        engine=server.engine,
+        admin_token=TOKEN,
+        peppers=PEPPERS,
+        sealer=Sealer(SEALING_KEY),
+        publish=publish,
+        account=account,
+    )
+
+
+@contextlib.contextmanager
+def _running(server: uvicorn.Server, listener: socket.socket) -> Iterator[None]:
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
+    thread.start()
+    try:
+        yield  # the socket listens already: early clients queue
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+class Made:
+    """Objects a test needs but does not care about, made through the API."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self.client = client
+
+    def make(self, noun: str, **fields: Any) -> dict[str, Any]:
+        answer = self.client.post(f"/{noun}", json=fields)
+        if answer.status_code != 201:
+            raise AssertionError(f"{noun}: {answer.status_code} {answer.text}")
+        return dict(answer.json())
+
+    def tenant(self, **fields: Any) -> dict[str, Any]:
+        given = {"name": "acme", "currency": "EUR", "timezone": "Europe/Berlin"} | fields
+        return self.make("tenants", **given)
+
+    def team(self, tenant_id: str, **fields: Any) -> dict[str, Any]:
+        return self.make("teams", **({"tenant_id": tenant_id, "name": "core"} | fields))
+
+    def key(self, team_id: str, **fields: Any) -> dict[str, Any]:
+        return self.make("keys", **({"team_id": team_id, "name": "app"} | fields))
+
+    def backend(self, **fields: Any) -> dict[str, Any]:
+        given = {"name": "eu", "base_url": "http://127.0.0.1:9/v1", "region": "eu-1"} | fields
+        return self.make("backends", **given)
+
+    def model(self, backend_id: str, **fields: Any) -> dict[str, Any]:
+        targets = [{"backend_id": backend_id, "upstream_model": "m"}]
+        return self.make("models", **({"name": "chat", "targets": targets} | fields))
