@@ -67,7 +67,11 @@ find_python() {
 check_platform() {
     case $(uname -s) in
         Linux) ;;
-        Darwin) return 0 ;;
+        Darwin)
+            [ "$(uname -m)" = arm64 ] ||
+                fail "on macOS an Apple processor is needed: there are no wheels for Intel any more"
+            return 0
+            ;;
         *) fail "Meterhouse runs on Linux and macOS; on Windows use WSL 2" ;;
     esac
     libc=$("$1" -c 'import platform; print(*platform.libc_ver())')
