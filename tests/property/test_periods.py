@@ -45,7 +45,8 @@ def test_the_next_window_begins_where_this_one_ends(
 def test_a_month_is_made_of_whole_days_and_a_quarter_of_whole_months(
     zone: ZoneInfo, at_us: int
 ) -> None:
-    for outer, inner in (("month", "day"), ("week", "day"), ("quarter", "month")):
+    pairs: list[tuple[Period, Period]] = [("month", "day"), ("week", "day"), ("quarter", "month")]
+    for outer, inner in pairs:
         whole = window(outer, zone, at_us)
         assert window(inner, zone, whole.start_us).start_us == whole.start_us
         assert window(inner, zone, whole.end_us).start_us == whole.end_us

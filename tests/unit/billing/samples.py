@@ -56,7 +56,7 @@ def event(**changes: Any) -> UsageEvent:
         attempt=0,
         winner=True,
         tenant_id="tenant_1",
-        team_path=("team_outer", "team_inner"),
+        team_path=("team_outer", "team_middle", "team_inner"),
         key_id="key_1",
         model="chat-default",
         backend_id="be_1",

@@ -40,10 +40,10 @@ def test_a_thirteenth_decimal_is_refused_rather_than_dropped() -> None:
     ("picos", "text"),
     [
         (0, "0"),
+        (money.PICOS_PER_UNIT, "1"),
         (1, "0.000000000001"),
         (-1, "-0.000000000001"),
         (12_500_000_000_000, "12.5"),
-        (10**12, "1"),
         (123_456_789_012_345_000, "123456.789012345"),
         (10**30, "1000000000000000000"),
     ],
@@ -90,6 +90,8 @@ def test_a_half_is_rounded_away_from_zero(picos: int, currency: str, minor: int)
         (1230, "USD", "12.30"),
         (5, "USD", "0.05"),
         (-5, "USD", "-0.05"),
+        (0, "USD", "0.00"),
+        (0, "JPY", "0"),
         (417, "JPY", "417"),
         (-417, "JPY", "-417"),
         (852, "KWD", "0.852"),
@@ -150,6 +152,10 @@ def test_a_budget_that_a_counter_cannot_hold_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=fault):
         money.parse_counter(text, currency)
+
+
+def test_a_budget_of_nothing_is_a_budget() -> None:
+    assert money.parse_counter("0", "USD") == 0
 
 
 def test_an_overdrawn_budget_can_be_shown() -> None:

@@ -68,10 +68,12 @@ def test_a_day_whose_midnight_was_skipped_begins_where_the_clock_jumped() -> Non
 
 def test_a_date_shown_twice_stays_in_the_window_that_has_begun() -> None:
     st_johns = ZoneInfo("America/St_Johns")
-    back_in_the_old_date = us("2010-11-07T02:40:00Z")
+    back_in_the_old_date = us("2010-11-07T02:31:00Z")
 
     assert datetime.fromtimestamp(back_in_the_old_date // 10**6, st_johns).day == 6
     assert window("day", st_johns, back_in_the_old_date).id == "d2010-11-07"
+    assert window("day", st_johns, us("2010-11-07T02:30:00Z")).id == "d2010-11-07"
+    assert window("day", st_johns, us("2010-11-07T02:30:00Z") - 1).id == "d2010-11-06"
 
 
 def test_the_first_days_of_a_year_may_lie_in_a_week_of_the_year_before() -> None:
@@ -88,11 +90,13 @@ def test_the_fourth_quarter_ends_with_the_year() -> None:
 def test_a_month_is_the_window_of_any_of_its_instants() -> None:
     berlin = ZoneInfo("Europe/Berlin")
 
+    assert month("1970-01", ZoneInfo("UTC")).start_us == 0
     assert month("2026-11", berlin) == window("month", berlin, us("2026-11-21T00:00:00Z"))
 
 
 @pytest.mark.parametrize(
-    "text", ["2026-13", "2026-00", "2026-1", "26-11", "2026-11-01", "", "0001-01", "9999-12"]
+    "text",
+    ["2026-13", "1969-12", "2026-00", "2026-1", "26-11", "2026-11-01", "", "0001-01", "9999-12"],
 )
 def test_a_month_written_otherwise_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="write it as 2026-11"):

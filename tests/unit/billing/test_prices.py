@@ -20,6 +20,7 @@ def test_a_price_of_six_decimals_is_a_whole_number_of_picos() -> None:
     assert picos_per_token("3.00") == 3_000_000
     assert picos_per_token("0.000001") == 1
     assert picos_per_token("0") == 0
+    assert picos_per_token("9007199254.740991") == 2**53 - 1
     assert amount_per_million(picos_per_token("0.0350")) == "0.035"
 
 
@@ -28,7 +29,7 @@ def test_a_price_of_six_decimals_is_a_whole_number_of_picos() -> None:
     [
         ("0.0000001", "7 decimals; at most 6"),
         ("-1", "is negative"),
-        ("9007199255", "beyond what can be counted"),
+        ("9007199254.740992", "beyond what can be counted"),
         ("3 USD", "not a decimal amount"),
     ],
 )
