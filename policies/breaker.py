@@ -78,8 +78,7 @@ def succeeded(breaker: Breaker, now_us: int) -> Breaker:
             return breaker
         case State.HALF_OPEN:
             return Breaker(window_from_us=now_us)
-        case State.CLOSED:
-            return _counted(breaker, now_us, failed=False)
+    return _counted(breaker, now_us, failed=False)
 
 
 def failed(breaker: Breaker, now_us: int) -> Breaker:
@@ -90,9 +89,8 @@ def failed(breaker: Breaker, now_us: int) -> Breaker:
         case State.HALF_OPEN:
             longer = min(breaker.open_for_us * 2, MAX_OPEN_US)
             return Breaker(opened_at_us=now_us, open_for_us=longer)
-        case State.CLOSED:
-            counted = _counted(breaker, now_us, failed=True)
-            return Breaker(opened_at_us=now_us) if _is_bad(counted) else counted
+    counted = _counted(breaker, now_us, failed=True)
+    return Breaker(opened_at_us=now_us) if _is_bad(counted) else counted
 
 
 def released(breaker: Breaker, now_us: int) -> Breaker:

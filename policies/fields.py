@@ -177,10 +177,9 @@ def one_of(*accepted: str, later: str | None = None) -> Reader:
     return read
 
 
-def read_absent(value: Any) -> None:
-    """A field whose only value so far is null."""
-    if value is not None:
-        raise FieldError("is not available in this version", "write null or leave it out")
+def read_absent(_value: Any) -> None:
+    """A field whose only value so far is null, which readers never meet."""
+    raise FieldError("is not available in this version", "write null or leave it out")
 
 
 def _is_coming(value: Any) -> bool:

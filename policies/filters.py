@@ -95,11 +95,10 @@ def _exceeds_context(case: Case, candidate: Candidate, _live: Live) -> bool:
 
 
 def _leaves_jurisdiction(case: Case, candidate: Candidate, _live: Live) -> bool:
-    permitted = case.policy.residency
-    if permitted is None:
-        return False
-    jurisdictions = candidate.jurisdictions
-    return not (case.gateway_permitted and jurisdictions and jurisdictions <= permitted)
+    permitted, jurisdictions = case.policy.residency, candidate.jurisdictions
+    return permitted is not None and not (
+        case.gateway_permitted and jurisdictions and jurisdictions <= permitted
+    )
 
 
 def _is_unpriced(case: Case, candidate: Candidate, _live: Live) -> bool:

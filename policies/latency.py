@@ -5,6 +5,7 @@ minutes after a slowdown. A bucket is at most 1/32 of its value wide, so a perce
 1.6 % of a true sample. Windows merge by adding bucket counts; the caller gives the time, always.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Final
 
@@ -126,9 +127,7 @@ class LatencyWindow:
 
 def _percentile(counts: Counts, total: int, p: int) -> int:
     """Nearest rank: the smallest bucket that p per cent of the samples do not exceed."""
-    left = -(-total * p // 100)
-    for bucket in sorted(counts):
-        left -= counts[bucket]
-        if left <= 0:
-            return middle_of(bucket)
-    return middle_of(max(counts))
+    rank = -(-total * p // 100)
+    buckets = sorted(counts)
+    reached = itertools.accumulate(counts[bucket] for bucket in buckets)
+    return middle_of(buckets[next(at for at, upto in enumerate(reached) if upto >= rank)])

@@ -110,11 +110,9 @@ def _by_weight(tied: list[Candidate], draw: int) -> list[Candidate]:
     total = sum(candidate.weight for candidate in left)
     while total > 0 and len(left) > 1:
         at = draw * total >> 32
-        for index, candidate in enumerate(left):
-            at -= candidate.weight
-            if at < 0:
-                drawn.append(left.pop(index))
-                total -= candidate.weight
-                break
+        sums = itertools.accumulate(candidate.weight for candidate in left)
+        chosen = left.pop(next(index for index, upto in enumerate(sums) if at < upto))
+        drawn.append(chosen)
+        total -= chosen.weight
         draw = draw * 0x9E3779B1 + 0x7F4A7C15 & 0xFFFFFFFF
     return drawn + left
