@@ -87,26 +87,21 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = time.monotonic_ns()
         if not self._head:
-            data = self._begin(self._tail + data)
-            if not self._head:
-                self._tail = data
+            head, found, data = (self._tail + data).partition(b"\r\n\r\n")
+            if not found:
+                self._tail = head
                 return
-            self._tail = b""
+            self._begin(head)
         self._note_stamps(data, now)
         self._missing -= len(data)
         self._tail = (self._tail + data)[-256:]
         if self._missing == 0 or (self._missing < 0 and self._tail.endswith(_END_OF_CHUNKS)):
             self._finish(now)
 
-    def _begin(self, data: bytes) -> bytes:
-        """Takes the head off; what is left belongs to the body."""
-        head, found, body = data.partition(b"\r\n\r\n")
-        if not found:
-            return data
-        self._head = head
+    def _begin(self, head: bytes) -> None:
+        self._head, self._tail = head, b""
         length = _LENGTH.search(head)
         self._missing = int(length[1]) if length else -1
-        return body
 
     def _note_stamps(self, data: bytes, now: int) -> None:
         if self._started < self._figures.measure_from_ns:

@@ -76,9 +76,18 @@ def nginx(backend_port: int) -> Iterator[Subject | None]:
         with subprocess.Popen(arguments, stderr=subprocess.DEVNULL) as process:
             try:
                 wait_for(port)
-                yield Subject("nginx", port, tuple(machine.family(process.pid)))
+                wait_for(port)
+                yield Subject("nginx", port, _with_worker(process.pid))
             finally:
                 process.terminate()
+
+
+def _with_worker(master: int) -> tuple[int, ...]:
+    """nginx listens before it has its worker, and only the worker does the work."""
+    deadline = time.monotonic() + 5
+    while len(pids := machine.family(master)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return tuple(pids)
 
 
 def wait_for(port: int, within_s: float = 60) -> None:
