@@ -116,6 +116,15 @@ class _Connection(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
 
+    def speak(self, data: bytes) -> None:
+        """Writes whatever a test wants said, in or out of turn."""
+        self._transport.write(data)
+
+    @property
+    def heard(self) -> bool:
+        """A whole request has come in and its answer is not at its end."""
+        return self._task is not None
+
     # ---- asyncio.Protocol and httptools callbacks ----
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -196,8 +196,10 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         parser = self._parser
         status = parser.get_status_code()
-        if status < 200:
+        if 100 <= status < 200:
             return
+        if not 200 <= status < 600 or parser.get_http_version() not in ("1.1", "1.0"):
+            raise ValueError(f"HTTP/{parser.get_http_version()} with status {status}")
         answer = self._answer
         if answer is None:
             raise ValueError("no request is waiting")

@@ -176,6 +176,9 @@ class Pool:
             raise
         if not connection.open:
             raise ConnectFailed("the backend closed the connection at once")
+        if self._closed is not None:
+            connection.abort()
+            raise ConnectFailed(_CLOSED)
 
 
 def _give_up(waiter: asyncio.Future[Connection]) -> None:

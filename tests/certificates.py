@@ -1,0 +1,73 @@
+"""TLS for tests: a certificate authority and a certificate for 127.0.0.1, made on first use."""
+
+import datetime as dt
+import functools
+import ipaddress
+import ssl
+import tempfile
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+ANCIENT = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+DISTANT = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
+
+
+def server_tls() -> ssl.SSLContext:
+    """For a server on 127.0.0.1."""
+    chain, _ = _made()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "server.pem"
+        path.write_bytes(chain)
+        context.load_cert_chain(path)
+    return context
+
+
+def client_tls() -> ssl.SSLContext:
+    """Trusts the test authority alone."""
+    _, authority = _made()
+    return ssl.create_default_context(cadata=authority.decode())
+
+
+@functools.cache
+def _made() -> tuple[bytes, bytes]:
+    """PEM of the server's key and certificate, and of the authority's certificate."""
+    authority_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
+    authority = (
+        _builder(authority_name, authority_name, authority_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(authority_key, hashes.SHA256())
+    )
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    server = (
+        _builder(name, authority_name, server_key.public_key())
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    key = server_key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    pem = serialization.Encoding.PEM
+    return key + server.public_bytes(pem), authority.public_bytes(pem)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(ANCIENT)
+        .not_valid_after(DISTANT)
+    )
