@@ -102,6 +102,24 @@ async def serve_admin(settings: Settings, sock_fd: int) -> None:
         await _serve(app, sock_fd, stopping, drain, min(settings.drain_seconds, 10))
 
 
+def server_config(app: Litestar, drain_seconds: int) -> uvicorn.Config:
+    """How every listener is served. Nothing about us or the time is sent that nobody asked for."""
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        loop="none",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=drain_seconds + _LAST_SECONDS,
+    )
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers: when and how to stop is decided here."""
 
@@ -118,21 +136,7 @@ async def _serve(
     drain_seconds: int,
 ) -> None:
     listener = socket.socket(fileno=sock_fd)
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        loop="none",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=drain_seconds + _LAST_SECONDS,
-    )
-    server = _Server(config)
+    server = _Server(server_config(app, drain_seconds))
     loop = asyncio.get_running_loop()
 
     def stop() -> None:

@@ -57,7 +57,7 @@ class _Chunk(msgspec.Struct, frozen=True):
 
 
 class _Answer(_Chunk, frozen=True):
-    data: msgspec.Raw | None = None  # embeddings
+    data: msgspec.Raw = msgspec.Raw(b"")  # embeddings; a Raw cannot be optional
 
 
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
@@ -100,7 +100,7 @@ class OpenAI:
             texts += _texts(choice)
             if isinstance(choice.finish_reason, str):
                 reasons.append(choice.finish_reason)
-        known = answer.choices is not None or answer.data is not None
+        known = answer.choices is not None or bool(memoryview(answer.data))
         return AnswerRead(
             _reported(answer.usage), tuple(reasons), "".join(texts), known and not answer.error
         )

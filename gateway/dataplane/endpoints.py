@@ -5,6 +5,7 @@ the checks here.
 
 from collections.abc import Awaitable, Callable
 from typing import Final
+from urllib.parse import unquote
 
 from litestar import asgi
 from litestar.enums import ScopeType
@@ -36,9 +37,8 @@ def routes(plane: DataPlane) -> list[ASGIRouteHandler]:
     """Every route of the data listener that leads to a model or speaks of one."""
     return [
         *(_inference(plane, path, operation) for path, operation in INFERENCE.items()),
-        _reading(plane, "/v1/models", list_models),
-        _reading(plane, "/v1/models/{name:path}", show_model),
-        _reading(plane, "/v1/usage", show_usage),
+        _reading(plane, "/v1/models", show_models, is_mount=True),
+                _reading(plane, "/v1/usage", show_usage),
     ]
 
 
@@ -48,16 +48,18 @@ def _inference(plane: DataPlane, path: str, operation: str) -> ASGIRouteHandler:
         if scope["type"] != ScopeType.HTTP:
             return
         http = scope
-        if http["method"] != "POST" or http["path"] != path:
-            await refuse_route(http, send, "POST", known=http["path"] == path)
+        if http["method"] != "POST" or _path(http) != path:
+            await refuse_route(http, send, "POST", known=_path(http) == path)
             return
         await plane.serve(operation, path, http, receive, send)
 
     return handle
 
 
-def _reading(plane: DataPlane, path: str, answer: Reader) -> ASGIRouteHandler:
-    @asgi(path, copy_scope=False)
+def _reading(
+    plane: DataPlane, path: str, answer: Reader, *, is_mount: bool = False
+) -> ASGIRouteHandler:
+    @asgi(path, copy_scope=False, is_mount=is_mount)
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI
         if scope["type"] != ScopeType.HTTP:
             return
@@ -79,16 +81,15 @@ def _reading(plane: DataPlane, path: str, answer: Reader) -> ASGIRouteHandler:
     return handle
 
 
-async def list_models(plane: DataPlane, principal: Principal, _: HTTPScope) -> object:
-    """`GET /v1/models`: what this key may ask for."""
+async def show_models(plane: DataPlane, principal: Principal, scope: HTTPScope) -> object:
+    """`GET /v1/models`: what this key may ask for; `GET /v1/models/{id}`: one of them. A name may
+    contain slashes.
+    """
     models = plane.snapshot.allowed_models(principal)
-    return {"object": "list", "data": [_shown(model) for model in models]}
-
-
-async def show_model(plane: DataPlane, principal: Principal, scope: HTTPScope) -> object:
-    """`GET /v1/models/{id}`; a name may contain slashes."""
-    name = scope["path"].removeprefix("/v1/models/")
-    for model in plane.snapshot.allowed_models(principal):
+    name = unquote(_path(scope).removeprefix("/v1/models").removeprefix("/"))
+    if not name:
+        return {"object": "list", "data": [_shown(model) for model in models]}
+    for model in models:
         if model.name == name:
             return _shown(model)
     return Deny(
@@ -101,6 +102,11 @@ async def show_model(plane: DataPlane, principal: Principal, scope: HTTPScope) -
 async def show_usage(plane: DataPlane, principal: Principal, _: HTTPScope) -> object:
     """`GET /v1/usage`: what this key has used and what is left in its own budgets and limits."""
     return await usage_of(plane.snapshot, plane.accounts, principal)
+
+
+def _path(scope: HTTPScope) -> str:
+    """The path as it was sent: the framework has already forgiven a trailing slash in `path`."""
+    return scope["raw_path"].decode("latin-1").partition("?")[0]
 
 
 def _shown(model: Model) -> dict[str, object]:

@@ -6,6 +6,7 @@ from typing import Final
 
 from billing.meters import Meters, Provenance
 from billing.money import counter_units
+from billing.prices import can_price
 from billing.rating import rate
 from billing.usage import VERSION, UsageEvent
 from gateway.dataplane.flow import Attempt, Flow
@@ -34,6 +35,7 @@ def event(
     way: Way = attempt.way
     if principal is None or ask is None or way.charge is None:
         raise RuntimeError("an attempt that was never admitted")
+    cost = way.cost if way.cost is not None and can_price(way.cost, usage.output > 0) else None
     charge = rate(usage, way.charge) if attempt.won else 0
     currency = principal.tenant.currency
     began = attempt.started_us
@@ -64,9 +66,9 @@ def event(
         reasoning=attempt.reported.reasoning if attempt.reported is not None else 0,
         currency=currency,
         charge_card=way.charge,
-        cost_card=way.cost,
+        cost_card=cost,
         charge_picos=charge,
-        cost_picos=rate(usage, way.cost) if way.cost is not None else 0,
+        cost_picos=rate(usage, cost) if cost is not None else 0,
         counter_nanos=counter_units(charge, currency) if charge else 0,
         status=flow.status,
         end_by=flow.end_by,

@@ -41,6 +41,7 @@ class Live(msgspec.Struct, frozen=True, gc=False):
     """A request that holds something."""
 
     task: asyncio.Task[None]
+    flow: Flow
     tag: str
 
 
@@ -211,16 +212,17 @@ class DataPlane:
         if self.in_flight:
             await asyncio.wait([live.task for live in self.in_flight.values()], timeout=seconds)
         self.stopping = True
-        left = [live.task for live in self.in_flight.values()]
-        for task in left:
-            task.cancel()
+        left = list(self.in_flight.values())
+        for live in left:
+            if not live.flow.finished_us:  # what is being settled already needs no push
+                live.task.cancel()
         if left:
-            await asyncio.wait(left, timeout=10)
+            await asyncio.wait([live.task for live in left], timeout=10)
 
     def _track(self, flow: Flow) -> None:
         task = asyncio.current_task()
         if task is not None and flow.levels is not None:
-            self.in_flight[flow.arrival.request_id] = Live(task, flow.levels.tag)
+            self.in_flight[flow.arrival.request_id] = Live(task, flow, flow.levels.tag)
 
     async def _end(self, flow: Flow) -> None:
         """Settles and reports. Shielded: a cancelled request still owes its bill."""

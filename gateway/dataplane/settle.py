@@ -12,6 +12,7 @@ from billing.meters import Meters, Provenance
 from billing.usage import ENCODER, UsageEvent
 from gateway.backends.dialect import Reported
 from gateway.dataplane.count import Calibration, Tokeniser, count_prompt
+from gateway.dataplane.envelope import EMBEDDINGS
 from gateway.dataplane.events import NOTHING, event
 from gateway.dataplane.flow import Attempt, Flow
 from gateway.stores.redis.holds import HoldStore, Settlement, StoreUnavailable
@@ -123,6 +124,9 @@ class Settler:
             provenance = Provenance.ESTIMATED if silent else Provenance.COUNTED
             return event(flow, attempt, usage, provenance, counted=None)
         reported = attempt.reported
+        if reported is not None and flow.operation == EMBEDDINGS:
+            # Vectors are no tokens: a figure here would have no price.
+            reported = Reported(msgspec.structs.replace(reported.meters, output=0))
         if reported is not None and plausible(flow, attempt, reported):
             self._calibration.learn(
                 attempt.way.candidate.upstream_model, len(flow.body), reported.meters.all_input

@@ -160,12 +160,11 @@ class Snapshot:
         now_us: int,
     ) -> Way:
         backend = reach.backend
-        cost = self._prices.cost_card(backend.id, target.upstream_model, now_us)
-        charge = self._prices.charge_card(tenant.id, model.name, now_us)
+        currency = tenant.currency
+        cost = self._prices.cost_card(backend.id, target.upstream_model, now_us, currency)
+        charge = self._prices.charge_card(tenant.id, model.name, now_us, currency)
         if charge is None and cost is not None:
             charge = marked_up(cost, model.markup)
-        if charge is not None and charge.currency != tenant.currency:
-            charge = None  # configuration refuses it; a row that slipped through must not be billed
         candidate = Candidate(
             backend_id=backend.id,
             upstream_model=target.upstream_model,
