@@ -22,9 +22,9 @@ def main(parent: int, command: list[str]) -> int:
     if sys.platform != "linux":
         return watch(parent, command)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the kernel was asked
-        return 1
-    os.execv(command[0], command)
+    if os.getppid() == parent:
+        os.execv(command[0], command)  # noqa: S606 - an argument vector, no shell wanted
+    return 1  # it died before the kernel was asked
 
 
 def watch(parent: int, command: list[str]) -> int:
