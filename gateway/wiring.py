@@ -22,6 +22,7 @@ from gateway.dataplane.refresh import Refresher, load_snapshot
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
 from gateway.dataplane.upkeep import keep_holds_alive, settle_what_waits
+from gateway.jobs.deps import JobDeps
 from gateway.keyring import Peppers
 from gateway.secrets import Secrets
 from gateway.settings import Settings
@@ -188,3 +189,27 @@ async def open_admin(settings: Settings) -> AsyncIterator[Admin]:
             store=client,
         )
         yield Admin(deps, telemetry)
+
+
+@asynccontextmanager
+async def open_jobs(settings: Settings, name: str) -> AsyncIterator[JobDeps]:
+    """Everything the jobs need, open for as long as the block runs."""
+    async with AsyncExitStack() as stack:
+        telemetry = telemetry_of(settings, "jobs")
+        telemetry.start()
+        stack.push_async_callback(asyncio.to_thread, telemetry.close)
+        engine = open_engine(settings.database_url)
+        stack.callback(engine.dispose)
+        channels = Channels(address.parse(settings.redis_url))
+        stack.push_async_callback(channels.close)
+        with contextlib.suppress(StoreUnavailable):  # it keeps trying; until then the jobs do too
+            await channels.open(_STORE_PATIENCE_S)
+        client = open_client(settings.redis_url)
+        stack.push_async_callback(client.aclose)
+        yield JobDeps(
+            engine=engine,
+            client=client,
+            holds=HoldStore(channels),
+            spool_dir=settings.spool_dir,
+            name=name,
+        )

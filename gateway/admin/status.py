@@ -220,7 +220,7 @@ async def _queue(client: Redis, tag: str) -> QueueStatus:
     return QueueStatus(
         tag=tag,
         journal_entries=await client.xlen(keys.journal(tag)),
-        quarantined=await client.xlen(keys.quarantine(tag)),
+        quarantined=await client.hlen(keys.quarantine(tag)),
         holds=await client.zcard(keys.holds(tag)),
     )
 

@@ -20,7 +20,7 @@ def journal(tag: str) -> str:
 
 
 def quarantine(tag: str) -> str:
-    """STREAM of journal entries that the ledger refuses: set aside, never dropped."""
+    """HASH event id -> what the ledger refuses of the journal: set aside, never dropped."""
     return f"mh:{{{tag}}}:quarantine"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Table
+from sqlalchemy.exc import DBAPIError
 
 Row = tuple[Any, ...]
 
@@ -88,12 +89,16 @@ def _stage(connection: Connection, table: Table, rows: Sequence[Row]) -> str:
 
 def _copy(connection: Connection, name: str, table: Table, rows: Sequence[Row]) -> None:
     driver: Any = connection.connection.driver_connection
-    with (
-        driver.cursor() as cursor,
-        cursor.copy(f"COPY {name} {_columns(table)} FROM STDIN") as copy,
-    ):
-        for row in rows:
-            copy.write_row(row)
+    errors = connection.dialect.loaded_dbapi.Error
+    statement = f"COPY {name} {_columns(table)} FROM STDIN"
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+    except errors as fault:  # SQLAlchemy does not see this call: callers still expect its errors
+        raise DBAPIError.instance(
+            statement, None, fault, errors, dialect=connection.dialect
+        ) from fault
 
 
 @cache

@@ -33,7 +33,7 @@ def record(engine: Engine, events: Sequence[tuple[UsageEvent, bool]]) -> int:
     """
     by_id: dict[str, tuple[UsageEvent, bool]] = {}
     for event, hold_found in events:
-        _check(event)
+        check(event)
         by_id.setdefault(event.event_id, (event, hold_found))
     with transaction(engine) as connection:
         return len(_book(connection, by_id))
@@ -65,7 +65,8 @@ def missing(engine: Engine, event_ids: Collection[str]) -> set[str]:
     return set(wanted) - found
 
 
-def _check(event: UsageEvent) -> None:
+def check(event: UsageEvent) -> None:
+    """UnfitEventError when the event says what cannot be."""
     if event.v > VERSION:
         raise UnfitEventError(
             f"{event.event_id}: event version {event.v}; this release reads up to {VERSION}"
@@ -136,5 +137,11 @@ def _row(event: UsageEvent, hold_found: bool, recorded_at_us: int) -> Row:
         event.end_by,
         event.end_phase,
         _JSON.encode(event.tags).decode(),
-        event.hold if hold_found or event.hold != "settled" else "absent",
+        _hold(event, hold_found),
     )
+
+
+def _hold(event: UsageEvent, hold_found: bool) -> str:
+    """`absent`: a counter was due and none was touched. An attempt that lost is due none."""
+    due = event.hold == "settled" and event.counter_nanos > 0
+    return "absent" if due and not hold_found else event.hold

@@ -1,0 +1,35 @@
+"""`meterhouse jobs`: what follows a request: journal and spools into the ledger, clearing up."""
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+from typing import Any
+
+from gateway.settings import Settings
+
+
+def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
+    subparsers.add_parser("jobs", help="run the background jobs of this home until stopped")
+
+
+def run(_args: argparse.Namespace) -> int:
+    import uvloop
+
+    uvloop.run(main(Settings.from_env(os.environ)))
+    return 0
+
+
+async def main(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT; what is in the journal by then is booked first."""
+    from gateway.jobs.runner import run_jobs
+    from gateway.wiring import open_jobs
+
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    name = f"{socket.gethostname()}-{os.getpid()}"
+    async with open_jobs(settings, name) as deps:
+        await run_jobs(deps, stopping)

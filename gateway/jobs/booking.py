@@ -1,0 +1,55 @@
+"""Journal entries into the ledger: all that it takes are booked, what it refuses is told apart."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from sqlalchemy import Engine
+from sqlalchemy.exc import DataError, IntegrityError
+
+from billing.usage import DECODER, UsageEvent
+from gateway import clock
+from gateway.stores.redis.journal import Entry
+from gateway.stores.redis.quarantine import Refused
+from gateway.stores.sql import usage
+
+# What an event itself is to blame for. Any other error of the database is the database's, and the
+# entry stays where it is until that is mended.
+_ITS_OWN_FAULT: Final = (ValueError, OverflowError, DataError, IntegrityError)
+
+_Read = tuple[Entry, UsageEvent]
+
+
+def book(engine: Engine, entries: Sequence[Entry]) -> tuple[int, list[Refused]]:
+    """How many rows are new, and the entries that can never become one, with the reason.
+
+    Every other entry is in the ledger when this returns. Raises what the database raises when it
+    is out of reach: then some of the entries may be booked, and booking them again is harmless.
+    """
+    read: list[_Read] = []
+    refused: list[Refused] = []
+    for entry in entries:
+        try:
+            read.append((entry, DECODER.decode(entry.event)))
+        except (msgspec.DecodeError, ValueError) as fault:
+            refused.append(_refused(entry, entry.id.decode(), f"not a usage event: {fault}"))
+    return _book(engine, read, refused), refused
+
+
+def _book(engine: Engine, read: Sequence[_Read], refused: list[Refused]) -> int:
+    """All at once; halves of it when something in it is unfit, down to the one that is."""
+    if not read:
+        return 0
+    try:
+        return usage.record(engine, [(event, entry.hold_found) for entry, event in read])
+    except _ITS_OWN_FAULT as fault:
+        if len(read) == 1:
+            entry, event = read[0]
+            refused.append(_refused(entry, event.event_id, f"{type(fault).__name__}: {fault}"))
+            return 0
+    middle = len(read) // 2
+    return _book(engine, read[:middle], refused) + _book(engine, read[middle:], refused)
+
+
+def _refused(entry: Entry, id_: str, reason: str) -> Refused:
+    return Refused(id_, entry.event, entry.hold_found, reason[:500], clock.now_us())

@@ -1,0 +1,22 @@
+"""What the jobs are made of: built once where the process is wired."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redis.asyncio import Redis
+from sqlalchemy import Engine
+
+from gateway.stores.redis.holds import HoldStore
+
+
+@dataclass(frozen=True)
+class JobDeps:
+    """`name` is unique among the processes that run jobs; it is the journal's consumer."""
+
+    engine: Engine
+    client: Redis
+    holds: HoldStore
+    spool_dir: Path  # of this home: the spools of other machines are not here
+    name: str
+    # By spool, when an event or release of it was last sent. Forgetting costs time, nothing else.
+    sent: dict[str, dict[str, int]] = field(default_factory=dict)

@@ -1,0 +1,89 @@
+"""Journal -> ledger: read, book in one transaction, only then acknowledge.
+
+A crash between the two delivers entries again, and the ledger's unique event id makes that nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import Engine, select
+
+from gateway.clock import monotonic_us
+from gateway.jobs.booking import book
+from gateway.jobs.deps import JobDeps
+from gateway.jobs.schedule import pause
+from gateway.stores.redis import leases, quarantine
+from gateway.stores.redis.journal import Entry, Journal
+from gateway.stores.sql.engine import reading
+from gateway.stores.sql.tables import tenants
+
+MOST_ENTRIES: Final = 1_000
+FEW_ENTRIES: Final = 250
+PAUSE_S: Final = 0.2  # after few entries: a transaction for each request would only wear the disk
+WAIT_MS: Final = 500
+TURN_US: Final = 10_000_000
+LEASE_MS: Final = 20_000  # a turn and its last transaction; overrunning it is harmless
+DEFAULT_TAG: Final = "s00"
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+async def run(deps: JobDeps, stopping: asyncio.Event) -> None:
+    """One turn at every tag. Raises what the stores raise; entries read by then come again."""
+    tags = await asyncio.to_thread(tags_of, deps.engine)
+    async with asyncio.TaskGroup() as tasks:
+        for tag in tags:
+            tasks.create_task(drain(deps, tag, stopping))
+
+
+async def drain(deps: JobDeps, tag: str, stopping: asyncio.Event) -> int:
+    """Entries of one tag for as long as a turn takes; when `stopping`, until there are none.
+    Answers how many rows are new; 0 while another process has the lease.
+    """
+    lease = await leases.take(deps.client, f"drain:{tag}", LEASE_MS)
+    if lease is None:
+        return 0
+    try:
+        return await _turn(deps, tag, stopping)
+    finally:
+        await leases.give_back(deps.client, lease)
+
+
+async def _turn(deps: JobDeps, tag: str, stopping: asyncio.Event) -> int:
+    journal = Journal(deps.client, tag, deps.name)
+    # With the lease in hand, whatever was read and not finished is an orphan: of a process that
+    # died, or of a transaction that failed.
+    booked = 0
+    while orphans := await journal.reclaim(MOST_ENTRIES, idle_ms=0):
+        booked += await _book(deps, tag, journal, orphans)
+    end_us = monotonic_us() + TURN_US
+    while monotonic_us() < end_us:
+        entries = await journal.take(MOST_ENTRIES, 0 if stopping.is_set() else WAIT_MS)
+        booked += await _book(deps, tag, journal, entries)
+        if stopping.is_set():
+            if not entries:
+                break
+        elif len(entries) < FEW_ENTRIES:
+            await pause(stopping, PAUSE_S)
+    return booked
+
+
+def tags_of(engine: Engine) -> tuple[str, ...]:
+    """Every tag that a tenant has, and the one that a single server has."""
+    with reading(engine) as connection:
+        found = connection.scalars(select(tenants.c.shard).distinct())
+        return tuple(sorted({DEFAULT_TAG, *found}))
+
+
+async def _book(deps: JobDeps, tag: str, journal: Journal, entries: Sequence[Entry]) -> int:
+    if not entries:
+        return 0
+    booked, refused = await asyncio.to_thread(book, deps.engine, entries)
+    if refused:
+        await quarantine.set_aside(deps.client, tag, refused)
+        for each in refused:
+            _LOG.error("event %s is set aside, the ledger refuses it: %s", each.id, each.reason)
+    await journal.done([entry.id for entry in entries])
+    return booked

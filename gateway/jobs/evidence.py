@@ -1,0 +1,110 @@
+"""What a dead worker's spool says: how its attempts ended, and what it never sent anywhere."""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from sqlalchemy import Engine
+
+from billing.usage import DECODER, UsageEvent
+from gateway.jobs.estimates import Place, estimates
+from gateway.stores import spooled
+from gateway.stores.spool import Outcome
+from gateway.stores.sql import backends, models, tenants, usage
+from gateway.stores.sql.engine import reading
+
+_AT_ONCE: Final = 1_000
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What the configuration adds to a spool: tenants' tags and backends' places."""
+
+    tags: Mapping[str, str]
+    places: Mapping[str, Place]
+
+
+class Findings(msgspec.Struct, frozen=True):
+    """`events` are those the ledger does not have yet. `closing` of them end the request's hold.
+    `untouched` holds reached no backend: (tag, hold id). `lost` requests cannot be told any more:
+    their holds expire.
+    """
+
+    events: tuple[UsageEvent, ...]
+    closing: frozenset[str]
+    untouched: tuple[tuple[str, str], ...]
+    lost: tuple[str, ...]
+
+
+def surroundings(engine: Engine) -> Surroundings:
+    with reading(engine) as connection:
+        upstream = {
+            target.backend_id: target.upstream_model
+            for model in models.RECORDS.all(connection)
+            for target in model.targets
+        }
+        places = {
+            backend.id: Place(backend.region, upstream.get(backend.id, ""))
+            for backend in backends.RECORDS.all(connection)
+        }
+        tags = {tenant.id: tenant.shard for tenant in tenants.RECORDS.all(connection)}
+    return Surroundings(tags, places)
+
+
+def findings(engine: Engine, writer: Path, places: Mapping[str, Place]) -> Findings:
+    """All that is still to be done for an adopted spool. Reads the ledger."""
+    events: list[UsageEvent] = []
+    answered: set[str] = set()
+    last_attempt: dict[str, int] = {}
+    for part in _parts(_outcomes(writer)):
+        answered.update(event.request_id for event in part if event.winner)
+        for event in part:
+            known = last_attempt.get(event.request_id, 0)
+            last_attempt[event.request_id] = max(known, event.attempt)
+        events.extend(_not_booked(engine, part))
+    untouched: list[tuple[str, str]] = []
+    lost: list[str] = []
+    for hold_id, request in spooled.open_requests(spooled.read(writer)).items():
+        template = None if request.intent is None else _template(request.intent.meta)
+        if request.intent is None or template is None:
+            lost.append(hold_id)
+        elif not request.unanswered:
+            untouched.append((request.intent.tag, hold_id))
+        else:
+            estimated = estimates(template, request, answered=hold_id in answered, places=places)
+            last_attempt[hold_id] = max(
+                last_attempt.get(hold_id, 0), *(event.attempt for event in estimated)
+            )
+            answered.update(event.request_id for event in estimated if event.winner)
+            events.extend(_not_booked(engine, estimated))
+    closing = frozenset(
+        event.event_id
+        for event in events
+        if event.winner
+        or (event.request_id not in answered and event.attempt == last_attempt[event.request_id])
+    )
+    return Findings(tuple(events), closing, tuple(untouched), tuple(lost))
+
+
+def _outcomes(writer: Path) -> Iterator[UsageEvent]:
+    for record in spooled.read(writer):
+        if isinstance(record, Outcome):
+            yield DECODER.decode(record.event)
+
+
+def _parts(events: Iterator[UsageEvent]) -> Iterator[list[UsageEvent]]:
+    while part := list(islice(events, _AT_ONCE)):
+        yield part
+
+
+def _not_booked(engine: Engine, events: list[UsageEvent]) -> list[UsageEvent]:
+    missing = usage.missing(engine, [event.event_id for event in events])
+    return [event for event in events if event.event_id in missing]
+
+
+def _template(meta: bytes) -> UsageEvent | None:
+    try:
+        return DECODER.decode(meta)
+    except msgspec.DecodeError:
+        return None

@@ -1,0 +1,93 @@
+"""Spools of dead workers of this machine -> journal and ledger; then the spool may go.
+
+Nothing is booked from here: outcomes go through settle.lua once more, which moves a counter only if
+the hold is still there, and writes the journal entry that the ledger drains. A spool is discarded
+when the ledger has all of its events, or they are set aside.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from billing.usage import ENCODER, UsageEvent
+from gateway.clock import monotonic_us
+from gateway.jobs.deps import JobDeps
+from gateway.jobs.drain_journal import DEFAULT_TAG
+from gateway.jobs.evidence import Findings, findings, surroundings
+from gateway.stores import spooled
+from gateway.stores.redis import quarantine
+from gateway.stores.redis.holds import Settlement
+
+SEND_AGAIN_US: Final = 60_000_000  # what the ledger still lacks then is sent once more
+_AT_ONCE: Final = 64
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+async def run(deps: JobDeps, stopping: asyncio.Event) -> None:
+    """One look at every spool. Raises what the stores raise; nothing is lost by that."""
+    writers = await asyncio.to_thread(spooled.writers, deps.spool_dir)
+    for writer in writers:
+        if stopping.is_set():
+            return
+        try:
+            with spooled.adopted(writer):
+                await _replay(deps, writer)
+        except spooled.WriterAlive:
+            continue
+    for gone in deps.sent.keys() - {writer.name for writer in writers}:
+        del deps.sent[gone]
+
+
+async def _replay(deps: JobDeps, writer: Path) -> None:
+    around = await asyncio.to_thread(surroundings, deps.engine)
+    found = await asyncio.to_thread(findings, deps.engine, writer, around.places)
+    sent = deps.sent.setdefault(writer.name, {})
+    await _release(deps, found, sent)
+    aside: set[str] = set()
+    for tag in {DEFAULT_TAG, *around.tags.values()}:
+        aside |= await quarantine.ids(deps.client, tag)
+    waiting = [event for event in found.events if event.event_id not in aside]
+    if not waiting:
+        if found.lost:
+            _LOG.error("%s: %d holds without evidence", writer.name, len(found.lost))
+        await asyncio.to_thread(spooled.discard, writer)
+        _LOG.info("the spool %s is in the ledger and gone", writer.name)
+        return
+    due = [event for event in waiting if _is_due(sent.get(event.event_id))]
+    if due:
+        _LOG.info("%s: handing in %d events of a dead worker", writer.name, len(due))
+    for start in range(0, len(due), _AT_ONCE):
+        part = due[start : start + _AT_ONCE]
+        await asyncio.gather(*(_settle(deps, event, found, around.tags) for event in part))
+        sent.update({event.event_id: monotonic_us() for event in part})
+
+
+async def _settle(
+    deps: JobDeps, event: UsageEvent, found: Findings, tags: Mapping[str, str]
+) -> None:
+    closes = event.event_id in found.closing
+    await deps.holds.settle(
+        tags.get(event.tenant_id, DEFAULT_TAG),
+        Settlement(
+            # No hold bears an event's id: then only the journal entry is written.
+            hold_id=event.request_id if closes else event.event_id,
+            money=event.counter_nanos if closes else 0,
+            tokens=event.usage.total if closes and event.winner else 0,
+            event=ENCODER.encode(event),
+        ),
+    )
+
+
+async def _release(deps: JobDeps, found: Findings, sent: dict[str, int]) -> None:
+    """Releasing a hold twice is releasing it once, so forgetting what was sent does no harm."""
+    for tag, hold_id in found.untouched:
+        if hold_id not in sent:
+            await deps.holds.release(tag, hold_id)
+            sent[hold_id] = monotonic_us()
+
+
+def _is_due(sent_us: int | None) -> bool:
+    return sent_us is None or monotonic_us() - sent_us >= SEND_AGAIN_US

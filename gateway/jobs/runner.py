@@ -1,0 +1,62 @@
+"""Runs the jobs until told to stop. One that fails is tried again while the others go on."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.jobs import drain_journal, prune, replay_spool
+from gateway.jobs.deps import JobDeps
+from gateway.jobs.schedule import Job, pause
+
+LONGEST_WAIT_S: Final = 30.0
+LAST_RUN_WITHIN_S: Final = 12.0  # below the supervisor's patience
+
+JOBS: Final = (
+    Job("drain_journal", drain_journal.run, every_s=0.0, once_more=True),
+    Job("replay_spool", replay_spool.run, every_s=2.0),
+    Job("prune", prune.run, every_s=15.0),
+)
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+async def run_jobs(deps: JobDeps, stopping: asyncio.Event, jobs: Sequence[Job] = JOBS) -> None:
+    """Until `stopping`; then each finishes what it is at, and those that want to run once more."""
+    async with asyncio.TaskGroup() as tasks:
+        for job in jobs:
+            tasks.create_task(_keep_running(job, deps, stopping), name=job.name)
+
+
+async def _keep_running(job: Job, deps: JobDeps, stopping: asyncio.Event) -> None:
+    failures = 0
+    while not stopping.is_set():
+        failures = 0 if await _run(job, deps, stopping) else failures + 1
+        backoff_s = min(LONGEST_WAIT_S, 2.0 ** min(failures, 10) / 2) if failures else 0.0
+        await pause(stopping, max(job.every_s, backoff_s))
+    if job.once_more:
+        try:
+            async with asyncio.timeout(LAST_RUN_WITHIN_S):
+                await _run(job, deps, stopping)
+        except TimeoutError:
+            _LOG.warning(
+                "job %s did not finish in time; the rest waits for the next start", job.name
+            )
+
+
+async def _run(job: Job, deps: JobDeps, stopping: asyncio.Event) -> bool:
+    """Whether it went well."""
+    try:
+        await job.run(deps, stopping)
+    except Exception as fault:  # noqa: BLE001 - whatever it is, the other jobs go on and this one again
+        _LOG.warning("job %s failed, it will be tried again: %s", job.name, _causes(fault))
+        _LOG.debug("job %s", job.name, exc_info=fault)
+        return False
+    return True
+
+
+def _causes(fault: BaseException) -> str:
+    """A group's own message says nothing; its members' do."""
+    if isinstance(fault, BaseExceptionGroup):
+        return "; ".join(_causes(each) for each in fault.exceptions)
+    return f"{type(fault).__name__}: {fault}".splitlines()[0][:300]
