@@ -77,7 +77,9 @@ class House:
         while self.data.plane.in_flight:
             await asyncio.sleep(0.005)
 
-    async def ask(self, key: str, path: str = "/v1/chat/completions", **body: Any) -> httpx.Response:
+    async def ask(
+        self, key: str, path: str = "/v1/chat/completions", **body: Any
+    ) -> httpx.Response:
         """One request with an application key."""
         return await self.client.post(path, json=body, headers={"authorization": f"Bearer {key}"})
 

@@ -163,9 +163,10 @@ def test_bodies_routes_and_methods_that_do_not_fit_are_told_apart(
                 json={"model": "chat", "messages": HELLO},
                 headers=headers | {"x-meterhouse-tags": "Bad Name=1"},
             ) == (400, "invalid_request")
-            assert await status(
-                content=b"{}", headers=headers | {"content-encoding": "gzip"}
-            ) == (400, "invalid_request")
+            assert await status(content=b"{}", headers=headers | {"content-encoding": "gzip"}) == (
+                400,
+                "invalid_request",
+            )
 
     run(scenario())
 

@@ -15,9 +15,7 @@ from tests.scripted_backend import ScriptedBackend
 HELLO = [{"role": "user", "content": "hello there"}]
 
 
-async def events_of(
-    house: House, key: str, **body: Any
-) -> tuple[httpx.Response, list[bytes]]:
+async def events_of(house: House, key: str, **body: Any) -> tuple[httpx.Response, list[bytes]]:
     """All events of a stream, raw."""
     request = {"model": "chat", "messages": HELLO, "stream": True} | body
     headers = {"authorization": f"Bearer {key}"}
@@ -66,9 +64,7 @@ def test_a_client_that_asks_for_usage_gets_the_usage_chunk(tmp_path: Path, store
     async def scenario() -> None:
         async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
             world = await with_budget(house, backend)
-            _, events = await events_of(
-                house, world.secret, stream_options={"include_usage": True}
-            )
+            _, events = await events_of(house, world.secret, stream_options={"include_usage": True})
             usage = [msgspec.json.decode(e[6:])["usage"] for e in events if b'"usage":{' in e]
             assert usage[-1]["completion_tokens"] == 16
 

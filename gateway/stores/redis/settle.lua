@@ -37,8 +37,9 @@ local function settle(packed, event)
     for _, account in ipairs(a[11]) do
       local held, actual = money, s[2]
       if account[5] == 1 then held, actual = tokens, s[3] end
-      call('HINCRBY', account[1], 'posted', actual)
+      -- Held first: posted + held stays below the cap even between the two.
       call('HINCRBY', account[1], 'held', 0 - held) -- 0 - x: minus zero is no integer to Redis
+      call('HINCRBY', account[1], 'posted', actual)
     end
     for _, slot in ipairs(a[10]) do call('ZREM', slot[1], hold_id) end
     call('ZREM', index, hold_id)

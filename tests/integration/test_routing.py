@@ -1,0 +1,164 @@
+"""Where requests go: residency that fails closed, ceilings, failover before the first byte, breaker."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.house import House, furnish, open_house
+from tests.running import run
+from tests.scripted_answers import Script
+from tests.scripted_backend import ScriptedBackend
+
+HELLO = [{"role": "user", "content": "hello there"}]
+EU: dict[str, Any] = {"name": "eu", "region": "eu-central", "jurisdictions": ["DE"]}
+US: dict[str, Any] = {"name": "us", "region": "us-east", "jurisdictions": ["US"]}
+
+
+async def eu_only(house: House, team_id: str) -> None:
+    await house.policy(name="eu", scope={"team": team_id}, require={"residency": ["EU"]})
+    await house.in_force()
+
+
+def test_an_eu_only_team_is_refused_rather_than_served_from_elsewhere(
+    tmp_path: Path, store_url: str
+) -> None:
+    async def scenario() -> None:
+        async with (
+            ScriptedBackend() as us,
+            open_house(tmp_path, store_url, JURISDICTION="DE") as house,
+        ):
+            dead = {"base_url": "http://127.0.0.1:9/v1"}
+            world = await furnish(house, EU | dead, US | {"base_url": us.base_url})
+            await eu_only(house, world.squad["id"])
+            for _ in range(30):
+                answer = await house.ask(world.secret, model="chat", messages=HELLO)
+                assert answer.status_code == 503
+                assert answer.json()["error"]["code"] == "no_backend"
+            assert us.book == []
+            assert us.accepted == 0  # not even a connection
+
+    run(scenario())
+
+
+def test_without_any_eu_backend_the_refusal_says_residency(tmp_path: Path, store_url: str) -> None:
+    async def scenario() -> None:
+        async with (
+            ScriptedBackend() as us,
+            open_house(tmp_path, store_url, JURISDICTION="DE") as house,
+        ):
+            unlabelled = {"name": "x", "jurisdictions": [], "base_url": us.base_url}
+            world = await furnish(house, US | {"base_url": us.base_url}, unlabelled)
+            await eu_only(house, world.squad["id"])
+            answer = await house.ask(world.secret, model="chat", messages=HELLO)
+            assert answer.status_code == 403
+            assert answer.json()["error"]["code"] == "residency_violation"
+            assert us.accepted == 0
+
+    run(scenario())
+
+
+def test_a_backend_that_cannot_be_reached_or_refuses_is_passed_over_before_the_first_byte(
+    tmp_path: Path, store_url: str
+) -> None:
+    async def scenario() -> None:
+        async with (
+            ScriptedBackend() as first,
+            ScriptedBackend() as second,
+            open_house(tmp_path, store_url) as house,
+        ):
+            world = await furnish(
+                house,
+                EU | {"base_url": first.base_url},
+                US | {"base_url": second.base_url},
+            )
+            for backend, amount in zip(world.backends, ("1", "9"), strict=True):
+                for meter in ("input", "output"):
+                    await house.make(
+                        "prices", book="cost", backend_id=backend["id"], upstream_model="m",
+                        meter=meter, amount_per_million=amount, currency="USD",
+                        effective_from="2026-01-01T00:00:00Z",
+                    )  # fmt: skip
+            await house.in_force()
+            first.script = Script(status=503)
+            answer = await house.ask(world.secret, model="chat", messages=HELLO)
+            assert answer.status_code == 200
+            assert answer.headers["x-meterhouse-backend-region"] == "us-east"
+            assert [len(first.book), len(second.book)] == [1, 1]
+            assert first.book[0].request_id == second.book[0].request_id
+
+            first.script = Script(status=500)
+            answer = await house.ask(world.secret, model="chat", messages=HELLO)
+            assert answer.status_code == 502  # it may have done the work
+            assert len(second.book) == 1
+
+    run(scenario())
+
+
+def test_retries_stay_within_their_budget_when_a_backend_refuses_everything(
+    tmp_path: Path, store_url: str
+) -> None:
+    async def scenario() -> None:
+        async with (
+            ScriptedBackend() as first,
+            ScriptedBackend() as second,
+            open_house(tmp_path, store_url) as house,
+        ):
+            first.script = second.script = Script(status=429)
+            world = await furnish(
+                house, EU | {"base_url": first.base_url}, US | {"base_url": second.base_url}
+            )
+            for _ in range(40):
+                answer = await house.ask(world.secret, model="chat", messages=HELLO)
+                assert answer.json()["error"]["code"] == "overloaded"
+            attempts = len(first.book) + len(second.book)
+            assert attempts <= 40 + 3 * 3 + 4  # a tenth, at least three in each second
+
+    run(scenario())
+
+
+def test_a_price_ceiling_and_an_unpriced_model_refuse_by_name(
+    tmp_path: Path, store_url: str
+) -> None:
+    async def scenario() -> None:
+        async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
+            world = await furnish(house, {"base_url": backend.base_url})
+            await house.make(
+                "models",
+                name="free",
+                capabilities=["chat"],
+                targets=[{"backend_id": world.backends[0]["id"], "upstream_model": "other"}],
+            )
+            await house.policy(
+                name="cheap",
+                scope={"key": world.key["id"]},
+                match={"models": ["chat"]},
+                cost={"max_output_per_million": "14.99"},
+            )
+            await house.in_force()
+            dear = await house.ask(world.secret, model="chat", messages=HELLO)
+            unpriced = await house.ask(world.secret, model="free", messages=HELLO)
+            assert dear.status_code == unpriced.status_code == 403
+            assert dear.json()["error"]["code"] == "cost_ceiling_exceeded"
+            assert unpriced.json()["error"]["code"] == "unpriced_model"
+            assert backend.book == []
+
+    run(scenario())
+
+
+def test_a_key_restricted_to_models_sees_and_uses_only_those(
+    tmp_path: Path, store_url: str
+) -> None:
+    async def scenario() -> None:
+        async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
+            world = await furnish(house, {"base_url": backend.base_url})
+            narrow = await house.make(
+                "keys",
+                team_id=world.squad["id"],
+                name="narrow",
+                scopes={"models": ["other"], "cidrs": None},
+            )
+            await house.in_force()
+            answer = await house.ask(narrow["secret"], model="chat", messages=HELLO)
+            assert answer.status_code == 403
+            assert answer.json()["error"]["code"] == "model_not_allowed"
+
+    run(scenario())
