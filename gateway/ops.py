@@ -41,7 +41,6 @@ def scrape(telemetry: Telemetry) -> HTTPRouteHandler:
 
     @get("/metrics", sync_to_thread=True, include_in_schema=False)
     def metrics() -> Response[Any]:
-        # The charset is in the type already; Litestar adds one only to text it encodes itself.
         return Response(telemetry.exposition(), media_type=prometheus.CONTENT_TYPE)
 
     return metrics

@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.telemetry.metrics import COUNTER, HISTOGRAM, FamilyValues, Labels
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE: Final = "text/plain; version=0.0.4"  # the server adds the charset
 _NOT_IN_A_NAME: Final = re.compile(r"[^a-zA-Z0-9_]")
 _UNITS: Final = {"s": "seconds", "By": "bytes", "1": "ratio"}
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
