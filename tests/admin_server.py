@@ -1,7 +1,8 @@
-"""A real admin server for tests: the admin API on uvicorn, on a port of its own, over real stores."""
+"""A real admin server for tests: the admin API on uvicorn, on a port of its own."""
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ from gateway.stores.sql.seal import Sealer
 TOKEN = "mha_test-token-test-token"
 PEPPERS = Peppers(current=2, by_version={1: b"1" * 32, 2: b"2" * 32})
 SEALING_KEY = b"s" * 32
+
+
+_NUMBERS = itertools.count()
 
 
 @dataclass
@@ -82,10 +86,13 @@ def _running(server: uvicorn.Server, listener: socket.socket) -> Iterator[None]:
 
 
 class Made:
-    """Objects a test needs but does not care about, made through the API."""
+    """Objects a test needs but does not care about, made through the API under fresh names."""
 
     def __init__(self, client: httpx.Client) -> None:
         self.client = client
+
+    def name(self) -> str:
+        return f"n{next(_NUMBERS)}"
 
     def make(self, noun: str, **fields: Any) -> dict[str, Any]:
         answer = self.client.post(f"/{noun}", json=fields)
@@ -94,7 +101,7 @@ class Made:
         return dict(answer.json())
 
     def tenant(self, **fields: Any) -> dict[str, Any]:
-        given = {"name": "acme", "currency": "EUR", "timezone": "Europe/Berlin"} | fields
+        given = {"name": self.name(), "currency": "EUR", "timezone": "Europe/Berlin"} | fields
         return self.make("tenants", **given)
 
     def team(self, tenant_id: str, **fields: Any) -> dict[str, Any]:
@@ -104,9 +111,13 @@ class Made:
         return self.make("keys", **({"team_id": team_id, "name": "app"} | fields))
 
     def backend(self, **fields: Any) -> dict[str, Any]:
-        given = {"name": "eu", "base_url": "http://127.0.0.1:9/v1", "region": "eu-1"} | fields
+        given = {
+            "name": self.name(),
+            "base_url": "http://127.0.0.1:9/v1",
+            "region": "eu-1",
+        } | fields
         return self.make("backends", **given)
 
     def model(self, backend_id: str, **fields: Any) -> dict[str, Any]:
         targets = [{"backend_id": backend_id, "upstream_model": "m"}]
-        return self.make("models", **({"name": "chat", "targets": targets} | fields))
+        return self.make("models", **({"name": self.name(), "targets": targets} | fields))

@@ -108,6 +108,7 @@ def _build(
 def _live(connection: Connection, key: rows.Key) -> tuple[rows.KeySecret, ...]:
     now_us = clock.now_us()
     found = keys.SECRETS.all(connection, key_id=key.id, revoked_at_us=None)
+    found = tuple(sorted(found, key=lambda each: each.created_at_us))
     return tuple(
         each for each in found if each.expires_at_us is None or each.expires_at_us > now_us
     )

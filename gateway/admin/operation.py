@@ -172,9 +172,11 @@ def _query(request: Request[Any, Any, Any], kind: type[msgspec.Struct] | None) -
         if names.count(name) > 1:
             raise malformed(name, "this parameter is given twice")
     bodies.refuse_controls(dict(given), "", 1)
+    known = {each.encode_name for each in msgspec.structs.fields(kind)} if kind else set()
+    for name in names:
+        if name not in known:
+            raise malformed(name, "there is no such parameter", "unknown_parameter")
     if kind is None:
-        if names:
-            raise malformed(names[0], "there is no such parameter", "unknown_parameter")
         return None
     try:
         return msgspec.convert(dict(given), kind, strict=False)

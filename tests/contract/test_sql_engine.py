@@ -1,0 +1,118 @@
+"""The database: migrated, transactional, and the same on SQLite and PostgreSQL."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import DatabaseError
+
+from gateway.stores.sql import configuration
+from gateway.stores.sql.engine import migrate, open_engine, reading, transaction
+from gateway.stores.sql.tables import config_state, metadata
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = open_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+def test_the_migrated_schema_is_the_declared_one(engine: Engine) -> None:
+    migrate(engine)
+
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+
+    assert differences == []
+
+
+def test_migrating_again_changes_nothing_and_keeps_the_data(engine: Engine) -> None:
+    migrate(engine)
+    with configuration.changing(engine) as (_, revision):
+        assert revision == 2
+
+    migrate(engine)
+
+    assert configuration.revision(engine) == 2
+
+
+def test_processes_that_migrate_at_once_all_succeed(engine: Engine, database_url: str) -> None:
+    faults: list[Exception] = []
+
+    def run() -> None:
+        own = open_engine(database_url)
+        try:
+            migrate(own)
+        except Exception as fault:  # noqa: BLE001 - reported below
+            faults.append(fault)
+        finally:
+            own.dispose()
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert faults == []
+    assert configuration.revision(engine) == 1
+
+
+def test_a_failed_transaction_leaves_nothing_behind(engine: Engine) -> None:
+    migrate(engine)
+
+    with pytest.raises(RuntimeError), configuration.changing(engine):
+        raise RuntimeError
+
+    assert configuration.revision(engine) == 1
+
+
+def test_a_reading_view_does_not_see_what_is_committed_after_it_began(engine: Engine) -> None:
+    migrate(engine)
+
+    with reading(engine) as connection:
+        before = connection.execute(select(config_state.c.revision)).scalar_one()
+        with transaction(engine) as writer:
+            configuration.bump(writer)
+        after = connection.execute(select(config_state.c.revision)).scalar_one()
+
+    assert (before, after) == (1, 1)
+    assert configuration.revision(engine) == 2
+
+
+def test_concurrent_changes_each_get_a_revision_of_their_own(engine: Engine) -> None:
+    migrate(engine)
+    revisions: list[int] = []
+
+    def change() -> None:
+        for _ in range(10):
+            with configuration.changing(engine) as (_, revision):
+                revisions.append(revision)
+
+    threads = [threading.Thread(target=change) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(revisions) == list(range(2, 42))
+
+
+def test_a_dangling_reference_is_refused_by_the_database_itself(engine: Engine) -> None:
+    migrate(engine)
+    team = metadata.tables["teams"]
+
+    with pytest.raises(DatabaseError), transaction(engine) as connection:
+        connection.execute(
+            team.insert().values(id="t", tenant_id="nobody", name="x", version=1, created_at_us=0)
+        )
+
+
+@pytest.mark.parametrize("url", ["mysql://root@localhost/x", "sqlite://", "sqlite:///:memory:"])
+def test_a_database_that_cannot_serve_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ValueError, match=r"SQLite database needs a file|not supported"):
+        open_engine(url)
