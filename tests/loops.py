@@ -44,5 +44,5 @@ def run_on(loop_factory: LoopFactory, coro: Coroutine[Any, Any, T], within_s: fl
 
 async def until(condition: Callable[[], bool]) -> None:
     """Lets the loop turn until it is so; the deadline of `run_on` is the bound."""
-    while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+    while not condition():
         await asyncio.sleep(0.001)

@@ -112,8 +112,17 @@ class Answer:
                 raise self._failure
             await self._wait(patience_at)
 
+    def begin(self, status: int) -> None:
+        self.status = status
+        self._wake()
+
     def add(self, piece: bytes) -> bool:
-        """Takes a piece of the body; True asks the connection to stop reading for a while."""
+        """Takes a piece of the body; True asks the connection to stop reading for a while.
+
+        Only the head and pieces of the body wake the reader: chunk extensions and trailers, sent
+        drop by drop, must not renew anybody's patience.
+        """
+        self._wake()
         self._parts.append(piece)
         self._buffered += len(piece)
         if self._buffered > PAUSE_ABOVE_BYTES and not self._paused:
@@ -126,19 +135,19 @@ class Answer:
             self._line.resume()
         self._complete = True
         self._line = None
-        self.wake()
+        self._wake()
 
     def fail(self, failure: TransportError) -> None:
         self._line = None
         if self._failure is None:
             self._failure = failure
-        self.wake()
+        self._wake()
 
     @property
     def waiting(self) -> bool:
         return self._waiter is not None
 
-    def wake(self) -> None:
+    def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

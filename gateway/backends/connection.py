@@ -35,6 +35,7 @@ class Connection(asyncio.Protocol):
     ) -> None:
         self.open = False
         self.made = False
+        self.made_at = 0.0  # loop time
         self._loop = loop
         self._keepalive_s = keepalive_s
         self._free = free
@@ -133,6 +134,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
         self.made = self.open = True
+        self.made_at = self._loop.time()
         sock = transport.get_extra_info("socket")
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -161,8 +163,6 @@ class Connection(asyncio.Protocol):
             self._end(answer)
         elif self._in_head and self._head_bytes > HEAD_LIMIT_BYTES:
             self._fail(Malformed(f"the head of the answer passes {HEAD_LIMIT_BYTES} bytes"))
-        else:
-            answer.wake()
 
     def eof_received(self) -> bool:
         self.open = False
@@ -206,7 +206,7 @@ class Connection(asyncio.Protocol):
         self._in_head = False
         self._framed = _framing(self._headers)
         self._reusable = parser.should_keep_alive()
-        answer.status = status
+        answer.begin(status)
 
     def on_body(self, piece: bytes) -> None:
         answer = self._answer

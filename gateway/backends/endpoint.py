@@ -17,12 +17,14 @@ class Endpoint(msgspec.Struct, frozen=True, cache_hash=True):
     @classmethod
     def parse(cls, base_url: str, credential_id: str = "") -> "Endpoint":
         """ValueError unless the URL is http or https with a host and nothing but a path after."""
+        if not base_url.isprintable() or " " in base_url:  # urlsplit would drop them in silence
+            raise ValueError(f"{base_url!r} contains a space or a control character")
         url = urlsplit(base_url)
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError(f"{base_url!r} is not an http:// or https:// URL with a host")
         if url.query or url.fragment or url.username is not None:
             raise ValueError(f"{base_url!r} must end after its path, without credentials")
-        if not url.path.isascii() or any(c.isspace() for c in url.path):
+        if not url.path.isascii():
             raise ValueError(f"the path of {base_url!r} must be percent-encoded")
         tls = url.scheme == "https"
         port = url.port or (443 if tls else 80)

@@ -37,6 +37,7 @@ class Pool:
         tls: ssl.SSLContext | None,
         max_connections: int,
         keepalive_s: float,
+        max_age_s: float,
     ) -> None:
         self.head = f"host: {endpoint.authority}\r\naccept-encoding: identity\r\n".encode("ascii")
         self.base_path = endpoint.base_path.encode("ascii")
@@ -44,6 +45,7 @@ class Pool:
         self._tls = tls
         self._max_connections = max_connections
         self._keepalive_s = keepalive_s
+        self._max_age_s = max_age_s
         self._loop = asyncio.get_running_loop()
         self._open: set[Connection] = set()
         self._idle: list[Connection] = []
@@ -88,10 +90,11 @@ class Pool:
             if not connection.made:
                 self._forget(connection)
             return
-        if self._closed is not None:
+        now = self._loop.time()
+        if self._closed is not None or now - connection.made_at >= self._max_age_s:
             connection.abort()
             return
-        connection.rest(self._loop.time())
+        connection.rest(now)
         if not self._hand_over(connection):
             self._idle.append(connection)
 

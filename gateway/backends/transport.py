@@ -68,13 +68,16 @@ class Transport:
         tls: ssl.SSLContext | None = None,
         max_connections: int = 512,
         keepalive_s: float = 4.0,
+        max_age_s: float = 600.0,
     ) -> None:
         """`max_connections` is for each endpoint. `keepalive_s` stays below the 5 s after which
         common model servers hang up: a connection lost in that race cannot be retried safely.
+        A connection older than `max_age_s` is not used again, so that a moved name is noticed.
         """
         self._tls = tls
         self._max_connections = max_connections
         self._keepalive_s = keepalive_s
+        self._max_age_s = max_age_s
         self._pools: dict[Endpoint, Pool] = {}
         self._closed = False
 
@@ -134,7 +137,7 @@ class Transport:
         tls = None
         if target.tls:
             tls = self._tls = self._tls or ssl.create_default_context()
-        pool = Pool(target, tls, self._max_connections, self._keepalive_s)
+        pool = Pool(target, tls, self._max_connections, self._keepalive_s, self._max_age_s)
         self._pools[target] = pool
         return pool
 

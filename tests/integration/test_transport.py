@@ -424,3 +424,38 @@ def test_a_request_that_could_be_read_as_two_is_refused_before_it_is_sent(
             assert p.backend.accepted == 0
 
     run_on(asyncio.new_event_loop, story())
+
+
+@ON_BOTH_LOOPS
+def test_an_old_connection_is_not_used_again(loop_factory: LoopFactory) -> None:
+    async def story() -> None:
+        async with pair(max_age_s=0.0) as p:
+            for _ in range(3):
+                await (await p.ask(chat())).read(LIMIT_BYTES)
+            assert p.backend.accepted == 3
+
+    run_on(loop_factory, story())
+
+
+@ON_BOTH_LOOPS
+def test_bytes_that_bring_no_content_do_not_renew_the_patience(loop_factory: LoopFactory) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;")
+        while not writer.is_closing():
+            writer.write(b"x")
+            await asyncio.sleep(0.002)
+        writer.close()
+
+    async def story() -> None:
+        async with pair() as p:
+            server = await asyncio.start_server(drip, "127.0.0.1", 0)
+            port = server.sockets[0].getsockname()[1]
+            p.endpoint = Endpoint.parse(f"http://127.0.0.1:{port}")
+            answer = await p.ask(b"", Timeouts(idle_ms=50))
+            with pytest.raises(IdleTimeout):
+                await answer.receive()
+            server.close()
+            await until(lambda: len(asyncio.all_tasks()) == 1)
+
+    run_on(loop_factory, story())

@@ -114,7 +114,7 @@ def test_a_caller_cancelled_in_the_turn_its_connection_is_handed_over_gives_it_o
             second = asyncio.ensure_future(p.ask(chat()))
             await until(lambda: p.stats.waiting == 2)
             holder.abort()
-            while p.stats.waiting == 2:  # noqa: ASYNC110 - the very turn is what is tested
+            while p.stats.waiting == 2:
                 await asyncio.sleep(0)
             first.cancel()  # it has its place by now, and has not run since
             await (await second).read(LIMIT_BYTES)
