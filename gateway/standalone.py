@@ -1,12 +1,13 @@
 """The whole product on one machine: which processes, in which order they start and stop.
 
-Store and migration first, then data plane, admin API and jobs. At the end the data plane goes
+Store and migration first, then data plane and admin API, then jobs. At the end the data plane goes
 first, so that nothing new begins; then what records it; the store last.
 """
 
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import sys
 from collections.abc import Mapping
@@ -62,14 +63,16 @@ class Standalone:
                 self._supervisor.keep(part)
         if settings.redis_embedded:
             self._supervisor.keep(Part(name=_STORE, command=embedded.command(settings)))
+        # Planes load their code while the stores come up; the gate opens once these are ready.
+        gate, opener = os.pipe()
+        for worker in range(settings.workers):
+            self._keep_plane(f"data-{worker}", "data", data, gate, worker)
+        self._keep_plane("admin", "admin", admin, gate)
         if not await self._prepare():
             return
-        for worker in range(settings.workers):
-            plane = ("serve", "--plane", "data", "--worker", str(worker))
-            self._keep(f"data-{worker}", *plane, fd=data.fileno())
-        self._keep("admin", "serve", "--plane", "admin", fd=admin.fileno())
-        self._keep("jobs", "jobs")
+        os.close(opener)
         await self._until_ready()
+        self._supervisor.keep(self._gateway_part("jobs", "jobs"))
         if with_demo and await self._supervisor.run_once(demo.tour(settings, self._part_environ())):
             say("the demo's tour did not end well; everything stays up for a look")
         self._welcome(with_demo)
@@ -141,15 +144,19 @@ class Standalone:
     def _admin_url(self) -> str:
         return f"http://{url_host(self._settings.admin_host)}:{self._settings.admin_port}"
 
-    def _keep(self, name: str, *words: str, fd: int | None = None) -> None:
-        self._supervisor.keep(self._gateway_part(name, *words, fd=fd))
+    def _keep_plane(
+        self, name: str, plane: str, listener: socket.socket, gate: int, worker: int = 0
+    ) -> None:
+        fds = (listener.fileno(), gate)
+        words = ("serve", "--plane", plane, "--worker", str(worker))
+        inherited = ("--fd", str(fds[0]), "--wait-fd", str(fds[1]))
+        self._supervisor.keep(self._gateway_part(name, *words, *inherited, fds=fds))
 
-    def _gateway_part(self, name: str, *words: str, fd: int | None = None) -> Part:
-        inherited = () if fd is None else ("--fd", str(fd))
+    def _gateway_part(self, name: str, *words: str, fds: tuple[int, ...] = ()) -> Part:
         return Part(
             name=name,
-            command=(sys.executable, "-P", "-m", "gateway", *words, *inherited),
-            fds=() if fd is None else (fd,),
+            command=(sys.executable, "-P", "-m", "gateway", *words),
+            fds=fds,
             environ=self._part_environ(),
         )
 

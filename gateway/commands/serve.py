@@ -14,6 +14,9 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
         "--worker", type=int, default=0, help="number of this data plane process; names its spool"
     )
     parser.add_argument("--fd", type=int, help="a listening socket that this process inherited")
+    parser.add_argument(
+        "--wait-fd", type=int, help="an inherited pipe; begin once its other end is closed"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,6 +33,9 @@ def run(args: argparse.Namespace) -> int:
         fd = bind(settings.host, settings.port, "PORT").detach()
     else:
         fd = bind(settings.admin_host, settings.admin_port, "ADMIN_LISTEN").detach()
+    if args.wait_fd is not None:
+        os.read(args.wait_fd, 1)
+        os.close(args.wait_fd)
     if data:
         uvloop.run(app.serve_data(settings, fd, args.worker))
     else:

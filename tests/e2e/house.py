@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,15 @@ class House:
 
     def pid(self, name: str) -> int:
         return int((self.home / "run" / f"{name}.lock").read_text())
+
+    def next_pid(self, name: str, before: int) -> int:
+        """The pid of the process that follows `before`."""
+        for _ in range(1000):
+            pid = (self.home / "run" / f"{name}.lock").read_text().strip()
+            if pid not in {"", str(before)}:
+                return int(pid)
+            time.sleep(0.01)
+        raise AssertionError(f"{name} was not started again:\n{self.output}")
 
     def names(self) -> list[str]:
         """The processes that are kept alive; each holds its lock."""

@@ -59,7 +59,7 @@ def test_a_killed_process_is_mended(tmp_path: Path, name: str) -> None:
         with up.admin() as admin:
             assert admin.get(f"/tenants/{tenant}").status_code == 200
         make_tenant(up, "after")
-        assert up.pid(name) != first
+        assert up.next_pid(name, first)
 
 
 def test_nothing_outlives_a_killed_supervisor_and_the_next_start_has_it_all(tmp_path: Path) -> None:
