@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -95,9 +95,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
     held = secrets.load(settings)
     unseal = unsealer(Sealer(held.secret_key))
     async with AsyncExitStack() as stack:
-        telemetry = telemetry_of(settings, f"data-{worker}")
-        telemetry.start()
-        stack.push_async_callback(asyncio.to_thread, telemetry.close)
+        telemetry = await _started(stack, settings, f"data-{worker}")
         engine = open_engine(settings.database_url)
         stack.callback(engine.dispose)
         channels = Channels(address.parse(settings.redis_url))
@@ -132,17 +130,30 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             random=Random(os.urandom(16)),  # noqa: S311 - routing draws, not secrets
         )
         refresher = Refresher(plane, engine, unseal)
-        for work in (
+        _keep_running(
+            stack,
             refresher.run(),
             bus.listen(client, refresher.told),
             keep_holds_alive(plane, holds),
             settle_what_waits(settler),
             telemetry.watch_loop(),
-        ):
-            stack.push_async_callback(_end, asyncio.create_task(work))
+        )
         # Before the loops above end, what is still owed to the store is given a last chance.
         stack.push_async_callback(_last_settlements, settler, holds)
         yield Data(plane, channels, spool, telemetry)
+
+
+async def _started(stack: AsyncExitStack, settings: Settings, process: str) -> Telemetry:
+    telemetry = telemetry_of(settings, process)
+    telemetry.start()
+    stack.push_async_callback(asyncio.to_thread, telemetry.close)
+    return telemetry
+
+
+def _keep_running(stack: AsyncExitStack, *loops: Coroutine[Any, Any, None]) -> None:
+    """Each loop runs until the stack unwinds."""
+    for loop in loops:
+        stack.push_async_callback(_end, asyncio.create_task(loop))
 
 
 async def _last_settlements(settler: Settler, holds: HoldStore) -> None:
@@ -168,9 +179,7 @@ async def open_admin(settings: Settings) -> AsyncIterator[Admin]:
     """Everything the admin plane needs, open for as long as the block runs."""
     held = secrets.load(settings)
     async with AsyncExitStack() as stack:
-        telemetry = telemetry_of(settings, "admin")
-        telemetry.start()
-        stack.push_async_callback(asyncio.to_thread, telemetry.close)
+        telemetry = await _started(stack, settings, "admin")
         engine = open_engine(settings.database_url)
         stack.callback(engine.dispose)
         client = open_client(settings.redis_url)

@@ -1,5 +1,6 @@
-"""The whole gateway in one event loop, on real stores: a data plane on a socket, the admin API behind
-it, the ledger's jobs on demand. Tests configure it the way a platform engineer would: by the admin API.
+"""The whole gateway in one event loop, on real stores: a data plane on a socket, the admin API
+behind it, the ledger's jobs on demand. Tests configure it the way a platform engineer would: by the
+admin API.
 """
 
 import asyncio
@@ -108,7 +109,7 @@ async def open_house(home: Path, store_url: str, **overrides: str) -> AsyncItera
         listener = socket.create_server(("127.0.0.1", 0))
         config = app.server_config(app.data_app(data, asyncio.Event()), 5)
         server = uvicorn.Server(config)
-        serving = asyncio.create_task(server._serve(sockets=[listener]))  # noqa: SLF001 - without its signal handlers
+        serving = asyncio.create_task(server._serve(sockets=[listener]))
         while not server.started:
             await asyncio.sleep(0.005)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -143,8 +144,8 @@ async def furnish(
     charge: tuple[str, str] = ("3", "15"),
     model: dict[str, Any] | None = None,
 ) -> World:
-    """Tenant acme, team platform, team search below it, key app, model `chat` on every backend given
-    (`{"base_url": ..., ...}`), with charge prices per million of input and output."""
+    """Tenant acme, team platform, team search below it, key app, model `chat` on every backend
+    given (`{"base_url": ..., ...}`), with charge prices per million of input and output."""
     world = World(house)
     world.tenant = await house.make(
         "tenants", name="acme", currency="USD", timezone="Europe/Berlin"

@@ -38,7 +38,7 @@ def routes(plane: DataPlane) -> list[ASGIRouteHandler]:
     return [
         *(_inference(plane, path, operation) for path, operation in INFERENCE.items()),
         _reading(plane, "/v1/models", show_models, is_mount=True),
-                _reading(plane, "/v1/usage", show_usage),
+        _reading(plane, "/v1/usage", show_usage),
     ]
 
 
