@@ -61,13 +61,26 @@ async def _turn(deps: JobDeps, tag: str, stopping: asyncio.Event) -> int:
     end_us = monotonic_us() + TURN_US
     while monotonic_us() < end_us:
         entries = await journal.take(MOST_ENTRIES, 0 if stopping.is_set() else WAIT_MS)
-        booked += await _book(deps, tag, journal, entries)
+        few = len(entries) < FEW_ENTRIES
+        while entries:
+            # The next are read while these are written: the two servers work side by side.
+            async with asyncio.TaskGroup() as both:
+                writing = both.create_task(_book(deps, tag, journal, entries))
+                ahead = both.create_task(_more(journal, entries, end_us))
+            booked += writing.result()
+            entries = ahead.result()
         if stopping.is_set():
-            if not entries:
-                break
-        elif len(entries) < FEW_ENTRIES:
+            break
+        if few:
             await pause(stopping, PAUSE_S)
     return booked
+
+
+async def _more(journal: Journal, entries: Sequence[Entry], end_us: int) -> tuple[Entry, ...]:
+    """The next entries, unless these were the last ones or the turn is over."""
+    if len(entries) < MOST_ENTRIES or monotonic_us() > end_us:
+        return ()
+    return await journal.take(MOST_ENTRIES)
 
 
 def tags_of(engine: Engine) -> tuple[str, ...]:
