@@ -65,10 +65,10 @@ class House:
         return found()[0]
 
     def pid(self, name: str) -> int:
-        return int((self.home / "run" / f"{name}.lock").read_text())
+        return self.next_pid(name, 0)
 
     def next_pid(self, name: str, before: int) -> int:
-        """The pid of the process that follows `before`."""
+        """The pid of the process that follows `before`, once it is written down."""
         for _ in range(1000):
             pid = (self.home / "run" / f"{name}.lock").read_text().strip()
             if pid not in {"", str(before)}:
