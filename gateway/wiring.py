@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, Final
 
 import msgspec
+from redis.asyncio import Redis
 
 import gateway
 from gateway import secrets
@@ -102,8 +103,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         stack.push_async_callback(channels.close)
         with contextlib.suppress(StoreUnavailable):  # it keeps trying; until then we refuse
             await channels.open(_STORE_PATIENCE_S)
-        client = open_client(settings.redis_url)
-        stack.push_async_callback(client.aclose)
+        client = _client(stack, settings)
         spool = Spool.open(settings.spool_dir, f"data-{worker}")
         stack.push_async_callback(spool.close)
         tokeniser = Tokeniser(settings.home / "vocabularies")
@@ -150,6 +150,12 @@ async def _started(stack: AsyncExitStack, settings: Settings, process: str) -> T
     return telemetry
 
 
+def _client(stack: AsyncExitStack, settings: Settings) -> Redis:
+    client = open_client(settings.redis_url)
+    stack.push_async_callback(client.aclose)
+    return client
+
+
 def _keep_running(stack: AsyncExitStack, *loops: Coroutine[Any, Any, None]) -> None:
     """Each loop runs until the stack unwinds."""
     for loop in loops:
@@ -182,8 +188,7 @@ async def open_admin(settings: Settings) -> AsyncIterator[Admin]:
         telemetry = await _started(stack, settings, "admin")
         engine = open_engine(settings.database_url)
         stack.callback(engine.dispose)
-        client = open_client(settings.redis_url)
-        stack.push_async_callback(client.aclose)
+        client = _client(stack, settings)
 
         async def publish(revision: int) -> None:
             await bus.publish(client, revision)
@@ -204,20 +209,16 @@ async def open_admin(settings: Settings) -> AsyncIterator[Admin]:
 async def open_jobs(settings: Settings, name: str) -> AsyncIterator[JobDeps]:
     """Everything the jobs need, open for as long as the block runs."""
     async with AsyncExitStack() as stack:
-        telemetry = telemetry_of(settings, "jobs")
-        telemetry.start()
-        stack.push_async_callback(asyncio.to_thread, telemetry.close)
+        await _started(stack, settings, "jobs")
         engine = open_engine(settings.database_url)
         stack.callback(engine.dispose)
         channels = Channels(address.parse(settings.redis_url))
         stack.push_async_callback(channels.close)
         with contextlib.suppress(StoreUnavailable):  # it keeps trying; until then the jobs do too
             await channels.open(_STORE_PATIENCE_S)
-        client = open_client(settings.redis_url)
-        stack.push_async_callback(client.aclose)
         yield JobDeps(
             engine=engine,
-            client=client,
+            client=_client(stack, settings),
             holds=HoldStore(channels),
             spool_dir=settings.spool_dir,
             name=name,

@@ -5,13 +5,13 @@ the clock has left the one in use. Amounts are counter units of the tenant's cur
 tokens.
 """
 
-from typing import Final
+from typing import Final, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from billing.money import parse_counter
-from billing.periods import window
+from billing.periods import Period, window
 from gateway.stores.redis import keys as names
 from gateway.stores.redis.holds import MONEY, TOKENS, Account, Gate, Slot
 from gateway.stores.sql.rows import Budget, Limit, Tenant
@@ -127,7 +127,7 @@ class Levels:
         meters: list[Meter] = []
         until_us = now_us + 3_600_000_000
         for level, budget in self._budgets:
-            spell = window(budget.period, self._zone, now_us)
+            spell = window(cast("Period", budget.period), self._zone, now_us)
             until_us = min(until_us, spell.end_us)
             cap = parse_counter(budget.amount, self._currency) if budget.mode == "hard" else -1
             key = names.account(self.tag, budget.id, spell.id)
