@@ -1,0 +1,67 @@
+"""The invoice command, as typed: against a real admin server."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from gateway.__main__ import main
+from gateway.stores.sql import tenants, usage
+from gateway.stores.sql.engine import transaction
+from gateway.stores.sql.rows import Tenant
+from tests.admin_server import TOKEN, admin_server
+from tests.ledger_events import an_event
+
+TENANT = f"tenant_{'a' * 26}"
+
+
+@pytest.fixture
+def engine(sqlite_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Engine]:
+    """The database behind an admin server that the command finds by its environment."""
+    with admin_server(sqlite_url) as server:
+        monkeypatch.setenv("METERHOUSE_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("METERHOUSE_ADMIN_URL", server.url)
+        monkeypatch.setenv("METERHOUSE_ADMIN_TOKEN", TOKEN)
+        with transaction(server.engine) as connection:
+            acme = Tenant(id=TENANT, name="acme", currency="USD", timezone="Europe/Berlin")
+            tenants.RECORDS.add(connection, acme)
+        yield server.engine
+
+
+def test_a_draft_is_made_listed_and_exported(
+    engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usage.record(engine, [(an_event(f"req_{n}", tenant_id=TENANT), True) for n in range(9)])
+
+    assert main(["invoice", "draft", "--tenant", "acme", "--period", "2026-11", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert main(["invoice", "list", "--tenant", "acme"]) == 0
+    listed = capsys.readouterr().out
+    assert main(["invoice", "export", made["id"]]) == 0
+    exported = capsys.readouterr().out
+    assert main(["invoice", "export", made["id"], "-o", str(tmp_path / "lines.csv")]) == 0
+
+    assert made["total"] == "0.04"
+    assert listed.split() == [made["id"], "acme", "2026-11", "draft", "-", "0.04", "USD"]
+    assert len(list(csv.DictReader(io.StringIO(exported)))) == 4
+    assert (tmp_path / "lines.csv").read_bytes().decode() == exported
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["draft", "--tenant", "nobody", "--period", "2026-11"],
+        ["draft", "--tenant", "acme", "--period", "November"],
+        ["export", f"inv_{'0' * 26}"],
+        ["export", "2026-0007"],
+    ],
+)
+def test_what_is_refused_says_why_and_ends_with_1(
+    engine: Engine, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["invoice", *words]) == 1
+    assert capsys.readouterr().err.startswith("meterhouse: ")
