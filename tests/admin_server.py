@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from gateway.admin.api import create_app
 from gateway.admin.deps import AdminDeps
+from gateway.explaining import explainer
 from gateway.keyring import Peppers
 from gateway.stores.sql.engine import migrate, open_engine
 from gateway.stores.sql.seal import Sealer
@@ -71,6 +72,7 @@ def _deps(server: AdminServer) -> AdminDeps:
         sealer=Sealer(SEALING_KEY),
         publish=publish,
         account=account,
+        explain=explainer(server.engine, frozenset({"DE"})),
     )
 
 

@@ -505,3 +505,38 @@ def test_a_tenants_own_price_is_in_the_tenants_currency(client: httpx.Client, ma
 
     refused(client.post("/prices", json=body), 422, "currency")
     assert client.post("/prices", json=body | {"currency": "EUR"}).status_code == 201
+
+
+def test_explain_judges_every_candidate_and_says_why(client: httpx.Client, made: Made) -> None:
+    tenant = made.tenant()
+    team = made.team(tenant["id"])
+    key = made.key(team["id"])
+    eu, us = made.backend(jurisdictions=["DE"]), made.backend(jurisdictions=["US"])
+    targets = [{"backend_id": each["id"], "upstream_model": "m"} for each in (eu, us)]
+    model = made.make("models", name=made.name(), targets=targets)
+    for meter in ("input", "output"):
+        made.make(
+            "prices",
+            book="charge",
+            model=model["name"],
+            meter=meter,
+            amount_per_million="1",
+            currency="EUR",
+        )
+    policy = made.make(
+        "policies", scope={"team": team["id"]}, name="eu", require={"residency": ["EU"]}
+    )
+    client.post(f"/policies/{policy['id']}/activate")
+
+    def explain(**asked: Any) -> dict[str, Any]:
+        body = {"key_id": key["id"], "model": model["name"], "input_tokens": 10} | asked
+        return dict(client.post("/policies/explain", json=body).json())
+
+    served = explain()
+    eligible = {each["backend_id"]: each["eligible"] for each in served["candidates"]}
+    assert eligible == {eu["id"]: True, us["id"]: False}
+    assert [each["backend_id"] for each in served["attempts"]] == [eu["id"]]
+    assert any("residency" in reason for reason in served["candidates"][1]["reasons"])
+    assert explain(model="nothing")["refusal"]["code"] == "model_not_found"
+    client.post(f"/keys/{key['id']}/revoke")
+    assert explain()["code"] == "invalid_value"

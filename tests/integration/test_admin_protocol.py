@@ -65,44 +65,6 @@ def test_what_only_looks_like_the_token_is_refused(
     assert answer.status_code == 401
 
 
-@pytest.fixture(scope="module")
-def stranger(server: AdminServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/admin/v1", trust_env=False) as client:
-        yield client
-
-
-@pytest.fixture
-def made(client: httpx.Client) -> Made:
-    return Made(client)
-
-
-@pytest.mark.parametrize(
-    "authorization",
-    [
-        None,
-        "",
-        "Bearer",
-        "Bearer wrong",
-        f"Basic {TOKEN}",
-        f"Bearer {TOKEN}x",
-        f"bearer  x{TOKEN}",
-        TOKEN,
-    ],
-)
-@pytest.mark.parametrize("operation", operations(), ids=lambda each: f"{each.method} {each.path}")
-def test_every_operation_refuses_whoever_has_not_the_admin_token(
-    stranger: httpx.Client, operation: Operation, authorization: str | None
-) -> None:
-    headers = {} if authorization is None else {"authorization": authorization}
-    path = operation.path.replace("{id}", NO_SUCH)
-
-    answer = stranger.request(operation.method, path, headers=headers)
-
-    assert answer.status_code == 401
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["www-authenticate"] == "Bearer"
-
-
 def test_an_application_key_never_opens_the_admin_api(server: AdminServer, made: Made) -> None:
     team = made.team(made.tenant()["id"])
     secret = made.key(team["id"])["secret"]

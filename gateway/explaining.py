@@ -1,0 +1,65 @@
+"""`policies explain`: the decision a request would meet, from the same snapshot that workers use.
+
+It stands beside wiring because it joins two planes that do not know each other. What workers see
+live (latency, breakers) is not known here: candidates are judged as if nothing had been measured.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from sqlalchemy import Engine
+
+from gateway import clock
+from gateway.admin.policies import Explain
+from gateway.admin.problems import invalid
+from gateway.dataplane.snapshot import Principal, Route, Snapshot
+from gateway.stores.sql.configuration import load
+from policies.ask import Ask
+from policies.decision import Deny
+from policies.explain import explain
+
+
+def explainer(
+    engine: Engine, gateway_jurisdictions: frozenset[str]
+) -> Callable[[Explain], Awaitable[dict[str, Any]]]:
+    """What `AdminDeps.explain` takes."""
+
+    async def answer(asked: Explain) -> dict[str, Any]:
+        return await asyncio.to_thread(_answer, engine, gateway_jurisdictions, asked)
+
+    return answer
+
+
+def _answer(engine: Engine, jurisdictions: frozenset[str], asked: Explain) -> dict[str, Any]:
+    config = load(engine)
+    snapshot = Snapshot(config, lambda _backend: None)
+    public_id = next((each.public_id for each in config.secrets if each.key_id == asked.key_id), "")
+    known = snapshot.principal(public_id)
+    if known is None:
+        raise invalid("key_id", f"there is no live key {asked.key_id!r}")
+    principal: Principal = known[0]
+    route = snapshot.route(principal, asked.model, clock.now_us())
+    if isinstance(route, Deny):
+        refusal = {"code": route.code.value, "message": route.message, "param": route.param}
+        return {"decision": "refuse", "refusal": refusal, "attempts": [], "candidates": []}
+    ask = _ask(asked, route)
+    return explain(route.policy, ask, route.candidates, {}, jurisdictions, 0)
+
+
+def _ask(asked: Explain, route: Route) -> Ask:
+    """A plain chat, or an embedding where the model offers nothing else."""
+    operation = "chat" if "chat" in route.model.capabilities else route.model.capabilities[0]
+    wanted = asked.max_tokens or route.policy.default_output
+    if route.model.max_output_tokens is not None:
+        wanted = min(wanted, route.model.max_output_tokens)
+    return Ask(
+        model=asked.model,
+        operation=operation,
+        capabilities=frozenset({operation}),
+        stream=asked.stream,
+        input_bound=asked.input_tokens,
+        input_estimate=asked.input_tokens,
+        output_wanted=0 if operation == "embeddings" else wanted,
+        choices=1,
+    )
