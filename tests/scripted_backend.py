@@ -21,6 +21,7 @@ import msgspec
 
 from tests import scripted_answers
 from tests.scripted_answers import Asked, Script
+from tests.scripted_wire import EventWriter, encoded, error, head
 
 OPERATIONS = {
     b"/v1/chat/completions": "chat",
@@ -206,7 +207,7 @@ class _Connection(asyncio.Protocol):
             operation = None
         if operation is None:
             entry.status, entry.finished = 400, True
-            self._plain(400, _error("this backend does not understand", 400))
+            self._plain(400, error("this backend does not understand", 400))
             return
         asked = Asked(operation, entry.body)
         entry.model, entry.stream, entry.max_tokens = asked.model, asked.stream, asked.max_tokens
@@ -245,7 +246,7 @@ class _Connection(asyncio.Protocol):
     def _refuse(self, script: Script, entry: Entry) -> None:
         body = script.body.encode() if script.body is not None else None
         if body is None:
-            body = _error(f"scripted status {script.status}", script.status)
+            body = error(f"scripted status {script.status}", script.status)
         entry.status, entry.finished = script.status, True
         headers = {"retry-after": script.retry_after} if script.retry_after is not None else {}
         self._plain(script.status, body, script.content_type or "application/json", headers)
@@ -261,12 +262,12 @@ class _Connection(asyncio.Protocol):
         body = msgspec.json.encode(answer)
         kind = script.content_type or "application/json"
         if script.cut_at_byte is not None and script.cut_at_byte < len(body):
-            self._transport.write(_head(200, kind, len(body)) + body[: script.cut_at_byte])
+            self._transport.write(head(200, kind, len(body)) + body[: script.cut_at_byte])
             self._transport.close()
             return
         entry.finished = not self.gone.is_set()
         if script.close:
-            self._transport.write(_head(200, kind, None, {"connection": "close"}) + body)
+            self._transport.write(head(200, kind, None, {"connection": "close"}) + body)
         else:
             self._plain(200, body, kind)
 
@@ -274,8 +275,8 @@ class _Connection(asyncio.Protocol):
         entry.status = 200
         framing = {"connection": "close"} if script.close else {"transfer-encoding": "chunked"}
         kind = script.content_type or "text/event-stream"
-        self._transport.write(_head(200, kind, None, framing))
-        writer = _EventWriter(self._transport, script, chunked=not script.close)
+        self._transport.write(head(200, kind, None, framing))
+        writer = EventWriter(self._transport, script, chunked=not script.close)
         events = scripted_answers.events(asked, script, len(self._backend.book))
         for chunks, (tokens, chunk) in enumerate(events):
             if script.chunk_delay_ms:
@@ -284,7 +285,7 @@ class _Connection(asyncio.Protocol):
             if self.gone.is_set() and not script.keep_generating:
                 return
             if script.error_after_chunks == chunks:
-                writer.write(_error("scripted failure", 500))
+                writer.write(error("scripted failure", 500))
                 break
             if script.stall_after_chunks == chunks:
                 await self.gone.wait()
@@ -293,7 +294,7 @@ class _Connection(asyncio.Protocol):
                 self._transport.close()
                 return
             entry.generated_tokens += tokens
-            writer.write(_json(chunk, script))
+            writer.write(encoded(chunk, script))
             if not self.gone.is_set():
                 entry.reported = chunk.get("usage") or entry.reported
         if not script.no_done:
@@ -320,51 +321,7 @@ class _Connection(asyncio.Protocol):
         kind: str = "application/json",
         headers: dict[str, str] | None = None,
     ) -> None:
-        self._transport.write(_head(status, kind, len(body), headers) + body)
-
-
-class _EventWriter:
-    """Writes events until the scripted byte; `cut` is true from there on."""
-
-    def __init__(self, transport: asyncio.Transport, script: Script, *, chunked: bool) -> None:
-        self.cut = False
-        self._transport = transport
-        self._line_end = script.line_end.encode()
-        self._left = script.cut_at_byte
-        self._chunked = chunked
-
-    def write(self, payload: bytes) -> None:
-        event = b"data: " + payload + self._line_end * 2
-        if self._left is not None:
-            if len(event) > self._left:
-                event, self.cut = event[: self._left], True
-            self._left -= len(event)
-        if event and not self._transport.is_closing():
-            self._transport.write(b"%x\r\n%s\r\n" % (len(event), event) if self._chunked else event)
-
-    def end(self) -> None:
-        if self._chunked and not self._transport.is_closing():
-            self._transport.write(b"0\r\n\r\n")
-
-
-def _head(
-    status: int, kind: str, length: int | None, headers: dict[str, str] | None = None
-) -> bytes:
-    lines = [f"HTTP/1.1 {status} Scripted", f"content-type: {kind}"]
-    if length is not None:
-        lines.append(f"content-length: {length}")
-    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-
-def _error(message: str, code: int) -> bytes:
-    error = {"message": message, "type": "scripted_error", "param": None, "code": code}
-    return msgspec.json.encode({"error": error})
-
-
-def _json(chunk: dict[str, Any], script: Script) -> bytes:
-    encoded = msgspec.json.encode(chunk)
-    return encoded.replace(b'":', b'": ') if script.spaced else encoded
+        self._transport.write(head(status, kind, len(body), headers) + body)
 
 
 @contextlib.contextmanager
