@@ -88,7 +88,10 @@ class Spool:
     Each opening has a directory of its own, `{worker_id}.{unique}`, locked while its writer lives.
     """
 
-    def __init__(self, path: Path, *, segment_bytes: int, segment_us: int, reserve: int) -> None:
+    def __init__(
+        self, path: Path, lock: int, *, segment_bytes: int, segment_us: int, reserve: int
+    ) -> None:
+        """Over a directory of its own and the descriptor of its lock; `open` makes both."""
         self.path = path
         self._segment_bytes = segment_bytes
         self._segment_us = segment_us
@@ -99,7 +102,7 @@ class Spool:
         self._started_us = 0
         self._has_reserve = False
         self._reserve_again_us = 0
-        self._lock = _locked(path)
+        self._lock = lock
         self._reserve()
         self._syncer = _Syncer(path)
         self._rotate()
@@ -119,12 +122,20 @@ class Spool:
         """
         path = Path(directory) / ids.new(f"{worker_id}.w")
         try:
-            path.mkdir(parents=True, mode=0o700)
-            return cls(
-                path, segment_bytes=segment_bytes, segment_us=segment_us, reserve=reserve_bytes
-            )
+            lock = _made(path)
         except OSError as fault:
+            raise SpoolUnavailable(f"cannot open a spool in {directory}: {fault}") from fault
+        try:
+            return cls(
+                path,
+                lock,
+                segment_bytes=segment_bytes,
+                segment_us=segment_us,
+                reserve=reserve_bytes,
+            )
+        except (OSError, SpoolUnavailable) as fault:
             shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
             raise SpoolUnavailable(f"cannot open a spool in {directory}: {fault}") from fault
 
     def intent(self, hold_id: str, tag: str, at_us: int, meta: bytes) -> None:
@@ -248,11 +259,17 @@ def frame(record: Record) -> bytes:
     return HEADER.pack(FORMAT_VERSION, len(body), zlib.crc32(body)) + body
 
 
-def _locked(path: Path) -> int:
-    """The descriptor of this directory's lock, ours for as long as it is open."""
-    fd = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _made(path: Path) -> int:
+    """Make the directory; the descriptor of its lock, ours for as long as it is open.
+
+    It gets its name when it is locked, or a reader might take it for a dead writer's.
+    """
+    unnamed = path.with_name(f".{path.name}")
+    unnamed.mkdir(parents=True, mode=0o700)
+    fd = os.open(unnamed / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unnamed.rename(path)
     except OSError:
         os.close(fd)
         raise

@@ -57,7 +57,8 @@ def writers(directory: Path) -> tuple[Path, ...]:
     """Every spool under `directory`, oldest first within a worker."""
     if not directory.is_dir():
         return ()
-    return tuple(sorted(path for path in directory.iterdir() if (path / LOCK_NAME).exists()))
+    named = (path for path in directory.iterdir() if not path.name.startswith("."))
+    return tuple(sorted(path for path in named if (path / LOCK_NAME).exists()))
 
 
 def is_alive(writer: Path) -> bool:
