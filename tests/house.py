@@ -4,6 +4,7 @@ admin API.
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -94,6 +95,7 @@ async def open_house(home: Path, store_url: str, **overrides: str) -> AsyncItera
         "METERHOUSE_WORKERS": "1",
     }
     environ |= {f"METERHOUSE_{name}": value for name, value in overrides.items()}
+    environ |= {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
     settings = Settings.from_env(environ)
     home.mkdir(parents=True, exist_ok=True)
     engine = open_engine(settings.database_url)

@@ -12,9 +12,11 @@ import msgspec
 from gateway import clock
 from gateway.backends.answer import Answer
 from gateway.backends.failures import (
+    AnswerTooLarge,
     ConnectTimeout,
     FirstByteTimeout,
     IdleTimeout,
+    Malformed,
     PoolTimeout,
     TotalTimeout,
     TransportError,
@@ -25,6 +27,7 @@ from gateway.dataplane.envelope import EMBEDDINGS, rewrite
 from gateway.dataplane.flow import Attempt, Flow
 from gateway.dataplane.snapshot import Way
 from gateway.stores.spool import Spool, SpoolUnavailable
+from gateway.telemetry.names import ErrorType
 from policies.candidates import Candidate
 from policies.decision import Deny, DenyCode
 from policies.failover import Attempts, RetryBudget, outcome_of_failure, outcome_of_status
@@ -204,11 +207,13 @@ def _told_wait_ms(answer: Answer) -> int:
 _TIMEOUTS: Final = (FirstByteTimeout, IdleTimeout, TotalTimeout)
 
 
-def error_type(fault: TransportError) -> str:
+def error_type(fault: TransportError) -> ErrorType:
     """The few values telemetry knows."""
     if isinstance(fault, (*_TIMEOUTS, ConnectTimeout, PoolTimeout)):
-        return "timeout"
-    return "upstream_reset" if fault.sent else "connect_error"
+        return ErrorType.TIMEOUT
+    if isinstance(fault, (Malformed, AnswerTooLarge)):
+        return ErrorType.MALFORMED
+    return ErrorType.UPSTREAM_RESET if fault.sent else ErrorType.CONNECT_FAILED
 
 
 def failed(fault: TransportError) -> Deny:

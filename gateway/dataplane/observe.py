@@ -4,6 +4,7 @@ from collections import Counter
 
 from billing.meters import Meters
 from gateway.dataplane.flow import Attempt, Flow
+from gateway.telemetry.names import ErrorType
 from gateway.telemetry.record import AttemptRecord, RequestRecord
 
 
@@ -27,7 +28,7 @@ def record_of(flow: Flow) -> RequestRecord:
         team_id=principal.teams[-1].id if principal is not None else "",
         key_id=principal.key.id if principal is not None else "",
         code=flow.deny.code.value if flow.deny is not None else "",
-        error_type="client_disconnect" if flow.gone else last.error_type if last else "",
+        error_type=ErrorType.CLIENT_DISCONNECT if flow.gone else last.error_type if last else "",
         stream=ask.stream if ask is not None else False,
         end_by=flow.end_by,
         end_phase=flow.end_phase,

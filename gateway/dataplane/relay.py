@@ -16,6 +16,7 @@ from gateway.dataplane.flow import Attempt, Flow
 from gateway.dataplane.forward import error_type, failed
 from gateway.dataplane.replies import answer_headers
 from gateway.errors import error_event
+from gateway.telemetry.names import ErrorType
 from policies.decision import Deny, DenyCode
 
 MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
@@ -41,7 +42,7 @@ async def relay_plain(flow: Flow, answer: Answer, send: Send) -> Deny | None:
         return _broke(flow, attempt, fault)
     read = attempt.way.dialect.read_answer(body)
     if not read.readable:
-        attempt.error_type = "_OTHER"
+        attempt.error_type = ErrorType.MALFORMED
         attempt.land(Outcome.FAILED, flow.arrival.now_us())
         return _GARBAGE
     attempt.complete = attempt.won = True
@@ -64,7 +65,7 @@ async def relay_stream(flow: Flow, answer: Answer, send: Send) -> Deny | None:
     attempt = flow.attempts[-1]
     if not (answer.header(b"content-type") or b"").startswith(b"text/event-stream"):
         answer.abort()
-        attempt.error_type = "_OTHER"
+        attempt.error_type = ErrorType.MALFORMED
         attempt.land(Outcome.FAILED, flow.arrival.now_us())
         return _GARBAGE
     attempt.meter = attempt.way.dialect.meter()
@@ -130,7 +131,7 @@ async def _cut(
     flow: Flow, attempt: Attempt, answer: Answer, send: Send, fault: Deny
 ) -> Deny | None:
     answer.abort()
-    attempt.error_type = attempt.error_type or "stream_truncated"
+    attempt.error_type = attempt.error_type or ErrorType.STREAM_TRUNCATED
     attempt.land(Outcome.FAILED, flow.arrival.now_us())
     if not flow.started_answer:
         return fault
