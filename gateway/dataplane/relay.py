@@ -96,24 +96,41 @@ async def _pump(flow: Flow, attempt: Attempt, answer: Answer, send: Send) -> Den
         raise RuntimeError("a stream without its meter")
     hide_usage = not envelope.wants_usage
     splitter = Splitter()
-    feed, cut = meter.feed, splitter.feed
-    while (piece := await answer.receive()) is not None:
-        events = cut(piece)
-        out: list[bytes] = []
-        for event in events:
-            seen = feed(event)
-            if seen.error or seen.unreadable:
-                return _ENDED_EARLY
-            if seen.text_bytes and not attempt.content_us:
-                _first_content(flow, attempt)
-            if not (seen.usage_only and hide_usage):
-                out.append(event)
+    over = broken = False
+    while not (over or broken):
+        piece = await answer.receive()
+        over = piece is None
+        # A server that ends without its last blank line has still sent its last event.
+        events = splitter.feed(piece) if piece is not None else [splitter.rest()]
+        out, broken = _sift(flow, attempt, events, hide_usage=hide_usage)
         if out:
             if not flow.started_answer:
                 await _start(flow, attempt, send)
             body = out[0] if len(out) == 1 else b"".join(out)
             await send({"type": "http.response.body", "body": body, "more_body": True})
-    return None if meter.done or meter.finish_reasons else _ENDED_EARLY
+    whole = not broken and (meter.done or bool(meter.finish_reasons))
+    return None if whole else _ENDED_EARLY
+
+
+def _sift(
+    flow: Flow, attempt: Attempt, events: list[bytes], *, hide_usage: bool
+) -> tuple[list[bytes], bool]:
+    """Meters the events and answers those the client gets; True: the rest is not worth reading."""
+    meter = attempt.meter
+    if meter is None:
+        raise RuntimeError("a stream without its meter")
+    out: list[bytes] = []
+    for event in events:
+        if not event:
+            continue
+        seen = meter.feed(event)
+        if seen.error or seen.unreadable:
+            return out, True
+        if seen.text_bytes and not attempt.content_us:
+            _first_content(flow, attempt)
+        if not (seen.usage_only and hide_usage):
+            out.append(event)
+    return out, False
 
 
 async def _complete(flow: Flow, attempt: Attempt, send: Send) -> None:
