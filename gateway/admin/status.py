@@ -14,6 +14,7 @@ from gateway import __version__, clock
 from gateway.admin.operation import Answer, Call, Operation
 from gateway.stores.redis import keys, workers
 from gateway.stores.redis.channel import StoreUnavailable
+from gateway.stores.redis.journal import Journal
 from gateway.stores.redis.workers import BackendReport, Counts, Report
 from gateway.stores.sql import backends, configuration
 from gateway.stores.sql.engine import reading
@@ -71,6 +72,7 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
 class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
     tag: str
     journal_entries: int
+    journal_oldest: str | None  # when the oldest of them was settled
     quarantined: int
     holds: int
 
@@ -217,9 +219,12 @@ async def _store(
 
 
 async def _queue(client: Redis, tag: str) -> QueueStatus:
+    journal = Journal(client, tag, "")
+    oldest_ms = await journal.oldest_ms()
     return QueueStatus(
         tag=tag,
-        journal_entries=await client.xlen(keys.journal(tag)),
+        journal_entries=await journal.length(),
+        journal_oldest=None if oldest_ms is None else clock.rfc3339(oldest_ms * 1000),
         quarantined=await client.hlen(keys.quarantine(tag)),
         holds=await client.zcard(keys.holds(tag)),
     )

@@ -23,8 +23,8 @@ MOST_ENTRIES: Final = 1_000
 FEW_ENTRIES: Final = 250
 PAUSE_S: Final = 0.2  # after few entries: a transaction for each request would only wear the disk
 WAIT_MS: Final = 500
-TURN_US: Final = 10_000_000
-LEASE_MS: Final = 20_000  # a turn and its last transaction; overrunning it is harmless
+TURN_US: Final = 4_000_000
+LEASE_MS: Final = 8_000  # a turn and its last transaction; overrunning it is harmless
 DEFAULT_TAG: Final = "s00"
 
 _LOG: Final = logging.getLogger(__name__)

@@ -278,7 +278,15 @@ def test_status_merges_what_the_workers_see(api: TestClient, store_url: str) -> 
     assert [worker["worker"] for worker in status["workers"]] == ["a", "b"]
     assert status["stores"]["database"]["ok"]
     assert status["stores"]["redis"]["ok"]
-    assert status["queues"] == [{"tag": "s00", "journal_entries": 0, "quarantined": 0, "holds": 0}]
+    assert status["queues"] == [
+        {
+            "tag": "s00",
+            "journal_entries": 0,
+            "journal_oldest": None,
+            "quarantined": 0,
+            "holds": 0,
+        }
+    ]
 
 
 def test_status_answers_while_the_store_is_down(engine: Engine, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> set
         staged = _stage(connection, table, rows)
         key = table.columns[0].name
         found = connection.exec_driver_sql(
-            f"INSERT INTO {table.name} SELECT * FROM {staged} ORDER BY {key} "  # noqa: S608 - our own names
+            f"{_move_text(table, staged)} ORDER BY {key} "
             f"ON CONFLICT ({key}) DO NOTHING RETURNING {key}"
         )
         return set(found.scalars())
@@ -59,7 +59,7 @@ def add_up(connection: Connection, table: Table, sums: Sequence[str], rows: Sequ
         keys = [column.name for column in table.primary_key]
         changes = ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in sums)
         connection.exec_driver_sql(
-            f"INSERT INTO {table.name} SELECT * FROM {staged} ORDER BY {', '.join(keys)} "  # noqa: S608
+            f"{_move_text(table, staged)} ORDER BY {', '.join(keys)} "
             f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}"
         )
     else:
@@ -81,7 +81,8 @@ def _stage(connection: Connection, table: Table, rows: Sequence[Row]) -> str:
     """The rows in a temporary table of this connection, which empties itself at commit."""
     name = f"incoming_{table.name}"
     connection.exec_driver_sql(
-        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} (LIKE {table.name}) ON COMMIT DELETE ROWS"
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} (LIKE {table.name}) ON COMMIT DELETE ROWS;"  # noqa: S608
+        f"DELETE FROM {name}"  # it may be in use for the second time in this transaction
     )
     _copy(connection, name, table, rows)
     return name
@@ -104,6 +105,11 @@ def _copy(connection: Connection, name: str, table: Table, rows: Sequence[Row]) 
 @cache
 def _columns(table: Table) -> str:
     return f"({', '.join(_quoted(column.name) for column in table.columns)})"
+
+
+def _move_text(table: Table, staged: str) -> str:
+    columns = _columns(table)
+    return f"INSERT INTO {table.name} {columns} SELECT {columns[1:-1]} FROM {staged}"  # noqa: S608
 
 
 @cache

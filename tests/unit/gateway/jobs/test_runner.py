@@ -1,0 +1,61 @@
+"""A job that fails neither stops the others nor is given up; an order to stop is obeyed at once."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+from gateway.jobs.deps import JobDeps
+from gateway.jobs.runner import run_jobs
+from gateway.jobs.schedule import Job, pause
+from tests.running import run
+
+NOTHING = JobDeps(cast(Any, None), cast(Any, None), cast(Any, None), Path(), "jobs-1")
+
+
+def test_a_failing_job_is_tried_again_while_the_others_go_on() -> None:
+    async def story() -> None:
+        stopping = asyncio.Event()
+        runs = {"bad": 0, "good": 0}
+
+        async def bad(_deps: JobDeps, _stopping: asyncio.Event) -> None:
+            runs["bad"] += 1
+            if runs["bad"] == 2:
+                stopping.set()
+            raise OSError("away")
+
+        async def good(_deps: JobDeps, _stopping: asyncio.Event) -> None:
+            runs["good"] += 1
+
+        await run_jobs(NOTHING, stopping, [Job("bad", bad, 0.0), Job("good", good, 0.01)])
+
+        assert runs["bad"] == 2
+        assert runs["good"] > 2
+
+    run(story())
+
+
+def test_a_job_that_wants_it_runs_once_more_after_the_order_to_stop() -> None:
+    async def story() -> None:
+        stopping = asyncio.Event()
+        seen: list[bool] = []
+
+        async def look(_deps: JobDeps, order: asyncio.Event) -> None:
+            seen.append(order.is_set())
+            stopping.set()
+
+        await run_jobs(NOTHING, stopping, [Job("look", look, 60.0, once_more=True)])
+
+        assert seen == [False, True]
+
+    run(story())
+
+
+def test_a_pause_ends_with_the_order_to_stop() -> None:
+    async def story() -> None:
+        stopping = asyncio.Event()
+        waiting = asyncio.create_task(pause(stopping, 60.0))
+        await asyncio.sleep(0)
+        stopping.set()
+        await asyncio.wait_for(waiting, 1)
+
+    run(story())
