@@ -33,12 +33,12 @@ local function release(packed)
   local _, r = cmsgpack.unpack_one(record)
   local grant, a = r[2], r[4]
   local money, tokens = a[3] + a[8] * a[4] * grant, a[5] + a[8] * grant
+  call('DEL', hold_key) -- first: should a key turn out broken, nothing is ever given back twice
+  call('ZREM', index, hold_id)
   for _, account in ipairs(a[11]) do
     call('HINCRBY', account[1], 'held', 0 - (account[5] == 1 and tokens or money))
   end
   for _, slot in ipairs(a[10]) do call('ZREM', slot[1], hold_id) end
-  call('ZREM', index, hold_id)
-  call('DEL', hold_key)
   for _, correction in ipairs(corrections) do correct(correction[1], correction[2]) end
   return 1
 end

@@ -34,6 +34,8 @@ local function settle(packed, event)
     local _, r = cmsgpack.unpack_one(record)
     local grant, a = r[2], r[4]
     local money, tokens = a[3] + a[8] * a[4] * grant, a[5] + a[8] * grant
+    call('DEL', hold_key) -- first: should a key turn out broken, nothing is ever posted twice
+    call('ZREM', index, hold_id)
     for _, account in ipairs(a[11]) do
       local held, actual = money, s[2]
       if account[5] == 1 then held, actual = tokens, s[3] end
@@ -42,8 +44,6 @@ local function settle(packed, event)
       call('HINCRBY', account[1], 'posted', actual)
     end
     for _, slot in ipairs(a[10]) do call('ZREM', slot[1], hold_id) end
-    call('ZREM', index, hold_id)
-    call('DEL', hold_key)
     for _, correction in ipairs(s[4]) do correct(correction[1], correction[2]) end
   end
   if event ~= '' then call('XADD', journal, '*', 'e', event, 'h', found) end
