@@ -123,3 +123,10 @@ class Made:
     def model(self, backend_id: str, **fields: Any) -> dict[str, Any]:
         targets = [{"backend_id": backend_id, "upstream_model": "m"}]
         return self.make("models", **({"name": self.name(), "targets": targets} | fields))
+
+
+def refused(answer: httpx.Response, status: int, field: str | None = None) -> None:
+    """The answer is this refusal, and names the field at fault."""
+    fields = [each["field"] for each in answer.json().get("errors", [])]
+    if answer.status_code != status or (field is not None and field not in fields):
+        raise AssertionError(f"not {status} {field}: {answer.status_code} {answer.text}")

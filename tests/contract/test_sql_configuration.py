@@ -23,6 +23,7 @@ from gateway.stores.sql import (
 )
 from gateway.stores.sql.engine import migrate, open_engine, reading
 from gateway.stores.sql.records import TakenError
+from gateway.stores.sql.tables import rollups
 
 TENANT = rows.Tenant(
     id="t1",
@@ -237,3 +238,32 @@ def test_the_height_and_the_ancestors_of_a_team(engine: Engine) -> None:
         assert teams.ancestors(connection, INNER) == (OUTER,)
         assert teams.height(connection, OUTER) == 2
         assert teams.height(connection, INNER) == 1
+
+
+def test_what_usage_refers_to_stays(engine: Engine) -> None:
+    _fill(engine)
+    used = {column.name: 0 for column in rollups.columns} | {
+        "bucket_us": PRICE.effective_from_us,
+        "tenant_id": "t1",
+        "team_id": "team2",
+        "key_id": "key1",
+        "model": "chat",
+        "backend_id": "b1",
+        "region": "eu-1",
+        "provenance": "reported",
+        "charge_card": "rc_1",
+        "cost_card": "",
+        "winner": True,
+        "currency": "EUR",
+    }
+    with configuration.changing(engine) as (connection, _):
+        connection.execute(rollups.insert().values(**used))
+        limits.RECORDS.remove(connection, id="lim1")
+
+    later = msgspec.structs.replace(PRICE, effective_from_us=PRICE.effective_from_us + 10**13)
+    with reading(engine) as connection:
+        assert keys.in_use(connection, KEY) == "usage"
+        assert tenants.has_money(connection, "t1") == "budgets"
+        assert prices.in_use(connection, PRICE) == "usage rated with it"
+        assert prices.in_use(connection, later) is None
+        assert prices.in_use(connection, msgspec.structs.replace(PRICE, state="draft")) is None
