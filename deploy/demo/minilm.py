@@ -109,5 +109,4 @@ def refuse(_: Request[Any, Any, Any], error: ClientException) -> Response[dict[s
 
 
 if __name__ == "__main__":
-    print(f"MiniLM at http://127.0.0.1:{sys.argv[1]}", flush=True)
     uvicorn.run(create_app(), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")

@@ -56,7 +56,8 @@ def main(directory: Path) -> None:
         refusals += poor[-1:]
         answered = sum(outcome.status == 200 for outcome in outcomes)
         rows = usage(admin, began, answered)
-        print_table(rows, outcomes)
+        teams = {key["name"]: key["team_id"] for key in admin.all("keys")}
+        print_table(rows, outcomes, teams)
         print_refusals(refusals)
         print_invoice(admin)
 
@@ -151,16 +152,17 @@ def usage(admin: Remote, began: str, requests: int) -> list[dict[str, Any]]:
         time.sleep(0.2)
 
 
-def print_table(rows: list[dict[str, Any]], outcomes: list[Outcome]) -> None:
-    ttft: dict[tuple[str, str], list[float]] = {}
+def print_table(rows: list[dict[str, Any]], outcomes: list[Outcome], teams: dict[str, str]) -> None:
+    ttft: dict[tuple[str, str, str], list[float]] = {}
     for outcome in outcomes:
-        ttft.setdefault((outcome.model, outcome.region), []).append(outcome.ttft_ms)
+        group = (teams[outcome.app], outcome.model, outcome.region)
+        ttft.setdefault(group, []).append(outcome.ttft_ms)
     print(
         f"\n{'team':<14}{'model':<14}{'backend region':<16}{'requests':>9}{'tokens in':>11}"
         f"{'out':>7}{'charge':>18}{'TTFT p50':>11}"
     )
     for row in sorted(rows, key=lambda row: (row.get("team_name", ""), row["model"])):
-        times = ttft.get((row["model"], row["region"]))
+        times = ttft.get((row["team"], row["model"], row["region"]))
         shown = f"{median(times):.0f} ms" if times else "-"
         print(
             f"{row.get('team_name', row['team']):<14}{row['model']:<14}{row['region']:<16}"
@@ -194,7 +196,7 @@ def print_invoice(admin: Remote) -> None:
         f"  {'team':<14}{'key':<16}{'model':<14}{'meter':<12}{'quantity':>9}{'per million':>13}"
         f"{'amount':>18}"
     )
-    for row in rows[:6]:
+    for row in [row for row in rows if row["line_kind"] != "rounding"][:6]:
         print(
             f"  {row['team']:<14}{row['key']:<16}{row['model']:<14}{row['meter']:<12}"
             f"{row['quantity']:>9}{row['unit_price_per_million']:>13}{row['amount']:>18}"
