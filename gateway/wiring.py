@@ -24,6 +24,7 @@ from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
 from gateway.dataplane.upkeep import keep_holds_alive, settle_what_waits
 from gateway.jobs.deps import JobDeps
+from gateway.explaining import explainer
 from gateway.keyring import Peppers
 from gateway.secrets import Secrets
 from gateway.settings import Settings
