@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+import socket
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from redis.asyncio import Redis
@@ -20,11 +21,11 @@ from gateway.backends.transport import Transport
 from gateway.dataplane.count import Calibration, Tokeniser
 from gateway.dataplane.forward import Forwarder
 from gateway.dataplane.refresh import Refresher, load_snapshot
+from gateway.dataplane.report import keep_reporting
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
 from gateway.dataplane.upkeep import keep_holds_alive, settle_what_waits
 from gateway.jobs.deps import JobDeps
-from gateway.explaining import explainer
 from gateway.keyring import Peppers
 from gateway.secrets import Secrets
 from gateway.settings import Settings
@@ -37,6 +38,7 @@ from gateway.stores.spool import Spool
 from gateway.stores.sql import rows
 from gateway.stores.sql.engine import open_engine
 from gateway.stores.sql.seal import Sealer, SealError
+from gateway.telemetry import names
 from gateway.telemetry.sampling import ratio_of
 from gateway.telemetry.service import Telemetry, TelemetrySettings
 from policies.failover import RetryBudget
@@ -130,18 +132,35 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             telemetry=telemetry,
             random=Random(os.urandom(16)),  # noqa: S311 - routing draws, not secrets
         )
-        refresher = Refresher(plane, engine, unseal)
-        _keep_running(
-            stack,
-            refresher.run(),
-            bus.listen(client, refresher.told),
-            keep_holds_alive(plane, holds),
-            settle_what_waits(settler),
-            telemetry.watch_loop(),
+        telemetry.gauge(
+            names.HTTP_SERVER_ACTIVE, "Requests that hold something.", lambda: len(plane.in_flight)
         )
-        # Before the loops above end, what is still owed to the store is given a last chance.
-        stack.push_async_callback(_last_settlements, settler, holds)
+        _keep_up(stack, plane, settler, Refresher(plane, engine, unseal), client, worker)
         yield Data(plane, channels, spool, telemetry)
+
+
+def _keep_up(
+    stack: AsyncExitStack,
+    plane: DataPlane,
+    settler: Settler,
+    refresher: Refresher,
+    client: Redis,
+    worker: int,
+) -> None:
+    """What a worker does beside serving, until the stack unwinds."""
+    name = f"{socket.gethostname()}/{worker}"
+    loops = (
+        refresher.run(),
+        bus.listen(client, refresher.told),
+        keep_holds_alive(plane, plane.holds),
+        settle_what_waits(settler),
+        keep_reporting(client, name, plane, settler),
+        plane.telemetry.watch_loop(),
+    )
+    for loop in loops:
+        stack.push_async_callback(_end, asyncio.create_task(loop))
+    # Before the loops end, what is still owed to the store is given a last chance.
+    stack.push_async_callback(_last_settlements, settler, plane.holds)
 
 
 async def _started(stack: AsyncExitStack, settings: Settings, process: str) -> Telemetry:
@@ -155,12 +174,6 @@ def _client(stack: AsyncExitStack, settings: Settings) -> Redis:
     client = open_client(settings.redis_url)
     stack.push_async_callback(client.aclose)
     return client
-
-
-def _keep_running(stack: AsyncExitStack, *loops: Coroutine[Any, Any, None]) -> None:
-    """Each loop runs until the stack unwinds."""
-    for loop in loops:
-        stack.push_async_callback(_end, asyncio.create_task(loop))
 
 
 async def _last_settlements(settler: Settler, holds: HoldStore) -> None:

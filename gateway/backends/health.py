@@ -139,6 +139,10 @@ class Backends:
                 seat.refresh(now_us)
         return self._live
 
+    def seats(self) -> Mapping[Key, Seat]:
+        """Every backend and model that was ever tried."""
+        return self._seats
+
     def seat(self, backend_id: str, upstream_model: str) -> Seat | None:
         """For those who show what is going on; None for one never tried."""
         return self._seats.get((backend_id, upstream_model))

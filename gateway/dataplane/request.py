@@ -76,11 +76,11 @@ class DataPlane:
         self._jurisdictions = jurisdictions
         self._max_body_bytes = max_body_bytes
         self._spool = spool
-        self._backends = backends
+        self.backends = backends
         self._forwarder = forwarder
         self._settler = settler
         self._calibration = calibration
-        self._telemetry = telemetry
+        self.telemetry = telemetry
         self._draw = random.getrandbits
 
     async def serve(
@@ -88,7 +88,7 @@ class DataPlane:
     ) -> None:
         """Answers one inference request, whatever happens; its hold ends here, whatever happens."""
         arrival = read_head(scope)
-        trace = self._telemetry.trace_ids(arrival.traceparent or None)
+        trace = self.telemetry.trace_ids(arrival.traceparent or None)
         flow = Flow(arrival=arrival, trace=trace, operation=operation, route_path=path)
         try:
             deny = await self._answer(flow, receive, send)
@@ -181,7 +181,7 @@ class DataPlane:
             found.policy,
             ask,
             found.candidates,
-            self._backends.live(clock.monotonic_us()),
+            self.backends.live(clock.monotonic_us()),
             self._jurisdictions,
             self._draw(32),
         )
@@ -236,7 +236,7 @@ class DataPlane:
                 await asyncio.shield(self._settler.settle(flow))
         finally:
             self.in_flight.pop(flow.arrival.request_id, None)
-            self._telemetry.finish(record_of(flow))
+            self.telemetry.finish(record_of(flow))
 
     def _too_large(self, content_length: int) -> Deny | None:
         if content_length <= self._max_body_bytes:

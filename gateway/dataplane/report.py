@@ -1,0 +1,80 @@
+"""What this worker says of itself once a second: for the status page, nobody decides by it."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+from redis.asyncio import Redis
+
+from gateway import __version__, clock
+from gateway.backends.health import Backends, Seat
+from gateway.dataplane.request import DataPlane
+from gateway.dataplane.settle import Settler
+from gateway.stores.redis import workers
+from gateway.stores.redis.channel import StoreUnavailable
+from policies.latency import LatencyWindow
+
+REPORT_EVERY_S: Final = 1.0
+
+
+async def keep_reporting(client: Redis, worker: str, plane: DataPlane, settler: Settler) -> None:
+    """Until cancelled; then the worker takes its name off the board."""
+    started_us = clock.now_us()
+
+    def report() -> workers.Report:
+        return workers.Report(
+            worker=worker,
+            version=__version__,
+            at_us=clock.now_us(),
+            started_us=started_us,
+            revision=plane.snapshot.revision,
+            in_flight=len(plane.in_flight),
+            unsettled=len(settler.waiting),
+            backends=_backends(plane.backends),
+        )
+
+    try:
+        await _publish(client, report)
+    finally:
+        with contextlib.suppress(StoreUnavailable):
+            await workers.retire(client, worker)
+
+
+async def _publish(client: Redis, report: Callable[[], workers.Report]) -> None:
+    while True:
+        with contextlib.suppress(StoreUnavailable):
+            await workers.publish(client, report())
+        await asyncio.sleep(REPORT_EVERY_S)
+
+
+def _backends(backends: Backends) -> tuple[workers.BackendReport, ...]:
+    now_us = clock.monotonic_us()
+    return tuple(
+        _backend(backend_id, upstream_model, seat, now_us)
+        for (backend_id, upstream_model), seat in backends.seats().items()
+    )
+
+
+def _backend(
+    backend_id: str, upstream_model: str, seat: Seat, now_us: int
+) -> workers.BackendReport:
+    return workers.BackendReport(
+        backend_id=backend_id,
+        upstream_model=upstream_model,
+        breaker=seat.breaker_state(now_us).value,
+        in_flight=seat.live.in_flight,
+        in_flight_tokens=seat.live.in_flight_tokens,
+        ttft=_counts(seat.ttft, now_us),
+        tpot=_counts(seat.tpot, now_us),
+        total=_counts(seat.total, now_us),
+    )
+
+
+def _counts(window: LatencyWindow, now_us: int) -> dict[int, int]:
+    """Bucket counts of the last minute, all slots together."""
+    counts: dict[int, int] = {}
+    for slot in window.slots(now_us).values():
+        for bucket, samples in slot.items():
+            counts[bucket] = counts.get(bucket, 0) + samples
+    return counts
