@@ -109,9 +109,9 @@ def valkey_binary() -> str:
 def postgres() -> Iterator[str]:
     """The SQLAlchemy URL (`postgresql+psycopg`) of a fresh PostgreSQL server, database `postgres`.
 
-    METERHOUSE_TEST_POSTGRES_URL names an external server instead; its user may create databases.
+    TEST_POSTGRES_URL names an external server instead; its user may create databases.
     """
-    external = os.environ.get("METERHOUSE_TEST_POSTGRES_URL")
+    external = os.environ.get("TEST_POSTGRES_URL")
     if external:
         yield external
         return
