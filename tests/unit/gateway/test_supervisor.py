@@ -28,7 +28,7 @@ def silent(_: str) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - another process makes it true
+    while not condition():
         await asyncio.sleep(0.01)
 
 

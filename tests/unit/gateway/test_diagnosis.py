@@ -1,0 +1,80 @@
+import socket
+import stat
+from pathlib import Path
+
+from gateway import secrets
+from gateway.diagnosis import diagnose
+from gateway.settings import Settings
+from gateway.stores.sql import engine as sql
+
+
+def states(settings: Settings) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for finding in diagnose(settings):
+        found.setdefault(finding.part, []).append(finding.state)
+    return found
+
+
+def settings_of(home: Path, **variables: str) -> Settings:
+    free = {"METERHOUSE_PORT": "0", "METERHOUSE_HOME": str(home)}
+    return Settings.from_env(free | variables)
+
+
+def test_a_machine_that_was_never_started_is_fine_and_stays_untouched(tmp_path: Path) -> None:
+    found = states(settings_of(tmp_path / "home"))
+
+    assert {state for each in found.values() for state in each} == {"ok"}
+    assert not (tmp_path / "home").exists()
+
+
+def test_what_cannot_be_reached_is_a_finding_with_a_remedy(tmp_path: Path) -> None:
+    nowhere = {
+        "METERHOUSE_REDIS_URL": "redis://127.0.0.1:1",
+        "METERHOUSE_DATABASE_URL": "postgresql://user:pass@127.0.0.1:1/none",
+    }
+    findings = {each.part: each for each in diagnose(settings_of(tmp_path, **nowhere))}
+
+    assert findings["store"].state == findings["database"].state == "failed"
+    assert "METERHOUSE_REDIS_URL" in findings["store"].remedy
+    assert "METERHOUSE_DATABASE_URL" in findings["database"].remedy
+
+
+def test_a_store_that_answers_is_described(tmp_path: Path, store_url: str) -> None:
+    found = states(settings_of(tmp_path, METERHOUSE_REDIS_URL=store_url))
+
+    assert found["store"][0] == "ok"
+
+
+def test_a_secret_that_others_can_read_is_worth_a_look(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    secrets.load(settings)
+    token = tmp_path / "admin-token"
+    token.chmod(stat.S_IMODE(token.stat().st_mode) | 0o044)
+
+    finding = next(each for each in diagnose(settings) if each.part == "secrets")
+
+    assert finding.state == "warning"
+    assert finding.remedy == f"chmod 600 {token}"
+
+
+def test_a_port_of_another_program_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        settings = settings_of(tmp_path, METERHOUSE_ADMIN_LISTEN=f"127.0.0.1:{port}")
+
+        failed = [each for each in diagnose(settings) if each.state == "failed"]
+
+    assert [each.part for each in failed] == ["listeners"]
+    assert f"127.0.0.1:{port} is taken" in failed[0].found
+
+
+def test_a_migrated_database_shows_its_revision(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    opened = sql.open_engine(settings.database_url)
+    sql.migrate(opened)
+    opened.dispose()
+
+    finding = next(each for each in diagnose(settings) if each.part == "database")
+
+    assert finding.state == "ok"
+    assert "revision" in finding.found
