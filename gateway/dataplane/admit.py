@@ -1,5 +1,6 @@
 """Limits taken and the hold placed on every level in one round trip; the answer is the grant."""
 
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -49,8 +50,9 @@ async def admit(flow: Flow, holds: HoldStore, spool: Spool) -> Deny | None:
     try:
         spool.intent(arrival.request_id, levels.tag, now_us, meta)
     except SpoolUnavailable:
-        await holds.release(levels.tag, arrival.request_id, ())
         flow.granted = None
+        with suppress(StoreUnavailable):  # owed then, and paid when the store is back
+            await holds.release(levels.tag, arrival.request_id)
         return Deny(
             DenyCode.JOURNAL_UNAVAILABLE,
             "usage cannot be recorded right now, so nothing is served; retry shortly",
@@ -60,8 +62,8 @@ async def admit(flow: Flow, holds: HoldStore, spool: Spool) -> Deny | None:
 
 
 def _admission(flow: Flow, meta: bytes) -> Admission:
-    levels, quote, standing = flow.levels, flow.quote, flow.standing
-    if levels is None or quote is None or standing is None:
+    levels, quote, standing, ask = flow.levels, flow.quote, flow.standing, flow.ask
+    if levels is None or quote is None or standing is None or ask is None:
         raise RuntimeError("admission before the quote")
     gates = levels.request_gates
     if levels.tokens:
@@ -71,7 +73,7 @@ def _admission(flow: Flow, meta: bytes) -> Admission:
         ttl_ms=HOLD_TTL_MS,
         input_money=quote.worst.input_nanos,
         output_money=quote.worst.output_nanos_per_token,
-        input_tokens=flow.estimated_tokens,
+        input_tokens=ask.input_estimate,
         wanted=quote.wanted,
         least=quote.least,
         choices=quote.choices,

@@ -96,11 +96,10 @@ class Settler:
             self.waiting.append(Unsettled(tag, settlement))
 
     async def _release(self, flow: Flow, tag: str) -> None:
-        try:
+        with suppress(SpoolUnavailable):  # an intent alone is released by the next start anyway
+            self._spool.closed(flow.arrival.request_id)
+        with suppress(StoreUnavailable):  # owed then, and paid when the store is back
             await self._holds.release(tag, flow.arrival.request_id, self._corrections(flow, 0))
-        except StoreUnavailable:
-            return  # not dispatched: the hold expires by itself and nothing is billed
-        self._spool.closed(flow.arrival.request_id)
 
     def _corrections(self, flow: Flow, tokens: int) -> tuple[tuple[str, int], ...]:
         """The per-minute token limits took an estimate; this is the difference to what was used."""

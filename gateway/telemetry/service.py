@@ -179,7 +179,7 @@ class Telemetry:
 
     def _start_export(self) -> None:
         # Loaded here because it brings in protobuf and an HTTP client, 200 ms nobody else needs.
-        from gateway.telemetry import export  # noqa: PLC0415
+        from gateway.telemetry import export  # noqa: PLC0415 - heavy, and needed only where an exporter is set
 
         settings = self._settings
         self._traces, self._metrics = export.otlp(
