@@ -1,4 +1,6 @@
-"""Hard budgets under concurrency: what is admitted at once, and that the cap holds at every write."""
+"""Hard budgets under concurrency: what is admitted at once, and that the cap holds at every
+write.
+"""
 
 import asyncio
 import re

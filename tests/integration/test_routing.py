@@ -1,4 +1,6 @@
-"""Where requests go: residency that fails closed, ceilings, failover before the first byte, breaker."""
+"""Where requests go: residency that fails closed, ceilings, failover before the first byte,
+breaker.
+"""
 
 from pathlib import Path
 from typing import Any
