@@ -49,7 +49,8 @@ async def _up(settings: Settings, environ: Mapping[str, str], with_demo: bool) -
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, on_signal, number)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
+            loop.add_signal_handler(number, on_signal, number)
     try:
         return await _until_asked(house, asked, with_demo)
     finally:
