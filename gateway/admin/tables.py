@@ -28,9 +28,7 @@ def prefers_csv(accept: str) -> bool:
 
 def csv_answer(rows: Iterable[Sequence[str]], headers: dict[str, str]) -> Response[bytes]:
     """A table that fits memory; the first row is the header."""
-    return Response(
-        "".join(csv_text(rows)).encode(), headers=headers, media_type=CSV
-    )
+    return Response("".join(csv_text(rows)).encode(), headers=headers, media_type=CSV)
 
 
 def write_csv(rows: Iterable[Sequence[str]]) -> IO[bytes]:
