@@ -5,7 +5,7 @@ from typing import Protocol
 
 from gateway.backends.failures import AnswerTooLarge, TransportError
 
-PAUSE_ABOVE_BYTES = 256 * 1024  # what may wait here for a slow reader before the socket is paused
+PAUSE_ABOVE_BYTES = 64 * 1024  # what may wait here for a slow reader before the socket is paused
 
 
 class Line(Protocol):

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections import deque
+from collections import OrderedDict
 from typing import Final
 
 import msgspec
@@ -48,8 +48,9 @@ class Pool:
         self._max_age_s = max_age_s
         self._loop = asyncio.get_running_loop()
         self._open: set[Connection] = set()
-        self._idle: list[Connection] = []
-        self._waiting: deque[asyncio.Future[Connection]] = deque()
+        # Thousands may end in one turn of the loop, so each must be found without a search.
+        self._idle: dict[Connection, None] = {}
+        self._waiting: OrderedDict[asyncio.Future[Connection], None] = OrderedDict()
         self._closed: asyncio.Future[None] | None = None
 
     def now(self) -> float:
@@ -59,7 +60,7 @@ class Pool:
         """An idle connection that is fit for use, the one used last."""
         idle = self._idle
         while idle:
-            connection = idle.pop()
+            connection, _ = idle.popitem()
             if connection.usable():
                 return connection
             connection.abort()
@@ -96,7 +97,7 @@ class Pool:
             return
         connection.rest(now)
         if not self._hand_over(connection):
-            self._idle.append(connection)
+            self._idle[connection] = None
 
     def stats(self) -> PoolStats:
         waiting = sum(not waiter.done() for waiter in self._waiting)
@@ -125,8 +126,7 @@ class Pool:
         if connection not in self._open:
             return
         self._open.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
+        self._idle.pop(connection, None)
         if self._closed is not None:
             if not self._open and not self._closed.done():
                 self._closed.set_result(None)
@@ -137,7 +137,7 @@ class Pool:
 
     def _hand_over(self, connection: Connection) -> bool:
         while self._waiting:
-            waiter = self._waiting.popleft()
+            waiter, _ = self._waiting.popitem(last=False)
             if not waiter.done():
                 waiter.set_result(connection)
                 return True
@@ -145,7 +145,7 @@ class Pool:
 
     async def _wait(self, give_up_at: float) -> Connection:
         waiter: asyncio.Future[Connection] = self._loop.create_future()
-        self._waiting.append(waiter)
+        self._waiting[waiter] = None
         alarm = self._loop.call_at(give_up_at, _give_up, waiter)
         try:
             return await waiter
@@ -155,8 +155,7 @@ class Pool:
             raise
         finally:
             alarm.cancel()
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
+            self._waiting.pop(waiter, None)
 
     async def _connect(self, connection: Connection, connect_s: float) -> None:
         endpoint = self._endpoint
