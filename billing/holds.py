@@ -29,7 +29,16 @@ def worst_case(input_bound: int, cards: Collection[RateCard], currency: str) -> 
     if any(card.currency != currency for card in cards):
         found = ", ".join(sorted({card.currency for card in cards}))
         raise ValueError(f"prices in {found} cannot be held against budgets in {currency}")
+    return worst_case_at(
+        input_bound, max(map(worst_input_picos, cards)), max(map(output_picos, cards)), currency
+    )
+
+
+def worst_case_at(
+    input_bound: int, input_picos: int, output_picos_per_token: int, currency: str
+) -> WorstCase:
+    """The same from the dearest prices per token themselves, for whoever has them at hand."""
     return WorstCase(
-        counter_units(input_bound * max(map(worst_input_picos, cards)), currency),
-        counter_units(max(map(output_picos, cards)), currency),
+        counter_units(input_bound * input_picos, currency),
+        counter_units(output_picos_per_token, currency),
     )

@@ -20,11 +20,57 @@ class UnpricedMeterError(ValueError):
     """Tokens on a meter that the card has no price for. Never rated as free."""
 
 
+class Tariff(msgspec.Struct, frozen=True):
+    """A card as five numbers, for whoever rates often: picos per token of each meter, with what
+    `rate_of` falls back to already in place. `output` None: the card has no price for it.
+    """
+
+    input: int
+    cache_read: int
+    cache_write_5m: int
+    cache_write_1h: int
+    output: int | None
+    card_id: str = ""
+
+    def of(self, meters: Meters) -> int:
+        """As `rate` with the card."""
+        amount = meters.input * self.input
+        if meters.cache_read:
+            amount += meters.cache_read * self.cache_read
+        if meters.cache_write_5m or meters.cache_write_1h:
+            amount += meters.cache_write_5m * self.cache_write_5m
+            amount += meters.cache_write_1h * self.cache_write_1h
+        if meters.output:
+            if self.output is None:
+                raise UnpricedMeterError(
+                    f"{meters.output} output tokens cannot be rated: card {self.card_id} has no"
+                    " price for them"
+                )
+            amount += meters.output * self.output
+        return amount
+
+
+def tariff(card: RateCard) -> Tariff:
+    """The card's numbers. UnpricedMeterError for a card without a price for `input`."""
+    found = {rate.meter: rate.picos_per_token for rate in card.rates}
+    given = found.get(Meter.INPUT)
+    if given is None:
+        raise UnpricedMeterError(f"card {card.id} has no price for input")
+    return Tariff(
+        given,
+        found.get(Meter.CACHE_READ, given),
+        found.get(Meter.CACHE_WRITE_5M, given),
+        found.get(Meter.CACHE_WRITE_1H, given),
+        found.get(Meter.OUTPUT),
+        card.id,
+    )
+
+
 def rate(meters: Meters, card: RateCard) -> int:
     """Picos. Linear: the rate of a sum is the sum of the rates, so aggregates rate like requests.
     UnpricedMeterError when there are output tokens and the card has no price for them.
     """
-    return sum(line.amount_picos for line in lines(meters, card))
+    return tariff(card).of(meters)
 
 
 def lines(meters: Meters, card: RateCard) -> tuple[RatedLine, ...]:

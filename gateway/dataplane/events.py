@@ -6,8 +6,6 @@ from typing import Final
 
 from billing.meters import Meters, Provenance
 from billing.money import counter_units
-from billing.prices import can_price
-from billing.rating import rate
 from billing.usage import VERSION, UsageEvent
 from gateway.dataplane.flow import Attempt, Flow
 from gateway.dataplane.snapshot import Way
@@ -33,10 +31,12 @@ def event(
     """One row of the ledger. Only the winning attempt is charged; every attempt costs us (L5)."""
     principal, ask = flow.principal, flow.ask
     way: Way = attempt.way
-    if principal is None or ask is None or way.charge is None:
+    if principal is None or ask is None or way.charge is None or way.charge_tariff is None:
         raise RuntimeError("an attempt that was never admitted")
-    cost = way.cost if way.cost is not None and can_price(way.cost, usage.output > 0) else None
-    charge = rate(usage, way.charge) if attempt.won else 0
+    tariff = way.cost_tariff
+    if tariff is not None and tariff.output is None and usage.output:
+        tariff = None  # a cost nobody knows is not a cost of nothing
+    charge = way.charge_tariff.of(usage) if attempt.won else 0
     currency = principal.tenant.currency
     began = attempt.started_us
     finished = attempt.finished_us or began
@@ -66,9 +66,9 @@ def event(
         reasoning=attempt.reported.reasoning if attempt.reported is not None else 0,
         currency=currency,
         charge_card=way.charge,
-        cost_card=cost,
+        cost_card=way.cost if tariff is not None else None,
         charge_picos=charge,
-        cost_picos=rate(usage, cost) if cost is not None else 0,
+        cost_picos=tariff.of(usage) if tariff is not None else 0,
         counter_nanos=counter_units(charge, currency) if charge else 0,
         status=flow.status,
         end_by=flow.end_by,

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from billing.holds import WorstCase, worst_case
+from billing.holds import WorstCase, worst_case_at
 from gateway.dataplane.count import Size
 from gateway.dataplane.envelope import COMPLETIONS, EMBEDDINGS, Envelope
 from gateway.dataplane.snapshot import Route
@@ -46,15 +46,12 @@ def ask_of(
 
 def quote(ask: Ask, plan: Plan, route: Route, currency: str) -> Quote:
     """The worst case over every attempt of the plan, so that no failover can outgrow the hold."""
-    cards = [
-        card
-        for c in plan.attempts
-        if (card := route.ways[(c.backend_id, c.upstream_model)].charge) is not None
-    ]
     policy = route.policy
     wanted = ask.output_wanted
+    input_picos = max([c.charge_input_picos or 0 for c in plan.attempts])
+    output_picos = max([c.charge_output_picos or 0 for c in plan.attempts])
     return Quote(
-        worst=worst_case(ask.input_bound, cards, currency),
+        worst=worst_case_at(ask.input_bound, input_picos, output_picos, currency),
         input_bound=ask.input_bound,
         wanted=wanted,
         least=min(policy.least_output, wanted) if policy.clamp else wanted,

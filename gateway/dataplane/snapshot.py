@@ -20,6 +20,7 @@ from billing.prices import (
     picos_per_token,
     worst_input_picos,
 )
+from billing.rating import Tariff, tariff
 from gateway.backends.dialect import Dialect
 from gateway.backends.dialects import DIALECTS
 from gateway.backends.endpoint import Endpoint, Timeouts
@@ -58,6 +59,8 @@ class Way(msgspec.Struct, frozen=True):
     provider: str  # gen_ai.provider.name
     charge: RateCard | None
     cost: RateCard | None
+    charge_tariff: Tariff | None
+    cost_tariff: Tariff | None
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -190,6 +193,8 @@ class Snapshot:
             provider=reach.provider,
             charge=charge,
             cost=cost,
+            charge_tariff=tariff(charge) if charge else None,
+            cost_tariff=tariff(cost) if cost else None,
         )
 
     def _policy(self, principal: Principal, model: str) -> EffectivePolicy:

@@ -2,7 +2,8 @@ import pytest
 
 from billing.meters import Meter, Meters
 from billing.money import format_picos
-from billing.rating import RatedLine, UnpricedMeterError, lines, rate
+from billing.prices import Rate, RateCard
+from billing.rating import RatedLine, UnpricedMeterError, lines, rate, tariff
 from tests.unit.billing.samples import card
 
 CHAT = card(input="3", cache_read="0.3", cache_write_5m="3.75", output="15")
@@ -42,3 +43,16 @@ def test_output_without_a_price_is_refused_rather_than_free() -> None:
     assert rate(Meters(input=5), embeddings) == 100_000
     with pytest.raises(UnpricedMeterError, match="1 output tokens cannot be rated"):
         rate(Meters(input=5, output=1), embeddings)
+
+
+def test_a_tariff_rates_as_its_card_does_cache_meters_falling_back_to_input() -> None:
+    usage = Meters(input=10, cache_read=20, cache_write_5m=30, cache_write_1h=40, output=50)
+    plain = card(input="3", output="15")
+
+    assert tariff(plain).of(usage) == rate(usage, plain) == (100 * 3 + 50 * 15) * 10**6
+    assert tariff(CHAT).of(usage) == sum(line.amount_picos for line in lines(usage, CHAT))
+
+
+def test_a_card_without_an_input_price_is_no_tariff() -> None:
+    with pytest.raises(UnpricedMeterError):
+        tariff(RateCard("rc_x", "USD", (Rate(Meter.OUTPUT, 15, "p2"),)))
