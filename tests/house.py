@@ -15,12 +15,14 @@ import httpx
 import uvicorn
 from litestar import Litestar
 
-from gateway import app, wiring
 from gateway.admin import problems
 from gateway.admin.api import create_admin
+from gateway.app.data import data_app
+from gateway.app.server import server_config
 from gateway.settings import Settings
 from gateway.stores.sql.engine import migrate, open_engine
-from gateway.wiring import Admin, Data
+from gateway.wiring.admin import Admin, open_admin
+from gateway.wiring.data import Data, open_data
 
 
 class House:
@@ -101,7 +103,7 @@ async def open_house(home: Path, store_url: str, **overrides: str) -> AsyncItera
     engine = open_engine(settings.database_url)
     migrate(engine)
     engine.dispose()
-    async with wiring.open_data(settings, 0) as data, wiring.open_admin(settings) as admin:
+    async with open_data(settings, 0) as data, open_admin(settings) as admin:
         admin_app = Litestar(
             [create_admin(admin.deps)],
             openapi_config=None,
@@ -109,7 +111,7 @@ async def open_house(home: Path, store_url: str, **overrides: str) -> AsyncItera
             exception_handlers=problems.HANDLERS,
         )
         listener = socket.create_server(("127.0.0.1", 0))
-        config = app.server_config(app.data_app(data, asyncio.Event()), 5)
+        config = server_config(data_app(data, asyncio.Event()), 5)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server._serve(sockets=[listener]))
         while not server.started:

@@ -24,7 +24,7 @@ def run(_args: argparse.Namespace) -> int:
 async def main(settings: Settings) -> None:
     """Until SIGTERM or SIGINT; what is in the journal by then is booked first."""
     from gateway.jobs.runner import run_jobs
-    from gateway.wiring import open_jobs
+    from gateway.wiring.jobs import open_jobs
 
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

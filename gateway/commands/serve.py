@@ -1,7 +1,9 @@
 """`meterhouse serve`: one process of one plane, on a socket of its own or an inherited one."""
 
 import argparse
+import gc
 import os
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gateway.settings import Settings
@@ -20,24 +22,38 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    settings = Settings.from_env(os.environ)
+    fd = args.fd if args.fd is not None else _bound(settings, args.plane)
+    # What is loaded now stays: neither this loading nor any later collection need look through it.
+    gc.disable()
     import uvloop
 
-    from gateway import app
-    from gateway.listeners import bind
-
-    settings = Settings.from_env(os.environ)
-    data = args.plane == "data"
-    if args.fd is not None:
-        fd = args.fd
-    elif data:
-        fd = bind(settings.host, settings.port, "PORT").detach()
-    else:
-        fd = bind(settings.admin_host, settings.admin_port, "ADMIN_LISTEN").detach()
+    serve = _plane(settings, args)
+    gc.freeze()
+    gc.enable()
     if args.wait_fd is not None:
         os.read(args.wait_fd, 1)
         os.close(args.wait_fd)
-    if data:
-        uvloop.run(app.serve_data(settings, fd, args.worker))
-    else:
-        uvloop.run(app.serve_admin(settings, fd))
+    uvloop.run(serve(fd))
     return 0
+
+
+def _bound(settings: Settings, plane: str) -> int:
+    from gateway.listeners import bind
+
+    if plane == "data":
+        return bind(settings.host, settings.port, "PORT").detach()
+    return bind(settings.admin_host, settings.admin_port, "ADMIN_LISTEN").detach()
+
+
+def _plane(
+    settings: Settings, args: argparse.Namespace
+) -> Callable[[int], Coroutine[Any, Any, None]]:
+    """Loads the code of the plane that was asked for, and of no other."""
+    if args.plane == "data":
+        from gateway.app.data import serve_data
+
+        return lambda fd: serve_data(settings, fd, args.worker)
+    from gateway.app.admin import serve_admin
+
+    return lambda fd: serve_admin(settings, fd)

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from gateway.jobs import drain_journal
 from gateway.stores.sql.engine import open_engine, reading
 from gateway.stores.sql.tables import postings, rollups, usage_rows
-from gateway.wiring import open_jobs
+from gateway.wiring.jobs import open_jobs
 from tests.house import House, World, furnish, open_house
 from tests.running import run
 from tests.scripted_backend import Entry, ScriptedBackend

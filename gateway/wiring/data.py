@@ -1,4 +1,4 @@
-"""The one composition root: opens every connection, builds each object once, closes in reverse."""
+"""What a data plane worker is made of."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,7 @@ from typing import Final
 import msgspec
 from redis.asyncio import Redis
 
-import gateway
 from gateway import secrets
-from gateway.admin.deps import AdminDeps
 from gateway.backends.health import Backends
 from gateway.backends.transport import Transport
 from gateway.dataplane.count import Calibration, Tokeniser
@@ -25,26 +23,21 @@ from gateway.dataplane.report import keep_reporting
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
 from gateway.dataplane.upkeep import keep_holds_alive, settle_what_waits
-from gateway.jobs.deps import JobDeps
-from gateway.keyring import Peppers
-from gateway.secrets import Secrets
 from gateway.settings import Settings
-from gateway.stores.redis import address, bus
+from gateway.stores.redis import bus
 from gateway.stores.redis.accounts import account_reader
 from gateway.stores.redis.channel import Channels
 from gateway.stores.redis.client import open_client
-from gateway.stores.redis.holds import HoldStore, StoreUnavailable
+from gateway.stores.redis.holds import HoldStore
 from gateway.stores.spool import Spool
 from gateway.stores.sql import rows
-from gateway.stores.sql.engine import open_engine
 from gateway.stores.sql.seal import Sealer, SealError
 from gateway.telemetry import names
-from gateway.telemetry.sampling import ratio_of
-from gateway.telemetry.service import Telemetry, TelemetrySettings
+from gateway.telemetry.service import Telemetry
+from gateway.wiring.parts import opened_channels, opened_engine, peppers_of, started_telemetry
 from policies.failover import RetryBudget
 
 _LOG: Final = logging.getLogger(__name__)
-_STORE_PATIENCE_S: Final = 30.0
 
 
 class Data(msgspec.Struct, frozen=True):
@@ -54,26 +47,6 @@ class Data(msgspec.Struct, frozen=True):
     channels: Channels
     spool: Spool
     telemetry: Telemetry
-
-
-def telemetry_of(settings: Settings, process: str) -> Telemetry:
-    """What the process reports to; started by whoever owns it."""
-    log = {"stdout": "-", "off": ""}.get(settings.access_log)
-    return Telemetry(
-        TelemetrySettings(
-            run_dir=settings.run_dir,
-            process=process,
-            sampling_ratio=ratio_of(settings.otel_traces_sampler, settings.otel_traces_sampler_arg),
-            export=bool(settings.otlp_endpoint),
-            access_log=str(settings.log_dir / "access.jsonl") if log is None else log,
-            service_name=settings.otel_service_name,
-            service_version=gateway.__version__,
-        )
-    )
-
-
-def peppers_of(held: Secrets) -> Peppers:
-    return Peppers(current=held.pepper_version, by_version=held.peppers)
 
 
 def unsealer(sealer: Sealer) -> Callable[[rows.Backend], str | None]:
@@ -99,14 +72,11 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
     held = secrets.load(settings)
     unseal = unsealer(Sealer(held.secret_key))
     async with AsyncExitStack() as stack:
-        telemetry = await _started(stack, settings, f"data-{worker}")
-        engine = open_engine(settings.database_url)
-        stack.callback(engine.dispose)
-        channels = Channels(address.parse(settings.redis_url))
-        stack.push_async_callback(channels.close)
-        with contextlib.suppress(StoreUnavailable):  # it keeps trying; until then we refuse
-            await channels.open(_STORE_PATIENCE_S)
-        client = _client(stack, settings)
+        telemetry = await started_telemetry(stack, settings, f"data-{worker}")
+        engine = opened_engine(stack, settings)
+        channels = await opened_channels(stack, settings)  # until it is up we refuse
+        client = open_client(settings.redis_url)
+        stack.push_async_callback(client.aclose)
         spool = Spool.open(settings.spool_dir, f"data-{worker}")
         stack.push_async_callback(spool.close)
         tokeniser = Tokeniser(settings.home / "vocabularies")
@@ -163,19 +133,6 @@ def _keep_up(
     stack.push_async_callback(_last_settlements, settler, plane.holds)
 
 
-async def _started(stack: AsyncExitStack, settings: Settings, process: str) -> Telemetry:
-    telemetry = telemetry_of(settings, process)
-    telemetry.start()
-    stack.push_async_callback(asyncio.to_thread, telemetry.close)
-    return telemetry
-
-
-def _client(stack: AsyncExitStack, settings: Settings) -> Redis:
-    client = open_client(settings.redis_url)
-    stack.push_async_callback(client.aclose)
-    return client
-
-
 async def _last_settlements(settler: Settler, holds: HoldStore) -> None:
     await settler.retry_waiting()
     await holds.drain(5.0)
@@ -185,55 +142,3 @@ async def _end(task: "asyncio.Task[None]") -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-class Admin(msgspec.Struct, frozen=True):
-    """The admin plane, ready to be mounted."""
-
-    deps: AdminDeps
-    telemetry: Telemetry
-
-
-@asynccontextmanager
-async def open_admin(settings: Settings) -> AsyncIterator[Admin]:
-    """Everything the admin plane needs, open for as long as the block runs."""
-    held = secrets.load(settings)
-    async with AsyncExitStack() as stack:
-        telemetry = await _started(stack, settings, "admin")
-        engine = open_engine(settings.database_url)
-        stack.callback(engine.dispose)
-        client = _client(stack, settings)
-
-        async def publish(revision: int) -> None:
-            await bus.publish(client, revision)
-
-        deps = AdminDeps(
-            engine=engine,
-            admin_token=held.admin_token,
-            peppers=peppers_of(held),
-            sealer=Sealer(held.secret_key),
-            publish=publish,
-            account=account_reader(client),
-            store=client,
-        )
-        yield Admin(deps, telemetry)
-
-
-@asynccontextmanager
-async def open_jobs(settings: Settings, name: str) -> AsyncIterator[JobDeps]:
-    """Everything the jobs need, open for as long as the block runs."""
-    async with AsyncExitStack() as stack:
-        await _started(stack, settings, "jobs")
-        engine = open_engine(settings.database_url)
-        stack.callback(engine.dispose)
-        channels = Channels(address.parse(settings.redis_url))
-        stack.push_async_callback(channels.close)
-        with contextlib.suppress(StoreUnavailable):  # it keeps trying; until then the jobs do too
-            await channels.open(_STORE_PATIENCE_S)
-        yield JobDeps(
-            engine=engine,
-            client=_client(stack, settings),
-            holds=HoldStore(channels),
-            spool_dir=settings.spool_dir,
-            name=name,
-        )

@@ -1,0 +1,72 @@
+"""The data listener: /v1, /healthz, /readyz."""
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from litestar import Litestar, Request, Response
+from litestar.exceptions import HTTPException
+
+from gateway import ids
+from gateway.app.server import serve
+from gateway.dataplane.endpoints import routes
+from gateway.errors import INTERNAL, openai_error, render_openai
+from gateway.ops import Readiness, probes
+from gateway.settings import Settings
+from gateway.wiring.data import Data, open_data
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+def data_app(data: Data, stopping: asyncio.Event) -> Litestar:
+    """Every route of the data listener. It is unready once `stopping` is set."""
+
+    def readiness() -> Readiness:
+        if stopping.is_set():
+            return Readiness(ready=False, checks={"process": "draining"})
+        store = "ok" if data.channels.up else "out of reach; requests are refused"
+        return Readiness(ready=True, checks={"store": store})
+
+    return Litestar(
+        [*routes(data.plane), *probes(readiness)],
+        openapi_config=None,
+        logging_config=None,
+        exception_handlers={HTTPException: _unknown_route, Exception: _fault},
+    )
+
+
+def _unknown_route(request: Request[Any, Any, Any], fault: HTTPException) -> Response[bytes]:
+    """Paths and methods that nobody has, in OpenAI's envelope."""
+    status = fault.status_code
+    if status == 405:
+        message, code = f"{request.method} is not possible here", "method_not_allowed"
+    elif status == 404:
+        path = request.scope["path"][:200]
+        message, code = f"there is nothing at {path}; the API begins at /v1", "not_found"
+    else:
+        message, code = "the request cannot be understood", "invalid_request"
+    body = openai_error(message, "invalid_request_error", None, code)
+    return _json(status, body)
+
+
+def _fault(_: Request[Any, Any, Any], fault: Exception) -> Response[bytes]:
+    request_id = ids.new("req")
+    _LOG.error("request %s failed inside the gateway", request_id, exc_info=fault)
+    return _json(500, render_openai(INTERNAL, request_id).body)
+
+
+def _json(status: int, body: bytes) -> Response[bytes]:
+    return Response(body, status_code=status, media_type="application/json")
+
+
+async def serve_data(settings: Settings, sock_fd: int, worker: int) -> None:
+    """One data plane worker on an inherited listening socket, until SIGTERM or SIGINT; then
+    unready, drained, settled, closed.
+    """
+    stopping = asyncio.Event()
+    async with open_data(settings, worker) as data:
+
+        async def drain() -> None:
+            await data.plane.drain(settings.drain_seconds)
+
+        await serve(data_app(data, stopping), sock_fd, stopping, drain, settings.drain_seconds)

@@ -1,0 +1,28 @@
+"""What the background jobs are made of."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from gateway.jobs.deps import JobDeps
+from gateway.settings import Settings
+from gateway.stores.redis.client import open_client
+from gateway.stores.redis.holds import HoldStore
+from gateway.wiring.parts import opened_channels, opened_engine, started_telemetry
+
+
+@asynccontextmanager
+async def open_jobs(settings: Settings, name: str) -> AsyncIterator[JobDeps]:
+    """Everything the jobs need, open for as long as the block runs."""
+    async with AsyncExitStack() as stack:
+        await started_telemetry(stack, settings, "jobs")
+        engine = opened_engine(stack, settings)
+        channels = await opened_channels(stack, settings)
+        client = open_client(settings.redis_url)
+        stack.push_async_callback(client.aclose)
+        yield JobDeps(
+            engine=engine,
+            client=client,
+            holds=HoldStore(channels),
+            spool_dir=settings.spool_dir,
+            name=name,
+        )
