@@ -10,7 +10,14 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import DatabaseError
 
 from gateway.stores.sql import configuration
-from gateway.stores.sql.engine import migrate, open_engine, reading, transaction
+from gateway.stores.sql.engine import (
+    migrate,
+    newest_revision,
+    open_engine,
+    reading,
+    schema_revision,
+    transaction,
+)
 from gateway.stores.sql.tables import config_state, metadata
 
 
@@ -38,6 +45,25 @@ def test_migrating_again_changes_nothing_and_keeps_the_data(engine: Engine) -> N
     migrate(engine)
 
     assert configuration.revision(engine) == 2
+
+
+def test_what_is_not_migrated_yet_has_no_revision(engine: Engine) -> None:
+    with reading(engine) as connection:
+        assert schema_revision(connection) is None
+
+    migrate(engine)
+
+    with reading(engine) as connection:
+        assert schema_revision(connection) == newest_revision()
+
+
+def test_the_newest_revision_is_the_one_that_alembic_ends_with(engine: Engine) -> None:
+    migrate(engine)
+
+    with engine.connect() as connection:
+        heads = MigrationContext.configure(connection).get_current_heads()
+
+    assert heads == (newest_revision(),)
 
 
 def test_processes_that_migrate_at_once_all_succeed(engine: Engine, database_url: str) -> None:
