@@ -23,14 +23,15 @@ A first request:
 
   curl {gateway_url}/v1/chat/completions \\
     -H "authorization: Bearer {key}" -H "content-type: application/json" \\
-    -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+    -d '{{"model": "{model}", "max_tokens": 64,
+         "messages": [{{"role": "user", "content": "Hello"}}]}}'
 
 The same from Python (pip install openai):
 
   {"" if with_demo else "import os; "}from openai import OpenAI
   client = OpenAI(base_url="{gateway_url}/v1", api_key={python_key})
   messages = [{{"role": "user", "content": "Hello"}}]
-  answer = client.chat.completions.create(model="{model}", messages=messages)
+  answer = client.chat.completions.create(model="{model}", messages=messages, max_tokens=64)
   print(answer.choices[0].message.content)
 
 Ask the admin API:

@@ -1,12 +1,36 @@
-"""Fixtures every test may use: real stores, started once a run, empty for each test."""
+"""Fixtures every test may use: real stores, started once a run, empty for each test; and the
+figures that a run shows at its end.
+"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
 from tests import servers
+
+_FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Says what a test measured; the run's summary shows it."""
+    said = request.config.stash.setdefault(_FIGURES, [])
+
+    def say(text: str) -> None:
+        said.extend([f"{request.node.nodeid}:", *(f"  {line}" for line in text.splitlines())])
+
+    return say
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    said = config.stash.get(_FIGURES, [])
+    if said:
+        terminalreporter.section("figures")
+        terminalreporter.write("\n".join(said) + "\n")
 
 
 @pytest.fixture(scope="session")

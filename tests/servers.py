@@ -1,7 +1,8 @@
-"""Real servers for the tests: Valkey, Redis and PostgreSQL, each started and ended by its test run.
+"""Real servers for the tests: Valkey, Redis, PostgreSQL and the demo's inference engines, each
+started and ended by its test run.
 
-Everything listens on unix sockets in a short temporary directory: no port is taken, nothing is
-shared between two runs, and two runs can go on side by side.
+Stores listen on unix sockets in a short temporary directory, engines on a free loopback port:
+nothing is shared between two runs, and two runs can go on side by side.
 """
 
 import contextlib
@@ -11,14 +12,18 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 START_WITHIN_S = 30
 _PASSWORD = "test"
+_ENGINES = Path(__file__).parent.parent / "deploy" / "demo"
 
 
 class StoreServer:
@@ -174,6 +179,51 @@ def fresh_database(server_url: str) -> Iterator[str]:
         with engine.connect() as connection:
             connection.execute(sqlalchemy.text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
         engine.dispose()
+
+
+class Engine:
+    """A real model behind the OpenAI API, that a test may kill."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.base_url = f"http://127.0.0.1:{port}/v1"
+        self._process = process
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def llama(*, slots: int = 2) -> contextlib.AbstractContextManager[Engine]:
+    """llama.cpp with SmolLM2, answering `slots` requests at a time: `smollm2-135m-instruct`."""
+    return _engine("llama.py", "--slots", str(slots), "--context", "2048")
+
+
+def minilm() -> contextlib.AbstractContextManager[Engine]:
+    """all-MiniLM-L6-v2 on ONNX Runtime: embeddings of 384 dimensions, `all-minilm-l6-v2`."""
+    return _engine("minilm.py")
+
+
+@contextlib.contextmanager
+def _engine(program: str, *options: str) -> Iterator[Engine]:
+    with socket.create_server(("127.0.0.1", 0)) as chosen:
+        port = chosen.getsockname()[1]
+    with _directory("mh-engine-") as directory:
+        argv = [sys.executable, "-P", str(_ENGINES / program), str(port), *options]
+        process = _spawn(argv, directory / "log")
+        engine = Engine(process, port)
+        try:
+            _wait_for(lambda: _lists_models(engine.base_url), process, directory / "log")
+            yield engine
+        finally:
+            engine.kill()
+
+
+def _lists_models(base_url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{base_url}/models", timeout=5):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 @contextlib.contextmanager

@@ -21,13 +21,13 @@ READY = "Ctrl-C drains and stops everything."
 class House:
     """One `up`. Its lines are read as they come, so that it never waits for us."""
 
-    def __init__(self, home: Path, **settings: str) -> None:
+    def __init__(self, home: Path, *words: str, **settings: str) -> None:
         self.home = home
         environ = {k: v for k, v in os.environ.items() if not k.startswith("METERHOUSE_")}
         environ |= {"METERHOUSE_HOME": str(home), "METERHOUSE_PORT": "0", "METERHOUSE_WORKERS": "1"}
         environ |= settings
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "up"],
+            [sys.executable, "-m", "gateway", "up", *words],
             cwd=ROOT,
             env=environ,
             stdout=subprocess.PIPE,
@@ -93,6 +93,19 @@ class House:
             timeout=20,
         )
 
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """`meterhouse WORDS...` in this home, to its end."""
+        environ = os.environ | {"METERHOUSE_HOME": str(self.home)}
+        return subprocess.run(
+            [sys.executable, "-m", "gateway", *words],
+            cwd=ROOT,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
     def stop(self, number: signal.Signals = signal.SIGTERM, within_s: float = 60) -> int:
         """Its exit status."""
         if self.process.poll() is None:
@@ -105,11 +118,11 @@ class House:
 
 
 @contextlib.contextmanager
-def house(home: Path, **settings: str) -> Iterator[House]:
+def house(home: Path, *words: str, within_s: float = 60, **settings: str) -> Iterator[House]:
     """A ready one, stopped at the end however the test went."""
-    up = House(home, **settings)
+    up = House(home, *words, **settings)
     try:
-        up.says(READY)
+        up.says(READY, within_s)
         yield up
     finally:
         up.stop()
