@@ -9,7 +9,7 @@ from billing.money import format_counter
 from billing.usage import ENCODER
 from gateway.dataplane.events import template
 from gateway.dataplane.flow import Flow
-from gateway.dataplane.levels import Standing
+from gateway.dataplane.levels import MINUTE_US, Standing
 from gateway.stores.redis.holds import (
     MONEY,
     Admission,
@@ -166,9 +166,8 @@ def rates(flow: Flow, granted: Granted) -> list[Rate]:
     for limit, wait_us in zip(
         (*levels.requests, *levels.tokens), granted.gate_wait_us, strict=False
     ):
-        gate = limit.gate(1)
-        left = max(0, gate.burst_us - wait_us) * limit.per_minute // 60_000_000
-        rate = Rate(limit.kind, limit.per_minute, left, max(0, wait_us))
-        if limit.kind not in found or left < found[limit.kind].remaining:
-            found[limit.kind] = rate
+        left = max(0, limit.burst_us - wait_us) * limit.per_minute // MINUTE_US
+        known = found.get(limit.kind)
+        if known is None or left < known.remaining:
+            found[limit.kind] = Rate(limit.kind, limit.per_minute, left, max(0, wait_us))
     return list(found.values())

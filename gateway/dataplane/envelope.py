@@ -103,14 +103,14 @@ def _out_of_bounds(envelope: Envelope, operation: str) -> Deny | None:
     return None
 
 
-def capabilities(envelope: Envelope, body: bytes, operation: str) -> frozenset[str]:
-    """What a backend must be able to do to answer this request."""
+def capabilities(envelope: Envelope, operation: str, *, media: bool) -> frozenset[str]:
+    """What a backend must be able to do to answer this request; `media` is `has_media`'s word."""
     needs = {operation}
     if not _absent(envelope.tools) or not _absent(envelope.functions):
         needs.add("tools")
     if envelope.response_format is not None and envelope.response_format.type == "json_schema":
         needs.add("json_schema")
-    if operation == CHAT and has_media(body):
+    if operation == CHAT and media:
         parts = media_parts(envelope)
         if parts.images:
             needs.add("vision")
@@ -126,15 +126,14 @@ def _absent(raw: msgspec.Raw) -> bool:
     return len(memoryview(raw)) <= 4 and bytes(raw) in _NULLS
 
 
-_MEDIA_WORDS: Final = (b'"image_url"', b'"input_audio"', b'"file"')
-
-
 def has_media(body: bytes) -> bool:
     """Whether the messages may hold parts other than text: cheap, and never a false no. Quotes
     inside a JSON string are escaped, so these words can only be whole strings of the document; an
     escaped letter inside such a word is why a backslash and u send us to look properly.
     """
-    return any(word in body for word in _MEDIA_WORDS) or b"\\u00" in body
+    if b'"image_url"' in body or b'"input_audio"' in body or b'"file"' in body:
+        return True
+    return b"\\u00" in body
 
 
 class MediaParts(msgspec.Struct, frozen=True):

@@ -6,9 +6,9 @@ from typing import Final
 
 from billing.meters import Meters, Provenance
 from billing.money import counter_units
+from billing.rating import Tariff
 from billing.usage import VERSION, UsageEvent
 from gateway.dataplane.flow import Attempt, Flow
-from gateway.dataplane.snapshot import Way
 
 NOTHING: Final = Meters()
 
@@ -22,24 +22,42 @@ def template(flow: Flow) -> UsageEvent:
     way = route.ways[(first.backend_id, first.upstream_model)]
     worst = Meters(input=quote.input_bound, output=quote.wanted * quote.choices)
     attempt = Attempt(0, way, flow.admit_started_us, won=True)
-    return event(flow, attempt, worst, Provenance.ESTIMATED, counted=None)
+    # Not rated: whoever needs it rates what he then knows of the usage.
+    return _row(flow, attempt, worst, Provenance.ESTIMATED, None, 0, 0, way.cost_tariff)
 
 
 def event(
     flow: Flow, attempt: Attempt, usage: Meters, provenance: Provenance, counted: Meters | None
 ) -> UsageEvent:
     """One row of the ledger. Only the winning attempt is charged; every attempt costs us (L5)."""
-    principal, ask = flow.principal, flow.ask
-    way: Way = attempt.way
-    if principal is None or ask is None or way.charge is None or way.charge_tariff is None:
+    way = attempt.way
+    if way.charge_tariff is None:
         raise RuntimeError("an attempt that was never admitted")
     tariff = way.cost_tariff
     if tariff is not None and tariff.output is None and usage.output:
         tariff = None  # a cost nobody knows is not a cost of nothing
     charge = way.charge_tariff.of(usage) if attempt.won else 0
+    cost = tariff.of(usage) if tariff is not None else 0
+    return _row(flow, attempt, usage, provenance, counted, charge, cost, tariff)
+
+
+def _row(
+    flow: Flow,
+    attempt: Attempt,
+    usage: Meters,
+    provenance: Provenance,
+    counted: Meters | None,
+    charge: int,
+    cost: int,
+    tariff: Tariff | None,
+) -> UsageEvent:
+    principal, ask, way = flow.principal, flow.ask, attempt.way
+    if principal is None or ask is None or way.charge is None:
+        raise RuntimeError("an attempt that was never admitted")
     currency = principal.tenant.currency
     began = attempt.started_us
     finished = attempt.finished_us or began
+    reported = attempt.reported
     return UsageEvent(
         v=VERSION,
         event_id=f"{flow.arrival.request_id}:{attempt.number}",
@@ -47,7 +65,7 @@ def event(
         attempt=attempt.number,
         winner=attempt.won,
         tenant_id=principal.tenant.id,
-        team_path=tuple(team.id for team in principal.teams),
+        team_path=principal.team_path,
         key_id=principal.key.id,
         model=ask.model,
         backend_id=way.candidate.backend_id,
@@ -61,14 +79,14 @@ def event(
         duration_us=finished - began,
         usage=usage,
         provenance=provenance,
-        reported=attempt.reported.meters if attempt.reported is not None else None,
+        reported=reported.meters if reported is not None else None,
         counted=counted,
-        reasoning=attempt.reported.reasoning if attempt.reported is not None else 0,
+        reasoning=reported.reasoning if reported is not None else 0,
         currency=currency,
         charge_card=way.charge,
         cost_card=way.cost if tariff is not None else None,
         charge_picos=charge,
-        cost_picos=tariff.of(usage) if tariff is not None else 0,
+        cost_picos=cost,
         counter_nanos=counter_units(charge, currency) if charge else 0,
         status=flow.status,
         end_by=flow.end_by,

@@ -41,7 +41,7 @@ class Attempt(msgspec.Struct, gc=False):
     reported: Reported | None = None
     meter: StreamMeter | None = None
     finish_reasons: tuple[str, ...] = ()
-    plain_text: str = ""  # of an answer without usage, for counting only
+    plain_text: str = ""  # of a whole answer, for counting only
 
     def land(self, outcome: Outcome, now_us: int) -> None:
         """The attempt is over. Only the first call counts."""

@@ -55,12 +55,14 @@ class RateLimit(msgspec.Struct, frozen=True):
     label: str
     kind: str  # requests | tokens
     level_id: str
+    burst_us: int
+
+    def advance_us(self, units: int) -> int:
+        return -(-units * MINUTE_US // self.per_minute)
 
     def gate(self, units: int) -> Gate:
-        advance_us = -(-units * MINUTE_US // self.per_minute)
-        one_us = -(-MINUTE_US // self.per_minute)
         suffix = "rpm" if self.kind == "requests" else "tpm"
-        return Gate(self.key, advance_us, max(BURST_US, one_us), self.limit_id, suffix)
+        return Gate(self.key, self.advance_us(units), self.burst_us, self.limit_id, suffix)
 
     @property
     def burst(self) -> int:
@@ -117,6 +119,7 @@ class Levels:
                 label=level.label,
                 kind=kind,
                 level_id=level.id,
+                burst_us=max(BURST_US, -(-MINUTE_US // getattr(limit, field))),
             )
             for level, limit in self._limits
             if getattr(limit, field) is not None

@@ -47,8 +47,7 @@ async def relay_plain(flow: Flow, answer: Answer, send: Send) -> Deny | None:
         return _GARBAGE
     attempt.complete = attempt.won = True
     attempt.reported, attempt.finish_reasons = read.reported, read.finish_reasons
-    if read.reported is None:
-        attempt.plain_text = read.text
+    attempt.plain_text = read.text
     attempt.land(Outcome.SERVED, flow.arrival.now_us())
     flow.status, flow.end_phase, flow.started_answer = 200, "done", True
     headers = answer_headers(flow, b"application/json")

@@ -18,7 +18,7 @@ from gateway.dataplane.count import Calibration, size_of
 from gateway.dataplane.envelope import capabilities, decode, has_media
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.forward import Forwarder
-from gateway.dataplane.hangup import ClientGone, HangUp
+from gateway.dataplane.hangup import ClientGone, HangUp, HangUps
 from gateway.dataplane.observe import record_of
 from gateway.dataplane.quote import ask_of, quote
 from gateway.dataplane.relay import relay_plain, relay_stream
@@ -82,6 +82,7 @@ class DataPlane:
         self._calibration = calibration
         self.telemetry = telemetry
         self._draw = random.getrandbits
+        self._hang_ups = HangUps()
 
     async def serve(
         self, operation: str, path: str, scope: HTTPScope, receive: Receive, send: Send
@@ -124,7 +125,7 @@ class DataPlane:
             return deny
         if (deny := self._plan(flow)) is not None:
             return deny
-        async with HangUp(receive):
+        with HangUp(receive, self._hang_ups):
             if (deny := await admit(flow, self.holds, self._spool)) is not None:
                 return deny
             self._track(flow)
@@ -157,13 +158,14 @@ class DataPlane:
         if isinstance(found, Deny):
             return found
         flow.envelope, flow.tags, flow.route = envelope, tags, found
-        needs = capabilities(envelope, flow.body, flow.operation)
+        media = has_media(flow.body)
+        needs = capabilities(envelope, flow.operation, media=media)
         size = size_of(
             envelope,
             flow.body,
             flow.operation,
             found.model,
-            media=has_media(flow.body),
+            media=media,
             estimate=self._calibration.estimate(envelope.model, len(flow.body)),
         )
         ask = ask_of(envelope, flow.operation, needs, size, found)
@@ -233,7 +235,7 @@ class DataPlane:
             flow.attempts[-1].won = flow.attempts[-1].sent
         try:
             if flow.granted is not None:
-                await asyncio.shield(self._settler.settle(flow))
+                await self._settler.settle(flow)
         finally:
             self.in_flight.pop(flow.arrival.request_id, None)
             self.telemetry.finish(record_of(flow))

@@ -4,13 +4,14 @@ The spool comes first: from then on a crash can only leave us over-held for a wh
 under-billed.
 """
 
+import asyncio
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 
 from billing.meters import Meters, Provenance
 from billing.usage import ENCODER, UsageEvent
-from gateway.backends.dialect import Reported
 from gateway.dataplane.count import Calibration, Tokeniser, count_prompt
 from gateway.dataplane.envelope import EMBEDDINGS
 from gateway.dataplane.events import NOTHING, event
@@ -40,7 +41,8 @@ class Settler:
 
     async def settle(self, flow: Flow) -> None:
         """Every attempt that may have reached a backend becomes one event; the hold ends either
-        way.
+        way. Cancelling the caller changes nothing: what must be counted first is shielded, the rest
+        happens before the first wait.
         """
         levels, granted = flow.levels, flow.granted
         if levels is None or granted is None:
@@ -48,28 +50,39 @@ class Settler:
         if not flow.dispatched:
             await self._release(flow, levels.tag)
             return
-        events = [await self._event(flow, attempt) for attempt in flow.attempts if attempt.sent]
+        winner = flow.winner
+        if winner is None or _believed(flow, winner) is not None:
+            await self._close(flow, levels.tag, None)
+        else:
+            await asyncio.shield(self._count_and_close(flow, levels.tag, winner))
+
+    async def _count_and_close(self, flow: Flow, tag: str, winner: Attempt) -> None:
+        await self._close(flow, tag, await self._count(flow, winner))
+
+    def _close(self, flow: Flow, tag: str, counted: Meters | None) -> asyncio.Future[bool]:
+        """Writes and sends everything; the future is the store's word on the hold."""
+        events = [self._event(flow, a, counted) for a in flow.attempts if a.sent]
         last = flow.winner or next(a for a in reversed(flow.attempts) if a.sent)
-        closing = next(e for e in events if e.attempt == last.number)
+        closing = events[-1]
+        for one in events:
+            if one.attempt == last.number:
+                closing = one
         flow.meters, flow.provenance = closing.usage, closing.provenance
         flow.charge_picos, flow.reasoning = closing.charge_picos, closing.reasoning
         for lost in events:
             if lost is not closing:
                 # No hold bears this id, so the store writes the journal entry and touches no
                 # counter.
-                await self._post(flow, levels.tag, lost, Settlement(lost.event_id, 0, 0, (), b""))
+                self._post(flow, tag, lost, lost.event_id, 0, 0, ())
         tokens = closing.usage.total if last.won else 0
-        await self._post(
+        return self._post(
             flow,
-            levels.tag,
+            tag,
             closing,
-            Settlement(
-                hold_id=flow.arrival.request_id,
-                money=closing.counter_nanos,
-                tokens=tokens,
-                gate_corrections=self._corrections(flow, tokens),
-                event=b"",
-            ),
+            flow.arrival.request_id,
+            closing.counter_nanos,
+            tokens,
+            self._corrections(flow, tokens),
         )
 
     async def retry_waiting(self) -> None:
@@ -85,15 +98,35 @@ class Settler:
             if self.waiting and self.waiting[0] is first:
                 self.waiting.pop(0)
 
-    async def _post(self, flow: Flow, tag: str, row: UsageEvent, terms: Settlement) -> None:
+    def _post(
+        self,
+        flow: Flow,
+        tag: str,
+        row: UsageEvent,
+        hold_id: str,
+        money: int,
+        tokens: int,
+        corrections: tuple[tuple[str, int], ...],
+    ) -> asyncio.Future[bool]:
         packed = ENCODER.encode(row)
-        settlement = msgspec.structs.replace(terms, event=packed)
         with suppress(SpoolUnavailable):  # the journal below is the other copy
             self._spool.outcome(flow.arrival.request_id, packed)
-        try:
-            await self._holds.settle(tag, settlement)
-        except StoreUnavailable:
-            self.waiting.append(Unsettled(tag, settlement))
+        settlement = Settlement(hold_id, money, tokens, corrections, packed)
+        told = asyncio.get_running_loop().create_future()
+        self._holds.settling(tag, settlement).add_done_callback(
+            partial(self._answered, told, Unsettled(tag, settlement))
+        )
+        return told
+
+    def _answered(
+        self, told: asyncio.Future[bool], sent: Unsettled, answer: asyncio.Future[bool]
+    ) -> None:
+        """An outcome that is not known is sent again later; a settlement may be sent twice."""
+        found = not answer.cancelled() and answer.exception() is None
+        if not found:
+            self.waiting.append(sent)
+        if not told.done():
+            told.set_result(found)
 
     async def _release(self, flow: Flow, tag: str) -> None:
         with suppress(SpoolUnavailable):  # an intent alone is released by the next start anyway
@@ -107,14 +140,11 @@ class Settler:
         if levels is None or not levels.tokens or tokens == flow.estimated_tokens:
             return ()
         return tuple(
-            (
-                limit.key,
-                limit.gate(tokens).advance_us - limit.gate(flow.estimated_tokens).advance_us,
-            )
+            (limit.key, limit.advance_us(tokens) - limit.advance_us(flow.estimated_tokens))
             for limit in levels.tokens
         )
 
-    async def _event(self, flow: Flow, attempt: Attempt) -> UsageEvent:
+    def _event(self, flow: Flow, attempt: Attempt, counted: Meters | None) -> UsageEvent:
         if not attempt.won:
             # A backend that answered with an error did no work that we know of; one that fell
             # silent may have read the prompt.
@@ -122,19 +152,15 @@ class Settler:
             usage = Meters(input=_input_estimate(flow)) if silent else NOTHING
             provenance = Provenance.ESTIMATED if silent else Provenance.COUNTED
             return event(flow, attempt, usage, provenance, counted=None)
-        reported = attempt.reported
-        if reported is not None and flow.operation == EMBEDDINGS:
-            # Vectors are no tokens: a figure here would have no price.
-            reported = Reported(msgspec.structs.replace(reported.meters, output=0))
-        if reported is not None and plausible(flow, attempt, reported):
-            self._calibration.learn(
-                attempt.way.candidate.upstream_model, len(flow.body), reported.meters.all_input
-            )
-            return event(flow, attempt, reported.meters, Provenance.REPORTED, counted=None)
-        counted = await self._count(flow, attempt)
+        believed = _believed(flow, attempt)
+        if believed is not None:
+            if flow.ask is not None:
+                self._calibration.learn(flow.ask.model, len(flow.body), believed.all_input)
+            return event(flow, attempt, believed, Provenance.REPORTED, counted=None)
+        own = counted or NOTHING
         generated = attempt.complete or bool(attempt.content_us)
         provenance = Provenance.COUNTED if generated else Provenance.ESTIMATED
-        return event(flow, attempt, counted, provenance, counted=counted)
+        return event(flow, attempt, own, provenance, counted=own)
 
     async def _count(self, flow: Flow, attempt: Attempt) -> Meters:
         route, envelope = flow.route, flow.envelope
@@ -152,7 +178,19 @@ class Settler:
         return Meters(input=prompt, output=output)
 
 
-def plausible(flow: Flow, attempt: Attempt, reported: Reported) -> bool:
+def _believed(flow: Flow, attempt: Attempt) -> Meters | None:
+    """What the backend reported, if it can be true; None: we have to count."""
+    reported = attempt.reported
+    if reported is None:
+        return None
+    meters = reported.meters
+    if meters.output and flow.operation == EMBEDDINGS:
+        # Vectors are no tokens: a figure here would have no price.
+        meters = msgspec.structs.replace(meters, output=0)
+    return meters if plausible(flow, attempt, meters) else None
+
+
+def plausible(flow: Flow, attempt: Attempt, meters: Meters) -> bool:
     """Whether a backend's figures can be true. What cannot is set aside and our own count is
     billed: an explicit zero for a prompt that was not empty, text that cost no tokens, more than
     fits.
@@ -160,7 +198,6 @@ def plausible(flow: Flow, attempt: Attempt, reported: Reported) -> bool:
     quote, route = flow.quote, flow.route
     if quote is None or route is None:
         return False
-    meters = reported.meters
     window = route.model.context_window or 0
     most_input = max(window * quote.choices, 2 * quote.input_bound + 1024)
     most_output = max(window, 10 * quote.wanted, 100_000) * quote.choices
@@ -170,7 +207,7 @@ def plausible(flow: Flow, attempt: Attempt, reported: Reported) -> bool:
         or meters.output > most_output
     ):
         return False
-    delivered = attempt.meter is not None and attempt.meter.text_bytes > 0
+    delivered = bool(attempt.plain_text or (attempt.meter and attempt.meter.text_bytes))
     return meters.output > 0 or not delivered
 
 

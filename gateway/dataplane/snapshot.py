@@ -43,6 +43,7 @@ class Principal(msgspec.Struct, frozen=True):
     key: rows.Key
     tenant: rows.Tenant
     teams: tuple[rows.Team, ...]  # from the outermost to the key's own
+    team_path: tuple[str, ...]  # their ids
     expires_at_us: int  # of the secret that was used or the key, whichever is first
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] | None
 
@@ -215,10 +216,12 @@ class Snapshot:
             if key is None or secret.revoked_at_us is not None:
                 continue
             expiry = [at for at in (key.expires_at_us, secret.expires_at_us) if at is not None]
+            teams = self._path(key.team_id)
             principal = Principal(
                 key=key,
                 tenant=self._tenants[key.tenant_id],
-                teams=self._path(key.team_id),
+                teams=teams,
+                team_path=tuple(team.id for team in teams),
                 expires_at_us=min(expiry, default=FAR_FUTURE_US),
                 networks=None if key.cidrs is None else tuple(map(_network, key.cidrs)),
             )

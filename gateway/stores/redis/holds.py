@@ -103,7 +103,13 @@ class HoldStore:
         safe, a second settlement finds no hold, and the ledger knows an event it has seen.
         Cancelling the caller does not take the call back.
         """
-        return await self._of(tag).settles.put(wire.settlement_args(settlement), settlement)
+        return await self.settling(tag, settlement)
+
+    def settling(self, tag: str, settlement: Settlement) -> asyncio.Future[bool]:
+        """As `settle`, on its way when this returns. Cancelling the future does not take it
+        back.
+        """
+        return self._of(tag).settles.put(wire.settlement_args(settlement), settlement)
 
     async def release(self, tag: str, hold_id: str, gate_corrections: Corrections = ()) -> bool:
         """Undo a hold that led to nothing; answers whether it was there.
