@@ -56,13 +56,19 @@ def slot(maximum: int) -> Slot:
 
 
 @contextlib.asynccontextmanager
-async def open_holds(url: str, **options: Any) -> AsyncIterator[HoldStore]:
+async def open_channels(url: str) -> AsyncIterator[Channels]:
     channels = Channels(address.parse(url))
     await channels.open()
     try:
-        yield HoldStore(channels, **options)
+        yield channels
     finally:
         await channels.close()
+
+
+@contextlib.asynccontextmanager
+async def open_holds(url: str, **options: Any) -> AsyncIterator[HoldStore]:
+    async with open_channels(url) as channels:
+        yield HoldStore(channels, **options)
 
 
 @contextlib.asynccontextmanager

@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio import Redis
 from sqlalchemy import Engine
 
 from gateway.keyring import Peppers
 from gateway.stores.redis.accounts import AccountReader
+from gateway.stores.redis.channel import Channels
 from gateway.stores.sql.seal import Sealer
 
 
@@ -24,7 +24,7 @@ class AdminDeps:
     sealer: Sealer
     publish: Callable[[int], Awaitable[None]]
     account: AccountReader
-    store: Redis | None = None  # a cold connection, for what status shows
+    store: Channels | None = None  # for what status shows
     # gateway.admin.policies.Explain -> policies.explain's plain data. It raises ProblemError for an
     # unknown key or model. The data plane's snapshot is behind it, which this plane may not import.
     explain: Callable[[Any], Awaitable[dict[str, Any]]] | None = None

@@ -1,20 +1,17 @@
 """Status: backends with live percentiles, load and breaker; workers; stores; queues; versions."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway import __version__, clock
 from gateway.admin.operation import Answer, Call, Operation
-from gateway.stores.redis import keys, workers
-from gateway.stores.redis.channel import StoreUnavailable
-from gateway.stores.redis.journal import Journal
+from gateway.stores.redis import backlog, workers
+from gateway.stores.redis.channel import Channels, StoreUnavailable
 from gateway.stores.redis.workers import BackendReport, Counts, Report
 from gateway.stores.sql import backends, configuration
 from gateway.stores.sql.engine import reading
@@ -96,11 +93,11 @@ def operations() -> list[Operation]:
     ]
 
 
-async def read(engine: Engine, client: Redis | None) -> StatusView:
+async def read(engine: Engine, channels: Channels | None) -> StatusView:
     """Answers with whatever is down left empty and said so; status must work when nothing does."""
     now_us = clock.now_us()
     database, revision, listed, tags = await asyncio.to_thread(_database, engine)
-    store, reports, queues = await _store(client, tags, now_us)
+    store, reports, queues = await _store(channels, tags, now_us)
     return StatusView(
         version=__version__,
         at=clock.rfc3339(now_us),
@@ -194,39 +191,45 @@ def _database_version(connection: Connection) -> str:
 
 
 async def _store(
-    client: Redis | None, tags: Iterable[str], now_us: int
+    channels: Channels | None, tags: Iterable[str], now_us: int
 ) -> tuple[StoreStatus, tuple[Report, ...], tuple[QueueStatus, ...]]:
-    if client is None:
+    if channels is None:
         return _down("redis", ConnectionError()), (), ()
     began_us = clock.monotonic_us()
     try:
-        server: Mapping[str, object] = await client.info("server")
+        server = _fields(await channels.house.ask("INFO", "server"))
         answer_ms = (clock.monotonic_us() - began_us) / 1000
-        memory: Mapping[str, object] = await client.info("memory")
-        reports = tuple(await workers.read(client, now_us))
-        queues = tuple([await _queue(client, tag) for tag in tags])
-    except (RedisError, OSError, StoreUnavailable) as fault:
+        memory = _fields(await channels.house.ask("INFO", "memory"))
+        reports = tuple(await workers.read(channels, now_us))
+        queues = tuple([await _queue(channels, tag) for tag in tags])
+    except StoreUnavailable as fault:
         return _down("redis", fault), (), ()
     version = server.get("valkey_version") or server.get("redis_version") or ""
     state = StoreStatus(
         kind="valkey" if "valkey_version" in server else "redis",
         ok=True,
-        version=str(version),
+        version=version,
         answer_ms=answer_ms,
         detail=f"{memory.get('used_memory_human', '?')} used",
     )
     return state, reports, queues
 
 
-async def _queue(client: Redis, tag: str) -> QueueStatus:
-    journal = Journal(client, tag, "")
-    oldest_ms = await journal.oldest_ms()
+def _fields(info: bytes) -> dict[str, str]:
+    """The store's INFO: a `name:value` a line, between headings."""
+    lines = (line.partition(":") for line in info.decode(errors="replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}
+
+
+async def _queue(channels: Channels, tag: str) -> QueueStatus:
+    waiting = await backlog.read(channels, tag)
+    oldest_ms = waiting.oldest_ms
     return QueueStatus(
         tag=tag,
-        journal_entries=await journal.length(),
+        journal_entries=waiting.journal_entries,
         journal_oldest=None if oldest_ms is None else clock.rfc3339(oldest_ms * 1000),
-        quarantined=await client.hlen(keys.quarantine(tag)),
-        holds=await client.zcard(keys.holds(tag)),
+        quarantined=waiting.quarantined,
+        holds=waiting.holds,
     )
 
 

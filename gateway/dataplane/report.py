@@ -5,20 +5,20 @@ import contextlib
 from collections.abc import Callable
 from typing import Final
 
-from redis.asyncio import Redis
-
 from gateway import __version__, clock
 from gateway.backends.health import Backends, Seat
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
 from gateway.stores.redis import workers
-from gateway.stores.redis.channel import StoreUnavailable
+from gateway.stores.redis.channel import Channels, StoreUnavailable
 from policies.latency import LatencyWindow
 
 REPORT_EVERY_S: Final = 1.0
 
 
-async def keep_reporting(client: Redis, worker: str, plane: DataPlane, settler: Settler) -> None:
+async def keep_reporting(
+    channels: Channels, worker: str, plane: DataPlane, settler: Settler
+) -> None:
     """Until cancelled; then the worker takes its name off the board."""
     started_us = clock.now_us()
 
@@ -35,16 +35,16 @@ async def keep_reporting(client: Redis, worker: str, plane: DataPlane, settler: 
         )
 
     try:
-        await _publish(client, report)
+        await _publish(channels, report)
     finally:
         with contextlib.suppress(StoreUnavailable):
-            await workers.retire(client, worker)
+            await workers.retire(channels, worker)
 
 
-async def _publish(client: Redis, report: Callable[[], workers.Report]) -> None:
+async def _publish(channels: Channels, report: Callable[[], workers.Report]) -> None:
     while True:
         with contextlib.suppress(StoreUnavailable):
-            await workers.publish(client, report())
+            await workers.publish(channels, report())
         await asyncio.sleep(REPORT_EVERY_S)
 
 

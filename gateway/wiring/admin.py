@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 import msgspec
 
@@ -10,10 +11,11 @@ from gateway.admin.deps import AdminDeps
 from gateway.settings import Settings
 from gateway.stores.redis import bus
 from gateway.stores.redis.accounts import account_reader
-from gateway.stores.redis.client import open_client
 from gateway.stores.sql.seal import Sealer
 from gateway.telemetry.service import Telemetry
-from gateway.wiring.parts import opened_engine, peppers_of, started_telemetry
+from gateway.wiring.parts import opened_channels, opened_engine, peppers_of, started_telemetry
+
+_STORE_PATIENCE_S: Final = 1.0  # it answers without the store, and says so
 
 
 class Admin(msgspec.Struct, frozen=True):
@@ -30,11 +32,10 @@ async def open_admin(settings: Settings) -> AsyncIterator[Admin]:
     async with AsyncExitStack() as stack:
         telemetry = await started_telemetry(stack, settings, "admin")
         engine = opened_engine(stack, settings)
-        client = open_client(settings.redis_url)
-        stack.push_async_callback(client.aclose)
+        channels = await opened_channels(stack, settings, _STORE_PATIENCE_S)
 
         async def publish(revision: int) -> None:
-            await bus.publish(client, revision)
+            await bus.publish(channels, revision)
 
         deps = AdminDeps(
             engine=engine,
@@ -42,7 +43,7 @@ async def open_admin(settings: Settings) -> AsyncIterator[Admin]:
             peppers=peppers_of(held),
             sealer=Sealer(held.secret_key),
             publish=publish,
-            account=account_reader(client),
-            store=client,
+            account=account_reader(channels),
+            store=channels,
         )
         yield Admin(deps, telemetry)

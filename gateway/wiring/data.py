@@ -5,13 +5,12 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from redis.asyncio import Redis
 
 from gateway import secrets
 from gateway.backends.health import Backends
@@ -24,10 +23,9 @@ from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
 from gateway.dataplane.upkeep import keep_holds_alive, settle_what_waits
 from gateway.settings import Settings
-from gateway.stores.redis import bus
+from gateway.stores.redis import address, bus
 from gateway.stores.redis.accounts import account_reader
 from gateway.stores.redis.channel import Channels
-from gateway.stores.redis.client import open_client
 from gateway.stores.redis.holds import HoldStore
 from gateway.stores.spool import Spool
 from gateway.stores.sql import rows
@@ -75,8 +73,6 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         telemetry = await started_telemetry(stack, settings, f"data-{worker}")
         engine = opened_engine(stack, settings)
         channels = await opened_channels(stack, settings)  # until it is up we refuse
-        client = open_client(settings.redis_url)
-        stack.push_async_callback(client.aclose)
         spool = Spool.open(settings.spool_dir, f"data-{worker}")
         stack.push_async_callback(spool.close)
         tokeniser = Tokeniser(settings.home / "vocabularies")
@@ -93,7 +89,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             jurisdictions=settings.jurisdictions,
             max_body_bytes=settings.max_body_bytes,
             holds=holds,
-            accounts=account_reader(client),
+            accounts=account_reader(channels),
             spool=spool,
             backends=backends,
             forwarder=Forwarder(transport, backends, spool, RetryBudget()),
@@ -105,32 +101,26 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         telemetry.gauge(
             names.HTTP_SERVER_ACTIVE, "Requests that hold something.", lambda: len(plane.in_flight)
         )
-        _keep_up(stack, plane, settler, Refresher(plane, engine, unseal), client, worker)
+        refresher = Refresher(plane, engine, unseal)
+        name = f"{socket.gethostname()}/{worker}"
+        _keep_going(
+            stack,
+            refresher.run(),
+            bus.listen(address.parse(settings.redis_url), refresher.told),
+            keep_holds_alive(plane, holds),
+            settle_what_waits(settler),
+            keep_reporting(channels, name, plane, settler),
+            telemetry.watch_loop(),
+        )
+        # Before those end, what is still owed to the store is given a last chance.
+        stack.push_async_callback(_last_settlements, settler, holds)
         yield Data(plane, channels, spool, telemetry)
 
 
-def _keep_up(
-    stack: AsyncExitStack,
-    plane: DataPlane,
-    settler: Settler,
-    refresher: Refresher,
-    client: Redis,
-    worker: int,
-) -> None:
+def _keep_going(stack: AsyncExitStack, *loops: Coroutine[Any, Any, None]) -> None:
     """What a worker does beside serving, until the stack unwinds."""
-    name = f"{socket.gethostname()}/{worker}"
-    loops = (
-        refresher.run(),
-        bus.listen(client, refresher.told),
-        keep_holds_alive(plane, plane.holds),
-        settle_what_waits(settler),
-        keep_reporting(client, name, plane, settler),
-        plane.telemetry.watch_loop(),
-    )
     for loop in loops:
         stack.push_async_callback(_end, asyncio.create_task(loop))
-    # Before the loops end, what is still owed to the store is given a last chance.
-    stack.push_async_callback(_last_settlements, settler, plane.holds)
 
 
 async def _last_settlements(settler: Settler, holds: HoldStore) -> None:

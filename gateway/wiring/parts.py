@@ -49,12 +49,14 @@ def opened_engine(stack: AsyncExitStack, settings: Settings) -> Engine:
     return engine
 
 
-async def opened_channels(stack: AsyncExitStack, settings: Settings) -> Channels:
+async def opened_channels(
+    stack: AsyncExitStack, settings: Settings, within_s: float = _STORE_PATIENCE_S
+) -> Channels:
     """Connected, or still trying: a process that outlives its store must also begin without it."""
     channels = Channels(address.parse(settings.redis_url))
     stack.push_async_callback(channels.close)
     with contextlib.suppress(StoreUnavailable):
-        await channels.open(_STORE_PATIENCE_S)
+        await channels.open(within_s)
     return channels
 
 

@@ -17,11 +17,12 @@ from gateway.admin import status
 from gateway.admin.api import create_app
 from gateway.admin.deps import AdminDeps
 from gateway.keyring import Peppers
-from gateway.stores.redis import workers
-from gateway.stores.redis.client import open_client
+from gateway.stores.redis import address, workers
+from gateway.stores.redis.channel import Channels
 from gateway.stores.sql import configuration, usage
 from gateway.stores.sql.seal import Sealer
 from policies.latency import bucket_of
+from tests.holding import open_channels
 from tests.ledger_events import NOON_US, a_ledger, an_event
 from tests.running import run
 
@@ -43,6 +44,11 @@ def api(engine: Engine, store_url: str) -> Iterator[TestClient]:
     async def account(_tag: str, _key: str) -> None:
         return None
 
+    store = Channels(address.parse(store_url))
+
+    async def connect() -> None:
+        await store.open()
+
     deps = AdminDeps(
         engine=engine,
         admin_token="token",
@@ -50,10 +56,11 @@ def api(engine: Engine, store_url: str) -> Iterator[TestClient]:
         sealer=Sealer(b"s" * 32),
         publish=publish,
         account=account,
-        store=(store := open_client(store_url)),
+        store=store,
     )
     app = create_app(deps)
-    app.on_shutdown.append(store.aclose)
+    app.on_startup.append(connect)
+    app.on_shutdown.append(store.close)
     with TestClient(app) as client:
         client.headers["authorization"] = "Bearer token"
         yield client
@@ -291,11 +298,7 @@ def test_status_merges_what_the_workers_see(api: TestClient, store_url: str) -> 
 
 def test_status_answers_while_the_store_is_down(engine: Engine, tmp_path: Path) -> None:
     async def read() -> status.StatusView:
-        client = open_client(f"unix://{tmp_path}/nobody.sock")
-        try:
-            return await status.read(engine, client)
-        finally:
-            await client.aclose()
+        return await status.read(engine, Channels(address.parse(f"unix://{tmp_path}/none.sock")))
 
     found = run(read())
     assert not found.stores["redis"].ok
@@ -304,9 +307,8 @@ def test_status_answers_while_the_store_is_down(engine: Engine, tmp_path: Path) 
 
 
 async def _publish(url: str, report: workers.Report) -> None:
-    client = open_client(url)
-    await workers.publish(client, report)
-    await client.aclose()
+    async with open_channels(url) as channels:
+        await workers.publish(channels, report)
 
 
 def _record(engine: Engine, *events: object) -> None:

@@ -7,12 +7,20 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, cast
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+import hiredis
 
 from gateway.stores.redis import keys
+from gateway.stores.redis.address import StoreAddress
+from gateway.stores.redis.channel import (
+    CONNECT_WITHIN_S,
+    Channels,
+    StoreUnavailable,
+    dial,
+    greeting,
+    pack,
+)
 
 LISTEN_AGAIN_S: Final = 0.5
 _QUIET_S: Final = 5.0
@@ -20,33 +28,83 @@ _QUIET_S: Final = 5.0
 _LOG: Final = logging.getLogger(__name__)
 
 
-async def publish(client: Redis, revision: int) -> None:
+async def publish(channels: Channels, revision: int) -> None:
     """Say that the configuration has reached this revision. A store that is down raises nothing."""
     try:
-        await client.publish(keys.CONFIG_CHANNEL, str(revision))
-    except (RedisError, OSError) as fault:
+        await channels.house.ask("PUBLISH", keys.CONFIG_CHANNEL, revision)
+    except StoreUnavailable as fault:
         _LOG.warning("the change was not announced, workers will find it: %s", fault)
 
 
-async def listen(client: Redis, told: Callable[[int], None]) -> None:
-    """Call `told(revision)` for every change, until cancelled.
+async def listen(address: StoreAddress, told: Callable[[int], None]) -> None:
+    """Call `told(revision)` for every change, until cancelled; on a connection of its own.
 
     After each (re)connection it is called with 0: something may have been missed.
     """
     while True:
-        with contextlib.suppress(RedisError, OSError):
-            await _listen_once(client, told)
+        with contextlib.suppress(OSError, TimeoutError):
+            await _listen_once(address, told)
         await asyncio.sleep(LISTEN_AGAIN_S)
 
 
-async def _listen_once(client: Redis, told: Callable[[int], None]) -> None:
-    async with client.pubsub() as channel:
-        await channel.subscribe(keys.CONFIG_CHANNEL)
-        while True:
-            message = await channel.get_message(timeout=_QUIET_S)
-            if message is None:
-                continue
-            if message["type"] == "subscribe":
-                told(0)
-            elif message["type"] == "message" and message["data"].isdigit():
-                told(int(message["data"]))
+async def _listen_once(address: StoreAddress, told: Callable[[int], None]) -> None:
+    """Until the connection ends, or has been silent although asked for a sign of life."""
+    async with asyncio.timeout(CONNECT_WITHIN_S):
+        ear = await dial(address, lambda: _Ear(address, told))
+    try:
+        while ear.heard and not ear.ended.is_set():
+            ear.ask()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_QUIET_S):
+                    await ear.ended.wait()
+    finally:
+        ear.abort()
+
+
+class _Ear(asyncio.Protocol):
+    """One connection in the mode of a subscriber, where the store speaks unasked."""
+
+    def __init__(self, address: StoreAddress, told: Callable[[int], None]) -> None:
+        self.ended = asyncio.Event()
+        self.heard = True
+        self._address = address
+        self._told = told
+        self._reader = hiredis.Reader()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A cast, not a check: uvloop's transports do not derive from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        for words in (*greeting(self._address), ("SUBSCRIBE", keys.CONFIG_CHANNEL)):
+            self._transport.write(pack(*words))
+
+    def ask(self) -> None:
+        self.heard = False
+        if self._transport is not None:
+            self._transport.write(pack("PING"))
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        try:
+            self._reader.feed(data)
+            while (said := self._reader.gets()) is not False:
+                self._hear(said)
+        except hiredis.HiredisError as fault:
+            _LOG.warning("changes are not announced, only found: %s", fault)
+            self.abort()
+
+    def _hear(self, said: Any) -> None:
+        match said:
+            case hiredis.ReplyError():
+                raise said
+            case [b"subscribe", _, _]:
+                self._told(0)
+            case [b"message", _, bytes(revision)] if revision.isdigit():
+                self._told(int(revision))
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
+        self.ended.set()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()

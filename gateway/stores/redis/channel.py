@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import hiredis
 
@@ -23,11 +23,15 @@ from gateway.stores.redis.address import StoreAddress
 Reply = Any  # int, bytes, None, a list of those, hiredis.ReplyError or StoreUnavailable
 
 CONNECT_WITHIN_S: Final = 2.0
+ANSWER_WITHIN_S: Final = 10.0
 FIRST_DELAY_S: Final = 0.02
 LONGEST_DELAY_S: Final = 1.0
 MOST_WAITING: Final = 10_000
 SILENCE_US: Final = 10_000_000  # a peer this long without an answer is taken for dead
 _NOTHING: Final = object()
+
+
+P = TypeVar("P", bound=asyncio.Protocol)
 
 
 def pack(*words: Any) -> bytes:
@@ -110,6 +114,16 @@ class Channel:
         self.send(pack(*words), answer)
         return await caller
 
+    async def ask(self, *words: str | bytes | int) -> Reply:
+        """As `call`, for what is not hot: whatever keeps the reply away is StoreUnavailable."""
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                return await self.call(*words)
+        except TimeoutError as fault:
+            raise StoreUnavailable("the store did not answer in time") from fault
+        except hiredis.ReplyError as fault:
+            raise StoreUnavailable(f"the store refused {words[0]!s}: {fault}") from fault
+
     def suspect(self) -> None:
         """A call was not answered in time: give the connection up if it has been silent for long.
 
@@ -139,9 +153,9 @@ class Channel:
     async def _connected(self) -> "_Wire":
         """A connection that has said AUTH and SELECT and was believed."""
         async with asyncio.timeout(CONNECT_WITHIN_S):
-            wire = await _dial(self._address)
+            wire = await dial(self._address, _Wire)
             try:
-                for words in _greeting(self._address):
+                for words in greeting(self._address):
                     await wire.ask(words)
             except BaseException:
                 wire.abort()
@@ -204,17 +218,19 @@ class _Wire(asyncio.Protocol):
             self._transport.abort()
 
 
-async def _dial(address: StoreAddress) -> _Wire:
+async def dial(address: StoreAddress, protocol: Callable[[], P]) -> P:
+    """A connection to the store, before any greeting. OSError when there is none."""
     loop = asyncio.get_running_loop()
     if address.path is not None:
-        _, wire = await loop.create_unix_connection(_Wire, address.path)
-        return wire
+        _, made = await loop.create_unix_connection(protocol, address.path)
+        return made
     tls = ssl.create_default_context(cafile=address.ca_file) if address.tls else None
-    _, wire = await loop.create_connection(_Wire, address.host, address.port, ssl=tls)
-    return wire
+    _, made = await loop.create_connection(protocol, address.host, address.port, ssl=tls)
+    return made
 
 
-def _greeting(address: StoreAddress) -> tuple[tuple[str, ...], ...]:
+def greeting(address: StoreAddress) -> tuple[tuple[str, ...], ...]:
+    """What a new connection says first."""
     words: list[tuple[str, ...]] = []
     if address.password is not None:
         user = (address.username,) if address.username is not None else ()
@@ -242,6 +258,11 @@ class Channels:
 
     def of(self, tag: str) -> Channel:  # noqa: ARG002 (one server holds every tag)
         """The channel to the shard that holds this tag."""
+        return self._one
+
+    @property
+    def house(self) -> Channel:
+        """The channel to what belongs to no tenant."""
         return self._one
 
     def when_up(self, listener: Callable[[], None]) -> None:

@@ -68,11 +68,6 @@ class Journal:
         """Entries that the ledger does not have yet."""
         return int(await _reaching(self._client.xlen(self._key)))
 
-    async def oldest_ms(self) -> int | None:
-        """When the oldest of them was written, milliseconds of the store's clock; None: empty."""
-        first: Any = await _reaching(self._client.xrange(self._key, count=1))
-        return int(first[0][0].split(b"-")[0]) if first else None
-
     async def _grouped(self, command: Any) -> Any:
         """The answer, after making the group where it is missing (a new or an emptied store)."""
         try:

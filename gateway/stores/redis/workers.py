@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from gateway.stores.redis.channel import StoreUnavailable
+from gateway.stores.redis.channel import Channels
 
 KEY: Final = "mh:workers"  # HASH: worker -> msgpack of its Report
 STALE_AFTER_US: Final = 10_000_000
@@ -49,36 +47,27 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Report)
 
 
-async def publish(client: Redis, report: Report) -> None:
+async def publish(channels: Channels, report: Report) -> None:
     """StoreUnavailable when the store does not take it."""
-    try:
-        await client.hset(KEY, report.worker, _ENCODER.encode(report))
-    except (RedisError, OSError) as fault:
-        raise StoreUnavailable(str(fault)) from fault
+    await channels.house.ask("HSET", KEY, report.worker, _ENCODER.encode(report))
 
 
-async def retire(client: Redis, worker: str) -> None:
+async def retire(channels: Channels, worker: str) -> None:
     """The worker has ended in good order; nobody need wonder where it is."""
-    try:
-        await client.hdel(KEY, worker)
-    except (RedisError, OSError) as fault:
-        raise StoreUnavailable(str(fault)) from fault
+    await channels.house.ask("HDEL", KEY, worker)
 
 
-async def read(client: Redis, now_us: int) -> Sequence[Report]:
+async def read(channels: Channels, now_us: int) -> Sequence[Report]:
     """The workers that have spoken lately, by name. Those long silent are forgotten on the way."""
-    try:
-        found = await client.hgetall(KEY)
-        reports = [_decoded(packed) for packed in found.values()]
-        silent = [
-            name
-            for name, report in zip(found, reports, strict=True)
-            if report is None or report.at_us < now_us - 360 * STALE_AFTER_US
-        ]
-        if silent:
-            await client.hdel(KEY, *silent)
-    except (RedisError, OSError) as fault:
-        raise StoreUnavailable(str(fault)) from fault
+    found = await channels.house.ask("HGETALL", KEY)
+    names, reports = found[::2], [_decoded(packed) for packed in found[1::2]]
+    silent = [
+        name
+        for name, report in zip(names, reports, strict=True)
+        if report is None or report.at_us < now_us - 360 * STALE_AFTER_US
+    ]
+    if silent:
+        await channels.house.ask("HDEL", KEY, *silent)
     fresh = [each for each in reports if each and each.at_us >= now_us - STALE_AFTER_US]
     return sorted(fresh, key=lambda report: report.worker)
 

@@ -1,0 +1,30 @@
+"""How much of one tag is still on its way, for people who ask."""
+
+import asyncio
+
+import msgspec
+
+from gateway.stores.redis import keys
+from gateway.stores.redis.channel import Channels
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """What the ledger does not have yet. `oldest_ms`: when the first was settled; None: none is."""
+
+    journal_entries: int
+    oldest_ms: int | None
+    quarantined: int
+    holds: int
+
+
+async def read(channels: Channels, tag: str) -> Backlog:
+    """StoreUnavailable."""
+    ask = channels.of(tag).ask
+    entries, oldest, quarantined, holds = await asyncio.gather(
+        ask("XLEN", keys.journal(tag)),
+        ask("XRANGE", keys.journal(tag), "-", "+", "COUNT", 1),
+        ask("HLEN", keys.quarantine(tag)),
+        ask("ZCARD", keys.holds(tag)),
+    )
+    oldest_ms = int(oldest[0][0].split(b"-")[0]) if oldest else None
+    return Backlog(entries, oldest_ms, quarantined, holds)
