@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 
 from billing.invoices import safe_text
 from billing.money import format_picos
+from billing.periods import MAX_US
 from billing.rollups import BUCKET_US
 from gateway import clock
 from gateway.admin import fields
@@ -21,6 +22,7 @@ from gateway.stores.sql.tables import backends, keys, teams, tenants
 from gateway.stores.sql.usage_reports import Group, Question, TooManyGroupsError
 
 _DEFAULT_SPAN_US: Final = 31 * 24 * 3_600_000_000
+_LAST_BUCKET_US: Final = MAX_US - MAX_US % BUCKET_US  # the year 10000 cannot be written
 _NAMED: Final = {"tenant": tenants, "team": teams, "key": keys, "backend": backends}
 _DIMENSION_HELP: Final = (
     "any of tenant, team, key, model, backend, region, provenance, hour, day (in the tenant's "
@@ -199,7 +201,7 @@ def _span(query: Span) -> tuple[int, int]:
     now_us = clock.now_us()
     end_us = now_us + 1 if query.to is None else fields.instant(query.to, "to")
     if end_us > now_us:
-        end_us += -end_us % BUCKET_US
+        end_us = min(end_us + -end_us % BUCKET_US, _LAST_BUCKET_US)
     start_us = end_us - _DEFAULT_SPAN_US
     if query.from_ is not None:
         start_us = fields.instant(query.from_, "from")
