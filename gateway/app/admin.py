@@ -2,11 +2,9 @@
 
 import asyncio
 
-from litestar import Litestar
-
 from gateway.admin import problems
 from gateway.admin.api import create_admin
-from gateway.app.server import serve
+from gateway.app.server import Application, serve
 from gateway.ops import Readiness, probes, scrape
 from gateway.settings import Settings
 from gateway.wiring.admin import open_admin
@@ -20,7 +18,7 @@ async def serve_admin(settings: Settings, sock_fd: int) -> None:
         def readiness() -> Readiness:
             return Readiness(ready=not stopping.is_set(), checks={})
 
-        app = Litestar(
+        app = Application(
             [create_admin(opened.deps), *probes(readiness), scrape(opened.telemetry)],
             openapi_config=None,
             logging_config=None,

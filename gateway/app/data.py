@@ -8,7 +8,7 @@ from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
 
 from gateway import ids
-from gateway.app.server import serve
+from gateway.app.server import Application, serve
 from gateway.dataplane.endpoints import routes
 from gateway.errors import INTERNAL, openai_error, render_openai
 from gateway.ops import Readiness, probes
@@ -27,7 +27,7 @@ def data_app(data: Data, stopping: asyncio.Event) -> Litestar:
         store = "ok" if data.channels.up else "out of reach; requests are refused"
         return Readiness(ready=True, checks={"store": store})
 
-    return Litestar(
+    return Application(
         [*routes(data.plane), *probes(readiness)],
         openapi_config=None,
         logging_config=None,

@@ -9,8 +9,20 @@ from typing import Final
 
 import uvicorn
 from litestar import Litestar
+from litestar.plugins import PluginProtocol
+from litestar.plugins.core import MsgspecDIPlugin
 
 _LAST_SECONDS: Final = 15  # after the drain: settlements, spool, connections
+
+
+class Application(Litestar):
+    """Litestar for msgspec alone. Of itself it loads plug-ins for whatever validator is installed,
+    and pydantic comes with one of our extras: 0.15 s and 15 MB for nothing.
+    """
+
+    @staticmethod
+    def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
+        return [*plugins, MsgspecDIPlugin()]
 
 
 def server_config(app: Litestar, drain_seconds: int) -> uvicorn.Config:
