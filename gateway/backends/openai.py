@@ -22,15 +22,6 @@ _PIECES_KEPT: Final = 1024  # texts are joined at this number: small strings are
 # a surprise in one field must not hide the others.
 
 
-class _Function(msgspec.Struct, frozen=True):
-    name: Any = None
-    arguments: Any = None
-
-
-class _ToolCall(msgspec.Struct, frozen=True):
-    function: _Function | None = None
-
-
 class _Said(msgspec.Struct, frozen=True):
     """A message, or a delta of one. Two names for reasoning are in use."""
 
@@ -38,8 +29,8 @@ class _Said(msgspec.Struct, frozen=True):
     reasoning_content: Any = None
     reasoning: Any = None
     refusal: Any = None
-    tool_calls: list[_ToolCall] | None = None
-    function_call: _Function | None = None
+    tool_calls: Any = None
+    function_call: Any = None
 
 
 class _Choice(msgspec.Struct, frozen=True):
@@ -231,19 +222,29 @@ def _texts(choice: _Choice) -> list[str]:
     if said.refusal:
         texts += _flat(said.refusal)
     if said.tool_calls:
-        for call in said.tool_calls:
-            texts += _function_texts(call.function)
-    if said.function_call is not None:
-        texts += _function_texts(said.function_call)
+        texts += _call_texts(said.tool_calls)
+    if said.function_call:
+        texts += _call_texts(said.function_call)
     return texts
 
 
-def _function_texts(function: _Function | None) -> list[str]:
-    return [] if function is None else _flat([function.name, function.arguments])
+def _call_texts(calls: Any) -> list[str]:
+    """Kinds of call differ in where they put the words; only their frame was not generated."""
+    texts: list[str] = []
+    for call in calls if isinstance(calls, list) else (calls,):
+        if isinstance(call, dict):
+            said = [value for name, value in call.items() if name not in _FRAME]
+            texts += _flat(said, unsaid=None)
+        else:
+            texts += _flat(call, unsaid=None)
+    return texts
 
 
-def _flat(value: Any) -> list[str]:
-    """Content comes as a string, or as parts that hold strings; arguments even as objects."""
+_FRAME: Final = frozenset(("id", "type", "index"))
+
+
+def _flat(value: Any, unsaid: str | None = "type") -> list[str]:
+    """Content comes as a string, or as parts that hold strings and, in `unsaid`, what they are."""
     texts: list[str] = []
     pending = [value]
     while pending:
@@ -251,7 +252,7 @@ def _flat(value: Any) -> list[str]:
         if isinstance(item, str):
             texts.append(item)
         elif isinstance(item, dict):
-            pending += [part for name, part in item.items() if name != "type"][::-1]
+            pending += [part for name, part in item.items() if name != unsaid][::-1]
         elif isinstance(item, list):
             pending += item[::-1]
     return texts

@@ -201,6 +201,45 @@ def test_reasoning_refusals_and_tool_arguments_are_generated_text_too() -> None:
     assert meter.chunks == 7
 
 
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (
+            {
+                "index": 0,
+                "id": "call_1",
+                "type": "custom",
+                "custom": {"name": "sql", "input": "SELECT"},
+            },
+            "sqlSELECT",
+        ),
+        ({"index": 0, "custom": {"input": "SELECT"}}, "SELECT"),
+        ({"index": 0, "function": {"arguments": {"type": "long", "of": ["a", "b"]}}}, "longab"),
+        ({"index": 0, "function": "f", "arguments": "x"}, "fx"),
+        (
+            {"id": "call_1", "type": "search", "query": "weather", "thought": {"text": "hm"}},
+            "weatherhm",
+        ),
+        ("spoken", "spoken"),
+    ],
+)
+def test_whatever_a_tool_call_says_is_generated_text(call: Any, text: str) -> None:
+    meter, seen = fed(delta(tool_calls=[call]))
+    message = {"choices": [{"message": {"content": None, "tool_calls": [call]}}]}
+    read = DIALECT.read_answer(json.dumps(message).encode())
+
+    assert meter.generated_text() == read.text == text
+    assert seen == [Seen(len(text))]
+    assert read.readable
+
+
+def test_calls_of_a_kind_that_is_no_list_hide_nothing() -> None:
+    meter, seen = fed(delta("a", tool_calls={"0": {"input": "b"}}, function_call="c"))
+
+    assert meter.generated_text() == "abc"
+    assert seen == [Seen(3)]
+
+
 def test_reasoning_under_two_names_is_counted_once() -> None:
     meter, _ = fed(delta(reasoning_content="abc", reasoning="abc"))
     assert meter.text_bytes == 3
