@@ -12,6 +12,9 @@ from litestar import Litestar
 from litestar.plugins import PluginProtocol
 from litestar.plugins.core import MsgspecDIPlugin
 
+from gateway.app.inbound import Inbound
+from gateway.listeners import BACKLOG
+
 _LAST_SECONDS: Final = 15  # after the drain: settlements, spool, connections
 
 
@@ -29,7 +32,7 @@ def server_config(app: Litestar, drain_seconds: int) -> uvicorn.Config:
     """How every listener is served. Nothing about us or the time is sent that nobody asked for."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=Inbound,
         loop="none",
         ws="none",
         lifespan="off",
@@ -38,6 +41,7 @@ def server_config(app: Litestar, drain_seconds: int) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         proxy_headers=False,
+        backlog=BACKLOG,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=drain_seconds + _LAST_SECONDS,
     )

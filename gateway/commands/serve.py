@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from gateway.descriptors import raise_limit
 from gateway.settings import Settings
 
 
@@ -24,6 +25,7 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
 def run(args: argparse.Namespace) -> int:
     settings = Settings.from_env(os.environ)
     fd = args.fd if args.fd is not None else _bound(settings, args.plane)
+    raise_limit()
     # What is loaded now stays: neither this loading nor any later collection need look through it.
     gc.disable()
     import uvloop

@@ -22,6 +22,7 @@ from gateway.dataplane.report import keep_reporting
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
 from gateway.dataplane.upkeep import keep_holds_alive, settle_what_waits
+from gateway.descriptors import most_exchanges
 from gateway.settings import Settings
 from gateway.stores.redis import address, bus
 from gateway.stores.redis.accounts import account_reader
@@ -77,7 +78,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         stack.push_async_callback(spool.close)
         tokeniser = Tokeniser(settings.home / "vocabularies")
         stack.callback(tokeniser.close)
-        transport = Transport()
+        transport = Transport(max_connections=most_exchanges())
         stack.push_async_callback(transport.close)
 
         holds = HoldStore(channels, admit_within_s=settings.store_timeout_ms / 1000)

@@ -101,7 +101,7 @@ def seed(admin_url: str, token: str, backend_port: int) -> str:
             region="eu-central",
             jurisdictions=["DE"],
             placement="on_prem",
-            max_concurrency=1000,
+            max_concurrency=100_000,
         )
         post(
             "models",
@@ -118,7 +118,7 @@ def seed(admin_url: str, token: str, backend_port: int) -> str:
         for scope in scopes:
             post("budgets", scope=scope, amount="1000000", period="month", mode="hard")
         for scope in (scopes[0], scopes[3]):
-            post("limits", scope=scope, requests_per_minute=60_000_000, concurrent_requests=2000)
+            post("limits", scope=scope, requests_per_minute=60_000_000, concurrent_requests=100_000)
         policy = post(
             "policies",
             name="bench",
