@@ -13,4 +13,5 @@ class Ask(msgspec.Struct, frozen=True):
     input_bound: int  # no tokeniser can make more of the prompt
     input_estimate: int  # calibrated; for ranking and rate limits, never for a hold
     output_wanted: int  # per choice: the client's word or the policy's default; embeddings: 0
-    choices: int  # n (times best_of)
+    choices: int  # answers to be generated: n or best_of, for each prompt
+    prompts: int = 1  # how many the request carries; each must fit the context window alone

@@ -91,7 +91,7 @@ def _exceeds_context(case: Case, candidate: Candidate, _live: Live) -> bool:
     # By the estimate with a quarter to spare: the bound is often four times the truth, and the
     # backend itself counts exactly and says so. This only spares a hopeless journey.
     window = candidate.context_window
-    return window is not None and case.ask.input_estimate * 4 > window * 5
+    return window is not None and case.ask.input_estimate * 4 > window * case.ask.prompts * 5
 
 
 def _leaves_jurisdiction(case: Case, candidate: Candidate, _live: Live) -> bool:

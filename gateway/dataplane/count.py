@@ -19,7 +19,8 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.dataplane.envelope import CHAT, COMPLETIONS, Envelope, media_parts
+from gateway.dataplane.envelope import CHAT, COMPLETIONS, Envelope, absent
+from gateway.dataplane.media import MediaParts
 from gateway.stores.sql.rows import Model
 
 TEMPLATE_TOKENS: Final = 64  # what a chat template may add that no byte of the request pays for
@@ -32,7 +33,7 @@ class Size(msgspec.Struct, frozen=True):
     """The prompt's size in tokens. `bound` None: it cannot be bounded, refuse."""
 
     bound: int | None
-    estimate: int
+    estimate: int  # not cut to the context window: a prompt that cannot fit must be seen
     prompts: int  # how many prompts one request carries; each gets its own output
 
 
@@ -55,39 +56,44 @@ class Calibration:
 
 
 def size_of(
-    envelope: Envelope, body: bytes, operation: str, model: Model, *, media: bool, estimate: int
+    envelope: Envelope,
+    body: bytes,
+    operation: str,
+    model: Model,
+    *,
+    parts: MediaParts | None,
+    estimate: int,
 ) -> Size:
-    """The bound of DESIGN.md section 4: bytes x factor + template + images, at most the window."""
+    """The bound of DESIGN.md section 4: bytes x factor + template + images, at most the window of
+    each prompt. What a server would fetch or search for cannot be sized: the window then.
+    """
     window = model.context_window
+    if (parts is not None and parts.unsized) or not absent(envelope.web_search_options):
+        return Size(window, min(estimate, window or estimate), 1)
     text_bytes, images = len(body), 0
-    if media and operation == CHAT:
-        parts = media_parts(envelope)
-        if parts.unsized:
-            return Size(window, min(estimate, window or estimate), 1)
+    if parts is not None:
         text_bytes = len(body) - len(memoryview(envelope.messages)) + parts.text_bytes
         images = parts.images
+        estimate = min(estimate, text_bytes + images * model.image_tokens)
     bound = _scaled(text_bytes, model.bytes_factor) + TEMPLATE_TOKENS + images * model.image_tokens
-    prompts = 1
-    if operation == COMPLETIONS:
-        prompts = _prompts(envelope.prompt)
-    if window is not None and operation == CHAT:
-        bound = min(bound, window)
-    elif window is not None and prompts * window < bound:
-        bound = prompts * window
-    return Size(bound, min(estimate, bound), prompts)
+    prompts = 1 if operation == CHAT else _prompts(envelope, operation)
+    if window is not None:
+        bound = min(bound, prompts * window)
+    return Size(bound, estimate, prompts)
 
 
 def _scaled(size_bytes: int, factor: str) -> int:
     return size_bytes if factor == "1" else -(-size_bytes * Fraction(factor) // 1)
 
 
-def _prompts(prompt: msgspec.Raw) -> int:
-    """One for a string or one array of token ids; the length of an array of prompts."""
-    if bytes(memoryview(prompt)[:1]) != b"[":
+def _prompts(envelope: Envelope, operation: str) -> int:
+    """One for a string or one array of token ids; else the length of the array of prompts."""
+    given = envelope.prompt if operation == COMPLETIONS else envelope.input
+    if bytes(memoryview(given)[:1]) != b"[":
         return 1
-    items = msgspec.json.decode(prompt, type=list[msgspec.Raw])
-    nested = items and bytes(memoryview(items[0])[:1]) in (b'"', b"[")
-    return len(items) if nested else 1
+    items = msgspec.json.decode(given, type=list[msgspec.Raw])
+    ids = all(bytes(memoryview(item)[:1]).isdigit() for item in items)
+    return 1 if ids else len(items)
 
 
 class Tokeniser:

@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.dataplane.media import MediaParts
 from policies.decision import Deny, DenyCode
 
 CHAT: Final = "chat"
@@ -41,6 +42,7 @@ class Envelope(msgspec.Struct, frozen=True):
     tools: msgspec.Raw = msgspec.Raw(b"")
     functions: msgspec.Raw = msgspec.Raw(b"")
     response_format: ResponseFormat | None = None
+    web_search_options: msgspec.Raw = msgspec.Raw(b"")
 
     @property
     def wants_usage(self) -> bool:
@@ -57,13 +59,13 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 _DECODER: Final = msgspec.json.Decoder(Envelope)
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NULLS: Final = (b"", b"null", b"[]")
 
 
 def decode(body: bytes, operation: str) -> Envelope | Deny:
     """The envelope of a body, or a Deny that names the field at fault."""
     try:
+        body.isascii() or body.decode()  # a backend must not be the first to find bad UTF-8
         envelope = _DECODER.decode(body)
     except msgspec.ValidationError as fault:
         return _invalid(fault)
@@ -103,118 +105,23 @@ def _out_of_bounds(envelope: Envelope, operation: str) -> Deny | None:
     return None
 
 
-def capabilities(envelope: Envelope, operation: str, *, media: bool) -> frozenset[str]:
-    """What a backend must be able to do to answer this request; `media` is `has_media`'s word."""
+def capabilities(envelope: Envelope, operation: str, parts: MediaParts | None) -> frozenset[str]:
+    """What a backend must be able to do to answer this request."""
     needs = {operation}
-    if not _absent(envelope.tools) or not _absent(envelope.functions):
+    if not absent(envelope.tools) or not absent(envelope.functions):
         needs.add("tools")
     if envelope.response_format is not None and envelope.response_format.type == "json_schema":
         needs.add("json_schema")
-    if operation == CHAT and media:
-        parts = media_parts(envelope)
-        if parts.images:
-            needs.add("vision")
-        if parts.audio:
-            needs.add("audio")
+    if parts is not None and parts.images:
+        needs.add("vision")
+    if parts is not None and parts.audio:
+        needs.add("audio")
     return frozenset(needs) if len(needs) > 1 else _ALONE[operation]
 
 
 _ALONE: Final = {name: frozenset((name,)) for name in (CHAT, COMPLETIONS, EMBEDDINGS)}
 
 
-def _absent(raw: msgspec.Raw) -> bool:
+def absent(raw: msgspec.Raw) -> bool:
+    """Whether an optional field was not given, or given as nothing."""
     return len(memoryview(raw)) <= 4 and bytes(raw) in _NULLS
-
-
-def has_media(body: bytes) -> bool:
-    """Whether the messages may hold parts other than text: cheap, and never a false no. Quotes
-    inside a JSON string are escaped, so these words can only be whole strings of the document; an
-    escaped letter inside such a word is why a backslash and u send us to look properly.
-    """
-    if b'"image_url"' in body or b'"input_audio"' in body or b'"file"' in body:
-        return True
-    return b"\\u00" in body
-
-
-class MediaParts(msgspec.Struct, frozen=True):
-    """What the messages hold besides text."""
-
-    text_bytes: int  # JSON bytes of everything that is not inline media
-    images: int
-    audio: int
-    unsized: bool  # a file, or an image elsewhere: its size cannot be known here
-
-
-class _Url(msgspec.Struct, frozen=True):
-    url: str = ""
-
-
-class _Part(msgspec.Struct, frozen=True):
-    type: str = "text"
-    image_url: _Url | str | None = None
-    input_audio: msgspec.Raw = msgspec.Raw(b"")
-
-
-class _Message(msgspec.Struct, frozen=True):
-    content: list[_Part] | str | None = None
-
-
-_MESSAGES: Final = msgspec.json.Decoder(list[_Message])
-
-
-def media_parts(envelope: Envelope) -> MediaParts:
-    """Counts media in chat messages. Content that cannot be read counts as unsized, never as
-    nothing.
-    """
-    size = len(memoryview(envelope.messages))
-    try:
-        messages = _MESSAGES.decode(envelope.messages)
-    except (msgspec.DecodeError, RecursionError):
-        return MediaParts(size, 0, 0, unsized=True)
-    parts = [part for m in messages if isinstance(m.content, list) for part in m.content]
-    images = [part.image_url for part in parts if part.image_url is not None]
-    urls = [image if isinstance(image, str) else image.url for image in images]
-    inline = sum(len(url) for url in urls if url.startswith("data:"))
-    audio = [part for part in parts if part.type == "input_audio"]
-    inline += sum(len(memoryview(part.input_audio)) for part in audio)
-    unsized = bool(audio) or any(not url.startswith("data:") for url in urls)
-    unsized = unsized or any(part.type not in _SIZED for part in parts)
-    return MediaParts(size - inline, len(images), len(audio), unsized)
-
-
-_SIZED: Final = frozenset(("text", "image_url", "refusal"))
-
-
-def rewrite(
-    body: bytes,
-    *,
-    model: str,
-    output_tokens: int | None,
-    output_field: str,
-    include_usage: bool,
-) -> bytes:
-    """The body as the backend gets it: model name, output clamp and `stream_options` replaced,
-    every other value byte for byte. A field given twice is sent once, so that the backend cannot
-    read a value that we did not (the clamp could be smuggled past us otherwise).
-
-    `output_tokens` None leaves the output fields alone (embeddings); `output_field` is used where
-    the client named none.
-    """
-    fields = _FIELDS.decode(body)
-    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
-    if output_tokens is not None:
-        clamp = msgspec.Raw(b"%d" % output_tokens)
-        named = [name for name in _OUTPUT_FIELDS if not _absent(fields.get(name, _NO_RAW))]
-        for name in _OUTPUT_FIELDS:
-            fields.pop(name, None)
-        for name in named or [output_field]:
-            fields[name] = clamp
-    if include_usage:
-        options = fields.get("stream_options", _NO_RAW)
-        merged = {} if _absent(options) else _FIELDS.decode(options)
-        merged["include_usage"] = msgspec.Raw(b"true")
-        fields["stream_options"] = msgspec.Raw(msgspec.json.encode(merged))
-    return msgspec.json.encode(fields)
-
-
-_NO_RAW: Final = msgspec.Raw(b"")

@@ -2,15 +2,12 @@
 admission.
 """
 
-from typing import Final
-
 from billing.meters import Meters, Provenance
 from billing.money import counter_units
 from billing.rating import Tariff
 from billing.usage import VERSION, UsageEvent
+from gateway.dataplane.figures import Figures
 from gateway.dataplane.flow import Attempt, Flow
-
-NOTHING: Final = Meters()
 
 
 def template(flow: Flow) -> UsageEvent:
@@ -23,14 +20,12 @@ def template(flow: Flow) -> UsageEvent:
     worst = Meters(input=quote.input_bound, output=quote.wanted * quote.choices)
     attempt = Attempt(0, way, flow.admit_started_us, won=True)
     # Not rated: whoever needs it rates what he then knows of the usage.
-    return _row(flow, attempt, worst, Provenance.ESTIMATED, None, 0, 0, way.cost_tariff)
+    return _row(flow, attempt, Figures(worst, Provenance.ESTIMATED), 0, 0, way.cost_tariff)
 
 
-def event(
-    flow: Flow, attempt: Attempt, usage: Meters, provenance: Provenance, counted: Meters | None
-) -> UsageEvent:
+def event(flow: Flow, attempt: Attempt, figures: Figures) -> UsageEvent:
     """One row of the ledger. Only the winning attempt is charged; every attempt costs us (L5)."""
-    way = attempt.way
+    way, usage = attempt.way, figures.usage
     if way.charge_tariff is None:
         raise RuntimeError("an attempt that was never admitted")
     tariff = way.cost_tariff
@@ -38,15 +33,13 @@ def event(
         tariff = None  # a cost nobody knows is not a cost of nothing
     charge = way.charge_tariff.of(usage) if attempt.won else 0
     cost = tariff.of(usage) if tariff is not None else 0
-    return _row(flow, attempt, usage, provenance, counted, charge, cost, tariff)
+    return _row(flow, attempt, figures, charge, cost, tariff)
 
 
 def _row(
     flow: Flow,
     attempt: Attempt,
-    usage: Meters,
-    provenance: Provenance,
-    counted: Meters | None,
+    figures: Figures,
     charge: int,
     cost: int,
     tariff: Tariff | None,
@@ -77,10 +70,10 @@ def _row(
         finished_at_us=finished,
         ttft_us=attempt.content_us - began if attempt.content_us else -1,
         duration_us=finished - began,
-        usage=usage,
-        provenance=provenance,
+        usage=figures.usage,
+        provenance=figures.provenance,
         reported=reported.meters if reported is not None else None,
-        counted=counted,
+        counted=figures.counted,
         reasoning=reported.reasoning if reported is not None else 0,
         currency=currency,
         charge_card=way.charge,

@@ -12,6 +12,7 @@ from gateway.dataplane.arrival import Arrival
 from gateway.dataplane.envelope import Envelope
 from gateway.dataplane.levels import Levels, Standing
 from gateway.dataplane.quote import Quote
+from gateway.dataplane.rewrite import Fields
 from gateway.dataplane.snapshot import Principal, Route, Way
 from gateway.stores.redis.holds import Granted
 from gateway.telemetry.record import TraceIds
@@ -62,6 +63,7 @@ class Flow(msgspec.Struct, gc=False, kw_only=True):
     route_path: str
     principal: Principal | None = None
     body: bytes = b""
+    fields: Fields = {}
     envelope: Envelope | None = None
     route: Route | None = None
     ask: Ask | None = None

@@ -5,6 +5,7 @@ and only before the client's first byte. The spool's dispatch mark is written be
 leaves.
 """
 
+import re
 from typing import Final
 
 import msgspec
@@ -23,8 +24,9 @@ from gateway.backends.failures import (
 )
 from gateway.backends.health import Backends, Outcome
 from gateway.backends.transport import Transport
-from gateway.dataplane.envelope import EMBEDDINGS, rewrite
+from gateway.dataplane.envelope import CHAT, EMBEDDINGS
 from gateway.dataplane.flow import Attempt, Flow
+from gateway.dataplane.rewrite import rewrite
 from gateway.dataplane.snapshot import Way
 from gateway.stores.spool import Spool, SpoolUnavailable
 from gateway.telemetry.names import ErrorType
@@ -139,7 +141,7 @@ def _body(flow: Flow, way: Way) -> bytes:
     if envelope is None or granted is None:
         raise RuntimeError("forwarding before admission")
     return rewrite(
-        flow.body,
+        flow.fields,
         model=way.candidate.upstream_model,
         output_tokens=None if flow.operation == EMBEDDINGS else granted.output_tokens,
         output_field="max_completion_tokens" if way.provider == "openai" else "max_tokens",
@@ -175,9 +177,12 @@ async def _refusal(flow: Flow, attempt: Attempt, answer: Answer) -> Deny:
             retry_after_ms=_told_wait_ms(answer),
         )
     if status in _CLIENT_FAULTS:
-        body = await answer.read(_MOST_ERROR_BYTES)
+        try:
+            body = await answer.read(_MOST_ERROR_BYTES)
+        finally:
+            answer.abort()
         attempt.land(Outcome.CLIENT_ERROR, now_us())
-        return _client_fault(status, body)
+        return _client_fault(flow, attempt.way, status, body)
     answer.abort()
     attempt.land(Outcome.FAILED if status >= 500 else Outcome.CLIENT_ERROR, now_us())
     return Deny(
@@ -187,15 +192,43 @@ async def _refusal(flow: Flow, attempt: Attempt, answer: Answer) -> Deny:
     )
 
 
-def _client_fault(status: int, body: bytes) -> Deny:
+def _client_fault(flow: Flow, way: Way, status: int, body: bytes) -> Deny:
+    """The backend's own words, where they speak of the request; without any name of the backend."""
     try:
         error = _FAULT.decode(body).error
     except (msgspec.DecodeError, RecursionError):
         error = None
-    message = error if isinstance(error, str) else error.message if error is not None else None
+    said = error if isinstance(error, str) else error.message if error is not None else None
     param = error.param if isinstance(error, _UpstreamError) else None
+    if _TOO_LONG.search(body) is not None:
+        return Deny(
+            DenyCode.CONTEXT_LENGTH_EXCEEDED,
+            "the prompt is longer than the model's context; shorten it or ask a model with more",
+            param="messages" if flow.operation == CHAT else None,
+        )
     code = DenyCode.REQUEST_TOO_LARGE if status == 413 else DenyCode.INVALID_REQUEST
-    return Deny(code, (message or "the backend found the request invalid")[:500], param=param)
+    return Deny(code, _scrubbed(flow, way, said or "the backend found the request invalid"), param)
+
+
+_TOO_LONG: Final = re.compile(
+    rb"context_length_exceeded|exceed_context_size|context (size|length|window)", re.IGNORECASE
+)
+
+
+def _scrubbed(flow: Flow, way: Way, said: str) -> str:
+    """Neither where the backend is nor what it calls itself and its model leaves the house."""
+    model = flow.ask.model if flow.ask is not None else "the model"
+    place = way.endpoint
+    for name, instead in (
+        (way.backend.base_url, "the backend"),
+        (place.authority, "the backend"),
+        (place.host, "the backend"),
+        (way.backend.name, "the backend"),
+        (way.candidate.upstream_model, model),
+    ):
+        if len(name) > 2:
+            said = re.sub(re.escape(name), lambda _, to=instead: to, said, flags=re.IGNORECASE)  # type: ignore[misc]
+    return said[:500]
 
 
 def _told_wait_ms(answer: Answer) -> int:

@@ -4,7 +4,7 @@ import msgspec
 
 from billing.holds import WorstCase, worst_case_at
 from gateway.dataplane.count import Size
-from gateway.dataplane.envelope import COMPLETIONS, EMBEDDINGS, Envelope
+from gateway.dataplane.envelope import EMBEDDINGS, MAX_TOKENS, Envelope
 from gateway.dataplane.snapshot import Route
 from policies.ask import Ask
 from policies.decision import Deny, DenyCode
@@ -32,6 +32,15 @@ def ask_of(
             " URL) and the model has no context window configured; send the content inline",
             param="messages",
         )
+    wanted, choices = _wanted(envelope, operation, route), _choices(envelope, operation)
+    if operation != EMBEDDINGS:
+        choices *= size.prompts
+    if wanted * choices > MAX_TOKENS:
+        return Deny(
+            DenyCode.INVALID_REQUEST,
+            f"{choices} answers of up to {wanted} tokens are more than one request may ask for",
+            param="n",
+        )
     return Ask(
         model=route.model.name,
         operation=operation,
@@ -39,8 +48,9 @@ def ask_of(
         stream=bool(envelope.stream),
         input_bound=size.bound,
         input_estimate=size.estimate,
-        output_wanted=_wanted(envelope, operation, route),
-        choices=_choices(envelope, operation) * size.prompts,
+        output_wanted=wanted,
+        choices=choices,
+        prompts=size.prompts,
     )
 
 
@@ -74,6 +84,4 @@ def _wanted(envelope: Envelope, operation: str, route: Route) -> int:
 def _choices(envelope: Envelope, operation: str) -> int:
     if operation == EMBEDDINGS:
         return 1
-    if operation == COMPLETIONS and envelope.best_of is not None:
-        return max(envelope.n or 1, envelope.best_of)
-    return envelope.n or 1
+    return max(envelope.n or 1, envelope.best_of or 1)

@@ -4,6 +4,8 @@ changed.
 A stream cut by a failure never ends cleanly (L13): it gets an error event and no [DONE].
 """
 
+import asyncio
+from contextlib import suppress
 from typing import Final
 
 from litestar.types import Send
@@ -16,11 +18,15 @@ from gateway.dataplane.flow import Attempt, Flow
 from gateway.dataplane.forward import error_type, failed
 from gateway.dataplane.replies import answer_headers
 from gateway.errors import error_event
+from gateway.stores.spool import Spool, SpoolUnavailable
 from gateway.telemetry.names import ErrorType
 from policies.decision import Deny, DenyCode
 
 MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
 _DONE: Final = b"data: [DONE]\n\n"
+_GRACE_S: Final = 0.25
+_MARK_TOKENS: Final = 256
+_MARK_US: Final = 5_000_000
 
 _GARBAGE: Final = Deny(
     DenyCode.UPSTREAM_ERROR,
@@ -40,6 +46,9 @@ async def relay_plain(flow: Flow, answer: Answer, send: Send) -> Deny | None:
         body = await answer.read(MOST_ANSWER_BYTES)
     except TransportError as fault:
         return _broke(flow, attempt, fault)
+    except BaseException:
+        answer.abort()  # the client hung up: neither the backend nor its place waits for nobody
+        raise
     read = attempt.way.dialect.read_answer(body)
     if not read.readable:
         attempt.error_type = ErrorType.MALFORMED
@@ -57,7 +66,7 @@ async def relay_plain(flow: Flow, answer: Answer, send: Send) -> Deny | None:
     return None
 
 
-async def relay_stream(flow: Flow, answer: Answer, send: Send) -> Deny | None:
+async def relay_stream(flow: Flow, answer: Answer, send: Send, spool: Spool) -> Deny | None:
     """A stream of events. A Deny is answered only while the client has seen nothing yet; afterwards
     a failure is told inside the stream.
     """
@@ -69,7 +78,7 @@ async def relay_stream(flow: Flow, answer: Answer, send: Send) -> Deny | None:
         return _GARBAGE
     attempt.meter = attempt.way.dialect.meter()
     try:
-        fault = await _pump(flow, attempt, answer, send)
+        fault = await _pump(flow, attempt, answer, send, spool)
     except TransportError as broke:
         fault = _broke(flow, attempt, broke)
     except OversizedEventError:
@@ -81,12 +90,14 @@ async def relay_stream(flow: Flow, answer: Answer, send: Send) -> Deny | None:
         attempt.reported = attempt.meter.reported
         attempt.finish_reasons, flow.chunks = attempt.meter.finish_reasons, attempt.meter.chunks
     if fault is None:
-        await _complete(flow, attempt, send)
+        await _complete(flow, attempt, answer, send)
         return None
     return await _cut(flow, attempt, answer, send, fault)
 
 
-async def _pump(flow: Flow, attempt: Attempt, answer: Answer, send: Send) -> Deny | None:
+async def _pump(
+    flow: Flow, attempt: Attempt, answer: Answer, send: Send, spool: Spool
+) -> Deny | None:
     """Events as they come, until the end. Complete events leave at once, together if they came
     together; half an event waits for its other half, nobody could read it anyway.
     """
@@ -96,12 +107,14 @@ async def _pump(flow: Flow, attempt: Attempt, answer: Answer, send: Send) -> Den
     hide_usage = not envelope.wants_usage
     splitter = Splitter()
     over = broken = False
-    while not (over or broken):
+    marks = _Marks(flow, attempt, spool)
+    while not (over or broken or meter.done):
         piece = await answer.receive()
         over = piece is None
         # A server that ends without its last blank line has still sent its last event.
         events = splitter.feed(piece) if piece is not None else [splitter.rest()]
         out, broken = _sift(flow, attempt, events, hide_usage=hide_usage)
+        marks.look(meter.chunks)
         if out:
             if not flow.started_answer:
                 await _start(flow, attempt, send)
@@ -109,6 +122,30 @@ async def _pump(flow: Flow, attempt: Attempt, answer: Answer, send: Send) -> Den
             await send({"type": "http.response.body", "body": body, "more_body": True})
     whole = not broken and (meter.done or bool(meter.finish_reasons))
     return None if whole else _ENDED_EARLY
+
+
+class _Marks:
+    """Checkpoints of a stream in the spool: what a dead worker's request is billed from."""
+
+    __slots__ = ("_attempt", "_flow", "_spool", "_told", "_told_us")
+
+    def __init__(self, flow: Flow, attempt: Attempt, spool: Spool) -> None:
+        self._flow = flow
+        self._attempt = attempt
+        self._spool = spool
+        self._told = 0
+        self._told_us = attempt.started_us
+
+    def look(self, chunks: int) -> None:
+        """Writes one every 256 tokens or 5 s; an event of content is taken for one token."""
+        now_us = self._flow.arrival.now_us()
+        if chunks - self._told < _MARK_TOKENS and now_us - self._told_us < _MARK_US:
+            return
+        self._told, self._told_us = chunks, now_us
+        with suppress(SpoolUnavailable):  # the stream goes on; its outcome has the spool's reserve
+            self._spool.checkpoint(
+                self._flow.arrival.request_id, self._attempt.number, chunks, now_us
+            )
 
 
 def _sift(
@@ -132,7 +169,7 @@ def _sift(
     return out, False
 
 
-async def _complete(flow: Flow, attempt: Attempt, send: Send) -> None:
+async def _complete(flow: Flow, attempt: Attempt, answer: Answer, send: Send) -> None:
     attempt.complete = True
     attempt.land(Outcome.SERVED, flow.arrival.now_us())
     if not flow.started_answer:
@@ -141,6 +178,20 @@ async def _complete(flow: Flow, attempt: Attempt, send: Send) -> None:
     ended = attempt.meter is not None and attempt.meter.done
     last = b"" if ended else _DONE
     await send({"type": "http.response.body", "body": last, "more_body": False})
+    await _let_go(answer)
+
+
+async def _let_go(answer: Answer) -> None:
+    """After [DONE] nothing counts any more. The end of the body usually comes with it; a backend
+    that leaves it open gets a moment, for the sake of its connection, and then none.
+    """
+    if answer.complete:
+        return
+    with suppress(TransportError, TimeoutError):
+        async with asyncio.timeout(_GRACE_S):
+            while await answer.receive() is not None:
+                pass
+    answer.abort()
 
 
 async def _cut(

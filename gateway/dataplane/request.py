@@ -15,14 +15,16 @@ from gateway.dataplane.admit import admit
 from gateway.dataplane.arrival import parse_tags, read_head
 from gateway.dataplane.authenticate import authenticate
 from gateway.dataplane.count import Calibration, size_of
-from gateway.dataplane.envelope import capabilities, decode, has_media
+from gateway.dataplane.envelope import CHAT, capabilities, decode
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.forward import Forwarder
 from gateway.dataplane.hangup import ClientGone, HangUp, HangUps
+from gateway.dataplane.media import may_hold_media, media_parts
 from gateway.dataplane.observe import record_of
 from gateway.dataplane.quote import ask_of, quote
 from gateway.dataplane.relay import relay_plain, relay_stream
 from gateway.dataplane.replies import limit_headers, send_rendered
+from gateway.dataplane.rewrite import fields_of
 from gateway.dataplane.settle import Settler
 from gateway.dataplane.snapshot import Snapshot
 from gateway.errors import INTERNAL, RESTARTING, error_event, render_openai
@@ -134,8 +136,9 @@ class DataPlane:
                 flow.end_by, flow.end_phase = "upstream", "ttfb"
                 return answer
             streams = flow.envelope is not None and bool(flow.envelope.stream)
-            relay = relay_stream if streams else relay_plain
-            return await relay(flow, answer, send)
+            if streams:
+                return await relay_stream(flow, answer, send, self._spool)
+            return await relay_plain(flow, answer, send)
 
     def _understand(self, flow: Flow, snapshot: Snapshot) -> Deny | None:
         """Body -> envelope, route, size, ask."""
@@ -151,6 +154,10 @@ class DataPlane:
         envelope = decode(flow.body, flow.operation)
         if isinstance(envelope, Deny):
             return envelope
+        fields = fields_of(flow.body)
+        if isinstance(fields, Deny):
+            return fields
+        flow.fields = fields
         tags = parse_tags(arrival.tags, principal.tenant.tag_names)
         if isinstance(tags, Deny):
             return tags
@@ -158,14 +165,16 @@ class DataPlane:
         if isinstance(found, Deny):
             return found
         flow.envelope, flow.tags, flow.route = envelope, tags, found
-        media = has_media(flow.body)
-        needs = capabilities(envelope, flow.operation, media=media)
+        parts = None
+        if flow.operation == CHAT and may_hold_media(flow.body):
+            parts = media_parts(envelope.messages)
+        needs = capabilities(envelope, flow.operation, parts)
         size = size_of(
             envelope,
             flow.body,
             flow.operation,
             found.model,
-            media=media,
+            parts=parts,
             estimate=self._calibration.estimate(envelope.model, len(flow.body)),
         )
         ask = ask_of(envelope, flow.operation, needs, size, found)

@@ -10,11 +10,11 @@ from functools import partial
 
 import msgspec
 
-from billing.meters import Meters, Provenance
+from billing.meters import Provenance
 from billing.usage import ENCODER, UsageEvent
-from gateway.dataplane.count import Calibration, Tokeniser, count_prompt
-from gateway.dataplane.envelope import EMBEDDINGS
-from gateway.dataplane.events import NOTHING, event
+from gateway.dataplane.count import Calibration, Tokeniser
+from gateway.dataplane.events import event
+from gateway.dataplane.figures import Figures, at_once, count
 from gateway.dataplane.flow import Attempt, Flow
 from gateway.stores.redis.holds import HoldStore, Settlement, StoreUnavailable
 from gateway.stores.spool import Spool, SpoolUnavailable
@@ -50,23 +50,31 @@ class Settler:
         if not flow.dispatched:
             await self._release(flow, levels.tag)
             return
-        winner = flow.winner
-        if winner is None or _believed(flow, winner) is not None:
-            await self._close(flow, levels.tag, None)
+        found = [(a, at_once(flow, a)) for a in flow.attempts if a.sent]
+        known = [(a, figures) for a, figures in found if figures is not None]
+        if len(known) == len(found):
+            await self._close(flow, levels.tag, known)
         else:
-            await asyncio.shield(self._count_and_close(flow, levels.tag, winner))
+            await asyncio.shield(self._count_and_close(flow, levels.tag, found))
 
-    async def _count_and_close(self, flow: Flow, tag: str, winner: Attempt) -> None:
-        await self._close(flow, tag, await self._count(flow, winner))
+    async def _count_and_close(
+        self, flow: Flow, tag: str, found: list[tuple[Attempt, Figures | None]]
+    ) -> None:
+        known = [(a, figures or await count(flow, a, self._tokeniser)) for a, figures in found]
+        await self._close(flow, tag, known)
 
-    def _close(self, flow: Flow, tag: str, counted: Meters | None) -> asyncio.Future[bool]:
+    def _close(
+        self, flow: Flow, tag: str, known: list[tuple[Attempt, Figures]]
+    ) -> asyncio.Future[bool]:
         """Writes and sends everything; the future is the store's word on the hold."""
-        events = [self._event(flow, a, counted) for a in flow.attempts if a.sent]
+        events = [event(flow, attempt, figures) for attempt, figures in known]
         last = flow.winner or next(a for a in reversed(flow.attempts) if a.sent)
         closing = events[-1]
         for one in events:
             if one.attempt == last.number:
                 closing = one
+        if closing.provenance is Provenance.REPORTED and flow.ask is not None:
+            self._calibration.learn(flow.ask.model, len(flow.body), closing.usage.all_input)
         flow.meters, flow.provenance = closing.usage, closing.provenance
         flow.charge_picos, flow.reasoning = closing.charge_picos, closing.reasoning
         for lost in events:
@@ -143,73 +151,3 @@ class Settler:
             (limit.key, limit.advance_us(tokens) - limit.advance_us(flow.estimated_tokens))
             for limit in levels.tokens
         )
-
-    def _event(self, flow: Flow, attempt: Attempt, counted: Meters | None) -> UsageEvent:
-        if not attempt.won:
-            # A backend that answered with an error did no work that we know of; one that fell
-            # silent may have read the prompt.
-            silent = not attempt.status or attempt.status == 200
-            usage = Meters(input=_input_estimate(flow)) if silent else NOTHING
-            provenance = Provenance.ESTIMATED if silent else Provenance.COUNTED
-            return event(flow, attempt, usage, provenance, counted=None)
-        believed = _believed(flow, attempt)
-        if believed is not None:
-            if flow.ask is not None:
-                self._calibration.learn(flow.ask.model, len(flow.body), believed.all_input)
-            return event(flow, attempt, believed, Provenance.REPORTED, counted=None)
-        own = counted or NOTHING
-        generated = attempt.complete or bool(attempt.content_us)
-        provenance = Provenance.COUNTED if generated else Provenance.ESTIMATED
-        return event(flow, attempt, own, provenance, counted=own)
-
-    async def _count(self, flow: Flow, attempt: Attempt) -> Meters:
-        route, envelope = flow.route, flow.envelope
-        if route is None or envelope is None:
-            raise RuntimeError("an attempt that was never routed")
-        encoding = route.model.encoding
-        prompt = await count_prompt(
-            self._tokeniser, encoding, envelope, flow.operation, _input_estimate(flow)
-        )
-        output = 0
-        if attempt.meter is not None:
-            output = await self._tokeniser.count(encoding, [attempt.meter.generated_text()])
-        elif attempt.plain_text:
-            output = await self._tokeniser.count(encoding, [attempt.plain_text])
-        return Meters(input=prompt, output=output)
-
-
-def _believed(flow: Flow, attempt: Attempt) -> Meters | None:
-    """What the backend reported, if it can be true; None: we have to count."""
-    reported = attempt.reported
-    if reported is None:
-        return None
-    meters = reported.meters
-    if meters.output and flow.operation == EMBEDDINGS:
-        # Vectors are no tokens: a figure here would have no price.
-        meters = msgspec.structs.replace(meters, output=0)
-    return meters if plausible(flow, attempt, meters) else None
-
-
-def plausible(flow: Flow, attempt: Attempt, meters: Meters) -> bool:
-    """Whether a backend's figures can be true. What cannot is set aside and our own count is
-    billed: an explicit zero for a prompt that was not empty, text that cost no tokens, more than
-    fits.
-    """
-    quote, route = flow.quote, flow.route
-    if quote is None or route is None:
-        return False
-    window = route.model.context_window or 0
-    most_input = max(window * quote.choices, 2 * quote.input_bound + 1024)
-    most_output = max(window, 10 * quote.wanted, 100_000) * quote.choices
-    if (
-        min(msgspec.structs.astuple(meters)) < 0
-        or not 0 < meters.all_input <= most_input
-        or meters.output > most_output
-    ):
-        return False
-    delivered = bool(attempt.plain_text or (attempt.meter and attempt.meter.text_bytes))
-    return meters.output > 0 or not delivered
-
-
-def _input_estimate(flow: Flow) -> int:
-    return flow.ask.input_estimate if flow.ask is not None else 0

@@ -1,0 +1,84 @@
+"""The body as the backend gets it: three fields replaced, every other value byte for byte."""
+
+from typing import Final
+
+import msgspec
+
+from gateway.dataplane.envelope import absent
+from policies.decision import Deny, DenyCode
+
+Fields = dict[str, msgspec.Raw]
+
+OUTPUT_FIELDS: Final = ("max_completion_tokens", "max_tokens")
+_FIELDS: Final = msgspec.json.Decoder(Fields)
+_NO_RAW: Final = msgspec.Raw(b"")
+
+# What we act on. Some servers read keys without regard to case: `N` must not say more than `n`.
+_OURS: Final = frozenset(
+    (
+        *("model", "messages", "prompt", "input", "stream", "stream_options", "n", "best_of"),
+        *("tools", "functions", "response_format", "max_tokens", "max_completion_tokens"),
+    )
+)
+# Names under which engines take an output limit, more choices or a template of the caller's own.
+# They would say more than the hold covers, so they are refused and not passed on.
+_AROUND: Final = {
+    "n_predict": "max_tokens",
+    "num_predict": "max_tokens",
+    "max_new_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "max_gen_len": "max_tokens",
+    "max_length": "max_tokens",
+    "n_cmpl": "n",
+    "num_return_sequences": "n",
+    "num_beams": "n",
+    "chat_template": "the model's own template",
+}
+
+
+def fields_of(body: bytes) -> Fields | Deny:
+    """The top-level fields of a body that is a JSON object. A field given twice is kept once, so
+    that the backend cannot read a value that we did not. Deny: a field that goes around a limit.
+    """
+    fields = _FIELDS.decode(body)
+    for name in fields:
+        if name in _OURS:
+            continue
+        folded = name.casefold()
+        if folded in _AROUND:
+            return Deny(
+                DenyCode.INVALID_REQUEST,
+                f"{name}: cannot be used through this gateway; use {_AROUND[folded]}",
+                param=name,
+            )
+        if folded in _OURS:
+            return Deny(DenyCode.INVALID_REQUEST, f"{name}: write it as {folded}", param=name)
+    return fields
+
+
+def rewrite(
+    given: Fields,
+    *,
+    model: str,
+    output_tokens: int | None,
+    output_field: str,
+    include_usage: bool,
+) -> bytes:
+    """Model name, output clamp and `stream_options` replaced. `output_tokens` None leaves the
+    output fields alone (embeddings); `output_field` is used where the client named none.
+    """
+    fields = dict(given)
+    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    if output_tokens is not None:
+        clamp = msgspec.Raw(b"%d" % output_tokens)
+        named = [name for name in OUTPUT_FIELDS if not absent(fields.get(name, _NO_RAW))]
+        for name in OUTPUT_FIELDS:
+            fields.pop(name, None)
+        for name in named or [output_field]:
+            fields[name] = clamp
+    if include_usage:
+        options = fields.get("stream_options", _NO_RAW)
+        merged = {} if absent(options) else _FIELDS.decode(options)
+        merged["include_usage"] = msgspec.Raw(b"true")
+        fields["stream_options"] = msgspec.Raw(msgspec.json.encode(merged))
+    return msgspec.json.encode(fields)
