@@ -11,17 +11,27 @@ from gateway.stores.redis.holds import HoldStore, StoreUnavailable
 
 EXTEND_EVERY_S: Final = 8.0  # a third of a hold's life: two failures in a row lose nothing
 RETRY_EVERY_S: Final = 0.5
+_SLICES: Final = 32
+_SLICE_S: Final = EXTEND_EVERY_S / _SLICES
 
 _LOG: Final = logging.getLogger(__name__)
 
 
 async def keep_holds_alive(plane: DataPlane, holds: HoldStore) -> None:
-    """Extends every live hold, tag by tag, until cancelled."""
+    """Extends every live hold every EXTEND_EVERY_S, until cancelled. Thousands at once would keep
+    everybody waiting, so each has its slice of that time; a slice that was missed is made up for.
+    """
+    loop = asyncio.get_running_loop()
+    done = int(loop.time() / _SLICE_S)
     while True:
-        await asyncio.sleep(EXTEND_EVERY_S)
+        await asyncio.sleep(_SLICE_S)
+        now = int(loop.time() / _SLICE_S)
+        due = {n % _SLICES for n in range(max(done, now - _SLICES) + 1, now + 1)}
+        done = now
         by_tag: dict[str, list[str]] = {}
         for request_id, live in plane.in_flight.items():
-            by_tag.setdefault(live.tag, []).append(request_id)
+            if hash(request_id) % _SLICES in due:
+                by_tag.setdefault(live.tag, []).append(request_id)
         for tag, ids in by_tag.items():
             try:
                 await holds.extend(tag, ids, HOLD_TTL_MS)
