@@ -128,16 +128,18 @@ def _deny(flow: Flow, refused: Refused) -> Deny:
 
 def _over_budget(flow: Flow, standing: Standing, refused: Refused) -> Deny:
     meter, account = standing.meters[refused.index], standing.accounts[refused.index]
+    quote, principal, ask = flow.quote, flow.principal, flow.ask
+    if quote is None or principal is None or ask is None:
+        raise RuntimeError("a refusal without a quote")
     if meter.unit != MONEY:
+        needed = ask.input_estimate + quote.least * quote.choices
+        ever = needed <= account.cap
         return Deny(
             DenyCode.RATE_LIMIT_EXCEEDED,
-            f"{meter.label} has used its {account.cap} {meter.period}; more tomorrow, or ask for a"
-            " higher limit",
-            retry_after_ms=max(1, account.end_ms - refused.now_ms),
+            f"{meter.label} has {account.cap} {meter.period}, and this request needs about {needed}"
+            + ("; that many are not left today" if ever else "; it can never fit: ask for less"),
+            retry_after_ms=max(1, account.end_ms - refused.now_ms) if ever else None,
         )
-    quote, principal = flow.quote, flow.principal
-    if quote is None or principal is None:
-        raise RuntimeError("a refusal without a quote")
     least = quote.worst.total(quote.least * quote.choices)
     currency = principal.tenant.currency
     return Deny(

@@ -92,6 +92,12 @@ async def show_models(plane: DataPlane, principal: Principal, scope: HTTPScope) 
     for model in models:
         if model.name == name:
             return _shown(model)
+    if name in plane.snapshot.models:
+        return Deny(
+            DenyCode.MODEL_NOT_ALLOWED,
+            f"this key may not use {name!r}; GET /v1/models lists what it may use",
+            param="model",
+        )
     return Deny(
         DenyCode.MODEL_NOT_FOUND,
         f"the model {name[:120]!r} does not exist; GET /v1/models lists what does",
@@ -101,7 +107,7 @@ async def show_models(plane: DataPlane, principal: Principal, scope: HTTPScope) 
 
 async def show_usage(plane: DataPlane, principal: Principal, _: HTTPScope) -> object:
     """`GET /v1/usage`: what this key has used and what is left in its own budgets and limits."""
-    return await usage_of(plane.snapshot, plane.accounts, principal)
+    return await usage_of(plane.snapshot, plane.readers, principal)
 
 
 def _path(scope: HTTPScope) -> str:
@@ -125,10 +131,10 @@ async def refuse_route(scope: HTTPScope, send: Send, allow: str, *, known: bool)
     """405 for a wrong method on a path we have, 404 for a path we do not have."""
     request_id = ids.new("req")
     if known:
-        message = f"{scope['method']} is not possible on {scope['path']}; use {allow}"
+        message = f"{scope['method']} is not possible on {_path(scope)[:200]}; use {allow}"
         status, code = 405, "method_not_allowed"
     else:
-        message = f"there is nothing at {scope['path'][:200]}; the API begins at /v1"
+        message = f"there is nothing at {_path(scope)[:200]}; the API begins at /v1"
         status, code = 404, "not_found"
     body = openai_error(message, "invalid_request_error", None, code)
     headers = [

@@ -29,11 +29,12 @@ def answer_headers(flow: Flow, content_type: bytes) -> Headers:
 
 def limit_headers(flow: Flow) -> Headers:
     """The clamp, what is left of the key's own budget, and the tightest rate limits."""
-    granted, quote = flow.granted, flow.quote
-    if granted is None or quote is None:
+    granted = flow.granted
+    if granted is None:
         return []
     headers: Headers = []
-    if granted.output_tokens < quote.wanted and flow.operation != EMBEDDINGS:
+    asked = flow.envelope.max_output if flow.envelope is not None else None
+    if flow.operation != EMBEDDINGS and granted.output_tokens != asked:
         headers.append((b"x-meterhouse-max-tokens", b"%d" % granted.output_tokens))
     left = _left_of_own_budget(flow)
     if left:

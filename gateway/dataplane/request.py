@@ -27,9 +27,9 @@ from gateway.dataplane.replies import limit_headers, send_rendered
 from gateway.dataplane.rewrite import fields_of
 from gateway.dataplane.settle import Settler
 from gateway.dataplane.snapshot import Snapshot
+from gateway.dataplane.standing import Readers
 from gateway.errors import INTERNAL, RESTARTING, error_event, render_openai
 from gateway.keyring import Peppers
-from gateway.stores.redis.accounts import AccountReader
 from gateway.stores.redis.holds import HoldStore
 from gateway.stores.spool import Spool
 from gateway.telemetry.service import Telemetry
@@ -60,7 +60,7 @@ class DataPlane:
         jurisdictions: frozenset[str],
         max_body_bytes: int,
         holds: HoldStore,
-        accounts: AccountReader,
+        readers: Readers,
         spool: Spool,
         backends: Backends,
         forwarder: Forwarder,
@@ -72,7 +72,7 @@ class DataPlane:
         self.snapshot = snapshot
         self.peppers = peppers
         self.holds = holds
-        self.accounts = accounts
+        self.readers = readers
         self.in_flight: dict[str, Live] = {}  # by request id, while a hold lives
         self.stopping = False
         self._jurisdictions = jurisdictions

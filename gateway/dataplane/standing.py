@@ -1,55 +1,104 @@
-"""`GET /v1/usage`: where this key stands in its own budgets and limits. Read from the store, no
-SQL.
-"""
+"""`GET /v1/usage`: what this key has used, and where it stands in its own budgets and limits."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from billing.money import format_counter
+import msgspec
+
+from billing.money import format_counter, format_picos
+from billing.periods import Window, window
 from gateway import clock
-from gateway.dataplane.levels import Meter
+from gateway.dataplane.levels import MINUTE_US, Levels, Meter, RateLimit
 from gateway.dataplane.snapshot import Principal, Snapshot
-from gateway.stores.redis.accounts import AccountReader
+from gateway.stores.redis.accounts import AccountReader, GateReader
 from gateway.stores.redis.holds import MONEY, Account, StoreUnavailable
 from policies.decision import Deny, DenyCode
 
 
+class Used(msgspec.Struct, frozen=True):
+    """A key's usage of one span, from the ledger: some seconds behind, and exact."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    charge_picos: int = 0
+
+
+# (tenant id, key id, window) -> what the ledger has. Raises what the database raises.
+UsedReader = Callable[[str, str, Window], Awaitable[Used]]
+
+
+class Readers(msgspec.Struct, frozen=True):
+    """Where the figures come from. None of it is on the way of an inference request."""
+
+    accounts: AccountReader
+    gates: GateReader
+    used: UsedReader
+
+
 async def usage_of(
-    snapshot: Snapshot, accounts: AccountReader, principal: Principal
+    snapshot: Snapshot, readers: Readers, principal: Principal
 ) -> dict[str, Any] | Deny:
-    """Spent, held and remaining by budget; used and remaining by token limit. Only the key's own:
-    what its team or tenant has is not the key holder's to see.
-    """
+    """Only the key's own: what its team or tenant has is not the key holder's to see."""
+    tenant, now_us = principal.tenant, clock.now_us()
     levels = snapshot.levels(principal)
-    standing = levels.at(clock.now_us())
-    budgets: list[dict[str, Any]] = []
-    limits: list[dict[str, Any]] = []
+    month = window("month", ZoneInfo(tenant.timezone), now_us)
     try:
-        for meter, account in zip(standing.meters, standing.accounts, strict=True):
-            if meter.level != "key":
-                continue
-            balance = await accounts(levels.tag, account.key) or (0, 0)
-            if meter.unit == MONEY:
-                budgets.append(_budget(meter, account, balance, principal.tenant.currency))
-            else:
-                limits.append(_tokens_per_day(account, balance))
+        budgets, limits = await _standing(levels, readers, principal, now_us)
     except StoreUnavailable:
         return Deny(
             DenyCode.QUOTA_UNAVAILABLE,
             "usage cannot be read right now; retry shortly",
             retry_after_ms=2_000,
         )
-    limits += [
-        {"kind": f"{limit.kind}_per_minute", "limit": limit.per_minute, "burst": limit.burst}
-        for limit in (*levels.requests, *levels.tokens)
-        if limit.level_id == principal.key.id
-    ]
+    used = await readers.used(tenant.id, principal.key.id, month)
     return {
         "object": "usage",
         "key": {"id": principal.key.id, "name": principal.key.name},
         "team": principal.teams[-1].name,
-        "tenant": principal.tenant.name,
+        "tenant": tenant.name,
+        "used": {
+            "period": "month",
+            "from": clock.rfc3339(month.start_us),
+            "requests": used.requests,
+            "input_tokens": used.input_tokens,
+            "output_tokens": used.output_tokens,
+            "charge": format_picos(used.charge_picos),
+            "currency": tenant.currency,
+        },
         "budgets": budgets,
         "limits": limits,
+    }
+
+
+async def _standing(
+    levels: Levels, readers: Readers, principal: Principal, now_us: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    budgets: list[dict[str, Any]] = []
+    limits: list[dict[str, Any]] = []
+    standing = levels.at(now_us)
+    for meter, account in zip(standing.meters, standing.accounts, strict=True):
+        if meter.level != "key":
+            continue
+        balance = await readers.accounts(levels.tag, account.key) or (0, 0)
+        if meter.unit == MONEY:
+            budgets.append(_budget(meter, account, balance, principal.tenant.currency))
+        else:
+            limits.append(_tokens_per_day(account, balance))
+    own = [li for li in (*levels.requests, *levels.tokens) if li.level_id == principal.key.id]
+    due = [await readers.gates(levels.tag, limit.key) for limit in own]
+    limits += [_per_minute(limit, at, now_us) for limit, at in zip(own, due, strict=True)]
+    return budgets, limits
+
+
+def _per_minute(limit: RateLimit, due_us: int, now_us: int) -> dict[str, Any]:
+    wait_us = max(0, due_us - now_us)
+    return {
+        "kind": f"{limit.kind}_per_minute",
+        "limit": limit.per_minute,
+        "burst": limit.burst,
+        "remaining": max(0, limit.burst_us - wait_us) * limit.per_minute // MINUTE_US,
     }
 
 

@@ -5,13 +5,15 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 from typing import Any, Final
 
 import msgspec
+from sqlalchemy import Engine
 
+from billing.periods import Window
 from gateway import secrets
 from gateway.backends.health import Backends
 from gateway.backends.transport import Transport
@@ -21,16 +23,18 @@ from gateway.dataplane.refresh import Refresher, load_snapshot
 from gateway.dataplane.report import keep_reporting
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
+from gateway.dataplane.standing import Readers, Used
 from gateway.dataplane.upkeep import keep_holds_alive, settle_what_waits
 from gateway.descriptors import most_exchanges
 from gateway.settings import Settings
 from gateway.stores.redis import address, bus
-from gateway.stores.redis.accounts import account_reader
+from gateway.stores.redis.accounts import account_reader, gate_reader
 from gateway.stores.redis.channel import Channels
 from gateway.stores.redis.holds import HoldStore
 from gateway.stores.spool import Spool
 from gateway.stores.sql import rows
 from gateway.stores.sql.seal import Sealer, SealError
+from gateway.stores.sql.usage_reports import Question, report
 from gateway.telemetry import names
 from gateway.telemetry.service import Telemetry
 from gateway.wiring.parts import opened_channels, opened_engine, peppers_of, started_telemetry
@@ -65,6 +69,30 @@ def unsealer(sealer: Sealer) -> Callable[[rows.Backend], str | None]:
     return unseal
 
 
+def used_reader(engine: Engine) -> Callable[[str, str, Window], Awaitable[Used]]:
+    """A key's usage from the ledger, read in a thread."""
+
+    def read(tenant_id: str, key_id: str, span: Window) -> Used:
+        filters = {"tenant_id": tenant_id, "key_id": key_id}
+        groups = report(
+            engine, Question(start_us=span.start_us, end_us=span.end_us, filters=filters)
+        )
+        return Used(
+            requests=sum(group.requests for group in groups),
+            input_tokens=sum(
+                group.input_tokens + group.cache_read_tokens + group.cache_write_tokens
+                for group in groups
+            ),
+            output_tokens=sum(group.output_tokens for group in groups),
+            charge_picos=sum(group.charge_picos for group in groups),
+        )
+
+    async def used(tenant_id: str, key_id: str, span: Window) -> Used:
+        return await asyncio.to_thread(read, tenant_id, key_id, span)
+
+    return used
+
+
 @asynccontextmanager
 async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
     """Everything a data plane worker needs, open for as long as the block runs."""
@@ -90,7 +118,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             jurisdictions=settings.jurisdictions,
             max_body_bytes=settings.max_body_bytes,
             holds=holds,
-            accounts=account_reader(channels),
+            readers=Readers(account_reader(channels), gate_reader(channels), used_reader(engine)),
             spool=spool,
             backends=backends,
             forwarder=Forwarder(transport, backends, spool, RetryBudget()),

@@ -20,3 +20,16 @@ def account_reader(channels: Channels) -> AccountReader:
         return int(posted or 0), int(held or 0)
 
     return read
+
+
+# (tag, gate key) -> when the gate's bucket is full again, microseconds since the epoch; 0: it is.
+GateReader = Callable[[str, str], Awaitable[int]]
+
+
+def gate_reader(channels: Channels) -> GateReader:
+    """The reader raises StoreUnavailable."""
+
+    async def read(tag: str, key: str) -> int:
+        return int(await channels.of(tag).ask("GET", key) or 0)
+
+    return read
