@@ -12,6 +12,7 @@ from gateway.backends.endpoint import Endpoint
 from gateway.backends.failures import ConnectFailed, ConnectTimeout, PoolTimeout
 
 _CLOSED: Final = "the transport is closed"
+MOST_CONNECTING: Final = 128  # more at once overflow a server's queue, and then nobody gets in
 
 
 class PoolStats(msgspec.Struct, frozen=True):
@@ -50,6 +51,7 @@ class Pool:
         self._open: set[Connection] = set()
         # Thousands may end in one turn of the loop, so each must be found without a search.
         self._idle: dict[Connection, None] = {}
+        self._unmade: set[Connection] = set()  # of the open ones
         self._waiting: OrderedDict[asyncio.Future[Connection], None] = OrderedDict()
         self._closed: asyncio.Future[None] | None = None
 
@@ -74,10 +76,8 @@ class Pool:
                 raise ConnectFailed(_CLOSED)
             connection = self.take()
             if connection is None:
-                if len(self._open) < self._max_connections:
-                    connection = self._place()
-                else:
-                    connection = await self._wait(give_up_at)
+                room = self._has_room()
+                connection = self._place() if room else await self._wait(give_up_at)
             if not connection.made:
                 await self._connect(connection, connect_s)
                 return connection
@@ -117,23 +117,34 @@ class Pool:
             self._closed.set_result(None)
         await asyncio.shield(self._closed)
 
+    def _has_room(self) -> bool:
+        return len(self._open) < self._max_connections and len(self._unmade) < MOST_CONNECTING
+
     def _place(self) -> Connection:
         connection = Connection(self._loop, self._keepalive_s, self.give_back, self._forget)
         self._open.add(connection)
+        self._unmade.add(connection)
         return connection
 
     def _forget(self, connection: Connection) -> None:
         if connection not in self._open:
             return
         self._open.discard(connection)
+        self._unmade.discard(connection)
         self._idle.pop(connection, None)
         if self._closed is not None:
             if not self._open and not self._closed.done():
                 self._closed.set_result(None)
-        elif self._waiting:
+        else:
+            self._offer_place()
+
+    def _offer_place(self) -> None:
+        """To the one who waits longest."""
+        if self._waiting and self._has_room():
             place = self._place()
             if not self._hand_over(place):
                 self._open.discard(place)
+                self._unmade.discard(place)
 
     def _hand_over(self, connection: Connection) -> bool:
         while self._waiting:
@@ -176,6 +187,8 @@ class Pool:
             if isinstance(fault, OSError):  # ssl.SSLError is one
                 raise ConnectFailed(f"no connection: {fault}") from fault
             raise
+        self._unmade.discard(connection)
+        self._offer_place()
         if not connection.open:
             raise ConnectFailed("the backend closed the connection at once")
         if self._closed is not None:

@@ -5,6 +5,7 @@ import ssl
 
 import pytest
 
+from gateway.backends.pool import MOST_CONNECTING
 from gateway.backends.transport import (
     ConnectFailed,
     ConnectTimeout,
@@ -15,7 +16,7 @@ from gateway.backends.transport import (
     UpstreamClosed,
 )
 from tests.certificates import client_tls, server_tls
-from tests.loops import ON_BOTH_LOOPS, LoopFactory, run_on
+from tests.loops import ON_BOTH_LOOPS, LoopFactory, run_on, until
 from tests.scripted_backend import Script, ScriptedBackend
 from tests.transport_pair import JSON, LIMIT_BYTES, PATIENT, chat, pair, pieces
 
@@ -66,6 +67,39 @@ def test_a_server_that_never_shakes_hands_is_given_up_in_time(loop_factory: Loop
             assert not told.value.sent
             assert transport.stats(endpoint) == PoolStats(0, 0, 0)
             await transport.close()
+
+    run_on(loop_factory, story())
+
+
+@ON_BOTH_LOOPS
+def test_a_storm_of_callers_connects_a_bounded_number_at_a_time(loop_factory: LoopFactory) -> None:
+    accepted: list[asyncio.BaseTransport] = []
+
+    class Mute(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            accepted.append(transport)
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Mute, "127.0.0.1", 0, backlog=1024)
+        endpoint = Endpoint.parse(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        transport = Transport(tls=client_tls())
+
+        async def ask() -> None:
+            with pytest.raises(ConnectTimeout):
+                await transport.request(endpoint, "/", JSON, b"", Timeouts(connect_ms=1_000))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(MOST_CONNECTING + 40):
+                group.create_task(ask())
+            await until(lambda: len(accepted) == MOST_CONNECTING)
+            waiting = PoolStats(open=MOST_CONNECTING, idle=0, waiting=40)
+            assert transport.stats(endpoint) == waiting
+        assert len(accepted) == MOST_CONNECTING + 40
+        assert transport.stats(endpoint) == PoolStats(0, 0, 0)
+        await transport.close()
+        server.close()
+        await server.wait_closed()
 
     run_on(loop_factory, story())
 
