@@ -14,6 +14,7 @@ from msgspec import Meta
 from billing import money
 from gateway import clock
 from gateway.admin.problems import invalid
+from gateway.backends import addresses
 
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^\S([^\x00-\x1f\x7f]*\S)?$")]
 Label = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^\S([^\x00-\x1f\x7f]*\S)?$")]
@@ -114,7 +115,8 @@ def network(text: str, field: str) -> str:
 def base_url(text: str, field: str = "base_url") -> str:
     """http(s), a host that content may be sent to, no credentials, query or fragment.
 
-    Link-local addresses are refused in every spelling: they lead to a cloud's metadata service.
+    What `gateway.backends.addresses` refuses is refused in every spelling; what a name resolves to
+    is checked when it is connected to.
     """
     fault = _url_fault(text)
     if fault is not None:
@@ -149,13 +151,10 @@ def _host_fault(host: str, *, bracketed: bool) -> str | None:
             address = ipaddress.ip_address(host)
         except ValueError:
             return f"{host!r} is not an IP address in its usual spelling"
-        mapped = getattr(address, "ipv4_mapped", None) or address
-        if mapped.is_link_local or mapped.is_unspecified or mapped.is_multicast:
-            return f"{host} cannot be a backend's address"
-        return None
+        return None if addresses.acceptable(str(address)) else f"no backend may be at {host}"
     if len(host) > 253 or ".." in host or _HOST.fullmatch(host) is None:
         return f"{host!r:.80} is not a host name"
-    return None
+    return f"no backend may be at {host}" if addresses.leads_astray(host) else None
 
 
 def checked(field: str, check: Callable[..., object], *values: object) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from gateway.backends.connection import Connection
 from gateway.backends.endpoint import Endpoint
 from gateway.backends.failures import ConnectFailed, ConnectTimeout, PoolTimeout
+from gateway.backends.reach import connect
 
 _CLOSED: Final = "the transport is closed"
 MOST_CONNECTING: Final = 128  # more at once overflow a server's queue, and then nobody gets in
@@ -169,16 +170,9 @@ class Pool:
             self._waiting.pop(waiter, None)
 
     async def _connect(self, connection: Connection, connect_s: float) -> None:
-        endpoint = self._endpoint
         try:
             async with asyncio.timeout(connect_s):
-                await self._loop.create_connection(
-                    lambda: connection,
-                    endpoint.host,
-                    endpoint.port,
-                    ssl=self._tls,
-                    server_hostname=endpoint.host if self._tls else None,
-                )
+                await connect(self._loop, self._endpoint, self._tls, connection)
         except BaseException as fault:
             connection.abort()
             self._forget(connection)
