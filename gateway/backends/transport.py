@@ -125,6 +125,15 @@ class Transport:
         pool = self._pools.get(target)
         return pool.stats() if pool else PoolStats(0, 0, 0)
 
+    def totals(self) -> PoolStats:
+        """Of all endpoints together. Any thread may ask."""
+        pools = [pool.stats() for pool in tuple(self._pools.values())]
+        return PoolStats(
+            sum(pool.open for pool in pools),
+            sum(pool.idle for pool in pools),
+            sum(pool.waiting for pool in pools),
+        )
+
     async def close(self) -> None:
         """Closes every connection; answers still coming in fail, later requests are refused."""
         self._closed = True

@@ -63,6 +63,7 @@ HTTP_METHOD: Final = "http.request.method"
 HTTP_ROUTE: Final = "http.route"
 HTTP_STATUS: Final = "http.response.status_code"
 HTTP_RESEND: Final = "http.request.resend_count"
+CONNECTION_STATE: Final = "http.connection.state"
 URL_PATH: Final = "url.path"
 URL_SCHEME: Final = "url.scheme"
 INTEGER_ATTRIBUTES: Final = frozenset({SERVER_PORT, HTTP_STATUS})
@@ -114,6 +115,7 @@ SERVER_OUTPUT_TOKEN: Final = "gen_ai.server.time_per_output_token"  # noqa: S105
 HTTP_SERVER_DURATION: Final = "http.server.request.duration"
 HTTP_CLIENT_DURATION: Final = "http.client.request.duration"
 HTTP_SERVER_ACTIVE: Final = "http.server.active_requests"
+HTTP_CLIENT_CONNECTIONS: Final = "http.client.open_connections"
 PROCESS_MEMORY: Final = "process.memory.usage"
 
 # Metrics of our own

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from billing.periods import Window
 from gateway import secrets
 from gateway.backends.health import Backends
+from gateway.backends.pool import PoolStats
 from gateway.backends.transport import Transport
 from gateway.dataplane.count import Calibration, Tokeniser
 from gateway.dataplane.forward import Forwarder
@@ -130,6 +131,13 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         telemetry.gauge(
             names.HTTP_SERVER_ACTIVE, "Requests that hold something.", lambda: len(plane.in_flight)
         )
+        telemetry.gauge(
+            names.HTTP_CLIENT_CONNECTIONS,
+            "Connections to backends.",
+            lambda: _by_state(transport.totals()),
+            names.CONNECTION_STATE,
+            unit="{connection}",
+        )
         refresher = Refresher(plane, engine, unseal)
         name = f"{socket.gethostname()}/{worker}"
         _keep_going(
@@ -144,6 +152,10 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         # Before those end, what is still owed to the store is given a last chance.
         stack.push_async_callback(_last_settlements, settler, holds)
         yield Data(plane, channels, spool, telemetry)
+
+
+def _by_state(stats: PoolStats) -> dict[tuple[str, ...], int]:
+    return {("active",): stats.busy, ("idle",): stats.idle}
 
 
 def _keep_going(stack: AsyncExitStack, *loops: Coroutine[Any, Any, None]) -> None:
