@@ -20,6 +20,7 @@ from gateway.clock import monotonic_us
 from gateway.listeners import bind
 from gateway.secrets import write_private
 from gateway.settings import PREFIX, Settings, socket_path, url_host
+from gateway.stores.sql import revisions
 from gateway.supervisor import Part, Supervisor
 
 _SETTLE_SECONDS: Final = 20  # what a drained worker may still need for its last settlements
@@ -112,16 +113,25 @@ class Standalone:
 
     async def _prepare(self) -> bool:
         """The schema brought up to date while the store comes up."""
-        migrate = self._supervisor.run_once(self._gateway_part("migrate", "migrate", "--quiet"))
-        if not self._settings.redis_embedded:
-            return await migrate == 0
-        answers = embedded.until_ready(socket_path(self._settings.home), _STORE_READY_SECONDS)
-        migrated, answered = await asyncio.gather(migrate, answers)
+        migrated, answered = await asyncio.gather(self._migrated(), self._store_answers())
         if not answered:
             say(f"the embedded store does not answer; see {self._settings.log_dir / 'store.log'}")
-        if migrated:
+        if not migrated:
             say("the database could not be brought to this release's schema")
-        return answered and not migrated
+        return answered and migrated
+
+    async def _migrated(self) -> bool:
+        if revisions.known_current(self._settings.database_url):
+            return True
+        part = self._gateway_part("migrate", "migrate", "--quiet")
+        return await self._supervisor.run_once(part) == 0
+
+    async def _store_answers(self) -> bool:
+        """A store that is not ours to start is not ours to wait for either."""
+        if not self._settings.redis_embedded:
+            return True
+        path = socket_path(self._settings.home)
+        return await embedded.until_ready(path, _STORE_READY_SECONDS)
 
     async def _until_ready(self) -> None:
         settings = self._settings

@@ -2,17 +2,17 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import DatabaseError
 
-from gateway.stores.sql import configuration
+from gateway.stores.sql import configuration, revisions
 from gateway.stores.sql.engine import (
     migrate,
-    newest_revision,
     open_engine,
     reading,
     schema_revision,
@@ -54,7 +54,7 @@ def test_what_is_not_migrated_yet_has_no_revision(engine: Engine) -> None:
     migrate(engine)
 
     with reading(engine) as connection:
-        assert schema_revision(connection) == newest_revision()
+        assert schema_revision(connection) == revisions.newest()
 
 
 def test_the_newest_revision_is_the_one_that_alembic_ends_with(engine: Engine) -> None:
@@ -63,7 +63,7 @@ def test_the_newest_revision_is_the_one_that_alembic_ends_with(engine: Engine) -
     with engine.connect() as connection:
         heads = MigrationContext.configure(connection).get_current_heads()
 
-    assert heads == (newest_revision(),)
+    assert heads == (revisions.newest(),)
 
 
 def test_processes_that_migrate_at_once_all_succeed(engine: Engine, database_url: str) -> None:
@@ -142,3 +142,29 @@ def test_a_dangling_reference_is_refused_by_the_database_itself(engine: Engine) 
 def test_a_database_that_cannot_serve_is_refused_at_once(url: str) -> None:
     with pytest.raises(ValueError, match=r"SQLite database needs a file|not supported"):
         open_engine(url)
+
+
+def test_a_file_is_known_to_be_current_once_it_is_migrated(sqlite_url: str) -> None:
+    assert not revisions.known_current(sqlite_url)
+    engine = open_engine(sqlite_url)
+    try:
+        with transaction(engine) as connection:
+            connection.execute(text("CREATE TABLE other (id INTEGER)"))
+        assert not revisions.known_current(sqlite_url)
+
+        migrate(engine)
+
+        assert revisions.known_current(sqlite_url)
+        with transaction(engine) as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+        assert not revisions.known_current(sqlite_url)
+    finally:
+        engine.dispose()
+
+
+def test_nothing_is_known_of_a_database_that_is_no_such_file(tmp_path: Path) -> None:
+    odd = tmp_path / "odd.db"
+    odd.write_bytes(b"not a database, but longer than nothing" * 100)
+
+    assert not revisions.known_current(f"sqlite:///{odd}")
+    assert not revisions.known_current("postgresql://127.0.0.1/meterhouse")

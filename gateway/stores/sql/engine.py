@@ -7,14 +7,14 @@ in the middle. On PostgreSQL a reading one is REPEATABLE READ, which SQLite's WA
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine import URL
 
+from gateway.stores.sql import revisions
+
 BUSY_TIMEOUT_S: Final = 10
-_MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK: Final = 0x6D68_0001  # any number, the same for every process that migrates
 
 
@@ -81,14 +81,14 @@ def reading(engine: Engine) -> Iterator[Connection]:
 def migrate(engine: Engine) -> None:
     """Bring the schema to the newest revision. Safe to call from several processes at once."""
     with reading(engine) as connection:
-        if schema_revision(connection) == newest_revision():
+        if schema_revision(connection) == revisions.newest():
             return
     # Loaded here: Alembic costs 15 MB and 0.2 s, and nearly every start finds nothing to do.
     from alembic import command  # noqa: PLC0415 - see above
     from alembic.config import Config  # noqa: PLC0415 - see above
 
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(revisions.MIGRATIONS).replace("%", "%%"))
     with transaction(engine) as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _MIGRATION_LOCK})
@@ -100,11 +100,4 @@ def schema_revision(connection: Connection) -> str | None:
     """The revision that the database has; None before the first one."""
     if not inspect(connection).has_table("alembic_version"):
         return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-
-
-def newest_revision() -> str:
-    """The revision that this release needs. The files of `migrations/versions` begin with theirs,
-    in rising order.
-    """
-    return max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+    return connection.execute(text(revisions.CURRENT)).scalar()
