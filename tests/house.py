@@ -110,7 +110,9 @@ async def open_house(home: Path, store_url: str, **overrides: str) -> AsyncItera
             logging_config=None,
             exception_handlers=problems.HANDLERS,
         )
-        listener = socket.create_server(("127.0.0.1", 0))
+        bound = socket.create_server(("127.0.0.1", 0))
+        # With its protocol known, or the event loop leaves Nagle's algorithm on.
+        listener = socket.socket(fileno=bound.detach())
         config = server_config(data_app(data, asyncio.Event()), 5)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server._serve(sockets=[listener]))
