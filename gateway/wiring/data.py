@@ -128,16 +128,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             telemetry=telemetry,
             random=Random(os.urandom(16)),  # noqa: S311 - routing draws, not secrets
         )
-        telemetry.gauge(
-            names.HTTP_SERVER_ACTIVE, "Requests that hold something.", lambda: len(plane.in_flight)
-        )
-        telemetry.gauge(
-            names.HTTP_CLIENT_CONNECTIONS,
-            "Connections to backends.",
-            lambda: _by_state(transport.totals()),
-            names.CONNECTION_STATE,
-            unit="{connection}",
-        )
+        _show(telemetry, plane, transport)
         refresher = Refresher(plane, engine, unseal)
         name = f"{socket.gethostname()}/{worker}"
         _keep_going(
@@ -152,6 +143,19 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         # Before those end, what is still owed to the store is given a last chance.
         stack.push_async_callback(_last_settlements, settler, holds)
         yield Data(plane, channels, spool, telemetry)
+
+
+def _show(telemetry: Telemetry, plane: DataPlane, transport: Transport) -> None:
+    telemetry.gauge(
+        names.HTTP_SERVER_ACTIVE, "Requests that hold something.", lambda: len(plane.in_flight)
+    )
+    telemetry.gauge(
+        names.HTTP_CLIENT_CONNECTIONS,
+        "Connections to backends.",
+        lambda: _by_state(transport.totals()),
+        names.CONNECTION_STATE,
+        unit="{connection}",
+    )
 
 
 def _by_state(stats: PoolStats) -> dict[tuple[str, ...], int]:
