@@ -2,15 +2,19 @@
 
 import os
 import time
+from random import Random
 from typing import Final
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
+# Seeded from the system once: ids must be unique, not secret. A process that forks would repeat
+# them; ours are started afresh.
+_bits: Final = Random(os.urandom(32)).getrandbits  # noqa: S311 - see above
 _PAIRS: Final = tuple(a + b for a in _ALPHABET for b in _ALPHABET)  # 10 bits at a time
 
 
 def new(prefix: str) -> str:
     """A fresh id: prefix, `_`, 26 characters; ids of one process and prefix sort by time."""
-    n = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10), "big")
+    n = (time.time_ns() // 1_000_000 << 80) | _bits(80)
     pairs = _PAIRS
     return (
         f"{prefix}_{pairs[n >> 120 & 1023]}{pairs[n >> 110 & 1023]}{pairs[n >> 100 & 1023]}"

@@ -1,6 +1,7 @@
 """The data listener: /v1, /healthz, /readyz."""
 
 import asyncio
+import gc
 import logging
 from typing import Any, Final
 
@@ -59,12 +60,22 @@ def _json(status: int, body: bytes) -> Response[bytes]:
     return Response(body, status_code=status, media_type="application/json")
 
 
+def _spare_the_collector() -> None:
+    """A request makes about a thousand objects and no cycle: looked for every 700 objects, as is
+    the default, what is not there costs a tenth of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 async def serve_data(settings: Settings, sock_fd: int, worker: int) -> None:
     """One data plane worker on an inherited listening socket, until SIGTERM or SIGINT; then
     unready, drained, settled, closed.
     """
     stopping = asyncio.Event()
     async with open_data(settings, worker) as data:
+        _spare_the_collector()
 
         async def drain() -> None:
             await data.plane.drain(settings.drain_seconds)

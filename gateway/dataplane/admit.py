@@ -3,17 +3,14 @@
 from contextlib import suppress
 from typing import Final
 
-import msgspec
-
 from billing.money import format_counter
 from billing.usage import ENCODER
 from gateway.dataplane.events import template
 from gateway.dataplane.flow import Flow
-from gateway.dataplane.levels import MINUTE_US, Standing
+from gateway.dataplane.levels import Standing
 from gateway.stores.redis.holds import (
     MONEY,
     Admission,
-    Granted,
     HoldStore,
     Refused,
     StoreUnavailable,
@@ -105,8 +102,7 @@ def _deny(flow: Flow, refused: Refused) -> Deny:
         raise RuntimeError("a refusal without levels")
     match refused.reason:
         case "rate":
-            limits = (*levels.requests, *levels.tokens)
-            limit = limits[refused.index]
+            limit = levels.per_minute[refused.index]
             return Deny(
                 DenyCode.RATE_LIMIT_EXCEEDED,
                 f"{limit.label} is limited to {limit.per_minute} {limit.kind} per minute (bursts of"
@@ -148,28 +144,3 @@ def _over_budget(flow: Flow, standing: Standing, refused: Refused) -> Deny:
         f" {format_counter(least, currency)} {currency} and room for {max(0, refused.available)}"
         " output tokens is left; lower max_tokens, or ask the budget's owner for more",
     )
-
-
-class Rate(msgspec.Struct, frozen=True):
-    """One per-minute limit after admission, for the response headers."""
-
-    kind: str
-    limit: int
-    remaining: int
-    reset_us: int
-
-
-def rates(flow: Flow, granted: Granted) -> list[Rate]:
-    """The tightest limit of each kind: the one with the least left of its burst."""
-    levels = flow.levels
-    if levels is None:
-        return []
-    found: dict[str, Rate] = {}
-    for limit, wait_us in zip(
-        (*levels.requests, *levels.tokens), granted.gate_wait_us, strict=False
-    ):
-        left = max(0, limit.burst_us - wait_us) * limit.per_minute // MINUTE_US
-        known = found.get(limit.kind)
-        if known is None or left < known.remaining:
-            found[limit.kind] = Rate(limit.kind, limit.per_minute, left, max(0, wait_us))
-    return list(found.values())

@@ -16,6 +16,9 @@ MAX_TOKENS: Final = 10_000_000  # no context window is near it; keeps every prod
 _OUTPUT_FIELDS: Final = ("max_completion_tokens", "max_tokens")
 
 
+_NOT_GIVEN: Final = msgspec.Raw(b"")
+
+
 class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
 
@@ -30,19 +33,19 @@ class Envelope(msgspec.Struct, frozen=True):
     """
 
     model: str
-    messages: msgspec.Raw = msgspec.Raw(b"")
-    prompt: msgspec.Raw = msgspec.Raw(b"")
-    input: msgspec.Raw = msgspec.Raw(b"")
+    messages: msgspec.Raw = _NOT_GIVEN
+    prompt: msgspec.Raw = _NOT_GIVEN
+    input: msgspec.Raw = _NOT_GIVEN
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     n: int | None = None
     best_of: int | None = None
-    tools: msgspec.Raw = msgspec.Raw(b"")
-    functions: msgspec.Raw = msgspec.Raw(b"")
+    tools: msgspec.Raw = _NOT_GIVEN
+    functions: msgspec.Raw = _NOT_GIVEN
     response_format: ResponseFormat | None = None
-    web_search_options: msgspec.Raw = msgspec.Raw(b"")
+    web_search_options: msgspec.Raw = _NOT_GIVEN
 
     @property
     def wants_usage(self) -> bool:
@@ -124,4 +127,4 @@ _ALONE: Final = {name: frozenset((name,)) for name in (CHAT, COMPLETIONS, EMBEDD
 
 def absent(raw: msgspec.Raw) -> bool:
     """Whether an optional field was not given, or given as nothing."""
-    return len(memoryview(raw)) <= 4 and bytes(raw) in _NULLS
+    return raw is _NOT_GIVEN or (len(memoryview(raw)) <= 4 and bytes(raw) in _NULLS)

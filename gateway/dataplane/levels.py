@@ -44,6 +44,7 @@ class Standing(msgspec.Struct, frozen=True):
     accounts: tuple[Account, ...]
     meters: tuple[Meter, ...]  # beside accounts
     until_us: int
+    own: tuple[int, ...] = ()  # which accounts are hard money budgets of the key itself
 
 
 class RateLimit(msgspec.Struct, frozen=True):
@@ -86,6 +87,7 @@ class Levels:
         self._limits = sorted(caps, key=lambda pair: rank[pair[0]])
         self.requests = self._rate_limits("requests_per_minute", "requests", "rpm")
         self.tokens = self._rate_limits("tokens_per_minute", "tokens", "tpm")
+        self.per_minute = (*self.requests, *self.tokens)  # in the order of their gates
         self.slots = tuple(
             Slot(names.slots(self.tag, limit.id), limit.concurrent_requests, limit.id)
             for _, limit in self._limits
@@ -147,7 +149,12 @@ class Levels:
             start_ms, end_ms = spell.start_us // 1000, spell.end_us // 1000
             accounts.append(Account(key, limit.tokens_per_day, start_ms, end_ms, TOKENS, limit.id))
             meters.append(Meter(level.label, "tokens per day", TOKENS, limit.id, level.kind))
-        return Standing(tuple(accounts), tuple(meters), until_us)
+        own = tuple(
+            place
+            for place, meter in enumerate(meters)
+            if meter.level == "key" and meter.unit == MONEY and accounts[place].cap >= 0
+        )
+        return Standing(tuple(accounts), tuple(meters), until_us, own)
 
 
 def _on(order: dict[tuple[str, str], Level], row: Budget | Limit) -> bool:

@@ -6,13 +6,14 @@ import msgspec
 from litestar.types import Send
 
 from billing.money import format_counter
-from gateway.dataplane.admit import rates
 from gateway.dataplane.envelope import EMBEDDINGS
 from gateway.dataplane.flow import Flow
+from gateway.dataplane.levels import MINUTE_US, RateLimit
 from gateway.errors import Rendered
-from gateway.stores.redis.holds import MONEY
 
 Headers = list[tuple[bytes, bytes]]
+
+_FIGURES: Final = (b"limit", b"remaining", b"reset")
 
 
 def answer_headers(flow: Flow, content_type: bytes) -> Headers:
@@ -39,12 +40,32 @@ def limit_headers(flow: Flow) -> Headers:
     left = _left_of_own_budget(flow)
     if left:
         headers.append((b"x-meterhouse-budget-remaining", left))
-    for rate in rates(flow, granted):
-        kind = rate.kind.encode()
-        headers.append((b"x-ratelimit-limit-" + kind, b"%d" % rate.limit))
-        headers.append((b"x-ratelimit-remaining-" + kind, b"%d" % rate.remaining))
-        headers.append((b"x-ratelimit-reset-" + kind, _seconds(rate.reset_us)))
+    if granted.gate_wait_us and flow.levels is not None:
+        _add_rates(headers, flow.levels.per_minute, granted.gate_wait_us)
     return headers
+
+
+def _add_rates(headers: Headers, limits: tuple[RateLimit, ...], waits_us: tuple[int, ...]) -> None:
+    """Of each kind the tightest limit: the one with the least left of its burst."""
+    tightest: dict[str, tuple[int, int, int]] = {}
+    for limit, wait_us in zip(limits, waits_us, strict=False):
+        left = (limit.burst_us - wait_us) * limit.per_minute // MINUTE_US
+        known = tightest.get(limit.kind)
+        if known is None or left < known[0]:
+            tightest[limit.kind] = (left, limit.per_minute, wait_us)
+    for kind, (left, per_minute, wait_us) in tightest.items():
+        limit_name, left_name, reset_name = _RATE_NAMES[kind]
+        headers += (
+            (limit_name, b"%d" % per_minute),
+            (left_name, b"%d" % (max(0, left))),
+            (reset_name, _seconds(wait_us)),
+        )
+
+
+_RATE_NAMES: Final = {
+    kind: tuple(b"x-ratelimit-%s-%s" % (name, kind.encode()) for name in _FIGURES)
+    for kind in ("requests", "tokens")
+}
 
 
 def overhead_us(flow: Flow) -> int:
@@ -78,22 +99,13 @@ async def send_json(send: Send, status: int, value: object, request_id: str) -> 
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-_KEY: Final = "key"
-
-
 def _left_of_own_budget(flow: Flow) -> bytes | None:
     standing, granted, principal = flow.standing, flow.granted, flow.principal
-    if standing is None or granted is None or principal is None:
+    if standing is None or granted is None or principal is None or not standing.own:
         return None
-    own = [
-        left
-        for meter, left in zip(standing.meters, granted.remaining, strict=False)
-        if meter.level == _KEY and meter.unit == MONEY and left >= 0
-    ]
-    if not own:
-        return None
+    left = min([granted.remaining[place] for place in standing.own])
     currency = principal.tenant.currency
-    return f"{format_counter(min(own), currency)} {currency}".encode()
+    return f"{format_counter(left, currency)} {currency}".encode()
 
 
 def _ms(us: int) -> bytes:
