@@ -1,8 +1,15 @@
-"""Usage events for tests of the spool, the journal and who reads them."""
+"""Usage events and whole spools for tests of the spool, the journal and who reads them."""
+
+import contextlib
+import fcntl
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from billing.meters import Meters, Provenance
 from billing.prices import RateCard
 from billing.usage import ENCODER, VERSION, UsageEvent
+from gateway.stores.spool import LOCK_NAME, Record, frame
+from gateway.stores.spool_keeper import SEGMENT_SUFFIX
 
 
 def event(request_id: str, attempt: int) -> bytes:
@@ -44,3 +51,20 @@ def event(request_id: str, attempt: int) -> bytes:
             tags={},
         )
     )
+
+
+@contextlib.contextmanager
+def living_spool(directory: Path, segments: Sequence[Sequence[Record]]) -> Iterator[Path]:
+    """The spool of a writer that lives until the end of the block, with just these segments."""
+    writer = directory / "data-0.w_1"
+    writer.mkdir(parents=True)
+    with (writer / LOCK_NAME).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for number, records in enumerate(segments, 1):
+            add_segment(writer, number, records)
+        yield writer
+
+
+def add_segment(writer: Path, number: int, records: Sequence[Record]) -> None:
+    content = b"".join(frame(record) for record in records)
+    (writer / f"{number:06d}{SEGMENT_SUFFIX}").write_bytes(content)

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +17,6 @@ from gateway.stores.spool import (
     FORMAT_VERSION,
     HEADER,
     LOCK_NAME,
-    SEGMENT_SUFFIX,
     Checkpoint,
     Closed,
     Dispatch,
@@ -24,6 +24,13 @@ from gateway.stores.spool import (
     Outcome,
     Record,
 )
+from gateway.stores.spool_keeper import SEGMENT_SUFFIX
+
+_CHECKED_FROM: Final = {FORMAT_VERSION: FORMAT_VERSION, 1: 0}  # where a version's CRC-32 begins
+_PAGE: Final = 4096  # of the writer's machine it may be a multiple of this
+_AT_ONCE: Final = 1 << 20
+_NOTHING: Final = bytes(_AT_ONCE)
+_WRITTEN: Final = re.compile(rb"[^\0]")
 
 _decode: Final = msgspec.msgpack.Decoder(Record).decode
 
@@ -33,7 +40,9 @@ class WriterAlive(Exception):  # noqa: N818 (a state, met by whoever comes too e
 
 
 class Scan(msgspec.Struct, frozen=True):
-    """One segment. Behind `sound_bytes` nothing can be read: a torn tail, or damage."""
+    """One segment. Behind `sound_bytes` nothing can be read: a torn tail, or damage, or nothing was
+    written there; `total_bytes` tells, it ends with the last byte that is not zero.
+    """
 
     records: tuple[Record, ...]
     sound_bytes: int
@@ -82,6 +91,8 @@ def adopted(writer: Path) -> Iterator[Path]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as held:
             raise WriterAlive(f"{writer.name} is in use") from held
+        if not (writer / LOCK_NAME).exists():
+            raise WriterAlive(f"{writer.name} was taken away by another reader")
         yield writer
     finally:
         os.close(fd)
@@ -94,20 +105,36 @@ def segments(writer: Path) -> tuple[Path, ...]:
 
 def scan(segment: Path) -> Scan:
     """All that can be read of one segment."""
-    data = segment.read_bytes()
+    data = _content(segment)
     records: list[Record] = []
-    at = 0
+    at = sound = 0
     while at + HEADER.size <= len(data):
+        if data[at] == 0:
+            written = _WRITTEN.search(data, at)
+            if written is None or written.start() % _PAGE:
+                break
+            at = written.start()
+            continue
         version, length, checksum = HEADER.unpack_from(data, at)
         body = data[at + HEADER.size : at + HEADER.size + length]
-        if version != FORMAT_VERSION or len(body) != length or zlib.crc32(body) != checksum:
+        start = _CHECKED_FROM.get(version)
+        if start is None or len(body) != length or zlib.crc32(body, start) != checksum:
             break
         try:
             records.append(_decode(body))
         except msgspec.MsgspecError:
             break
-        at += HEADER.size + length
-    return Scan(tuple(records), at, len(data))
+        at = sound = at + HEADER.size + length
+    return Scan(tuple(records), sound, max(sound, len(data.rstrip(b"\0"))))
+
+
+def _content(segment: Path) -> bytes:
+    """A killed writer leaves a large file, most of it never written; that part is not read."""
+    parts: list[bytes] = []
+    with segment.open("rb", buffering=0) as file:
+        while (part := file.read(_AT_ONCE)) and part != _NOTHING[: len(part)]:
+            parts.append(part)
+    return b"".join(parts)
 
 
 def read(path: Path) -> Iterator[Record]:
@@ -135,12 +162,14 @@ def delete_acknowledged(writer: Path, recorded: Callable[[Sequence[bytes]], bool
     """Delete the segments that are evidence of nothing any more; answers how many.
 
     Oldest first, up to the first that is still needed: one with an outcome that is not `recorded`
-    in the ledger, or with a request that is open. The last one of a living writer stays.
+    in the ledger, or with a request that is open. Of a living writer the last with a record stays:
+    it may be at work on that one still, with the next made ready.
     """
     paths = segments(writer)
-    scans = [scan(path) for path in paths]
+    # Newest first: where a later one has records, the writer had left this one before we read it.
+    scans = [scan(path) for path in reversed(paths)][::-1]
     still_open = open_requests(record for one in scans for record in one.records)
-    mine = paths[:-1] if is_alive(writer) else paths
+    mine = paths[: _last_written(scans)] if is_alive(writer) else paths
     deleted = 0
     for path, one in zip(mine, scans, strict=False):
         events = [record.event for record in one.records if isinstance(record, Outcome)]
@@ -149,6 +178,10 @@ def delete_acknowledged(writer: Path, recorded: Callable[[Sequence[bytes]], bool
         path.unlink()
         deleted += 1
     return deleted
+
+
+def _last_written(scans: Sequence[Scan]) -> int:
+    return max((n for n, one in enumerate(scans) if one.records), default=0)
 
 
 def discard(writer: Path) -> None:

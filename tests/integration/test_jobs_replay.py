@@ -18,13 +18,14 @@ from gateway.stores import spooled
 from gateway.stores.redis import keys
 from gateway.stores.redis.holds import Account, Admission, Granted
 from gateway.stores.redis.journal import Journal
-from gateway.stores.spool import Spool
+from gateway.stores.spool import Dispatch, Intent, Outcome, Record, Spool
 from gateway.stores.sql import usage
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.tables import usage_rows
 from tests.integration.test_jobs_drain import TAG, at_once, some_jobs
 from tests.ledger_events import NOON_US, a_ledger, an_event
 from tests.running import run
+from tests.spooling import living_spool
 
 ACCOUNT = keys.account(TAG, "budget_1", "total")
 WORST = Meters(input=1_000, output=500)
@@ -229,27 +230,32 @@ def test_an_event_that_the_ledger_refuses_does_not_keep_the_spool(played: Any) -
 
 def test_booked_segments_of_a_living_worker_are_deleted(played: Any) -> None:
     async def story(deps: JobDeps) -> None:
-        spool = Spool.open(deps.spool_dir, "data-0", segment_bytes=4_000)
-        try:
-            events = [an_event(f"req_{n}") for n in range(40)]
-            for event in events:
-                spool.intent(event.request_id, TAG, NOON_US, b"")
-                spool.dispatch(event.request_id, 1, event.backend_id, NOON_US)
-                spool.outcome(event.request_id, ENCODER.encode(event))
-            before = len(spooled.segments(spool.path))
+        events = [an_event(f"req_{n}") for n in range(40)]
+        with living_spool(deps.spool_dir, [_records(events[n : n + 4]) for n in range(0, 40, 4)]):
+            (writer,) = spooled.writers(deps.spool_dir)
             usage.record(deps.engine, [(event, True) for event in events[:20]])
 
             await prune.run(deps, asyncio.Event())
-            between = len(spooled.segments(spool.path))
+            between = len(spooled.segments(writer))
             usage.record(deps.engine, [(event, True) for event in events])
             await prune.run(deps, asyncio.Event())
 
-            assert before > between > 1
-            assert len(spooled.segments(spool.path)) == 1
-        finally:
-            await spool.close()
+            assert between == 5
+            assert len(spooled.segments(writer)) == 1
 
     played(story)
+
+
+def _records(events: list[UsageEvent]) -> list[Record]:
+    return [
+        record
+        for event in events
+        for record in (
+            Intent(event.request_id, TAG, NOON_US, b""),
+            Dispatch(event.request_id, 1, event.backend_id, NOON_US),
+            Outcome(event.request_id, ENCODER.encode(event)),
+        )
+    ]
 
 
 def _template(request: str) -> bytes:

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from gateway.stores import spooled
 from gateway.stores.spool import (
-    SEGMENT_SUFFIX,
     Checkpoint,
     Closed,
     Dispatch,
@@ -17,6 +16,7 @@ from gateway.stores.spool import (
     Record,
     frame,
 )
+from gateway.stores.spool_keeper import SEGMENT_SUFFIX
 from tests.spooling import event
 
 names = st.text(max_size=12)
@@ -50,6 +50,25 @@ def test_a_cut_anywhere_leaves_every_whole_record(
     kept = sum(end <= cut for end in ends)
     assert scan.records == tuple(written[:kept])
     assert scan.sound_bytes == sum(map(len, frames[:kept]))
+
+
+@given(st.lists(st.tuples(records, st.booleans()), max_size=8), st.data())
+@settings(deadline=None)
+def test_a_writer_that_dies_anywhere_between_its_pages_leaves_every_whole_record(
+    steps: list[tuple[Record, bool]], data: st.DataObject
+) -> None:
+    whole, ends = b"", []
+    for record, starts_a_page in steps:
+        if starts_a_page:
+            whole = whole.ljust(-(-len(whole) // 4096) * 4096, b"\0")
+        whole += frame(record)
+        ends.append(len(whole))
+    cut = data.draw(st.integers(0, len(whole)))
+    scan = scanned(whole[:cut].ljust(len(whole) + 5000, b"\0"))
+    expected = tuple(record for (record, _), end in zip(steps, ends, strict=True) if end <= cut)
+    # A record that ends in zeros may be whole before its last byte is written.
+    assert scan.records[: len(expected)] == expected
+    assert scan.records == tuple(record for record, _ in steps[: len(scan.records)])
 
 
 @given(st.lists(records, min_size=1, max_size=8), st.data())
