@@ -58,6 +58,8 @@ class ScriptedBackend:
         self.scripts: list[Script] = []
         self.book: list[Entry] = []
         self.models = models
+        self.answering = asyncio.Event()  # cleared: requests are taken, none is answered
+        self.answering.set()
         self.connections: set[_Connection] = set()
         self.accepted = 0
         self.port = 0
@@ -225,6 +227,7 @@ class _Connection(asyncio.Protocol):
 
     async def _perform(self, asked: Asked, script: Script, entry: Entry) -> None:
         try:
+            await self._backend.answering.wait()
             if script.delay_ms:
                 await self._pause(script.delay_ms)
             if script.silent:

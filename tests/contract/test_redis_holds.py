@@ -79,6 +79,34 @@ def test_a_thousand_tiny_requests_use_a_cap_up_exactly(store_url: str) -> None:
     run(_with(store_url, story))
 
 
+def test_123456_789012345_units_pass_through_every_script_unharmed(
+    any_store_url: str, figure: Callable[[str], None]
+) -> None:
+    async def story(holds: HoldStore) -> None:
+        whole = {"wanted": 0, "least": 0, "accounts": (account(LARGE),)}
+        given_back, spent = ask(input_money=LARGE, **whole), ask(input_money=LARGE, **whole)
+        async with open_reader(any_store_url) as reader:
+            granted = await holds.admit(TAG, given_back)
+            assert isinstance(granted, Granted)
+            assert (granted.held_money, granted.remaining) == (LARGE, (0,))
+            assert await books(reader) == (0, LARGE)
+            assert await holds.extend(TAG, [given_back.hold_id], 60_000) == ()
+            assert await books(reader) == (0, LARGE)
+            assert await holds.release(TAG, given_back.hold_id)
+            assert await books(reader) == (0, 0)
+            assert isinstance(await holds.admit(TAG, spent), Granted)
+            assert await holds.settle(TAG, Settlement(spent.hold_id, LARGE, 1))
+            assert await books(reader) == (LARGE, 0)
+            refused = await holds.admit(TAG, ask(input_money=1, **whole))
+            assert isinstance(refused, Refused)
+            posted = await reader.hget(keys.account(TAG, "b", "m"), "posted")
+            assert posted == str(LARGE).encode()
+            server = (await reader.info("server"))["redis_version"]
+            figure(f"Redis {server}: admit, extend, release, admit, settle: posted {posted!r}")
+
+    run(_with(any_store_url, story))
+
+
 def test_settling_posts_the_truth_and_writes_the_journal_once(any_store_url: str) -> None:
     async def story(holds: HoldStore) -> None:
         one = ask(accounts=(account(1_000_000), account(-1, "tokens", TOKENS)), slots=(slot(1),))

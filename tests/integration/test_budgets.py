@@ -5,6 +5,7 @@ write.
 import asyncio
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -75,29 +76,31 @@ async def _world(house: House, backend: ScriptedBackend, *, clamp: bool) -> tupl
     return world, budget
 
 
-async def _storm(house: House, world: World, backend: ScriptedBackend, admitted: int) -> list[Any]:
+async def _storm(house: House, world: World, backend: ScriptedBackend) -> list[Any]:
     """200 requests at once against a backend that answers nothing until all are decided; then each
     answer costs 0.05 (67 tokens, rounded to 0.05025)."""
-    backend.script = Script(tokens=67, delay_ms=1500)
+    backend.script = Script(tokens=67)
+    backend.answering.clear()
     asking = [
         asyncio.create_task(house.ask(world.secret, model="chat", messages=HELLO, max_tokens=1000))
         for _ in range(200)
     ]
-    while len(backend.book) < admitted:
+    while len(backend.book) + sum(one.done() for one in asking) < 200:
         await asyncio.sleep(0.01)
+    backend.answering.set()
     answers = await asyncio.gather(*asking)
     await house.settled()
     return answers
 
 
 def test_with_clamp_off_thirteen_of_two_hundred_are_admitted_at_once(
-    tmp_path: Path, store_url: str
+    tmp_path: Path, store_url: str, figure: Callable[[str], None]
 ) -> None:
     async def scenario() -> None:
         async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
             world, budget = await _world(house, backend, clamp=False)
             async with Watch(store_url, budget["id"]) as watch:
-                answers = await _storm(house, world, backend, 13)
+                answers = await _storm(house, world, backend)
                 assert Counter(a.status_code for a in answers) == {200: 13, 429: 187}
                 refused = next(a for a in answers if a.status_code == 429)
                 assert refused.json()["error"]["code"] == "insufficient_quota"
@@ -108,49 +111,70 @@ def test_with_clamp_off_thirteen_of_two_hundred_are_admitted_at_once(
                 await asyncio.sleep(0.1)
             assert watch.writes == 3 * 13  # held up, held down, posted
             assert watch.peak == 975 * NANOS // 100
+            figure(
+                f"200 at once, 0.75 each, budget 10.00: {len(backend.book)} admitted; held + posted"
+                f" at most {watch.peak / NANOS} over {watch.writes} writes; spent {after['spent']}"
+            )
 
     run(scenario())
 
 
-def test_with_clamp_on_a_fourteenth_gets_what_is_left(tmp_path: Path, store_url: str) -> None:
+def test_with_clamp_on_a_fourteenth_gets_what_is_left(
+    tmp_path: Path, store_url: str, figure: Callable[[str], None]
+) -> None:
     async def scenario() -> None:
         async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
             world, budget = await _world(house, backend, clamp=True)
             async with Watch(store_url, budget["id"]) as watch:
-                answers = await _storm(house, world, backend, 14)
+                answers = await _storm(house, world, backend)
                 assert Counter(a.status_code for a in answers) == {200: 14, 429: 186}
                 clamped = [a for a in answers if "x-meterhouse-max-tokens" in a.headers]
                 assert [a.headers["x-meterhouse-max-tokens"] for a in clamped] == ["333"]
                 after = await house.look(f"budgets/{budget['id']}")
                 assert (after["spent"], after["held"]) == ("0.7035", "0")
                 await asyncio.sleep(0.1)
+            assert watch.writes == 3 * 14
             assert watch.peak <= 10 * NANOS
+            figure(
+                f"200 at once, 0.75 each, budget 10.00: {len(backend.book)} admitted, one of them"
+                f" clamped to 333 tokens; held + posted at most {watch.peak / NANOS} over"
+                f" {watch.writes} writes; spent {after['spent']}"
+            )
 
     run(scenario())
 
 
-def test_a_budget_of_123456_789012345_survives_every_script_unharmed(
-    tmp_path: Path, store_url: str
+def test_a_budget_of_123456_789012345_is_held_spent_and_shown_to_the_last_nano(
+    tmp_path: Path, store_url: str, figure: Callable[[str], None]
 ) -> None:
     async def scenario() -> None:
         async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
-            world = await furnish(house, {"base_url": backend.base_url}, charge=("0", "1000000"))
+            # 1,415 tokens at 87.248614143 each are the whole of it.
+            world = await furnish(
+                house, {"base_url": backend.base_url}, charge=("0", "87248614.143")
+            )
             amount = "123456.789012345"
             budget = await house.make(
                 "budgets", scope={"tenant": world.tenant["id"]}, amount=amount, period="total"
             )
             await house.in_force()
-            backend.script = Script(tokens=1)
-            for _ in range(3):
-                answer = await house.ask(
-                    world.secret, model="chat", messages=HELLO, max_tokens=4000
-                )
-                assert answer.status_code == 200
+            backend.script = Script(tokens=1415)
+            backend.answering.clear()
+            ask = {"model": "chat", "messages": HELLO, "max_tokens": 1415}
+            asking = asyncio.create_task(house.ask(world.secret, **ask))
+            while not backend.book:
+                await asyncio.sleep(0.01)
+            during = await house.look(f"budgets/{budget['id']}")
+            backend.answering.set()
+            assert (await asking).status_code == 200
             await house.settled()
             after = await house.look(f"budgets/{budget['id']}")
-            assert (after["spent"], after["held"]) == ("3", "0")
-            assert after["amount"] == amount
-            assert after["remaining"] == "123453.789012345"
+            refused = await house.ask(world.secret, **ask | {"max_tokens": 1})
+
+            assert (during["spent"], during["held"], during["remaining"]) == ("0", amount, "0")
+            assert (after["spent"], after["held"], after["remaining"]) == (amount, "0", "0")
+            assert refused.json()["error"]["code"] == "insufficient_quota"
+            figure(f"held {during['held']}, then spent {after['spent']} of {amount}")
 
     run(scenario())
 
