@@ -1,5 +1,6 @@
 """Request bodies: JSON of one Struct, strict, and every refusal names the field at fault."""
 
+import json
 import re
 from typing import Any, Final, TypeVar
 
@@ -39,6 +40,7 @@ def parse(raw: bytes) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
         raise malformed("", f"the body is not JSON: {fault}", "malformed_json") from None
     refuse_controls(tree, "", _MOST_DEPTH)
+    json.loads(raw, object_pairs_hook=_refuse_repeats)  # no deeper than what msgspec decoded
     return tree
 
 
@@ -79,3 +81,12 @@ def refuse_controls(tree: Any, path: str, depth: int) -> None:
     elif isinstance(tree, list):
         for position, value in enumerate(tree):
             refuse_controls(value, f"{path}[{position}]", depth - 1)
+
+
+def _refuse_repeats(pairs: list[tuple[str, Any]]) -> None:
+    """A field that is there twice may have been read otherwise by whoever looked before us."""
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise malformed(name, "this field is given twice", "repeated_field")
+        seen.add(name)

@@ -26,6 +26,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     tags: bytes
     explain: bool
     client_host: str
+    repeated: str = ""  # a header that was sent more than once: which one counts is anybody's guess
 
     def now_us(self) -> int:
         """Wall time that cannot run backwards during this request."""
@@ -34,7 +35,9 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
 
 def read_head(scope: Any) -> Arrival:
     """The head of an ASGI HTTP scope."""
-    found = {name: value for name, value in scope["headers"] if name in _READ}
+    sent = [header for header in scope["headers"] if header[0] in _READ]
+    found = dict(sent)
+    repeated = "" if len(found) == len(sent) else _repeated(sent, found)
     wall, steady = clock.now_us(), clock.monotonic_us()
     length = found.get(b"content-length", b"")
     return Arrival(
@@ -48,6 +51,7 @@ def read_head(scope: Any) -> Arrival:
         tags=found.get(b"x-meterhouse-tags", b""),
         explain=found.get(b"x-meterhouse-explain") == b"1",
         client_host=scope["client"][0] if scope.get("client") else "",
+        repeated=repeated,
     )
 
 
@@ -62,6 +66,14 @@ _READ: Final = frozenset(
         b"x-meterhouse-explain",
     )
 )
+
+
+def _repeated(sent: list[tuple[bytes, bytes]], found: dict[bytes, bytes]) -> str:
+    """The name of a header that occurs twice; a `traceparent` that does is dropped, as W3C asks."""
+    names = [name for name, _ in sent]
+    if names.count(b"traceparent") > 1:
+        del found[b"traceparent"]
+    return next((name.decode() for name in found if names.count(name) > 1), "")
 
 
 def _secret(found: dict[bytes, bytes]) -> bytes:
@@ -84,6 +96,8 @@ def parse_tags(header: bytes, allowed: tuple[str, ...] | None) -> dict[str, str]
             return _bad_tags(
                 f"{name!r} is not one of this tenant's tag names: {', '.join(allowed)}"
             )
+        if name in tags:
+            return _bad_tags(f"{name!r} is given twice")
         tags[name] = value
     if len(tags) > MAX_TAGS:
         return _bad_tags(f"at most {MAX_TAGS} tags")

@@ -28,6 +28,9 @@ def authenticate(
     snapshot: Snapshot, peppers: keyring.Peppers, arrival: Arrival
 ) -> Principal | Deny:
     """The principal behind the secret that was presented, or why there is none."""
+    if arrival.repeated:
+        message = f"the header {arrival.repeated} is there more than once; send it once"
+        return Deny(DenyCode.INVALID_REQUEST, message, param=arrival.repeated)
     if not arrival.secret:
         return _NO_KEY
     presented = keyring.parse(arrival.secret)

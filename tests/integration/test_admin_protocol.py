@@ -65,6 +65,17 @@ def test_what_only_looks_like_the_token_is_refused(
     assert answer.status_code == 401
 
 
+def test_a_token_that_is_there_twice_is_refused(stranger: httpx.Client) -> None:
+    right, wrong = (("authorization", f"Bearer {token}") for token in (TOKEN, "wrong"))
+
+    answers = [
+        stranger.get("/tenants", headers=list(twice))
+        for twice in ((right, wrong), (wrong, right), (right, right))
+    ]
+
+    assert [answer.status_code for answer in answers] == [401, 401, 401]
+
+
 def test_an_application_key_never_opens_the_admin_api(server: AdminServer, made: Made) -> None:
     team = made.team(made.tenant()["id"])
     secret = made.key(team["id"])["secret"]
@@ -116,6 +127,10 @@ def test_whatever_is_refused_is_a_problem_document(
         (b"\xff\xfe", 400, ""),
         (b"[" * 100_000, 400, ""),
         (b'{"a":' * 40 + b"1" + b"}" * 40, 400, ".".join("a" * 32)),
+        (b'{"name":"a","currency":"EUR","timezone":"UTC","name":"b"}', 400, "name"),
+        (b'{"name":"a","currency":"EUR","timezone":"UTC","n\\u0061me":"a"}', 400, "name"),
+        (b'{"name":' + b"1" * 5_000 + b"}", 400, ""),
+        (b'{"x":[{"y":{"a":1,"a":1}}]}', 400, "a"),
         (b"[]", 400, ""),
         (b"null", 400, ""),
         (b'{"name":"a","currency":"EUR"}', 400, "timezone"),
