@@ -30,7 +30,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
 
     def now_us(self) -> int:
         """Wall time that cannot run backwards during this request."""
-        return clock.monotonic_us() + self.clock_offset_us
+        return clock.steady_ns() // 1000 + self.clock_offset_us
 
 
 def read_head(scope: Any) -> Arrival:
