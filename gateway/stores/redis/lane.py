@@ -5,6 +5,8 @@ still arrives here, and `on_loss` is told about every call whose effect nobody t
 """
 
 import asyncio
+import math
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
@@ -12,6 +14,10 @@ from gateway.stores.redis.channel import Channel, Reply, StoreUnavailable
 from gateway.stores.redis.scripts import Script
 
 MOST_A_CALL: Final = 16  # a longer script call would hold the store up for others
+# More would come back together and keep the loop from reading the rest until it is too late.
+MOST_CALLS: Final = 16
+_TOO_LATE: Final = "the store did not answer in time"
+_READ_FIRST_S: Final = 0.01  # at least one look at the sockets lies between two timers
 # The store says these before it runs a script: nothing has happened.
 _UNTOUCHED: Final = frozenset(
     {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MOVED", "NOAUTH", "NOPERM", "NOSCRIPT"}
@@ -21,7 +27,7 @@ _UNTOUCHED: Final = frozenset(
 S = TypeVar("S")  # the subject: what the caller asked about
 T = TypeVar("T")  # the answer the caller gets
 
-Entry = tuple[tuple[bytes, ...], asyncio.Future[T] | None, S]
+Entry = tuple[tuple[bytes, ...], asyncio.Future[T] | None, S, float]  # and until when it may wait
 
 
 class Lane(Generic[S, T]):
@@ -49,7 +55,9 @@ class Lane(Generic[S, T]):
         self._keys = keys
         self._within_s = within_s
         self._revocable = revocable
-        self._pending: list[Entry[T, S]] = []
+        self._pending: deque[Entry[T, S]] = deque()
+        self._under_way = 0
+        self._flushing = False
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -60,27 +68,63 @@ class Lane(Generic[S, T]):
     def put(self, args: tuple[bytes, ...], subject: S) -> asyncio.Future[T]:
         """Send this with the turn's other calls. The future may fail with StoreUnavailable."""
         caller: asyncio.Future[T] = self._loop.create_future()
-        self._enqueue((args, caller, subject))
+        self._enqueue((args, caller, subject, self._loop.time() + self._within_s))
         return caller
 
     def post(self, args: tuple[bytes, ...], subject: S) -> None:
         """As `put`, with nobody waiting: every outcome goes to `on_loss`."""
-        self._enqueue((args, None, subject))
+        self._enqueue((args, None, subject, math.inf))
+
+    def call_ended(self) -> None:
+        """One of the calls under way is answered, lost or late: there is room for another."""
+        self._under_way -= 1
+        self._flush_soon()
+
+    def give_up_pending(self) -> None:
+        """What waits behind a call that is not answered would not be either."""
+        pending, self._pending = self._pending, deque()
+        for entry in pending:
+            self.fail_one(entry, _TOO_LATE, sent=False)
+
+    def fail_one(self, entry: Entry[T, S], reason: str, *, sent: bool) -> None:
+        """`sent`: the call may have taken effect."""
+        _, caller, subject, _ = entry
+        if caller is not None and not caller.done():
+            caller.set_exception(StoreUnavailable(reason))
+        if sent or caller is None:
+            self.on_loss(subject, None)
 
     def _enqueue(self, entry: Entry[T, S]) -> None:
-        if not self._pending:
-            self._loop.call_soon(self._flush)
         self._pending.append(entry)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if self._pending and not self._flushing and self._under_way < MOST_CALLS:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        pending, self._pending = self._pending, []
-        if self._revocable:
-            pending = [entry for entry in pending if entry[1] is None or not entry[1].cancelled()]
-        for first in range(0, len(pending), MOST_A_CALL):
-            self._send(pending[first : first + MOST_A_CALL])
+        self._flushing = False
+        while self._under_way < MOST_CALLS and (entries := self._next()):
+            self._send(entries)
+
+    def _next(self) -> list[Entry[T, S]]:
+        entries: list[Entry[T, S]] = []
+        now = self._loop.time()
+        while self._pending and len(entries) < MOST_A_CALL:
+            entry = self._pending.popleft()
+            _, caller, _, until = entry
+            if self._revocable and caller is not None and caller.cancelled():
+                continue
+            if until < now:
+                self.fail_one(entry, _TOO_LATE, sent=False)
+            else:
+                entries.append(entry)
+        return entries
 
     def _send(self, entries: list[Entry[T, S]]) -> None:
         args = [arg for entry in entries for arg in entry[0]]
+        self._under_way += 1
         batch = _Batch(self, entries, self._channel)
         try:
             self._channel.send(self._script.packed(self._keys, args), batch.answered)
@@ -88,13 +132,13 @@ class Lane(Generic[S, T]):
             batch.fail(str(fault), sent=False)
             return
         batch.spelled_out = lambda: self._script.spelled_out(self._keys, args)
-        batch.timer = self._loop.call_later(self._within_s, batch.late)
+        batch.timer = self._loop.call_later(self._within_s, batch.due, self._loop)
 
 
 class _Batch(Generic[S, T]):
     """One script call on its way, and whom its answers belong to."""
 
-    __slots__ = ("channel", "entries", "lane", "spelled_out", "timer")
+    __slots__ = ("_ended", "channel", "entries", "lane", "spelled_out", "timer")
 
     def __init__(self, lane: Lane[S, T], entries: list[Entry[T, S]], channel: Channel) -> None:
         self.lane = lane
@@ -102,6 +146,7 @@ class _Batch(Generic[S, T]):
         self.channel = channel
         self.timer: asyncio.TimerHandle | None = None
         self.spelled_out: Callable[[], bytes] | None = None
+        self._ended = False
 
     def answered(self, reply: Reply) -> None:
         if isinstance(reply, Exception):
@@ -109,37 +154,36 @@ class _Batch(Generic[S, T]):
             return
         self._stop()
         now_us = reply[0]
-        for (_, caller, subject), answer in zip(self.entries, reply[1:], strict=True):
+        for entry, answer in zip(self.entries, reply[1:], strict=True):
             if isinstance(answer, list) and answer[0] == 9:
-                self._fail_one(caller, subject, answer[1].decode(), sent=True)
+                self.lane.fail_one(entry, answer[1].decode(), sent=True)
                 continue
+            _, caller, subject, _ = entry
             decoded = self.lane.decode(subject, now_us, answer)
             if caller is None or caller.done():
                 self.lane.on_loss(subject, decoded)
             else:
                 caller.set_result(decoded)
 
+    def due(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Time is up, but it may be we who were busy: what has arrived by now is read first."""
+        self.timer = loop.call_later(_READ_FIRST_S, self.late)
+
     def late(self) -> None:
         """No answer in time. The callers go; the entries stay, for the answer may yet come."""
         self.timer = None
-        for _, caller, _ in self.entries:
+        for _, caller, _, _ in self.entries:
             if caller is not None and not caller.done():
-                caller.set_exception(StoreUnavailable("the store did not answer in time"))
+                caller.set_exception(StoreUnavailable(_TOO_LATE))
         self.channel.suspect()
+        self._end()
+        self.lane.give_up_pending()
 
     def fail(self, reason: str, *, sent: bool) -> None:
         """`sent`: the calls may have taken effect."""
         self._stop()
-        for _, caller, subject in self.entries:
-            self._fail_one(caller, subject, reason, sent=sent)
-
-    def _fail_one(
-        self, caller: asyncio.Future[T] | None, subject: S, reason: str, *, sent: bool
-    ) -> None:
-        if caller is not None and not caller.done():
-            caller.set_exception(StoreUnavailable(reason))
-        if sent or caller is None:
-            self.lane.on_loss(subject, None)
+        for entry in self.entries:
+            self.lane.fail_one(entry, reason, sent=sent)
 
     def _refused(self, fault: Exception) -> None:
         """The whole call failed. A script the store has forgotten is sent again with its text."""
@@ -157,3 +201,9 @@ class _Batch(Generic[S, T]):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+        self._end()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self.lane.call_ended()
