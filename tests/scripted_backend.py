@@ -90,6 +90,10 @@ class ScriptedBackend:
         await self.stop()
 
     @property
+    def stopped(self) -> bool:
+        return self._server is not None and not self._server.is_serving()
+
+    @property
     def base_url(self) -> str:
         return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}/v1"
 
@@ -136,6 +140,8 @@ class _Connection(asyncio.Protocol):
         self._writable.set()
         self._backend.connections.add(self)
         self._backend.accepted += 1
+        if self._backend.stopped:  # it was on its way in when the listener closed
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone.set()

@@ -2,6 +2,10 @@
 breaker.
 """
 
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +43,57 @@ def test_an_eu_only_team_is_refused_rather_than_served_from_elsewhere(
             assert us.accepted == 0  # not even a connection
 
     run(scenario())
+
+
+def test_an_eu_backend_that_goes_down_under_two_hundred_requests_sends_no_byte_abroad(
+    tmp_path: Path, store_url: str, figure: Callable[[str], None]
+) -> None:
+    async def scenario() -> None:
+        async with (
+            ScriptedBackend() as us,
+            open_house(tmp_path, store_url, JURISDICTION="DE") as house,
+        ):
+            async with ScriptedBackend() as eu:
+                world = await furnish(
+                    house, EU | {"base_url": eu.base_url}, US | {"base_url": us.base_url}
+                )
+                await eu_only(house, world.squad["id"])
+                before = await asked(house, world.secret, 20)
+                under_way = asyncio.create_task(asked(house, world.secret, 200, endless=True))
+                while len(eu.book) < 120:
+                    await asyncio.sleep(0.01)
+            during = await under_way
+            after = await asked(house, world.secret, 50)
+
+            assert before == {"200": 20}
+            assert during.total() == 200
+            assert set(during) <= {"200 upstream_error", "502 upstream_error", "503 no_backend"}
+            assert after == {"503 no_backend": 50}
+            assert us.book == []
+            assert us.accepted == 0
+            figure(
+                f"before {dict(before)}, while it goes down {dict(during)}, after {dict(after)};"
+                f" requests at the US backend: {len(us.book)}, connections: {us.accepted}"
+            )
+
+    run(scenario(), within_s=60)
+
+
+async def asked(house: House, key: str, requests: int, *, endless: bool = False) -> Counter[str]:
+    """So many at once, every second one streamed: their statuses, with the error's code.
+
+    Endless ones wait for a plain answer or for a stream's fourth event.
+    """
+
+    async def one(number: int) -> str:
+        stream = bool(number % 2)
+        script = 'script:{"stall_after_chunks": 3}' if stream else 'script:{"silent": true}'
+        messages = [{"role": "user", "content": script if endless else "hello there"}]
+        answer = await house.ask(key, model="chat", messages=messages, stream=stream)
+        found = re.search(r'"code":"(\w+)"', answer.text)
+        return f"{answer.status_code} {found[1]}" if found else str(answer.status_code)
+
+    return Counter(await asyncio.gather(*(one(number) for number in range(requests))))
 
 
 def test_without_any_eu_backend_the_refusal_says_residency(tmp_path: Path, store_url: str) -> None:
