@@ -218,7 +218,7 @@ RESOURCE: Final = Resource(
     in_use=keys.in_use,
     taken="a key of this name in the team",
     facts=_live,
-    remove=lambda connection, row: keys.remove_secrets(connection, row.id),
+    remove=keys.take_leave,
 )
 
 

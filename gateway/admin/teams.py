@@ -91,4 +91,5 @@ RESOURCE: Final = Resource(
     show=_show,
     in_use=teams.in_use,
     taken="a team of this name in the tenant",
+    remove=teams.take_leave,
 )

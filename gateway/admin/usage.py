@@ -18,7 +18,7 @@ from gateway.admin.operation import Answer, Call, Filter, Operation, PageSize
 from gateway.admin.problems import ProblemError, invalid
 from gateway.admin.tables import CSV, csv_answer, prefers_csv
 from gateway.stores.sql import usage_reports, usage_requests
-from gateway.stores.sql.tables import backends, keys, teams, tenants
+from gateway.stores.sql.tables import backends, former_names, keys, teams, tenants
 from gateway.stores.sql.usage_reports import Group, Question, TooManyGroupsError
 
 _DEFAULT_SPAN_US: Final = 31 * 24 * 3_600_000_000
@@ -227,11 +227,12 @@ def _filters(query: Span) -> dict[str, str]:
 
 
 def _names(connection: Connection, group_by: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Names by id for the dimensions that have any."""
+    """Names by id for the dimensions that have any; of keys and teams, also those deleted since."""
     return {
         name: {
             row.id: row.name
-            for row in connection.execute(select(_NAMED[name].c.id, _NAMED[name].c.name))
+            for table in (former_names, _NAMED[name])
+            for row in connection.execute(select(table.c.id, table.c.name))
         }
         for name in group_by
         if name in _NAMED

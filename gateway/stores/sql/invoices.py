@@ -14,7 +14,7 @@ from billing.invoices import draft as draft_of
 from billing.periods import Window, month
 from billing.prices import RateCard
 from gateway import clock, ids
-from gateway.stores.sql import rate_cards, rollups, tenants
+from gateway.stores.sql import former_names, rate_cards, rollups, tenants
 from gateway.stores.sql.bulk import append
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.rollups import Charged
@@ -186,7 +186,10 @@ def _aggregate(
 
 
 def _teams(connection: Connection, tenant_id: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Names by id, and cost centres by id: a team without one is in that of its parent."""
+    """Names by id, and cost centres by id: a team without one is in that of its parent. Those that
+    were deleted are in it too.
+    """
+    former = former_names.RECORDS.all(connection, tenant_id=tenant_id)
     found = {
         row.id: row for row in connection.execute(select(teams).filter_by(tenant_id=tenant_id))
     }
@@ -200,9 +203,16 @@ def _teams(connection: Connection, tenant_id: str) -> tuple[dict[str, str], dict
             team_id = found[team_id].parent_id
         return ""
 
-    return {id_: row.name for id_, row in found.items()}, {id_: cost_center(id_) for id_ in found}
+    names = {each.id: each.name for each in former} | {
+        each.id: each.name for each in found.values()
+    }
+    centers = {each.id: each.cost_center for each in former}
+    return names, centers | {id_: cost_center(id_) for id_ in found}
 
 
 def _key_names(connection: Connection, tenant_id: str) -> dict[str, str]:
+    """By id, of those that were deleted too."""
     query = select(keys.c.id, keys.c.name).where(keys.c.tenant_id == tenant_id)
-    return {row.id: row.name for row in connection.execute(query)}
+    former = former_names.RECORDS.all(connection, tenant_id=tenant_id)
+    named = {each.id: each.name for each in former}
+    return named | {row.id: row.name for row in connection.execute(query)}

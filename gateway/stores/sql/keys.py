@@ -4,7 +4,8 @@ from typing import Final
 
 from sqlalchemy import Connection, update
 
-from gateway.stores.sql import scopes
+from gateway.stores.sql import former_names, scopes
+from gateway.stores.sql.former_names import FormerName
 from gateway.stores.sql.records import Records, first_in_use
 from gateway.stores.sql.rows import Key, KeySecret
 from gateway.stores.sql.tables import key_secrets, keys, rollups
@@ -32,8 +33,11 @@ def revoke_secrets(connection: Connection, key_id: str, at_us: int) -> None:
     )
 
 
-def remove_secrets(connection: Connection, key_id: str) -> None:
-    SECRETS.remove(connection, key_id=key_id)
+def take_leave(connection: Connection, key: Key) -> None:
+    """What comes before a key is deleted: its secrets go, its name is kept."""
+    SECRETS.remove(connection, key_id=key.id)
+    former = FormerName(id=key.id, tenant_id=key.tenant_id, name=key.name)
+    former_names.RECORDS.add(connection, former)
 
 
 def in_use(connection: Connection, key: Key) -> str | None:

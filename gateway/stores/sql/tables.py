@@ -235,6 +235,16 @@ prices: Final = Table(
     *_kept(),
 )
 
+# What deleted keys and teams were called: usage that is booked late, and old invoices, name them.
+former_names: Final = Table(
+    "former_names",
+    metadata,
+    _id(),
+    Column("tenant_id", Text, nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("cost_center", Text, nullable=False),  # of a team, its own or inherited
+)
+
 # -- the ledger ------------------------------------------------------------------------------------
 
 rate_cards: Final = Table(

@@ -4,7 +4,8 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from gateway.stores.sql import scopes
+from gateway.stores.sql import former_names, scopes
+from gateway.stores.sql.former_names import FormerName
 from gateway.stores.sql.records import Records, first_in_use
 from gateway.stores.sql.rows import Team
 from gateway.stores.sql.tables import keys, rollups, teams
@@ -34,6 +35,18 @@ def in_use(connection: Connection, team: Team) -> str | None:
         *scopes.references("team", team.id),
         ("usage", (rollups.c.tenant_id == team.tenant_id) & (rollups.c.team_id == team.id)),
     )
+
+
+def take_leave(connection: Connection, team: Team) -> None:
+    """What comes before a team is deleted: its name is kept, and where it is billed to."""
+    centers = (each.cost_center for each in (team, *ancestors(connection, team)))
+    former = FormerName(
+        id=team.id,
+        tenant_id=team.tenant_id,
+        name=team.name,
+        cost_center=next(filter(None, centers), ""),
+    )
+    former_names.RECORDS.add(connection, former)
 
 
 def height(connection: Connection, team: Team) -> int:
