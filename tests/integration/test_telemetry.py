@@ -4,6 +4,7 @@ content.
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,20 @@ from tests.house import House, World, furnish, open_house
 from tests.running import run
 from tests.scripted_answers import Script
 from tests.scripted_backend import ScriptedBackend
+from tests.unit.gateway.telemetry import conventions
 from tests.unit.gateway.telemetry.collector import collector
 
 SECRET = "the canary sang at dawn"
+HTTP = {
+    "http.request.method",
+    "http.request.resend_count",
+    "http.response.status_code",
+    "http.route",
+    "url.scheme",
+    "server.address",
+    "server.port",
+    "error.type",
+}
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
 
@@ -54,11 +66,31 @@ async def _failover(house: House, first: ScriptedBackend, second: ScriptedBacken
 
 
 def _attributes(span: Any) -> dict[str, Any]:
-    return {a.key: getattr(a.value, a.value.WhichOneof("value")) for a in span.attributes}
+    return {a.key: _value(a.value) for a in span.attributes}
+
+
+def _value(value: Any) -> Any:
+    if value.WhichOneof("value") == "array_value":
+        return [_value(each) for each in value.array_value.values]
+    return getattr(value, value.WhichOneof("value"))
+
+
+def _tree(children: dict[bytes, list[Any]], span: Any, depth: int = 0) -> list[str]:
+    """A line for each span, indented below its parent: name, duration, conventional attributes."""
+    took_ms = (span.end_time_unix_nano - span.start_time_unix_nano) / 1e6
+    shown = {k: v for k, v in _attributes(span).items() if not k.startswith("meterhouse.")}
+    told = " ".join(f"{name}={value}" for name, value in sorted(shown.items()))
+    lines = [f"{'  ' * depth}{span.name} ({took_ms:.1f} ms) {told}"]
+    for child in sorted(children.get(span.span_id, []), key=lambda s: s.start_time_unix_nano):
+        lines += _tree(children, child, depth + 1)
+    return lines
 
 
 def test_a_streamed_request_with_failover_is_one_tree_without_content(
-    tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    store_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    figure: Callable[[str], None],
 ) -> None:
     async def scenario() -> ScriptedBackend:
         async with (
@@ -99,6 +131,12 @@ def test_a_streamed_request_with_failover_is_one_tree_without_content(
     assert shown["gen_ai.usage.output_tokens"] == 16
     assert shown["gen_ai.request.stream"] is True
     assert SECRET.encode() not in bodies
+    published = {name for name in shown if not name.startswith("meterhouse.")}
+    assert conventions.INFERENCE_SPAN_REQUIRED <= published <= conventions.INFERENCE_SPAN
+    for span in (root, *attempts):
+        assert {k for k in _attributes(span) if not k.startswith("meterhouse.")} <= HTTP
+    assert len(spans) == 5
+    figure("\n".join(_tree(children, root)))
 
 
 def test_no_content_reaches_any_log_metric_or_file(tmp_path: Path, store_url: str) -> None:
