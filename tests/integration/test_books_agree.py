@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,10 @@ def _check_row(row: Any, entry: Entry) -> None:
         assert row.output_tokens == reported.get("completion_tokens", 0)
         assert row.output_tokens == entry.generated_tokens
     elif row.winner:
-        # Our own count of what came through us: never more than was generated.
+        # Our own count of what came through us: all of a whole answer, never more than was
+        # generated of one that broke off.
         assert row.output_tokens <= entry.generated_tokens
+        assert row.output_tokens == entry.generated_tokens or not entry.finished
     else:
         assert row.charge_picos == 0
 
@@ -143,8 +146,24 @@ async def _sums(house: House) -> tuple[int, int, int, int]:
     return await asyncio.to_thread(read)
 
 
+def _told(rows: list[Any]) -> str:
+    """What the thousand were, and what they come to."""
+    provenance = Counter(row.provenance for row in rows)
+    ends = Counter(row.end_by for row in rows if row.winner)
+    retried = len(rows) - len({row.request_id for row in rows})
+    assert retried > 0
+    assert ends["client"] > 0
+    assert ends["upstream"] > 0
+    money = Decimal(sum(row.charge_picos for row in rows)) / PICOS
+    return (
+        f"{REQUESTS} requests, {len(rows)} rows = the backends' books: {dict(provenance)},"
+        f" ended by {dict(ends)}, {retried} further attempts; rows, usage, rollups, postings and"
+        f" invoice: {money} USD each"
+    )
+
+
 def test_a_thousand_mixed_requests_are_booked_as_the_backends_booked_them(
-    tmp_path: Path, store_url: str, database_url: str
+    tmp_path: Path, store_url: str, database_url: str, figure: Callable[[str], None]
 ) -> None:
     async def scenario() -> None:
         async with (
@@ -175,6 +194,7 @@ def test_a_thousand_mixed_requests_are_booked_as_the_backends_booked_them(
             assert len(rows) >= REQUESTS * 9 // 10
             assert set(Counter(r.provenance for r in rows)) == {"reported", "counted", "estimated"}
             await _check_sums(house, world, rows)
+            figure(_told(rows))
 
     run(scenario(), within_s=240)
 
