@@ -45,19 +45,23 @@ def main() -> int:
     parser.add_argument("--database", default="", help="METERHOUSE_DATABASE_URL; default SQLite")
     arguments = parser.parse_args()
     machine.prefer([os.getpid()])  # what it starts inherits that
+    print(text(measure(arguments.starts, arguments.workers, arguments.database)))
+    return 0
+
+
+def measure(starts: int, workers: int = 1, database_url: str = "") -> list[Start]:
+    """That many starts of one home; an empty URL means SQLite."""
     with tempfile.TemporaryDirectory(prefix="mh-start-") as folder:
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("METERHOUSE_", "OTEL"))}
         environ |= {
             "METERHOUSE_HOME": folder,
             "METERHOUSE_PORT": "0",
             "METERHOUSE_ADMIN_LISTEN": "127.0.0.1:0",
-            "METERHOUSE_WORKERS": str(arguments.workers),
-            "METERHOUSE_DATABASE_URL": arguments.database,
+            "METERHOUSE_WORKERS": str(workers),
+            "METERHOUSE_DATABASE_URL": database_url,
         }
         _furnish(Path(folder), environ)
-        starts = [_start(environ) for _ in range(arguments.starts)]
-    print(text(starts))
-    return 0
+        return [_start(environ) for _ in range(starts)]
 
 
 def text(starts: list[Start]) -> str:
