@@ -17,6 +17,7 @@ _MS_SYNC: Final = 4  # Linux; elsewhere `mmap.flush` is used
 _MADV_POPULATE_WRITE: Final = 23  # Linux 5.14
 _MADV_DONTNEED: Final = 4
 _ZEROS: Final = bytes(1 << 16)
+_ZERO_DEVICE: Final = Path("/dev/zero")
 _ON_LINUX: Final = sys.platform == "linux"
 
 _C: Final = ctypes.CDLL(None, use_errno=True)
@@ -41,19 +42,24 @@ class MappedFile:
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
 
     def allocate(self, start: int, end: int) -> None:
-        """Blocks for this part: a store into a page without any kills the process on a full disk.
+        """Blocks and writable pages for this part, in which nothing may have been written before.
 
-        Nothing may have been written there before.
+        Without them a store would kill the process on a full disk; and blocks alone are not enough,
+        as a file system may want another one to note that a block is in use. So each page is
+        touched here, where a failure is an error.
         """
         if _ON_LINUX:
             os.posix_fallocate(self._fd, start, end - start)
-            return
-        for at in range(start, end, len(_ZEROS)):
-            os.pwrite(self._fd, _ZEROS[: end - at], at)
+        else:
+            for at in range(start, end, len(_ZEROS)):
+                os.pwrite(self._fd, _ZEROS[: end - at], at)
+        with _ZERO_DEVICE.open("rb", buffering=0) as zeros, memoryview(self.memory) as memory:
+            while start < end:
+                start += zeros.readinto(memory[start:end])
 
     def make_writable(self, start: int, end: int) -> None:
-        """The first store into a page, and the first after it was written back, waits for the file
-        system's journal. This has that over before the writer comes.
+        """The first store into a page after it was written back waits for the file system's
+        journal. This has that over before the writer comes.
         """
         if not _ON_LINUX or start >= end:
             return

@@ -109,7 +109,6 @@ class Keeper:
         segment = Segment(self._path / name, self._segment_bytes + ahead)
         try:
             segment.make_room(ahead)
-            segment.make_writable()
             _sync_directory(self._path)
         except OSError:
             _remove(segment)
