@@ -119,6 +119,7 @@ async def _pump(
             if not flow.started_answer:
                 await _start(flow, attempt, send)
             body = out[0] if len(out) == 1 else b"".join(out)
+            del piece, events, out  # a client that takes its time need not keep all three
             await send({"type": "http.response.body", "body": body, "more_body": True})
     whole = not broken and (meter.done or bool(meter.finish_reasons))
     return None if whole else _ENDED_EARLY
