@@ -1,10 +1,11 @@
 """What the admin plane is made of."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+from sqlalchemy import Engine
 
 from gateway import secrets
 from gateway.admin.deps import AdminDeps
@@ -14,6 +15,8 @@ from gateway.stores.redis.accounts import account_reader
 from gateway.stores.sql.seal import Sealer
 from gateway.telemetry.service import Telemetry
 from gateway.wiring.parts import opened_channels, opened_engine, peppers_of, started_telemetry
+
+Explain = Callable[[Any], Awaitable[dict[str, Any]]]
 
 _STORE_PATIENCE_S: Final = 1.0  # it answers without the store, and says so
 
@@ -45,5 +48,19 @@ async def open_admin(settings: Settings) -> AsyncIterator[Admin]:
             publish=publish,
             account=account_reader(channels),
             store=channels,
+            explain=_explaining(engine, settings.jurisdictions),
         )
         yield Admin(deps, telemetry)
+
+
+def _explaining(engine: Engine, jurisdictions: frozenset[str]) -> Explain:
+    """Loads the data plane's snapshot on the first question: an idle admin process has no use for
+    it.
+    """
+
+    async def explain(asked: Any) -> dict[str, Any]:
+        from gateway.explaining import explainer  # noqa: PLC0415 - see above
+
+        return await explainer(engine, jurisdictions)(asked)
+
+    return explain

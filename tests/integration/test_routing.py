@@ -219,3 +219,30 @@ def test_a_key_restricted_to_models_sees_and_uses_only_those(
             assert answer.json()["error"]["code"] == "model_not_allowed"
 
     run(scenario())
+
+
+def test_explain_says_which_backends_may_serve_and_why_the_others_may_not(
+    tmp_path: Path, store_url: str
+) -> None:
+    async def scenario() -> None:
+        async with (
+            ScriptedBackend() as backend,
+            open_house(tmp_path, store_url, JURISDICTION="DE") as house,
+        ):
+            url = {"base_url": backend.base_url}
+            world = await furnish(house, EU | url, US | url)
+            await eu_only(house, world.squad["id"])
+            asked = {
+                "key_id": world.key["id"],
+                "model": "chat",
+                "input_tokens": 100,
+                "max_tokens": 100,
+                "stream": False,
+            }
+            answer = await house.admin.post("/policies/explain", json=asked)
+            assert answer.status_code == 200, answer.text
+            eligible = {c["backend_id"]: c["eligible"] for c in answer.json()["candidates"]}
+            assert eligible == {world.backends[0]["id"]: True, world.backends[1]["id"]: False}
+            assert backend.book == []
+
+    run(scenario())
