@@ -1,5 +1,6 @@
 """Backends: where requests may go. The credential goes in and never comes out."""
 
+from functools import partial
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -10,13 +11,40 @@ from gateway import clock, ids
 from gateway.admin import fields
 from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Filter, Page
-from gateway.admin.problems import invalid
+from gateway.admin.problems import invalid, together
 from gateway.admin.resource import Resource
 from gateway.stores.sql import backends, rows
 from policies import residency
 
-Jurisdiction = Annotated[str, Meta(min_length=2, max_length=20, pattern=r"^[A-Z]{2,3}(@[0-9-]+)?$")]
-Credential = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[\x21-\x7e]+$")]
+Jurisdiction = Annotated[
+    str,
+    Meta(
+        min_length=2,
+        max_length=20,
+        pattern=r"^[A-Z]{2,3}(@[0-9-]+)?$",
+        extra={"rule": "a country code such as DE, or EU or EEA"},
+    ),
+]
+Credential = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=4096,
+        pattern=r"^[\x21-\x7e]+$",
+        extra={
+            "rule": "a secret of printable ASCII characters without spaces",
+            "secret": True,
+        },
+    ),
+]
+BaseUrl = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=2048,
+        extra={"rule": "a URL such as https://inference.example.com/v1"},
+    ),
+]
 Millis = Annotated[int, Meta(ge=1, le=86_400_000)]
 
 
@@ -25,7 +53,7 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     name: fields.Name
     dialect: Literal["openai"] = "openai"
-    base_url: Annotated[str, Meta(min_length=1, max_length=2048)]
+    base_url: BaseUrl
     region: fields.Slug
     jurisdictions: Annotated[tuple[Jurisdiction, ...], Meta(max_length=300)] = ()
     placement: Literal["cloud", "edge", "on_prem", "workstation"] = "cloud"
@@ -76,12 +104,11 @@ _COPIED: Final = tuple(
 def _build(
     _connection: Connection, deps: AdminDeps, body: Backend, before: rows.Backend | None
 ) -> rows.Backend:
-    for name in body.jurisdictions:
-        fault = residency.fault(name)
-        if fault is not None:
-            raise invalid("jurisdictions", fault)
-    fields.distinct(body.jurisdictions, "jurisdictions")
-    base_url = fields.base_url(body.base_url)
+    together(
+        *(partial(_jurisdiction, name, at) for at, name in enumerate(body.jurisdictions)),
+        lambda: fields.distinct(body.jurisdictions, "jurisdictions"),
+        lambda: fields.base_url(body.base_url),
+    )
     if before is None:
         before = rows.Backend(
             id=ids.new("backend"),
@@ -93,11 +120,17 @@ def _build(
         )
     return msgspec.structs.replace(
         before,
-        base_url=base_url,
+        base_url=fields.base_url(body.base_url),
         jurisdictions=tuple(sorted(body.jurisdictions)),
         credential_sealed=_sealed(deps, body, before),
         **{name: getattr(body, name) for name in _COPIED},
     )
+
+
+def _jurisdiction(name: str, position: int) -> None:
+    fault = residency.fault(name)
+    if fault is not None:
+        raise invalid(f"jurisdictions[{position}]", fault)
 
 
 def _sealed(deps: AdminDeps, body: Backend, before: rows.Backend) -> bytes | None:

@@ -7,15 +7,13 @@ from typing import Any, Final, TypeVar
 import msgspec
 from litestar import Request
 
-from gateway.admin.problems import ProblemError, malformed
+from gateway.admin import forms
+from gateway.admin.problems import ProblemError, malformed, summary
 
 B = TypeVar("B")
 
 MOST_BYTES: Final = 1024 * 1024
 _MOST_DEPTH: Final = 32
-_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*?)`(?: - at `(.*)`)?", re.DOTALL)
-_MISSING: Final = re.compile(r"Object missing required field `(.*?)`(?: - at `(.*)`)?", re.DOTALL)
-_AT: Final = re.compile(r"(.*?)(?: - at `(.*)`)?", re.DOTALL)
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -44,28 +42,18 @@ def parse(raw: bytes) -> Any:
     return tree
 
 
-def convert(tree: Any, kind: type[B]) -> B:
-    """The body as a `kind`. 400 names the field that is unknown, missing or of another type."""
+def convert(tree: Any, kind: type[B], *, strict: bool = True) -> B:
+    """Plain values as a `kind`. 400 names every field that is unknown, missing or unfit."""
     try:
-        return msgspec.convert(tree, kind, strict=True)
+        return msgspec.convert(tree, kind, strict=strict)
     except msgspec.ValidationError as fault:
-        raise named(str(fault)) from None
-
-
-def named(text: str) -> ProblemError:
-    """A refusal of msgspec as ours: which field, and what is wrong with it."""
-    if match := _UNKNOWN.fullmatch(text):
-        field = _path(match[2], match[1])
-        return malformed(field, "there is no such field", "unknown_field")
-    if match := _MISSING.fullmatch(text):
-        return malformed(_path(match[2], match[1]), "this field is required", "missing_field")
-    match = _AT.fullmatch(text)
-    return malformed(_path(match[2], "") if match else "", match[1] if match else text)
-
-
-def _path(at: str | None, name: str) -> str:
-    parent = (at or "$").removeprefix("$").removeprefix(".")
-    return f"{parent}.{name}" if parent and name else parent or name
+        found = forms.faults(tree, kind, strict=strict)
+        if not found:
+            raise malformed("", str(fault)) from None
+        errors = [each.fault for each in found]
+        codes = {each.code for each in found}
+        code = codes.pop() if len(codes) == 1 else "invalid_request"
+        raise ProblemError(400, code, summary(errors), errors) from None
 
 
 def refuse_controls(tree: Any, path: str, depth: int) -> None:

@@ -12,7 +12,7 @@ from billing.periods import Period, Window, window
 from gateway import clock, ids
 from gateway.admin import fields, scoped
 from gateway.admin.deps import AdminDeps
-from gateway.admin.problems import invalid
+from gateway.admin.problems import invalid, together
 from gateway.admin.resource import Resource
 from gateway.stores.redis.channel import StoreUnavailable
 from gateway.stores.redis.keys import account
@@ -56,11 +56,11 @@ def _build(
 ) -> rows.Budget:
     kind, scope_id, tenant_id = scoped.place(connection, body.scope, before)
     tenant = _tenant(connection, tenant_id)
-    if body.currency not in {None, tenant.currency}:
-        raise invalid("currency", f"the tenant's currency is {tenant.currency}")
-    fields.checked("amount", money.parse_counter, body.amount, tenant.currency)
-    if list(body.thresholds) != sorted(set(body.thresholds)):
-        raise invalid("thresholds", "thresholds rise, each of them given once")
+    together(
+        lambda: _check_currency(body, tenant),
+        lambda: fields.checked("amount", money.parse_counter, body.amount, tenant.currency),
+        lambda: _check_thresholds(body.thresholds),
+    )
     if before is None:
         before = rows.Budget(
             id=ids.new("bud"),
@@ -79,6 +79,16 @@ def _build(
         outage=body.outage,
         thresholds=body.thresholds,
     )
+
+
+def _check_currency(body: Budget, tenant: rows.Tenant) -> None:
+    if body.currency not in {None, tenant.currency}:
+        raise invalid("currency", f"the tenant's currency is {tenant.currency}")
+
+
+def _check_thresholds(thresholds: tuple[int, ...]) -> None:
+    if list(thresholds) != sorted(set(thresholds)):
+        raise invalid("thresholds", "must rise, each of them given once")
 
 
 def _tenant(connection: Connection, tenant_id: str) -> rows.Tenant:

@@ -25,6 +25,7 @@ from gateway.admin.problems import ProblemError, invalid
 from gateway.stores.sql import backends, prices, tenants
 from gateway.stores.sql.rows import Price
 
+CATALOGUE: Final = "genai-prices"
 CURRENCY: Final = "USD"  # the catalogue's only one
 _LEAST: Final = Decimal("0.0005")  # per million: outside, a unit was mistaken
 _MOST: Final = Decimal(1000)
@@ -141,8 +142,8 @@ def _tiers(meter: Meter, price: Any) -> Iterator[str]:
 def _edition() -> str:
     """Version and digest of the data: what the drafts came from can be proved later."""
     data = Path(str(_package().__file__)).with_name("data.py").read_bytes()
-    version = importlib.metadata.version("genai-prices")
-    return f"genai-prices {version} sha256:{hashlib.sha256(data).hexdigest()[:16]}"
+    version = importlib.metadata.version(CATALOGUE)
+    return f"{CATALOGUE} {version} sha256:{hashlib.sha256(data).hexdigest()[:16]}"
 
 
 def _package() -> ModuleType:
@@ -150,7 +151,7 @@ def _package() -> ModuleType:
     try:
         return importlib.import_module("genai_prices.data_snapshot")
     except ImportError:
-        raise MissingCatalogueError("genai-prices") from None
+        raise MissingCatalogueError(CATALOGUE) from None
 
 
 async def _import(call: Call) -> Answer:
@@ -173,13 +174,12 @@ async def _import(call: Call) -> Answer:
         raise invalid("model", f"{offer.model} has no usable input price: {'; '.join(offer.notes)}")
     drafts = _drafts(body, offer, at_us, now_us)
 
-    def work(connection: Connection) -> None:
+    def work(connection: Connection) -> tuple[Price, ...]:
         _check(connection, body)
-        for draft in drafts:
-            prices.RECORDS.add(connection, draft)
+        dated = body.effective_from is not None
+        return tuple(_kept(connection, draft, dated) for draft in drafts)
 
-    await call.change(work)
-    views = tuple(_view(draft) for draft in drafts)
+    views = tuple(_view(draft) for draft in await call.change(work))
     return Answer(ImportView(items=views, source=offer.source, notes=offer.notes))
 
 
@@ -195,7 +195,8 @@ def operations() -> list[Operation]:
             body=ImportBody,
             answers=ImportView,
             refusals=(422,),
-            description="Drafts change nothing until each is approved.",
+            description="Drafts change nothing until each is approved. A draft that an earlier "
+            "import of the same left is brought up to date instead of made again.",
         )
     ]
 
@@ -239,6 +240,23 @@ def _drafts(body: ImportBody, offer: Offer, at_us: int, now_us: int) -> list[Pri
         for meter in METERS
         if meter in offer.amounts
     ]
+
+
+def _kept(connection: Connection, draft: Price, dated: bool) -> Price:
+    """The draft as it is kept: in the place of one that an earlier import left. A date that was
+    asked for makes it another one.
+    """
+    where = {"effective_from_us": draft.effective_from_us} if dated else {}
+    drafted = prices.of_same_subject(connection, draft, state="draft", **where)
+    before = next((each for each in drafted if each.source.startswith(CATALOGUE)), None)
+    if before is None:
+        return prices.RECORDS.add(connection, draft)
+    if before.amount_per_million == draft.amount_per_million:
+        return before
+    mended = msgspec.structs.replace(
+        draft, id=before.id, created_at_us=before.created_at_us, version=before.version + 1
+    )
+    return prices.RECORDS.replace(connection, mended)
 
 
 def _view(row: Price) -> PriceView:

@@ -16,20 +16,64 @@ from gateway import clock
 from gateway.admin.problems import invalid
 from gateway.backends import addresses
 
-Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^\S([^\x00-\x1f\x7f]*\S)?$")]
-Label = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^\S([^\x00-\x1f\x7f]*\S)?$")]
-ModelName = Annotated[
-    str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")
+
+def _rule(words: str) -> dict[str, str]:
+    """What `gateway.admin.forms` says when a value does not fit."""
+    return {"rule": words}
+
+
+_INNER: Final = r"^\S([^\x00-\x1f\x7f]*\S)?$"
+Name = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        pattern=_INNER,
+        extra=_rule("a name of 1 to 128 characters without spaces around it"),
+    ),
 ]
-Slug = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Id = Annotated[str, Meta(max_length=40, pattern=r"^[a-z]+_[0-9a-z]{26}$")]
-Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$", description="ISO 4217")]
+Label = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        pattern=_INNER,
+        extra=_rule("text of 1 to 64 characters without spaces around it"),
+    ),
+]
+ModelName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$",
+        extra=_rule("a model's name of at most 128 letters, digits and . _ : / @ + -"),
+    ),
+]
+Slug = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        extra=_rule("a word of at most 64 letters, digits and . _ -"),
+    ),
+]
+Id = Annotated[
+    str,
+    Meta(max_length=40, pattern=r"^[a-z]+_[0-9a-z]{26}$", extra=_rule("an id such as {noun}_...")),
+]
+Currency = Annotated[
+    str,
+    Meta(pattern=r"^[A-Z]{3}$", description="ISO 4217", extra=_rule("a currency code such as EUR")),
+]
 Decimal = Annotated[
     str,
     Meta(
         max_length=30,
         pattern=r"^[0-9]{1,15}(\.[0-9]{1,12})?$",
         description="an exact decimal without exponent",
+        extra=_rule('an exact amount such as "12.50"'),
     ),
 ]
 Instant = Annotated[
@@ -38,6 +82,7 @@ Instant = Annotated[
         max_length=40,
         description="RFC 3339 with an offset or Z",
         extra_json_schema={"format": "date-time"},
+        extra=_rule("a time such as 2026-11-01T00:00:00Z"),
     ),
 ]
 

@@ -18,10 +18,15 @@ from gateway.admin.resource import page_of
 from gateway.admin.tables import CSV, csv_file_answer, write_csv
 from gateway.stores.sql import invoices, tenants
 from gateway.stores.sql.engine import reading
-from gateway.stores.sql.invoices import Invoice, UnknownTenantError
+from gateway.stores.sql.invoices import Invoice, NotBegunError, UnknownTenantError
 
 Month = Annotated[
-    str, Meta(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$", description="a month of the tenant's calendar")
+    str,
+    Meta(
+        pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$",
+        description="a month of the tenant's calendar",
+        extra={"rule": "a month such as 2026-11"},
+    ),
 ]
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -73,6 +78,8 @@ async def _draft(call: Call) -> Answer:
         invoice, _ = await asyncio.to_thread(
             invoices.make_draft, call.deps.engine, body.tenant_id, body.period
         )
+    except NotBegunError as fault:
+        raise invalid("period", str(fault)) from None
     except UnknownTenantError:
         raise invalid("tenant_id", f"there is no tenant {body.tenant_id!r}") from None
     except UnbalancedError as fault:

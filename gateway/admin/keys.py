@@ -1,5 +1,6 @@
 """Application keys: the secret is shown once, rotation overlaps, revocation is for ever."""
 
+from functools import partial
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -10,11 +11,14 @@ from gateway import clock, ids, keyring
 from gateway.admin import fields
 from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Answer, Call, Filter, Nothing, Operation, Page
-from gateway.admin.problems import conflict, invalid
+from gateway.admin.problems import conflict, invalid, together
 from gateway.admin.resource import Resource, version_of
 from gateway.stores.sql import keys, rows, teams
 
-Cidr = Annotated[str, Meta(min_length=3, max_length=64)]
+Cidr = Annotated[
+    str,
+    Meta(min_length=3, max_length=64, extra={"rule": "a network such as 10.0.0.0/8"}),
+]
 
 
 class KeyScopes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -73,20 +77,15 @@ def _build(
     connection: Connection, _deps: AdminDeps, body: Key, before: rows.Key | None
 ) -> rows.Key:
     now_us = clock.now_us()
-    expires_at_us = None
-    if body.expires_at is not None:
-        expires_at_us = fields.instant(body.expires_at, "expires_at")
-        if before is None and expires_at_us <= now_us:
-            raise invalid("expires_at", "this is in the past")
-    cidrs = body.scopes.cidrs
-    if cidrs is not None:
-        cidrs = tuple(
-            fields.network(cidr, f"scopes.cidrs[{position}]") for position, cidr in enumerate(cidrs)
-        )
-    team = teams.RECORDS.one(connection, id=body.team_id)
-    if team is None:
-        raise invalid("team_id", f"there is no team {body.team_id!r}")
+    scopes = body.scopes
+    together(
+        lambda: _expiry(body, before, now_us),
+        lambda: _team(connection, body, before),
+        lambda: fields.distinct(scopes.models, "scopes.models"),
+        *(partial(_network, *each) for each in enumerate(scopes.cidrs or ())),
+    )
     if before is None:
+        team = _team(connection, body, before)
         before = rows.Key(
             id=ids.new("key"),
             tenant_id=team.tenant_id,
@@ -94,15 +93,38 @@ def _build(
             name="",
             created_at_us=now_us,
         )
-    elif before.team_id != body.team_id:
-        raise invalid("team_id", "a key stays with its team; make another key for another team")
+    cidrs = scopes.cidrs
+    if cidrs is not None:
+        cidrs = tuple(_network(*each) for each in enumerate(cidrs))
     return msgspec.structs.replace(
         before,
         name=body.name,
-        expires_at_us=expires_at_us,
-        models=fields.distinct(body.scopes.models, "scopes.models"),
+        expires_at_us=_expiry(body, before, now_us),
+        models=scopes.models,
         cidrs=fields.distinct(cidrs, "scopes.cidrs"),
     )
+
+
+def _expiry(body: Key, before: rows.Key | None, now_us: int) -> int | None:
+    if body.expires_at is None:
+        return None
+    at_us = fields.instant(body.expires_at, "expires_at")
+    if before is None and at_us <= now_us:
+        raise invalid("expires_at", "this is in the past")
+    return at_us
+
+
+def _team(connection: Connection, body: Key, before: rows.Key | None) -> rows.Team:
+    team = teams.RECORDS.one(connection, id=body.team_id)
+    if team is None:
+        raise invalid("team_id", f"there is no team {body.team_id!r}")
+    if before is not None and before.team_id != team.id:
+        raise invalid("team_id", "a key stays with its team; make another key for another team")
+    return team
+
+
+def _network(position: int, cidr: str) -> str:
+    return fields.network(cidr, f"scopes.cidrs[{position}]")
 
 
 def _live(connection: Connection, key: rows.Key) -> tuple[rows.KeySecret, ...]:

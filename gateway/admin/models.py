@@ -1,5 +1,6 @@
 """The catalogue: what clients ask for, and the backends that serve it."""
 
+from functools import partial
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -11,7 +12,7 @@ from gateway import clock, ids
 from gateway.admin import fields
 from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Filter, Page
-from gateway.admin.problems import invalid
+from gateway.admin.problems import invalid, together
 from gateway.admin.resource import Resource
 from gateway.stores.sql import backends, models, rows
 
@@ -19,7 +20,14 @@ Capability = Literal[
     "chat", "completions", "embeddings", "tools", "json_schema", "vision", "audio", "reasoning"
 ]
 Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
-Factor = Annotated[str, Meta(max_length=30, pattern=r"^[0-9]{1,4}(\.[0-9]{1,6})?$")]
+Factor = Annotated[
+    str,
+    Meta(
+        max_length=30,
+        pattern=r"^[0-9]{1,4}(\.[0-9]{1,6})?$",
+        extra={"rule": 'a decimal such as "1.25"'},
+    ),
+]
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,17 +72,14 @@ _COPIED: Final = tuple(name for name in Model.__struct_fields__ if name != "targ
 def _build(
     connection: Connection, _deps: AdminDeps, body: Model, before: rows.Model | None
 ) -> rows.Model:
-    targets = tuple(
-        _target(connection, target, position) for position, target in enumerate(body.targets)
+    together(
+        *(partial(_check_target, connection, *each) for each in enumerate(body.targets)),
+        lambda: _check_targets(body.targets),
+        lambda: fields.distinct(body.capabilities, "capabilities"),
+        lambda: _check_factor(body.bytes_factor),
+        lambda: _check_window(body.context_window, body.max_output_tokens),
     )
-    if len({(target.backend_id, target.upstream_model) for target in targets}) < len(targets):
-        raise invalid("targets", "the same upstream model of one backend is given twice")
-    fields.distinct(body.capabilities, "capabilities")
-    if parse_decimal(body.bytes_factor, 6) == 0:
-        raise invalid("bytes_factor", "a prompt of bytes is at least some tokens")
-    window = body.context_window
-    if window is not None and (body.max_output_tokens or 0) > window:
-        raise invalid("max_output_tokens", f"more than the context window of {window}")
+    targets = tuple(rows.Target(**msgspec.structs.asdict(target)) for target in body.targets)
     if before is None:
         before = rows.Model(id=ids.new("model"), name="", targets=(), created_at_us=clock.now_us())
     return msgspec.structs.replace(
@@ -82,14 +87,26 @@ def _build(
     )
 
 
-def _target(connection: Connection, target: Target, position: int) -> rows.Target:
+def _check_target(connection: Connection, position: int, target: Target) -> None:
     if not backends.RECORDS.exists(connection, id=target.backend_id):
         raise invalid(
             f"targets[{position}].backend_id", f"there is no backend {target.backend_id!r}"
         )
-    return rows.Target(
-        backend_id=target.backend_id, upstream_model=target.upstream_model, weight=target.weight
-    )
+
+
+def _check_targets(targets: tuple[Target, ...]) -> None:
+    if len({(target.backend_id, target.upstream_model) for target in targets}) < len(targets):
+        raise invalid("targets", "the same upstream model of one backend is given twice")
+
+
+def _check_factor(bytes_factor: str) -> None:
+    if parse_decimal(bytes_factor, 6) == 0:
+        raise invalid("bytes_factor", "must be above 0: a prompt of bytes is at least some tokens")
+
+
+def _check_window(window: int | None, output: int | None) -> None:
+    if window is not None and (output or 0) > window:
+        raise invalid("max_output_tokens", f"must be at most the context window, {window}")
 
 
 async def _show(_deps: AdminDeps, row: rows.Model, _facts: None) -> ModelView:

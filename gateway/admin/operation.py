@@ -25,7 +25,14 @@ T = TypeVar("T")
 _ETAG: Final = re.compile(r'"([0-9]{1,9})"')
 _ID: Final = re.compile(r"[a-z]+_[0-9a-z]{26}")
 
-Cursor = Annotated[str, msgspec.Meta(pattern="^[a-z]+_[0-9a-z]{26}$", max_length=64)]
+Cursor = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^[a-z]+_[0-9a-z]{26}$",
+        max_length=64,
+        extra={"rule": "the `next` of the page before"},
+    ),
+]
 PageSize = Annotated[int, msgspec.Meta(ge=1, le=200)]
 Filter = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
@@ -178,10 +185,7 @@ def _query(request: Request[Any, Any, Any], kind: type[msgspec.Struct] | None) -
             raise malformed(name, "there is no such parameter", "unknown_parameter")
     if kind is None:
         return None
-    try:
-        return msgspec.convert(dict(given), kind, strict=False)
-    except msgspec.ValidationError as fault:
-        raise bodies.named(str(fault)) from None
+    return bodies.convert(dict(given), kind, strict=False)
 
 
 def _response(operation: Operation, answer: Answer) -> Response[bytes]:

@@ -1,5 +1,6 @@
 """Prices: dated versions. A draft may change; an approved one ends when a later one begins."""
 
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -11,17 +12,25 @@ from gateway import clock, ids
 from gateway.admin import fields
 from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Answer, Call, Filter, Nothing, Operation, Page
-from gateway.admin.problems import conflict, invalid
+from gateway.admin.problems import conflict, invalid, together
 from gateway.admin.resource import Resource
 from gateway.stores.sql import backends, prices, rows, tenants
 
 PerMillion = Annotated[
-    str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$", description="exact; 6 decimals at most")
+    str,
+    Meta(
+        pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$",
+        description="exact; 6 decimals at most",
+        extra={"rule": 'an exact amount of at most 6 decimals such as "12.50"'},
+    ),
 ]
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`charge` by model, for everyone or one tenant; `cost` by backend_id and upstream_model."""
+    """`charge` by model, for everyone or one tenant; `cost` by backend_id and upstream_model.
+
+    `state` left out: POST makes an approved price, PUT leaves it as it is. Only `approve` approves.
+    """
 
     book: Literal["charge", "cost"]
     meter: Meter
@@ -32,7 +41,7 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     tenant_id: fields.Id | None = None
     backend_id: fields.Id | None = None
     upstream_model: fields.Name | None = None
-    state: Literal["draft", "approved"] = "approved"
+    state: Literal["draft", "approved"] | None = None
 
 
 class PriceView(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +74,6 @@ def _build(
     connection: Connection, _deps: AdminDeps, body: Price, before: rows.Price | None
 ) -> rows.Price:
     _check_subject(connection, body)
-    fields.currency(body.currency)
     now_us = clock.now_us()
     price = rows.Price(
         id=ids.new("price") if before is None else before.id,
@@ -78,7 +86,7 @@ def _build(
         amount_per_million=body.amount_per_million,
         currency=body.currency,
         effective_from_us=_effective_from(body, before, now_us),
-        state=body.state,
+        state=_state(body, before),
         source="manual" if before is None else before.source,
         version=1 if before is None else before.version,
         created_at_us=now_us if before is None else before.created_at_us,
@@ -88,6 +96,15 @@ def _build(
     if price.state == "approved":
         _check_alone(connection, price)
     return price
+
+
+def _state(body: Price, before: rows.Price | None) -> str:
+    if before is None:
+        return body.state or "approved"
+    if body.state == "approved" and before.state == "draft":
+        remedy = f"POST /admin/v1/prices/{before.id}/approve"
+        raise invalid("state", "a PUT never approves a price", remedy)
+    return body.state or before.state
 
 
 def _effective_from(body: Price, before: rows.Price | None, now_us: int) -> int:
@@ -100,14 +117,26 @@ def _check_subject(connection: Connection, body: Price) -> None:
     charge = body.book == "charge"
     needed = ("model",) if charge else ("backend_id", "upstream_model")
     foreign = ("backend_id", "upstream_model") if charge else ("model", "tenant_id")
-    for field in needed:
-        if getattr(body, field) is None:
-            raise invalid(field, f"a {body.book} price needs it")
-    for field in foreign:
-        if getattr(body, field) is not None:
-            raise invalid(field, f"a {body.book} price has none")
+    together(
+        *(partial(_check_given, body, field, True) for field in needed),
+        *(partial(_check_given, body, field, False) for field in foreign),
+        lambda: _check_backend(connection, body),
+        lambda: _check_tenant(connection, body),
+        lambda: fields.currency(body.currency),
+    )
+
+
+def _check_given(body: Price, field: str, wanted: bool) -> None:
+    if (getattr(body, field) is not None) != wanted:
+        raise invalid(field, f"a {body.book} price {'needs it' if wanted else 'has none'}")
+
+
+def _check_backend(connection: Connection, body: Price) -> None:
     if body.backend_id is not None and not backends.RECORDS.exists(connection, id=body.backend_id):
         raise invalid("backend_id", f"there is no backend {body.backend_id!r}")
+
+
+def _check_tenant(connection: Connection, body: Price) -> None:
     if body.tenant_id is None:
         return
     tenant = tenants.RECORDS.one(connection, id=body.tenant_id)
@@ -160,6 +189,16 @@ async def _approve(call: Call) -> Answer:
     return Answer(await _show(call.deps, price, None), price.version)
 
 
+def _check_not_begun(_connection: Connection, price: rows.Price) -> None:
+    """What was in force once is part of the books; a price that only will be may be withdrawn."""
+    if price.state == "approved" and price.effective_from_us <= clock.now_us():
+        raise conflict(
+            "immutable",
+            f"the price is in force since {clock.rfc3339(price.effective_from_us)} and stays; "
+            "a later one takes its place",
+        )
+
+
 RESOURCE: Final = Resource(
     plural="prices",
     singular="price",
@@ -169,8 +208,9 @@ RESOURCE: Final = Resource(
     page=PricePage,
     build=_build,
     show=_show,
-    in_use=prices.in_use,
+    in_use=lambda _connection, _row: None,
     taken="such a price",
+    remove=_check_not_begun,
 )
 
 

@@ -60,6 +60,27 @@ def invalid(field: str, message: str, remedy: str = "") -> ProblemError:
     )
 
 
+def together(*checks: Callable[[], object]) -> None:
+    """Runs every check. 422 with all that they refuse, not only with what the first refuses."""
+    faults: list[Fault] = []
+    for check in checks:
+        try:
+            check()
+        except ProblemError as problem:
+            if problem.status != HTTPStatus.UNPROCESSABLE_ENTITY or not problem.errors:
+                raise
+            faults += problem.errors
+    if faults:
+        raise ProblemError(422, "invalid_value", summary(faults), faults)
+
+
+def summary(faults: Sequence[Fault]) -> str:
+    """All of them in one line."""
+    return "; ".join(
+        f"{each.field}: {each.message}" if each.field else each.message for each in faults
+    )
+
+
 def malformed(field: str, message: str, code: str = "invalid_request") -> ProblemError:
     """400: the request does not have the form that the API description gives it."""
     detail = f"{field}: {message}" if field else message

@@ -10,17 +10,34 @@ from gateway import clock, ids
 from gateway.admin import fields
 from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Filter, Page
-from gateway.admin.problems import conflict
+from gateway.admin.problems import conflict, together
 from gateway.admin.resource import Resource
 from gateway.stores.sql import rows, tenants
 
-TagName = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^[a-z0-9_.-]+$")]
+TagName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=32,
+        pattern=r"^[a-z0-9_.-]+$",
+        extra={"rule": "a tag's name of at most 32 lower case letters, digits and _ . -"},
+    ),
+]
+Zone = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        description="IANA",
+        extra={"rule": "a time zone such as Europe/Berlin or UTC"},
+    ),
+]
 
 
 class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     name: fields.Name
     currency: fields.Currency
-    timezone: Annotated[str, Meta(min_length=1, max_length=64, description="IANA")]
+    timezone: Zone
     tag_names: Annotated[tuple[TagName, ...], Meta(max_length=64)] | None = None
 
 
@@ -40,9 +57,11 @@ class TenantPage(Page, frozen=True, forbid_unknown_fields=True):
 def _build(
     connection: Connection, _deps: AdminDeps, body: Tenant, before: rows.Tenant | None
 ) -> rows.Tenant:
-    fields.currency(body.currency)
-    fields.timezone(body.timezone)
-    fields.distinct(body.tag_names, "tag_names")
+    together(
+        lambda: fields.currency(body.currency),
+        lambda: fields.timezone(body.timezone),
+        lambda: fields.distinct(body.tag_names, "tag_names"),
+    )
     if before is None:
         before = rows.Tenant(
             id=ids.new("tenant"), name="", currency="", timezone="", created_at_us=clock.now_us()

@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,29 +42,35 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _apply(args: argparse.Namespace, remote: Any, wanted: list[Any]) -> int:
+    """Imagined as a whole before anything is changed: what could not be done keeps all undone."""
     from gateway.commands.documents import DocumentFault
-    from gateway.commands.reconcile import Reconciler, Step
+    from gateway.commands.prune import PruneRefusedError
     from gateway.commands.remote import RemoteError
 
-    done: list[Step] = []
+    done: list[Any] = []
     reason = None
-    reconciler = Reconciler(remote, dry_run=args.dry_run)
     try:
-        for step in reconciler.apply(wanted):
-            _tell(args, step, done)
-        if args.prune:
-            for step in reconciler.prune():
-                _tell(args, step, done)
-    except (DocumentFault, RemoteError) as fault:
+        if not args.dry_run:
+            deque(_steps(args, remote, wanted, dry_run=True), maxlen=0)
+        for step in _steps(args, remote, wanted, dry_run=args.dry_run):
+            done.append(step)
+            if not args.json and step.action != "unchanged":
+                print("\n".join(step.lines()), flush=True)
+    except (DocumentFault, PruneRefusedError, RemoteError) as fault:
         reason = str(fault)
     _conclude(args, done, reason)
     return 0 if reason is None else 1
 
 
-def _tell(args: argparse.Namespace, step: Any, done: list[Any]) -> None:
-    done.append(step)
-    if not args.json and step.action != "unchanged":
-        print("\n".join(step.lines()), flush=True)
+def _steps(
+    args: argparse.Namespace, remote: Any, wanted: list[Any], *, dry_run: bool
+) -> Iterator[Any]:
+    from gateway.commands.reconcile import Reconciler
+
+    reconciler = Reconciler(remote, dry_run=dry_run)
+    yield from reconciler.apply(wanted)
+    if args.prune:
+        yield from reconciler.prune()
 
 
 def _conclude(args: argparse.Namespace, done: list[Any], reason: str | None) -> None:

@@ -27,17 +27,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def exported(remote: Any) -> Iterator[dict[str, Any]]:
-    """Documents in the order in which `apply` takes them. Revoked keys are history and left out."""
+    """Documents in the order in which `apply` takes them. Revoked keys are history: they and what
+    is attached to them are left out.
+    """
     from gateway.commands.documents import KINDS, NOUNS
     from gateway.commands.names import Names
+    from gateway.commands.prune import revoked
 
     there = {kind: list(remote.all(NOUNS[kind])) for kind in KINDS}
     names = Names(there)
     for kind in KINDS:
         for view in there[kind]:
-            if kind == "key" and view["revoked_at"] is not None:
-                continue
-            yield {"kind": kind} | _document(kind, view, names, remote)
+            if not revoked(kind, view, there):
+                yield {"kind": kind} | _document(kind, view, names, remote)
 
 
 def _document(kind: str, view: dict[str, Any], names: Any, remote: Any) -> dict[str, Any]:
@@ -61,12 +63,15 @@ def _without_defaults(kind: str, full: Mapping[str, Any]) -> dict[str, Any]:
     import msgspec
 
     from gateway.commands import kinds
+    from gateway.commands.pricing import APPROVED
 
     defaults = {
         field.name: msgspec.to_builtins(field.default)
         for field in msgspec.structs.fields(kinds.BODIES[kind])
         if field.default is not msgspec.NODEFAULT and field.name != "credential"
     }
+    if kind == "price":
+        defaults["state"] = APPROVED
     missing = object()
     return {name: value for name, value in full.items() if defaults.get(name, missing) != value}
 

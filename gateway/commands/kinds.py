@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway import clock
+from gateway.admin import bodies
 from gateway.admin.backends import Backend
 from gateway.admin.budgets import Budget
 from gateway.admin.keys import Key
@@ -20,6 +21,7 @@ from gateway.admin.prices import Price
 from gateway.admin.teams import Team
 from gateway.admin.tenants import Tenant
 from gateway.commands.names import Names, UnknownNameError
+from gateway.commands.pricing import APPROVED
 from policies.document import canonical, load, parse
 
 Fields = dict[str, Any]
@@ -133,15 +135,17 @@ def identity(kind: str, body: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def comparable(kind: str, body: Mapping[str, Any]) -> Fields:
-    """Every field with its default, in the one spelling that the API keeps. ValidationError when
-    the document has not the form of its kind.
+    """Every field with its default, in the one spelling that the API keeps. ProblemError or, of a
+    policy, DocumentError when the document has not the form of its kind.
     """
     if kind == "policy":
         return dict(msgspec.json.decode(canonical(parse(dict(body)))))
-    full: Fields = msgspec.to_builtins(msgspec.convert(body, BODIES[kind]))
+    full: Fields = msgspec.to_builtins(bodies.convert(body, BODIES[kind]))
     full.pop("credential", None)
     if kind == "budget":
         full.pop("currency")
+    if kind == "price":
+        full["state"] = full["state"] or APPROVED
     for name in _SETS:
         if full.get(name):
             full[name] = sorted(full[name])

@@ -10,12 +10,18 @@ from typing import Any, Final
 import msgspec
 
 from gateway import ids
+from gateway.admin.problems import ProblemError
 from gateway.commands import kinds
 from gateway.commands.documents import KINDS, NOUNS, Document
 from gateway.commands.names import Names, UnknownNameError
+from gateway.commands.pricing import ImmutablePriceError, same_price, settled
+from gateway.commands.prune import USAGE, PruneRefusedError, doomed, reasons
 from gateway.commands.remote import Remote
 from policies.document import DocumentError
 
+_FIELD_NAMES: Final = {
+    "tenant_id": "tenant", "team_id": "team", "parent_id": "parent", "backend_id": "backend"
+}  # fmt: skip
 _PREFIXES: Final = {"budget": "bud", "limit": "lim"}
 
 
@@ -54,16 +60,36 @@ class Reconciler:
             yield self._apply(document)
 
     def prune(self) -> Iterator[Step]:
-        """Deletes what no document named, innermost first. Approved prices are history and stay."""
-        for kind in reversed(KINDS):
-            for each in reversed(self._there[kind]):
-                history = kind == "price" and each["state"] == "approved"
-                if each["id"] in self._kept or history:
-                    continue
-                step = Step("delete", kind, self._label(kind, each), each["id"])
-                if not self._dry_run:
-                    self._remote.call("DELETE", f"/{NOUNS[kind]}/{each['id']}")
-                yield step
+        """Deletes what no document named, innermost first; history stays.
+
+        PruneRefusedError before the first of it when not everything can go.
+        """
+        going = doomed(self._there, self._kept)
+        refusals = [self._refusal(*each) for each in reasons(self._remote, self._there, going)]
+        if refusals:
+            raise PruneRefusedError(
+                "\n  ".join(["nothing was deleted, for not all can be:", *refusals])
+            )
+        for kind, view in going:
+            step = Step("delete", kind, self._label(kind, view), view["id"])
+            if not self._dry_run:
+                self._remote.call("DELETE", f"/{NOUNS[kind]}/{view['id']}")
+            yield step
+
+    def _refusal(self, kind: str, view: dict[str, Any], why: str | tuple[str, Any]) -> str:
+        """One line: what cannot go, why, and what to do."""
+        label = self._label(kind, view)
+        if isinstance(why, tuple):
+            referrer, other = why
+            why = f"{referrer} {self._label(referrer, other)} refers to it"
+            if referrer == "price":
+                why = "prices that were in force refer to it"
+            if other.get("revoked_at") is not None:
+                why = f"{why}, though revoked"
+        remedy = "name it in the documents"
+        if kind == "key" and why == USAGE:
+            remedy = f"`meterhouse key revoke {label}` ends it and takes it out of the documents"
+        return f"{kind} {label}: {why}; {remedy}"
 
     def _apply(self, document: Document) -> Step:
         kind, fields = document.kind, dict(document.fields)
@@ -73,8 +99,8 @@ class Reconciler:
             wanted = kinds.comparable(kind, body)
         except (UnknownNameError, DocumentError) as fault:
             raise document.fault(str(fault)) from fault
-        except msgspec.ValidationError as fault:
-            raise document.fault(_in_words(str(fault))) from fault
+        except ProblemError as fault:
+            raise document.fault(_in_words(fault)) from fault
         there = self._match(kind, body, wanted, activate=activate)
         if there is None:
             return self._create(kind, body, activate=activate)
@@ -83,7 +109,10 @@ class Reconciler:
         if there.get("revoked_at") is not None:
             raise document.fault("this key was revoked for ever; give the new one another name")
         self._kept.add(there["id"])
-        return self._update(kind, there, body, wanted, activate=activate)
+        try:
+            return self._update(kind, there, body, wanted, activate=activate)
+        except ImmutablePriceError as fault:
+            raise document.fault(str(fault)) from fault
 
     def _match(
         self, kind: str, body: dict[str, Any], wanted: dict[str, Any], *, activate: bool
@@ -91,7 +120,7 @@ class Reconciler:
         same = kinds.identity(kind, body)
         found = [each for each in self._there[kind] if kinds.identity(kind, each) == same]
         if kind == "price":
-            return _same_price(found, wanted)
+            return same_price(found, wanted, self._kept)
         if kind == "policy" and found and activate:
             return self._in_force(found[0])
         return found[0] if found else None
@@ -130,9 +159,9 @@ class Reconciler:
         activate: bool,
     ) -> Step:
         now = kinds.shown(kind, there)
-        if kind == "price" and wanted["effective_from"] is None:
-            wanted = wanted | {"effective_from": now["effective_from"]}
-            body = body | {"effective_from": now["effective_from"]}
+        if kind == "price":
+            wanted = settled(now, wanted)
+            body = {name: value for name, value in wanted.items() if name != "state"}
         changes = _changes(now, wanted)
         if body.get("credential") is not None:
             changes = (*changes, ("credential", None, "(kept secret)"))
@@ -141,7 +170,12 @@ class Reconciler:
         if not changes and not must_activate:
             return Step("unchanged", kind, label, there["id"])
         if not self._dry_run:
-            self._change(kind, there, body if changes else None, activate=must_activate)
+            rewritten = any(name != "state" for name, _, _ in changes)
+            self._change(kind, there, body if rewritten else None, activate=must_activate)
+            if kind == "price" and wanted["state"] != now["state"]:
+                self._remote.call("POST", f"/prices/{there['id']}/approve")
+        if kind in {"team", "model"}:
+            there.update(wanted)  # what refers to what decides what can be pruned
         return Step("update" if changes else "activate", kind, label, there["id"], changes)
 
     def _change(
@@ -175,18 +209,6 @@ def label(names: Names, kind: str, view: dict[str, Any]) -> str:
     return str(view["name"])
 
 
-def _same_price(found: list[dict[str, Any]], wanted: dict[str, Any]) -> dict[str, Any] | None:
-    """The version of the same date; without a date the newest, if it already says the same."""
-    if wanted["effective_from"] is not None:
-        dated = [each for each in found if each["effective_from"] == wanted["effective_from"]]
-        return dated[-1] if dated else None
-    newest = max(found, key=lambda each: each["effective_from"], default=None)
-    if newest is None:
-        return None
-    same = ("amount_per_million", "currency", "state")
-    return newest if all(newest[name] == wanted[name] for name in same) else None
-
-
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> tuple[tuple[str, Any, Any], ...]:
     names = dict.fromkeys([*after, *before])
     return tuple(
@@ -214,10 +236,13 @@ def _parents_first(documents: Sequence[Document]) -> list[Document]:
     return [*first, *ordered, *rest]
 
 
-def _in_words(fault: str) -> str:
-    if "got `int`" in fault and "Expected `str" in fault:
-        return f"{fault}; put it in quotes"
-    return fault
+def _in_words(problem: ProblemError) -> str:
+    """The API's words, with the names that documents have for its fields."""
+    named = []
+    for each in problem.errors:
+        outer, dot, name = each.field.rpartition(".")
+        named.append(f"{outer}{dot}{_FIELD_NAMES.get(name, name)}: {each.message}")
+    return "; ".join(named) or problem.detail
 
 
 def _json(value: Any) -> str:

@@ -215,7 +215,6 @@ def test_what_is_in_use_says_by_what(engine: Engine) -> None:
         assert teams.in_use(connection, INNER) == "keys"
         assert keys.in_use(connection, KEY) == "limits"
         assert backends.in_use(connection, "b1") == "model 'chat'"
-        assert prices.in_use(connection, PRICE) is None
 
 
 def test_a_rotation_leaves_at_most_two_secrets_alive(engine: Engine) -> None:
@@ -260,10 +259,6 @@ def test_what_usage_refers_to_stays(engine: Engine) -> None:
         connection.execute(rollups.insert().values(**used))
         limits.RECORDS.remove(connection, id="lim1")
 
-    later = msgspec.structs.replace(PRICE, effective_from_us=PRICE.effective_from_us + 10**13)
     with reading(engine) as connection:
         assert keys.in_use(connection, KEY) == "usage"
         assert tenants.has_money(connection, "t1") == "budgets"
-        assert prices.in_use(connection, PRICE) == "usage rated with it"
-        assert prices.in_use(connection, later) is None
-        assert prices.in_use(connection, msgspec.structs.replace(PRICE, state="draft")) is None

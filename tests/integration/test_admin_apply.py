@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -263,11 +264,11 @@ def test_a_new_price_without_a_date_follows_the_old_one(
 def test_prune_deletes_what_no_document_names_innermost_first(
     server: AdminServer, remote: Remote, house: Path
 ) -> None:
+    drafted = re.sub("(?<=kind: price\n)", "state: draft\n", HOUSE.replace("\nstate: draft", ""))
+    house.write_text(drafted.replace("4711", '"4711"'))
     apply(remote, house)
     kept = house.with_name("kept.yaml")
     kept.write_text("kind: tenant\nname: globex\ncurrency: USD\ntimezone: America/New_York\n")
-    for price in remote.all("prices"):
-        remote.call("DELETE", f"/prices/{price['id']}")
 
     steps = apply(remote, kept, prune=True)
 
@@ -277,6 +278,9 @@ def test_prune_deletes_what_no_document_names_innermost_first(
     assert [step.kind for step in steps if step.action == "delete"][-1] == "tenant"
 
 
+A_TENANT = "kind: tenant\nname: t\ncurrency: EUR\ntimezone: UTC\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -284,7 +288,15 @@ def test_prune_deletes_what_no_document_names_innermost_first(
         ("[1, 2", "is not YAML"),
         ("kind: tenant\nname: a\nname: b\n", "'name' is given twice"),
         ("kind: team\nname: x\ntenant: nobody\n", "there is no tenant 'nobody'"),
-        ("kind: tenant\nname: a\ncurrency: EUR\n", "missing required field `timezone`"),
+        ("kind: tenant\nname: a\ncurrency: EUR\n", "timezone: this field is required"),
+        ("kind: team\nname: a\n", "tenant: this field is required"),
+        (
+            f"{A_TENANT}---\nkind: budget\nscope: {{tenant: t}}\namount: much\nperiod: decade\n",
+            (
+                'amount: must be an exact amount such as "12.50", not "much"; '
+                "period: must be one of day, week, month"
+            ),
+        ),
         ("kind: tenant\nname: 5\ncurrency: EUR\ntimezone: UTC\n", "put it in quotes"),
         ("kind: limit\nscope: {}\nrequests_per_minute: 1\n", "a scope names a tenant"),
         (

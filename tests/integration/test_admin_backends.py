@@ -92,7 +92,7 @@ def test_a_backend_may_live_on_premises(made: Made, url: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "status", "field"),
     [
-        ({"jurisdictions": ["UK"]}, 422, "jurisdictions"),
+        ({"jurisdictions": ["UK"]}, 422, "jurisdictions[0]"),
         ({"jurisdictions": ["DE", "DE"]}, 422, "jurisdictions"),
         ({"placement": "moon"}, 400, "placement"),
         ({"dialect": "morse"}, 400, "dialect"),

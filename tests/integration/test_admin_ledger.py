@@ -3,8 +3,10 @@
 import csv
 import io
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from litestar.testing import TestClient
@@ -205,6 +207,25 @@ def test_an_invoice_for_nobody_or_for_no_month_is_refused(api: TestClient) -> No
     assert api.post("/admin/v1/invoices", json=nobody).json()["errors"][0]["field"] == "tenant_id"
     no_month = nobody | {"period": "2026-13"}
     assert api.post("/admin/v1/invoices", json=no_month).json()["errors"][0]["field"] == "period"
+
+
+def test_a_month_that_has_not_begun_where_the_tenant_is_has_no_draft(
+    api: TestClient, engine: Engine
+) -> None:
+    tenant_id = _real_tenant(api, engine)
+    here = datetime.now(ZoneInfo("Europe/Berlin"))
+    this_month = here.strftime("%Y-%m")
+    next_month = (here.replace(day=1) + timedelta(days=32)).strftime("%Y-%m")
+
+    begun = api.post("/admin/v1/invoices", json={"tenant_id": tenant_id, "period": this_month})
+    ahead = api.post("/admin/v1/invoices", json={"tenant_id": tenant_id, "period": next_month})
+
+    assert begun.status_code == 201
+    assert ahead.status_code == 422
+    (fault,) = ahead.json()["errors"]
+    assert fault["field"] == "period"
+    assert "has not begun" in fault["message"]
+    assert len(api.get("/admin/v1/invoices").json()["items"]) == 1
 
 
 def test_imported_prices_are_drafts_until_they_are_approved(

@@ -44,15 +44,22 @@ class UnknownTenantError(LookupError):
     """No tenant has this id."""
 
 
+class NotBegunError(ValueError):
+    """The month lies ahead, where the tenant is."""
+
+
 def make_draft(engine: Engine, tenant_id: str, period: str) -> tuple[Invoice, bool]:
     """The draft of a tenant and month made anew from the ledger, and whether it is a first one.
 
-    UnknownTenantError; ValueError for a period not written `2026-11`; UnbalancedError when the
-    ledger contradicts itself. A draft that comes out the same keeps its version.
+    UnknownTenantError; NotBegunError; ValueError for a period not written `2026-11`;
+    UnbalancedError when the ledger contradicts itself. A draft that comes out the same keeps its
+    version.
     """
     with transaction(engine) as connection:
         tenant = _locked_tenant(connection, tenant_id)
         span = month(period, ZoneInfo(tenant.timezone))
+        if span.start_us > clock.now_us():
+            raise NotBegunError(f"{period} has not begun in {tenant.timezone}")
         before = _draft(connection, tenant_id, period)
         invoice_id = ids.new("inv") if before is None else before.id
         made = draft_of(

@@ -1,19 +1,26 @@
 """Prices: effective-dated versions. An approved one never changes; a new one supersedes it."""
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from gateway.stores.sql.records import Records, first_in_use
+from gateway.stores.sql.records import Records
 from gateway.stores.sql.rows import Price
-from gateway.stores.sql.tables import prices, rollups
+from gateway.stores.sql.tables import prices
 
 RECORDS: Final = Records(prices, Price)
 
 
 def twin(connection: Connection, price: Price) -> Price | None:
     """An approved price for the same subject and meter from the same instant on."""
-    found = RECORDS.all(
+    begins_us = price.effective_from_us
+    found = of_same_subject(connection, price, effective_from_us=begins_us, state="approved")
+    return next((each for each in found if each.id != price.id), None)
+
+
+def of_same_subject(connection: Connection, price: Price, **where: Any) -> tuple[Price, ...]:
+    """Prices of whatever state and date for what this one is for, and its meter; oldest first."""
+    return RECORDS.all(
         connection,
         book=price.book,
         model=price.model,
@@ -21,23 +28,5 @@ def twin(connection: Connection, price: Price) -> Price | None:
         backend_id=price.backend_id,
         upstream_model=price.upstream_model,
         meter=price.meter,
-        effective_from_us=price.effective_from_us,
-        state="approved",
+        **where,
     )
-    return next((each for each in found if each.id != price.id), None)
-
-
-def in_use(connection: Connection, price: Price) -> str | None:
-    """Usage that an approved price may have rated; None when the price may go."""
-    if price.state != "approved":
-        return None
-    hour_us = 3_600_000_000
-    since = rollups.c.bucket_us >= price.effective_from_us - hour_us  # buckets begin earlier
-    if price.book == "cost":
-        return first_in_use(
-            connection, ("usage rated with it", since & (rollups.c.backend_id == price.backend_id))
-        )
-    subject = rollups.c.model == price.model
-    if price.tenant_id is not None:
-        subject &= rollups.c.tenant_id == price.tenant_id
-    return first_in_use(connection, ("usage rated with it", since & subject))

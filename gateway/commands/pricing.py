@@ -1,0 +1,68 @@
+"""Which price a document means, and how far a price that is there may still change."""
+
+import operator
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from gateway.clock import parse_rfc3339
+
+Fields = dict[str, Any]
+
+APPROVED: Final = "approved"
+_ELSEWHERE: Final = (False, True, True)  # a draft that has been approved since
+
+
+class ImmutablePriceError(ValueError):
+    """The document would change a price that is approved already."""
+
+
+def same_price(found: Sequence[Fields], wanted: Fields, kept: set[str]) -> Fields | None:
+    """Of prices for one subject and meter the one of the same date: rather one in the same state,
+    and rather one of the same amount. Without a date the newest, if it says the same. Drafts may
+    be many; one that another document means already is left to it.
+    """
+    if wanted["effective_from"] is None:
+        newest = max(found, key=_begins_us, default=None)
+        return newest if newest is not None and all(_same(newest, wanted)) else None
+    dated = [each for each in found if each["effective_from"] == wanted["effective_from"]]
+    if wanted["state"] == APPROVED:
+        able = [e for e in dated if e["state"] == APPROVED or e["id"] not in kept]
+    else:
+        able = [e for e in dated if e["id"] not in kept and (_same(e, wanted) >= _ELSEWHERE)]
+    return max(able, key=lambda each: _same(each, wanted), default=None)
+
+
+def settled(now: Fields, wanted: Fields) -> Fields:
+    """`wanted` with what it leaves open as it is now: the date, the spelling of the amount, and the
+    approval that a price once drafted has got since.
+
+    ImmutablePriceError when what is left of the change cannot be made.
+    """
+    wanted = dict(wanted)
+    if wanted["effective_from"] is None:
+        wanted["effective_from"] = now["effective_from"]
+    if Decimal(wanted["amount_per_million"]) == Decimal(now["amount_per_million"]):
+        wanted["amount_per_million"] = now["amount_per_million"]
+    if now["state"] == APPROVED:
+        wanted["state"] = APPROVED
+        if wanted != now:
+            raise ImmutablePriceError(
+                f"the price from {now['effective_from']} on is approved and never changes; "
+                "give the new one a later effective_from"
+            )
+    return wanted
+
+
+def _same(price: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[bool, ...]:
+    """Whether state, currency and amount are, the weightiest first."""
+    amounts = (Decimal(each["amount_per_million"]) for each in (price, wanted))
+    return (
+        price["state"] == wanted["state"],
+        price["currency"] == wanted["currency"],
+        operator.eq(*amounts),
+    )
+
+
+def _begins_us(price: Mapping[str, Any]) -> int:
+    return parse_rfc3339(price["effective_from"])

@@ -1,0 +1,122 @@
+"""Prices over their life: drafted, approved by one door only, in force for good."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.admin_server import Made, refused
+
+BODY = {
+    "book": "charge",
+    "meter": "input",
+    "amount_per_million": "0.10",
+    "currency": "EUR",
+    "effective_from": "2026-01-01T00:00:00Z",
+}
+
+
+@pytest.fixture
+def body(made: Made) -> dict[str, Any]:
+    """Of a model of its own: the tests share one server."""
+    return BODY | {"model": f"m-{made.name()}"}
+
+
+def test_a_put_never_approves(admin_client: httpx.Client, made: Made, body: dict[str, Any]) -> None:
+    draft = made.make("prices", **body, state="draft")
+    path = f"/prices/{draft['id']}"
+
+    corrected = admin_client.put(path, json=body | {"amount_per_million": "0.20"})
+    asked = admin_client.put(path, json=body | {"state": "approved"})
+
+    assert (corrected.status_code, corrected.json()["state"]) == (200, "draft")
+    refused(asked, 422, "state")
+    assert f"{path}/approve" in asked.json()["errors"][0]["remedy"]
+    found = admin_client.get(path).json()
+    assert (found["state"], found["amount_per_million"]) == ("draft", "0.20")
+    assert admin_client.post(f"{path}/approve").json()["state"] == "approved"
+
+
+def test_what_an_approved_price_shows_can_be_put_back_with_or_without_its_state(
+    admin_client: httpx.Client, made: Made, body: dict[str, Any]
+) -> None:
+    price = made.make("prices", **body)
+    path = f"/prices/{price['id']}"
+
+    same = admin_client.put(path, json=price)
+    silent = admin_client.put(path, json=body)
+
+    assert price["state"] == "approved"
+    assert same.json() == silent.json() == price
+    refused(admin_client.put(path, json=price | {"state": "draft"}), 409)
+
+
+def test_a_price_that_has_been_in_force_stays(
+    admin_client: httpx.Client, made: Made, body: dict[str, Any]
+) -> None:
+    soon = (datetime.now(UTC) + timedelta(days=3)).strftime("%Y-%m-%dT00:00:00Z")
+    begun = made.make("prices", **body)
+    coming = made.make("prices", **body | {"effective_from": soon})
+    draft = made.make("prices", **body | {"amount_per_million": "7"}, state="draft")
+
+    answer = admin_client.delete(f"/prices/{begun['id']}")
+
+    refused(answer, 409)
+    assert answer.json()["code"] == "immutable"
+    assert admin_client.get(f"/prices/{begun['id']}").status_code == 200
+    assert admin_client.delete(f"/prices/{coming['id']}").status_code == 204
+    assert admin_client.delete(f"/prices/{draft['id']}").status_code == 204
+
+
+def listed(admin_client: httpx.Client, model: str) -> dict[str, Any]:
+    page = admin_client.get("/prices", params={"model": model}).json()
+    return {each["id"]: each for each in page["items"]}
+
+
+def test_importing_twice_leaves_one_draft_a_meter(admin_client: httpx.Client, made: Made) -> None:
+    model = f"m-{made.name()}"
+    asked = {"provider": "anthropic", "model": "claude-opus-5-5", "as_model": model}
+
+    first = admin_client.post("/prices/import", json=asked).json()["items"]
+    again = admin_client.post("/prices/import", json=asked)
+
+    assert again.status_code == 201
+    assert again.json()["items"] == first
+    assert listed(admin_client, model) == {each["id"]: each for each in first}
+    assert len(first) == 5
+
+
+def test_an_import_mends_the_draft_of_an_older_one_and_leaves_hand_made_and_approved_ones(
+    admin_client: httpx.Client, made: Made
+) -> None:
+    model = f"m-{made.name()}"
+    asked = {"provider": "anthropic", "model": "claude-opus-5-5", "as_model": model}
+    own = {"model": model, "amount_per_million": "99", "currency": "USD", "state": "draft"}
+    by_hand = made.make("prices", **BODY | own)
+    items = admin_client.post("/prices/import", json=asked).json()["items"]
+    drafts = {each["meter"]: each for each in items}
+    changed = drafts["output"] | {"amount_per_million": "1"}
+    admin_client.put(f"/prices/{changed['id']}", json=changed)
+    approved = admin_client.post(f"/prices/{drafts['cache_read']['id']}/approve").json()
+
+    admin_client.post("/prices/import", json=asked)
+
+    now = listed(admin_client, model)
+    assert now[by_hand["id"]] == by_hand
+    assert now[approved["id"]] == approved
+    assert now[changed["id"]]["amount_per_million"] == drafts["output"]["amount_per_million"]
+    assert len(now) == 1 + 5 + 1  # the approved meter was drafted anew
+
+
+def test_another_date_that_is_asked_for_is_another_draft(
+    admin_client: httpx.Client, made: Made
+) -> None:
+    model = f"m-{made.name()}"
+    asked = {"provider": "anthropic", "model": "claude-opus-5-5", "as_model": model}
+    dated = asked | {"effective_from": "2027-01-01T00:00:00Z"}
+
+    for each in (asked, dated, dated):
+        admin_client.post("/prices/import", json=each)
+
+    assert len(listed(admin_client, model)) == 10
