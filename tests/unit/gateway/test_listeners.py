@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from gateway.listeners import bind
+from gateway.listeners import UNSENT_BYTES, bind
 from gateway.settings import StartError
 
 
@@ -15,6 +15,21 @@ def test_a_listener_queues_clients_before_anyone_accepts() -> None:
         accepted.close()
 
         assert address == client.getsockname()
+
+
+@pytest.mark.skipif(
+    not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this kernel has no such option"
+)
+def test_the_kernel_keeps_little_for_a_client_that_does_not_read() -> None:
+    with (
+        bind("127.0.0.1", 0, "PORT") as listener,
+        socket.create_connection(listener.getsockname(), timeout=5),
+    ):
+        accepted, _ = listener.accept()
+        with accepted:
+            kept = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+
+            assert kept == UNSENT_BYTES
 
 
 def test_a_taken_port_is_refused_with_the_setting_that_helps() -> None:
