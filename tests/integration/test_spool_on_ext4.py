@@ -59,7 +59,7 @@ FULL_DISK = """
     from gateway.stores.spool import Spool, SpoolUnavailable
     mount = Path(sys.argv[1])
     (mount / "filler").write_bytes(bytes(20 << 20))
-    spool = Spool.open(mount, "data-0", segment_us=300_000, reserve_bytes=1 << 20)
+    spool = Spool.open(mount, "data-0", segment_us=300_000)
     begun = ended = 0
     refused_since = None
     while refused_since is None or time.monotonic() - refused_since < 2.5:
@@ -71,6 +71,12 @@ FULL_DISK = """
         except SpoolUnavailable:
             refused_since = refused_since or time.monotonic()
         time.sleep(0.001)
+    with open(mount / "last", "wb", buffering=0) as last:
+        try:
+            while last.write(bytes(4096)):
+                pass
+        except OSError:
+            pass
     os.sync()
     try:
         while True:
