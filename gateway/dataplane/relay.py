@@ -14,6 +14,7 @@ from gateway.backends.answer import Answer
 from gateway.backends.failures import TransportError
 from gateway.backends.health import Outcome
 from gateway.backends.sse import OversizedEventError, Splitter
+from gateway.clock import steady_ns
 from gateway.dataplane.flow import Attempt, Flow
 from gateway.dataplane.forward import error_type, failed
 from gateway.dataplane.replies import answer_headers
@@ -26,7 +27,7 @@ MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
 _DONE: Final = b"data: [DONE]\n\n"
 _GRACE_S: Final = 0.25
 _MARK_TOKENS: Final = 256
-_MARK_US: Final = 5_000_000
+_MARK_NS: Final = 5_000_000_000
 
 _GARBAGE: Final = Deny(
     DenyCode.UPSTREAM_ERROR,
@@ -128,21 +129,22 @@ async def _pump(
 class _Marks:
     """Checkpoints of a stream in the spool: what a dead worker's request is billed from."""
 
-    __slots__ = ("_attempt", "_flow", "_spool", "_told", "_told_us")
+    __slots__ = ("_attempt", "_flow", "_spool", "_told", "_told_ns")
 
     def __init__(self, flow: Flow, attempt: Attempt, spool: Spool) -> None:
         self._flow = flow
         self._attempt = attempt
         self._spool = spool
         self._told = 0
-        self._told_us = attempt.started_us
+        self._told_ns = steady_ns()
 
     def look(self, chunks: int) -> None:
         """Writes one every 256 tokens or 5 s; an event of content is taken for one token."""
-        now_us = self._flow.arrival.now_us()
-        if chunks - self._told < _MARK_TOKENS and now_us - self._told_us < _MARK_US:
+        now_ns = steady_ns()
+        if chunks - self._told < _MARK_TOKENS and now_ns - self._told_ns < _MARK_NS:
             return
-        self._told, self._told_us = chunks, now_us
+        self._told, self._told_ns = chunks, now_ns
+        now_us = self._flow.arrival.now_us()
         with suppress(SpoolUnavailable):  # the stream goes on; its outcome has the spool's reserve
             self._spool.checkpoint(
                 self._flow.arrival.request_id, self._attempt.number, chunks, now_us
