@@ -1,0 +1,62 @@
+"""Thousands of streams held by one worker: what they weigh, and that nothing stays behind when
+every client vanishes at once.
+"""
+
+import resource
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.streams.crowd import stream_body
+from tests.streams.rig import MODEL, Rig, rig
+
+MOST_MIB = 400.0  # for the whole worker, with MANY streams
+MANY = 5_000
+CHUNK_EVERY_MS = 5_000
+HOLD_LIFE_S = 32  # longer than a hold lives when nobody extends it
+
+
+def test_every_stream_of_a_vanished_crowd_is_let_go(tmp_path: Path) -> None:
+    with rig(tmp_path / "home") as r:
+        _hold_and_vanish(r, streams=400, seconds=0.0)
+
+
+@pytest.mark.long
+def test_five_thousand_streams_fit_and_are_all_let_go_when_every_client_vanishes(
+    tmp_path: Path,
+) -> None:
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2 * MANY + 1_000:
+        pytest.skip("the hard limit of open files is too low here")
+    with rig(tmp_path / "home") as r:
+        weight = _hold_and_vanish(r, streams=MANY, seconds=HOLD_LIFE_S)
+        assert weight <= MOST_MIB
+
+
+def _hold_and_vanish(r: Rig, streams: int, seconds: float) -> float:
+    """MiB that the worker weighed with the streams open."""
+    resting = r.descriptors()
+    with r.crowd() as crowd:
+        body = stream_body(MODEL, tokens=4_000, chunk_delay_ms=CHUNK_EVERY_MS)
+        opened = crowd.tell(open=streams, body=body, at_once=streams)
+        assert (opened.streaming, opened.refused) == (streams, {})
+        assert r.descriptors() >= resting + 2 * streams
+        time.sleep(seconds)
+        weight = r.resident_mib()
+        now = crowd.tell()
+        assert (now.streaming, now.ended) == (streams, 0)
+        assert r.left().in_flight == r.left().holds == streams
+        assert r.expired_holds() == 0
+    took = r.until_nothing_is_left(resting, within_s=10)
+    assert all(entry.client_disconnected for entry in r.book())
+    rows = r.ledger(streams)
+    assert sorted(row.request_id for row in rows) == sorted(e.request_id for e in r.book())
+    _report(r, streams, weight, took)
+    return weight
+
+
+def _report(r: Rig, streams: int, weight: float, took: float) -> None:
+    print(
+        f"\n{streams} streams: {weight:.0f} MiB with all of them open, let go in {took:.1f} s,"
+        f" {r.resident_mib():.0f} MiB afterwards"
+    )
