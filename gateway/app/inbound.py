@@ -1,4 +1,4 @@
-"""The connections clients make: uvicorn's protocol with the bounds that it leaves to others.
+"""The connections clients make: how many there may be, and for how long one may not read.
 
 A client that stops reading is given up, because its stream would keep a hold, a place at a backend
 and buffers for as long as it likes. A connection that never asks anything is closed like an idle
@@ -10,8 +10,7 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
+from gateway.app.intake import Intake
 from gateway.descriptors import most_exchanges
 from gateway.errors import openai_error
 
@@ -31,7 +30,7 @@ _REFUSAL: Final = (
 )
 
 
-class Inbound(HttpToolsProtocol):
+class Inbound(Intake):
     """One client's connection."""
 
     blocked_seconds = BLOCKED_SECONDS
