@@ -50,7 +50,7 @@ class StreamMeter(Protocol):
         ...
 
     def generated_text(self) -> str:
-        """The text seen so far, at most its first 256 KiB, for counting when usage is missing."""
+        """The text seen so far, at most its first 64 KiB, for counting when usage is missing."""
         ...
 
 

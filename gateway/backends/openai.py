@@ -8,7 +8,7 @@ from billing.meters import Meters
 from gateway.backends.dialect import AnswerRead, Reported, Seen
 from gateway.backends.sse import kind, payload
 
-TEXT_KEPT_BYTES: Final = 256 * 1024  # of each stream, for counting when its usage is missing
+TEXT_KEPT_BYTES: Final = 64 * 1024  # of each stream, for counting when its usage is missing
 
 _PATHS: Final = {
     "chat": "/chat/completions",
@@ -16,7 +16,7 @@ _PATHS: Final = {
     "embeddings": "/embeddings",
 }
 _MOST_TOKENS: Final = 1 << 40  # a figure above is not a count of tokens
-_PIECES_KEPT: Final = 1024  # texts are joined at this number: small strings are mostly overhead
+_PIECES_KEPT: Final = 64  # texts are joined at this number: small strings are mostly overhead
 
 # The Structs name only what is metered, and leave types open wherever servers are known to differ:
 # a surprise in one field must not hide the others.
@@ -104,6 +104,7 @@ class OpenAIMeter:
     """Sums over one stream."""
 
     __slots__ = (
+        "_joined",
         "_kept_bytes",
         "_texts",
         "chunks",
@@ -121,7 +122,8 @@ class OpenAIMeter:
         self.finish_reasons: tuple[str, ...] = ()
         self.done = False
         self.error_code: str | None = None
-        self._texts: list[str] = []
+        self._texts: list[str] = []  # the first so many are joined already
+        self._joined = 0
         self._kept_bytes = 0
 
     def feed(self, event: bytes) -> Seen:
@@ -197,8 +199,9 @@ class OpenAIMeter:
         if self._kept_bytes + size <= TEXT_KEPT_BYTES:
             self._kept_bytes += size
             kept += texts
-            if len(kept) > _PIECES_KEPT:
-                kept[:] = ["".join(kept)]
+            if len(kept) - self._joined >= _PIECES_KEPT:
+                kept[self._joined :] = ["".join(kept[self._joined :])]
+                self._joined += 1
         elif self._kept_bytes < TEXT_KEPT_BYTES:
             self._kept_bytes = TEXT_KEPT_BYTES
             whole = _utf8("".join(kept + texts))
