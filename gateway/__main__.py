@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from gateway.commands.output import go_quiet
 from gateway.settings import SettingsError, StartError
 
 COMMANDS: Final = (
@@ -36,7 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         module.add(subparsers)
     args = parser.parse_args(words)
     try:
-        return int(modules[args.command].run(args))
+        status = int(modules[args.command].run(args))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        go_quiet()
+        return 1
     except SettingsError as error:
         print(f"meterhouse: {error}", file=sys.stderr)
         return 2
@@ -45,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 1
+    return status
 
 
 if __name__ == "__main__":

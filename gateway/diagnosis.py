@@ -4,6 +4,7 @@ Nothing is changed. A check that fails is a finding, never an exception.
 """
 
 import importlib.util
+import json
 import platform
 import shutil
 import socket
@@ -20,9 +21,11 @@ from redis.exceptions import RedisError
 from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway import clock, embedded, secrets
+from gateway import clock, embedded, secrets, standing
 from gateway.settings import Settings, SettingsError, StartError, socket_path
 from gateway.stores.sql import configuration, engine
+from gateway.stores.sql.rows import Configuration
+from policies.document import load
 
 _LEAST_FREE_BYTES: Final = 1024**3
 _LEAST_STORE: Final = (7, 0)
@@ -164,6 +167,7 @@ def database(settings: Settings) -> Iterator[Finding]:
             return
         now = configuration.load(opened)
         yield Finding("database", "ok", f"{opened.dialect.name}, revision {now.revision}")
+        yield from _residency(settings, now)
         for backend in now.backends:
             yield _backend(backend.name, backend.base_url)
     except SQLAlchemyError as error:
@@ -171,6 +175,26 @@ def database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", "failed", reason, "check METERHOUSE_DATABASE_URL")
     finally:
         opened.dispose()
+
+
+def _residency(settings: Settings, now: Configuration) -> Iterator[Finding]:
+    stands_in = settings.jurisdictions or _running_in(settings)
+    tenants = {tenant.id: tenant.name for tenant in now.tenants}
+    for policy in now.policies:
+        warned = standing.warning(load(policy.document).residency, stands_in)
+        if warned is not None:
+            found = f"policy {tenants[policy.tenant_id]} {policy.name}: {warned}"
+            remedy = f"start the gateway with {standing.VARIABLE}= the country it stands in"
+            yield Finding("residency", "warning", found, remedy)
+
+
+def _running_in(settings: Settings) -> frozenset[str]:
+    """Where the gateway of this home says that it stands, while it runs."""
+    try:
+        endpoints = json.loads((settings.run_dir / "endpoints.json").read_bytes())
+        return frozenset(endpoints["jurisdictions"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return frozenset()
 
 
 def _backend(name: str, base_url: str) -> Finding:

@@ -137,7 +137,11 @@ class Standalone:
         settings = self._settings
         await _answers(settings.host, settings.port, "/readyz")
         await _answers(settings.admin_host, settings.admin_port, "/healthz")
-        endpoints = {"gateway": self._gateway_url, "admin": self._admin_url}
+        endpoints = {
+            "gateway": self._gateway_url,
+            "admin": self._admin_url,
+            "jurisdictions": sorted(settings.jurisdictions),
+        }
         write_private(settings.run_dir / "endpoints.json", json.dumps(endpoints) + "\n")
 
     def _welcome(self, with_demo: bool) -> None:

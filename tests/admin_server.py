@@ -46,19 +46,23 @@ class AdminServer:
 
 
 @contextlib.contextmanager
-def admin_server(database_url: str) -> Iterator[AdminServer]:
-    """The server on a fresh schema in this database."""
+def admin_server(
+    database_url: str, jurisdictions: frozenset[str] = frozenset({"DE"})
+) -> Iterator[AdminServer]:
+    """The server on a fresh schema in this database, of a gateway that stands there."""
     engine = open_engine(database_url)
     migrate(engine)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = AdminServer(f"http://127.0.0.1:{listener.getsockname()[1]}", engine)
-        config = uvicorn.Config(create_app(_deps(server)), log_config=None, lifespan="off")
+        config = uvicorn.Config(
+            create_app(_deps(server, jurisdictions)), log_config=None, lifespan="off"
+        )
         with _running(uvicorn.Server(config), listener):
             yield server
     engine.dispose()
 
 
-def _deps(server: AdminServer) -> AdminDeps:
+def _deps(server: AdminServer, jurisdictions: frozenset[str]) -> AdminDeps:
     async def publish(revision: int) -> None:
         server.published.append(revision)
 
@@ -72,7 +76,8 @@ def _deps(server: AdminServer) -> AdminDeps:
         sealer=Sealer(SEALING_KEY),
         publish=publish,
         account=account,
-        explain=explainer(server.engine, frozenset({"DE"})),
+        jurisdictions=jurisdictions,
+        explain=explainer(server.engine, jurisdictions),
     )
 
 

@@ -24,6 +24,7 @@ class AdminDeps:
     sealer: Sealer
     publish: Callable[[int], Awaitable[None]]
     account: AccountReader
+    jurisdictions: frozenset[str] = frozenset()  # every law that reaches this gateway
     store: Channels | None = None  # for what status shows
     # gateway.admin.policies.Explain -> policies.explain's plain data. It raises ProblemError for an
     # unknown key or model. The data plane's snapshot is behind it, which this plane may not import.

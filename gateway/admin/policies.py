@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection
 
-from gateway import clock, ids
+from gateway import clock, ids, standing
 from gateway.admin.fields import Id, ModelName, scope_of
 from gateway.admin.operation import Answer, Call, Filter, Operation
 from gateway.admin.policy_document import Policy, PolicyView
@@ -15,7 +15,7 @@ from gateway.admin.resource import filters, page, page_of
 from gateway.admin.scoped import ScopedPage, place
 from gateway.stores.sql import policies, rows
 from gateway.stores.sql.records import TakenError
-from policies.document import DocumentError, PolicyDocument, canonical, parse
+from policies.document import DocumentError, PolicyDocument, canonical, load, parse
 
 _READ_ONLY: Final = set(PolicyView.__struct_fields__) - set(Policy.__struct_fields__)
 
@@ -48,7 +48,7 @@ async def _list(call: Call) -> Answer:
         return [policies.versions(connection, each.id) for each in newest]
 
     found = await call.read(work)
-    items = [_view(versions, versions[0]) for versions in found[:size]]
+    items = [_view(call, versions, versions[0]) for versions in found[:size]]
     return Answer(page(items, [versions[0] for versions in found], size))
 
 
@@ -78,12 +78,12 @@ async def _create(call: Call) -> Answer:
             ) from None
 
     policy = await call.change(work)
-    return Answer(_view((policy,), policy), policy.version, f"/admin/v1/policies/{policy.id}")
+    return Answer(_view(call, (policy,), policy), policy.version, f"/admin/v1/policies/{policy.id}")
 
 
 async def _read(call: Call) -> Answer:
     versions = await call.read(lambda connection: _versions(connection, call))
-    return Answer(_view(versions, _chosen(versions, call.query.version)), versions[0].version)
+    return Answer(_view(call, versions, _chosen(versions, call.query.version)), versions[0].version)
 
 
 async def _replace(call: Call) -> Answer:
@@ -112,7 +112,7 @@ async def _replace(call: Call) -> Answer:
         return (drafted, *versions)
 
     versions = await call.change(work)
-    return Answer(_view(versions, versions[0]), versions[0].version)
+    return Answer(_view(call, versions, versions[0]), versions[0].version)
 
 
 async def _delete(call: Call) -> Answer:
@@ -142,7 +142,7 @@ async def _move(call: Call, state: str) -> Answer:
         return _versions(connection, call)
 
     versions = await call.change(work)
-    return Answer(_view(versions, _chosen(versions, wanted)), versions[0].version)
+    return Answer(_view(call, versions, _chosen(versions, wanted)), versions[0].version)
 
 
 async def _activate(call: Call) -> Answer:
@@ -188,10 +188,12 @@ def _chosen(versions: tuple[rows.Policy, ...], wanted: int | None) -> rows.Polic
     raise invalid("version", f"the newest version is {versions[0].policy_version}")
 
 
-def _view(versions: tuple[rows.Policy, ...], chosen: rows.Policy) -> dict[str, Any]:
+def _view(call: Call, versions: tuple[rows.Policy, ...], chosen: rows.Policy) -> dict[str, Any]:
     """The document as it was written, with what is known of its versions around it."""
     in_state = {each.state: each.policy_version for each in versions}
     written = msgspec.json.decode(chosen.document)
+    required = load(chosen.document).residency
+    warned = standing.warning(required, call.deps.jurisdictions)
     return {
         "id": chosen.id,
         "tenant_id": chosen.tenant_id,
@@ -201,6 +203,7 @@ def _view(versions: tuple[rows.Policy, ...], chosen: rows.Policy) -> dict[str, A
         "active_version": in_state.get("active"),
         "shadow_version": in_state.get("shadow"),
         "versions": [{"version": each.policy_version, "state": each.state} for each in versions],
+        "warnings": [] if warned is None else [warned],
         "created_at": clock.rfc3339(chosen.created_at_us),
     }
 

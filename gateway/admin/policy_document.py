@@ -83,4 +83,5 @@ class PolicyView(Policy, frozen=True, kw_only=True):
     active_version: int | None
     shadow_version: int | None
     versions: tuple[VersionView, ...]
+    warnings: tuple[str, ...]  # what is allowed and yet can hardly be meant
     created_at: str

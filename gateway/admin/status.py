@@ -78,6 +78,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     at: str
     revision: int | None
+    jurisdictions: tuple[str, ...]  # where the gateway itself stands
     backends: tuple[BackendStatus, ...]
     workers: tuple[WorkerStatus, ...]
     stores: dict[str, StoreStatus]
@@ -86,14 +87,16 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
 
 def operations() -> list[Operation]:
     async def status(call: Call) -> Answer:
-        return Answer(await read(call.deps.engine, call.deps.store))
+        return Answer(await read(call.deps.engine, call.deps.store, call.deps.jurisdictions))
 
     return [
         Operation("GET", "/status", "status", "See how everything is", status, answers=StatusView)
     ]
 
 
-async def read(engine: Engine, channels: Channels | None) -> StatusView:
+async def read(
+    engine: Engine, channels: Channels | None, stands_in: frozenset[str] = frozenset()
+) -> StatusView:
     """Answers with whatever is down left empty and said so; status must work when nothing does."""
     now_us = clock.now_us()
     database, revision, listed, tags = await asyncio.to_thread(_database, engine)
@@ -102,6 +105,7 @@ async def read(engine: Engine, channels: Channels | None) -> StatusView:
         version=__version__,
         at=clock.rfc3339(now_us),
         revision=revision,
+        jurisdictions=tuple(sorted(stands_in)),
         backends=tuple(backend_status(listed, reports)),
         workers=tuple(_worker(report) for report in reports),
         stores={"database": database, "redis": store},

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from gateway.commands.output import put
+
 
 def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     parser = subparsers.add_parser("apply", help="make the configuration what the files say")
@@ -54,8 +56,11 @@ def _apply(args: argparse.Namespace, remote: Any, wanted: list[Any]) -> int:
             deque(_steps(args, remote, wanted, dry_run=True), maxlen=0)
         for step in _steps(args, remote, wanted, dry_run=args.dry_run):
             done.append(step)
+            for warning in step.warnings:
+                what = f"{step.kind} {step.label}: {warning}"
+                print(f"meterhouse: warning: {what}", file=sys.stderr)
             if not args.json and step.action != "unchanged":
-                print("\n".join(step.lines()), flush=True)
+                put("\n".join(step.lines()))
     except (DocumentFault, PruneRefusedError, RemoteError) as fault:
         reason = str(fault)
     _conclude(args, done, reason)
@@ -77,9 +82,9 @@ def _conclude(args: argparse.Namespace, done: list[Any], reason: str | None) -> 
     counts = Counter(step.action for step in done)
     if args.json:
         steps = msgspec.to_builtins(done)
-        print(json.dumps({"dry_run": args.dry_run, "steps": steps, "error": reason}))
+        put(json.dumps({"dry_run": args.dry_run, "steps": steps, "error": reason}))
     else:
         summary = ", ".join(f"{count} {action}" for action, count in sorted(counts.items()))
-        print(f"{'would be: ' if args.dry_run else ''}{summary or 'nothing to do'}")
+        put(f"{'would be: ' if args.dry_run else ''}{summary or 'nothing to do'}")
     if reason is not None:
         print(f"meterhouse: {reason}", file=sys.stderr)

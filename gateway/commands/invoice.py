@@ -30,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         with Remote.from_env() as remote:
             verbs[args.verb](args, remote)
+    except BrokenPipeError:
+        raise  # nobody reads on; that is no failure to tell of
     except (RemoteError, UnknownNameError, OSError) as fault:
         print(f"meterhouse: {fault}", file=sys.stderr)
         return 1

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway import ids
+from gateway import ids, standing
 from gateway.admin.problems import ProblemError
 from gateway.commands import kinds
 from gateway.commands.documents import KINDS, NOUNS, Document
@@ -34,6 +34,7 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     changes: tuple[tuple[str, Any, Any], ...] = ()  # (field, before, after)
     secret: str | None = None  # of a key that was just created
+    warnings: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
         sign = {"create": "+", "delete": "-", "unchanged": "="}.get(self.action, "~")
@@ -52,6 +53,7 @@ class Reconciler:
         self._dry_run = dry_run
         self._there = {kind: list(remote.all(NOUNS[kind])) for kind in KINDS}
         self._kept: set[str] = set()
+        self._stands_in: frozenset[str] | None = None  # asked for when first needed
         self.names = Names(self._there)
 
     def apply(self, documents: Sequence[Document]) -> Iterator[Step]:
@@ -101,6 +103,13 @@ class Reconciler:
             raise document.fault(str(fault)) from fault
         except ProblemError as fault:
             raise document.fault(_in_words(fault)) from fault
+        step = self._step(document, body, wanted, activate=activate)
+        return msgspec.structs.replace(step, warnings=self._warnings(kind, wanted))
+
+    def _step(
+        self, document: Document, body: dict[str, Any], wanted: dict[str, Any], *, activate: bool
+    ) -> Step:
+        kind = document.kind
         there = self._match(kind, body, wanted, activate=activate)
         if there is None:
             return self._create(kind, body, activate=activate)
@@ -113,6 +122,16 @@ class Reconciler:
             return self._update(kind, there, body, wanted, activate=activate)
         except ImmutablePriceError as fault:
             raise document.fault(str(fault)) from fault
+
+    def _warnings(self, kind: str, wanted: dict[str, Any]) -> tuple[str, ...]:
+        """What will be done and yet can hardly be meant."""
+        required = wanted.get("require", {}).get("residency") if kind == "policy" else None
+        if not required:
+            return ()
+        if self._stands_in is None:
+            self._stands_in = frozenset(self._remote.call("GET", "/status").json()["jurisdictions"])
+        warned = standing.warning(required, self._stands_in)
+        return () if warned is None else (warned,)
 
     def _match(
         self, kind: str, body: dict[str, Any], wanted: dict[str, Any], *, activate: bool

@@ -48,6 +48,7 @@ async def open_admin(settings: Settings) -> AsyncIterator[Admin]:
             publish=publish,
             account=account_reader(channels),
             store=channels,
+            jurisdictions=settings.jurisdictions,
             explain=_explaining(engine, settings.jurisdictions),
         )
         yield Admin(deps, telemetry)
