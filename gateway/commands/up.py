@@ -55,6 +55,8 @@ async def _up(settings: Settings, environ: Mapping[str, str], with_demo: bool) -
         return await _until_asked(house, asked, with_demo)
     finally:
         await house.stop()
+        if asked.is_set():
+            say("stopped")
 
 
 async def _until_asked(house: Standalone, asked: asyncio.Event, with_demo: bool) -> int:

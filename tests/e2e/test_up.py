@@ -5,6 +5,8 @@ import re
 import signal
 import socket
 import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -98,6 +100,27 @@ def test_a_signal_ends_it_all_in_order_with_status_0(
     assert not (tmp_path / "home" / "run" / "endpoints.json").exists()
     with pytest.raises(httpx.ConnectError):
         answers(f"{gateway}/readyz")
+
+
+def test_an_idle_one_with_connections_kept_alive_stops_at_once_and_says_so(
+    tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    up = House(tmp_path / "home")
+    try:
+        up.says(READY)
+        with up.admin() as admin, httpx.Client(base_url=up.url("gateway")) as client:
+            assert admin.get("/tenants").status_code == 200
+            assert client.get("/v1/models").status_code == 401
+            began = time.monotonic()
+
+            assert up.stop(signal.SIGINT) == 0
+            took_s = time.monotonic() - began
+    finally:
+        up.stop()
+
+    figure(f"stopped in {took_s:.1f} s")
+    assert took_s < 5  # under 2 on a machine of its own
+    assert [line for line in up.lines if line][-1] == "meterhouse: stopped"
 
 
 def test_a_second_start_in_the_same_home_is_refused_and_harms_nothing(tmp_path: Path) -> None:
