@@ -48,6 +48,7 @@ class Data(msgspec.Struct, frozen=True):
     """A running data plane."""
 
     plane: DataPlane
+    transport: Transport
     channels: Channels
     spool: Spool
     telemetry: Telemetry
@@ -142,7 +143,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         )
         # Before those end, what is still owed to the store is given a last chance.
         stack.push_async_callback(_last_settlements, settler, holds)
-        yield Data(plane, channels, spool, telemetry)
+        yield Data(plane, transport, channels, spool, telemetry)
 
 
 def _show(telemetry: Telemetry, plane: DataPlane, transport: Transport) -> None:
