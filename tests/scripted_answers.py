@@ -53,6 +53,7 @@ class Script(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cut_at_byte: int | None = None  # of the body, events and plain answers alike
     close: bool = False  # `connection: close`, no length: the end of the body is the end of it
     hang_up: bool = False  # keep-alive promised, connection closed after the answer
+    hang_up_after_ms: int = 0  # so long after it; a request that comes in between is not read
     keep_generating: bool = False  # after the client is gone
 
 

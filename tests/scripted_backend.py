@@ -249,7 +249,11 @@ class _Connection(asyncio.Protocol):
                 self._whole(asked, script, entry)
         finally:
             entry.client_disconnected = self.gone.is_set() and not entry.finished
-        if script.hang_up or script.close:
+        if script.hang_up and script.hang_up_after_ms:
+            self._transport.pause_reading()
+            later_s = script.hang_up_after_ms / 1000
+            asyncio.get_running_loop().call_later(later_s, self._transport.close)
+        elif script.hang_up or script.close:
             self._transport.close()
 
     def _refuse(self, script: Script, entry: Entry) -> None:

@@ -9,6 +9,7 @@ from typing import Final, cast
 
 import httptools
 
+from gateway.backends import keepalive
 from gateway.backends.answer import Answer
 from gateway.backends.failures import (
     FirstByteTimeout,
@@ -20,6 +21,9 @@ from gateway.backends.failures import (
 )
 
 HEAD_LIMIT_BYTES: Final = 64 * 1024
+_TELLING: Final = frozenset(
+    (b"content-length", b"transfer-encoding", b"content-encoding", b"keep-alive")
+)
 _JOIN_BELOW_BYTES: Final = 64 * 1024  # a larger body is written beside its head, not copied into it
 
 
@@ -35,7 +39,10 @@ class Connection(asyncio.Protocol):
     ) -> None:
         self.open = False
         self.made = False
-        self.made_at = 0.0  # loop time
+        self.made_at = 0.0  # loop time, as the next
+        self.idle_since = -math.inf  # the end of the last answer; never: long ago
+        self.hung_up = False  # by the backend, and not in the middle of an answer
+        self.chunked = False  # the last answer
         self._loop = loop
         self._keepalive_s = keepalive_s
         self._free = free
@@ -50,7 +57,10 @@ class Connection(asyncio.Protocol):
         self._whole = False
         self._framed = False  # the answer says itself where it ends
         self._reusable = False
+        self._idle_s = keepalive_s
         self._idle_until = math.inf
+        self._promise = b""
+        self._more = math.inf  # requests the backend takes on this connection
         self._alarm_at = math.inf
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -74,11 +84,16 @@ class Connection(asyncio.Protocol):
 
     def usable(self) -> bool:
         """Still open, and nothing waits to be read: an idle server that speaks is hanging up."""
-        return self.open and not self._transport.is_closing() and not self._poll(0)
+        if self.open and not self._transport.is_closing():
+            if not self._poll(0):
+                return True
+            self.hung_up = True
+        return False
 
     def rest(self, now: float) -> None:
         """Idle from now on; closes itself when its keep-alive time is over."""
-        self._idle_until = now + self._keepalive_s
+        self.idle_since = now
+        self._idle_until = now + self._idle_s
         self.wake_by(self._idle_until)
 
     def abort(self) -> None:
@@ -145,6 +160,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         answer = self._answer
         if answer is None:  # it speaks out of turn: its next words would be taken for an answer
+            self.hung_up = True
             self.abort()
             return
         if self._in_head:
@@ -165,12 +181,13 @@ class Connection(asyncio.Protocol):
             self._fail(Malformed(f"the head of the answer passes {HEAD_LIMIT_BYTES} bytes"))
 
     def eof_received(self) -> bool:
-        self.open = False
+        self._lose()
         self._transport.abort()  # a plain close would first wait for a request nobody reads
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.open = False
+        if self.open:
+            self._lose()
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -204,8 +221,10 @@ class Connection(asyncio.Protocol):
         if answer is None:
             raise ValueError("no request is waiting")
         self._in_head = False
-        self._framed = _framing(self._headers)
+        self._framed, self.chunked, promise = _framing(self._headers)
         self._reusable = parser.should_keep_alive()
+        if promise or self._promise:
+            self._heed(promise)
         answer.begin(status)
 
     def on_body(self, piece: bytes) -> None:
@@ -230,6 +249,22 @@ class Connection(asyncio.Protocol):
         else:
             self.abort()
 
+    def _heed(self, promise: bytes) -> None:
+        self._more -= 1
+        if promise and promise != self._promise:
+            self._promise = promise
+            told = keepalive.parse(promise)
+            self._idle_s = min(self._keepalive_s, told.idle_s)
+            self._more = min(self._more, told.more)
+        if self._more <= 0:
+            self._reusable = False
+
+    def _lose(self) -> None:
+        """The backend ends it."""
+        self.open = False
+        answer = self._answer
+        self.hung_up = answer is None or not answer.status
+
     def _fail(self, failure: TransportError) -> None:
         answer, self._answer = self._answer, None
         if answer is not None:
@@ -237,21 +272,28 @@ class Connection(asyncio.Protocol):
         self.abort()
 
 
-def _framing(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the head says where the body ends. ValueError for a body we could misread."""
+def _framing(headers: list[tuple[bytes, bytes]]) -> tuple[bool, bool, bytes]:
+    """Whether the head says where the body ends, whether by chunks, and what it promises about
+    the connection. ValueError for a body we could misread.
+    """
     lengths = codings = 0
+    promise = b""
     for name, value in headers:
+        if name not in _TELLING:
+            continue
         if name == b"content-length":
             lengths += 1
         elif name == b"transfer-encoding":
             codings += 1
             if value.lower() != b"chunked":
                 raise ValueError(f"transfer-encoding {value!r}")
-        elif name == b"content-encoding" and value.lower() not in (b"identity", b""):
+        elif name == b"keep-alive":
+            promise = value
+        elif value.lower() not in (b"identity", b""):
             raise ValueError(f"content-encoding {value!r}, although identity was asked for")
     if lengths + codings > 1:
         raise ValueError("more than one length")
-    return bool(lengths or codings)
+    return bool(lengths or codings), bool(codings), promise
 
 
 def _refusal(fault: Exception) -> Malformed:

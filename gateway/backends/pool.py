@@ -1,4 +1,7 @@
-"""The connections of one endpoint: a bounded number, the last used first, waiting in order."""
+"""The connections of one endpoint: a bounded number, the last used first, waiting in order.
+
+An endpoint that has not proven itself gets its connections back after a rest only: see `trust`.
+"""
 
 import asyncio
 import ssl
@@ -11,6 +14,7 @@ from gateway.backends.connection import Connection
 from gateway.backends.endpoint import Endpoint
 from gateway.backends.failures import ConnectFailed, ConnectTimeout, PoolTimeout
 from gateway.backends.reach import connect
+from gateway.backends.trust import Trust
 
 _CLOSED: Final = "the transport is closed"
 MOST_CONNECTING: Final = 128  # more at once overflow a server's queue, and then nobody gets in
@@ -40,6 +44,7 @@ class Pool:
         max_connections: int,
         keepalive_s: float,
         max_age_s: float,
+        rest_s: float,
     ) -> None:
         self.head = f"host: {endpoint.authority}\r\naccept-encoding: identity\r\n".encode("ascii")
         self.base_path = endpoint.base_path.encode("ascii")
@@ -52,6 +57,9 @@ class Pool:
         self._open: set[Connection] = set()
         # Thousands may end in one turn of the loop, so each must be found without a search.
         self._idle: dict[Connection, None] = {}
+        self._resting: dict[Connection, asyncio.TimerHandle] = {}
+        # Apart for chunked answers: common servers hang up after those only.
+        self._trust = (Trust(rest_s), Trust(rest_s))
         self._unmade: set[Connection] = set()  # of the open ones
         self._waiting: OrderedDict[asyncio.Future[Connection], None] = OrderedDict()
         self._closed: asyncio.Future[None] | None = None
@@ -87,22 +95,22 @@ class Pool:
             connection.abort()
 
     def give_back(self, connection: Connection) -> None:
-        """A connection nothing was written to, or whose answer has come in whole."""
+        """A connection nothing was written to."""
         if not connection.open:
             if not connection.made:
                 self._forget(connection)
             return
-        now = self._loop.time()
-        if self._closed is not None or now - connection.made_at >= self._max_age_s:
+        if self._closed is not None:
             connection.abort()
             return
-        connection.rest(now)
-        if not self._hand_over(connection):
-            self._idle[connection] = None
+        if connection.idle_since < 0:
+            connection.rest(self._loop.time())
+        self._set_free(connection)
 
     def stats(self) -> PoolStats:
         """Any thread may ask."""
-        return PoolStats(len(self._open), len(self._idle), len(self._waiting))
+        idle = len(self._idle) + len(self._resting)
+        return PoolStats(len(self._open), idle, len(self._waiting))
 
     async def close(self) -> None:
         """Closes every connection, busy ones too; returns when their sockets are gone."""
@@ -122,10 +130,66 @@ class Pool:
         return len(self._open) < self._max_connections and len(self._unmade) < MOST_CONNECTING
 
     def _place(self) -> Connection:
-        connection = Connection(self._loop, self._keepalive_s, self.give_back, self._forget)
+        connection = Connection(self._loop, self._keepalive_s, self._answered, self._forget)
         self._open.add(connection)
         self._unmade.add(connection)
         return connection
+
+    def _answered(self, connection: Connection) -> None:
+        """Its answer has come in whole, and it may be used again."""
+        now = self._loop.time()
+        if self._closed is not None or now - connection.made_at >= self._max_age_s:
+            connection.abort()
+            return
+        connection.rest(now)
+        rest_s = self._trust[connection.chunked].rest_s
+        if rest_s:
+            self._set_aside(connection, rest_s)
+        elif not self._waiting:
+            self._idle[connection] = None
+        else:
+            self._set_free(connection)
+
+    def _set_free(self, connection: Connection) -> None:
+        if not self._hand_over(connection):
+            self._idle[connection] = None
+
+    def _set_aside(self, connection: Connection, rest_s: float) -> None:
+        if len(self._resting) < self._most_resting():
+            self._resting[connection] = self._loop.call_later(rest_s, self._rested, connection)
+        else:
+            connection.abort()
+
+    def _most_resting(self) -> int:
+        """Some servers keep a thread for each connection, so no more than it takes to earn trust;
+        in a small pool that is full none, where somebody waits for the place.
+        """
+        share = len(self._open) // 4
+        wanted = self._waiting and len(self._open) >= self._max_connections
+        return share if wanted else max(2, share)
+
+    def _rested(self, connection: Connection) -> None:
+        del self._resting[connection]
+        if connection.usable():
+            self._trust[connection.chunked].kept(self._loop.time())
+            self._set_free(connection)
+        else:
+            connection.abort()
+
+    def _end_a_rest(self) -> None:
+        if len(self._resting) > self._most_resting():
+            connection, timer = self._resting.popitem()
+            timer.cancel()
+            connection.abort()
+
+    def _doubt(self, connection: Connection) -> None:
+        now = self._loop.time()
+        trust = self._trust[connection.chunked]
+        if trust.closed(now - connection.idle_since, now):  # others may be closing just now
+            for other in tuple(self._idle):
+                if other.chunked == connection.chunked:
+                    del self._idle[other]
+                    self._set_aside(other, trust.rest_s)
 
     def _forget(self, connection: Connection) -> None:
         if connection not in self._open:
@@ -133,6 +197,10 @@ class Pool:
         self._open.discard(connection)
         self._unmade.discard(connection)
         self._idle.pop(connection, None)
+        if timer := self._resting.pop(connection, None):
+            timer.cancel()
+        if connection.hung_up:
+            self._doubt(connection)
         if self._closed is not None:
             if not self._open and not self._closed.done():
                 self._closed.set_result(None)
@@ -158,6 +226,7 @@ class Pool:
     async def _wait(self, give_up_at: float) -> Connection:
         waiter: asyncio.Future[Connection] = self._loop.create_future()
         self._waiting[waiter] = None
+        self._end_a_rest()
         alarm = self._loop.call_at(give_up_at, _give_up, waiter)
         try:
             return await waiter

@@ -21,6 +21,7 @@ from gateway.backends.failures import (
     UpstreamClosed,
 )
 from gateway.backends.pool import Pool, PoolStats
+from gateway.backends.trust import REST_S
 
 __all__ = (
     "Answer",
@@ -69,15 +70,18 @@ class Transport:
         max_connections: int = 512,
         keepalive_s: float = 4.0,
         max_age_s: float = 600.0,
+        rest_s: float = REST_S,
     ) -> None:
         """`max_connections` is for each endpoint. `keepalive_s` stays below the 5 s after which
         common model servers hang up: a connection lost in that race cannot be retried safely.
         A connection older than `max_age_s` is not used again, so that a moved name is noticed.
+        `rest_s` is for connections of endpoints that are not trusted (yet), 0 for trust at first.
         """
         self._tls = tls
         self._max_connections = max_connections
         self._keepalive_s = keepalive_s
         self._max_age_s = max_age_s
+        self._rest_s = rest_s
         self._pools: dict[Endpoint, Pool] = {}
         self._closed = False
 
@@ -146,7 +150,8 @@ class Transport:
         tls = None
         if target.tls:
             tls = self._tls = self._tls or ssl.create_default_context()
-        pool = Pool(target, tls, self._max_connections, self._keepalive_s, self._max_age_s)
+        bound, keepalive_s, max_age_s = self._max_connections, self._keepalive_s, self._max_age_s
+        pool = Pool(target, tls, bound, keepalive_s, max_age_s, self._rest_s)
         self._pools[target] = pool
         return pool
 

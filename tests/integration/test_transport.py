@@ -26,7 +26,7 @@ def test_a_plain_answer_comes_back_whole_and_frees_its_connection(
     loop_factory: LoopFactory,
 ) -> None:
     async def story() -> None:
-        async with pair() as p:
+        async with pair(rest_s=0.0) as p:
             for _ in range(3):
                 answer = await p.ask(chat(max_tokens=3))
                 assert answer.status == 200

@@ -195,7 +195,7 @@ async def _fault_of(asking: object) -> TransportError:
 @ON_BOTH_LOOPS
 def test_credentials_never_share_a_connection(loop_factory: LoopFactory) -> None:
     async def story() -> None:
-        async with pair() as p:
+        async with pair(rest_s=0.0) as p:
             for credential in ("a", "b", "a"):
                 endpoint = Endpoint.parse(p.backend.base_url, credential)
                 answer = await p.transport.request(

@@ -26,7 +26,7 @@ def test_plain_answers_and_streams_pass_over_one_verified_connection(
     loop_factory: LoopFactory,
 ) -> None:
     async def story() -> None:
-        async with pair(server_tls=server_tls(), tls=client_tls()) as p:
+        async with pair(server_tls=server_tls(), tls=client_tls(), rest_s=0.0) as p:
             assert (await (await p.ask(chat())).read(LIMIT_BYTES)).startswith(b"{")
             answer = await p.ask(chat(stream=True))
             assert b"".join(await pieces(answer)).endswith(b"data: [DONE]\n\n")
