@@ -90,9 +90,10 @@ def _delta(fields: tuple[Any, ...]) -> Delta:
 def _figures(event: UsageEvent) -> tuple[int, ...]:
     """In the order of SUM_FIELDS."""
     usage = event.usage
+    sign = -1 if event.hold == "reversed" else 1
     return (
-        1 if event.winner else 0,
-        1,
+        sign if event.winner else 0,
+        sign,
         usage.input,
         usage.cache_read,
         usage.cache_write_5m,

@@ -8,6 +8,9 @@ from billing.meters import Meters, Provenance
 from billing.prices import RateCard
 
 VERSION: Final = 1
+# Of a hold that left no evidence nobody can tell which attempt it paid for: its estimate is this
+# one's, and gives way to whatever becomes known of the request.
+UNKNOWN_ATTEMPT: Final = 0
 
 
 class UsageEvent(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -51,7 +54,9 @@ class UsageEvent(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     end_by: str  # client | upstream | gateway | limit
     end_phase: str  # connect | ttfb | stream | done
     tags: dict[str, str]
-    hold: str = "settled"  # settled | absent (journal only, no counter was touched) | estimated
+    # settled | absent (journal only, no counter was touched) | estimated | reversed (an estimate
+    # taken back: every figure negative)
+    hold: str = "settled"
 
 
 ENCODER: Final = msgspec.msgpack.Encoder()

@@ -45,7 +45,8 @@ class Admission(msgspec.Struct, frozen=True, array_like=True):
     The hold on an account is `input + choices x grant x output` in the account's unit, where one
     output token counts `output_money` counter units, or one token. `wanted` and `least` are output
     tokens per choice; `least == wanted` refuses rather than clamps. `meta` is kept with the hold.
-    ValueError for figures beyond which the scripts would no longer be exact.
+    `owner` names the spool that would have evidence of what became of it. ValueError for figures
+    beyond which the scripts would no longer be exact.
     """
 
     hold_id: str
@@ -60,6 +61,7 @@ class Admission(msgspec.Struct, frozen=True, array_like=True):
     slots: tuple[Slot, ...]
     accounts: tuple[Account, ...]
     meta: bytes = b""
+    owner: str = ""
 
     def __post_init__(self) -> None:
         if not (
@@ -101,14 +103,28 @@ class Refused(msgspec.Struct, frozen=True):
     available: int = 0  # budget: output tokens per choice that would have fitted
 
 
+class Reaping(msgspec.Struct, frozen=True, array_like=True):
+    """Under which conditions somebody else than its owner may end a hold: its expiry passed
+    `late_ms` ago, and the lease bears this token.
+    """
+
+    late_ms: int
+    lease: str
+    token: str
+
+
 class Settlement(msgspec.Struct, frozen=True, array_like=True):
-    """What became of a hold: posted on every account instead of it, with its journal entry."""
+    """What became of a hold: posted on every account instead of it, with its journal entry.
+
+    With `reaping` it changes nothing, the journal included, unless the hold is there and overdue.
+    """
 
     hold_id: str
     money: int
     tokens: int
     gate_corrections: tuple[tuple[str, int], ...] = ()  # (gate key, delta_us)
     event: bytes | None = None
+    reaping: Reaping | None = None
 
     def __post_init__(self) -> None:
         if not (0 <= self.money <= MAX_COUNTER and 0 <= self.tokens <= MAX_COUNTER):
@@ -136,6 +152,7 @@ class State(msgspec.Struct, frozen=True):
     accounts: Mapping[str, Balance] = {}
     holds: Mapping[str, Hold | None] = {}
     expiries_ms: Mapping[str, int] = {}
+    leases: Mapping[str, str] = {}  # lease -> the token of its holder
     journal: tuple[tuple[bytes, bool], ...] = ()  # (event, was the hold there)
 
 
@@ -161,6 +178,8 @@ def admit(state: State, ask: Admission, now_us: int) -> tuple[State, Granted | R
 
 def settle(state: State, done: Settlement, now_us: int) -> tuple[State, bool]:
     """Post the truth instead of the hold. An absent hold moves no counter: journal only."""
+    if done.reaping is not None and not _may_reap(state, done, done.reaping, now_us):
+        return state, False
     hold = state.holds.get(done.hold_id)
     if hold is not None:
         state = _lifted(state, hold)
@@ -222,6 +241,12 @@ def grant_of(state: State, ask: Admission) -> int:
         grant = min(grant, worth)
     fits = [_fits(state, account, ask) for account in ask.accounts if account.cap != NO_CAP]
     return min([grant, *fits])
+
+
+def _may_reap(state: State, done: Settlement, reaping: Reaping, now_us: int) -> bool:
+    expiry_ms = state.expiries_ms.get(done.hold_id)
+    mine = state.leases.get(reaping.lease) == reaping.token
+    return mine and expiry_ms is not None and expiry_ms + reaping.late_ms <= now_us // 1000
 
 
 def _terms(account: Account, ask: Admission) -> tuple[int, int]:
@@ -289,13 +314,13 @@ def _placed(state: State, ask: Admission, grant: int, now_us: int) -> State:
     for account in ask.accounts:
         was = accounts.get(account.key, Balance())
         accounts[account.key] = Balance(was.posted, was.held + held_on(account, ask, grant))
-    return State(
+    return msgspec.structs.replace(
+        state,
         gates=gates,
         slots=slots,
         accounts=accounts,
         holds={**state.holds, ask.hold_id: Hold(grant, now_us // 1000, ask)},
         expiries_ms={**state.expiries_ms, ask.hold_id: expiry_ms},
-        journal=state.journal,
     )
 
 

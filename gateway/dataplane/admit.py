@@ -21,6 +21,7 @@ from policies.decision import Deny, DenyCode
 HOLD_TTL_MS: Final = 30_000
 TYPICAL_OUTPUT: Final = 256  # tokens a per-minute limit is charged before the real figure is known
 _STALE_TRIES: Final = 3
+_OLD_GRANT_US: Final = 20_000_000  # a process that was stopped for so long may not have it any more
 
 
 async def admit(flow: Flow, holds: HoldStore, spool: Spool) -> Deny | None:
@@ -34,7 +35,7 @@ async def admit(flow: Flow, holds: HoldStore, spool: Spool) -> Deny | None:
     meta = ENCODER.encode(template(flow))
     try:
         for _ in range(_STALE_TRIES):
-            answer = await holds.admit(levels.tag, _admission(flow, meta))
+            answer = await holds.admit(levels.tag, _admission(flow, meta, spool.name))
             if not (isinstance(answer, Refused) and answer.reason == "stale_window"):
                 break
             flow.standing = levels.refresh(answer.now_ms * 1000)
@@ -43,13 +44,14 @@ async def admit(flow: Flow, holds: HoldStore, spool: Spool) -> Deny | None:
     flow.admitted_us = arrival.now_us()
     if isinstance(answer, Refused):
         return _deny(flow, answer)
+    if flow.admitted_us - now_us > _OLD_GRANT_US:
+        await _give_back(flow, holds, levels.tag)
+        return _store_down()
     flow.granted = answer
     try:
         spool.intent(arrival.request_id, levels.tag, now_us, meta)
     except SpoolUnavailable:
-        flow.granted = None
-        with suppress(StoreUnavailable):  # owed then, and paid when the store is back
-            await holds.release(levels.tag, arrival.request_id)
+        await _give_back(flow, holds, levels.tag)
         return Deny(
             DenyCode.JOURNAL_UNAVAILABLE,
             "usage cannot be recorded right now, so nothing is served; retry shortly",
@@ -58,7 +60,13 @@ async def admit(flow: Flow, holds: HoldStore, spool: Spool) -> Deny | None:
     return None
 
 
-def _admission(flow: Flow, meta: bytes) -> Admission:
+async def _give_back(flow: Flow, holds: HoldStore, tag: str) -> None:
+    flow.granted = None
+    with suppress(StoreUnavailable):  # owed then, and paid when the store is back
+        await holds.release(tag, flow.arrival.request_id)
+
+
+def _admission(flow: Flow, meta: bytes, owner: str) -> Admission:
     levels, quote, standing, ask = flow.levels, flow.quote, flow.standing, flow.ask
     if levels is None or quote is None or standing is None or ask is None:
         raise RuntimeError("admission before the quote")
@@ -78,6 +86,7 @@ def _admission(flow: Flow, meta: bytes) -> Admission:
         slots=levels.slots,
         accounts=standing.accounts,
         meta=meta,
+        owner=owner,
     )
 
 

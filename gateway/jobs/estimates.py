@@ -12,7 +12,7 @@ import msgspec
 from billing.meters import Meters, Provenance
 from billing.money import counter_units
 from billing.rating import rate
-from billing.usage import UsageEvent
+from billing.usage import UNKNOWN_ATTEMPT, UsageEvent
 from gateway.stores.spool import Dispatch
 from gateway.stores.spooled import OpenRequest
 
@@ -44,6 +44,15 @@ def estimates(
         usage = Meters(input=template.usage.all_input, output=min(output, template.usage.output))
         events.append(_event(template, dispatch, usage, wins, ended_us, places))
     return events
+
+
+def without_evidence(template: UsageEvent) -> UsageEvent:
+    """The input, for a hold of which nobody can tell whether it reached a backend."""
+    dispatch = Dispatch(
+        template.request_id, UNKNOWN_ATTEMPT, template.backend_id, template.admitted_at_us
+    )
+    usage = Meters(input=template.usage.all_input)
+    return _event(template, dispatch, usage, True, template.admitted_at_us, {})
 
 
 def _event(

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Engine
 
 from billing.usage import DECODER, UsageEvent
-from gateway.jobs.estimates import Place, estimates
+from gateway.jobs.estimates import Place, estimates, without_evidence
 from gateway.stores import spooled
 from gateway.stores.spool import Outcome
 from gateway.stores.sql import backends, models, tenants, usage
@@ -65,14 +65,16 @@ def findings(engine: Engine, writer: Path, places: Mapping[str, Place]) -> Findi
         events.extend(_not_booked(engine, part))
     untouched: list[tuple[str, str]] = []
     lost: list[str] = []
+    proves_absence = spooled.proves_absence(writer)
     for hold_id, request in spooled.open_requests(spooled.read(writer)).items():
         template = None if request.intent is None else _template(request.intent.meta)
         if request.intent is None or template is None:
             lost.append(hold_id)
-        elif not request.unanswered:
+        elif not request.unanswered and proves_absence:
             untouched.append((request.intent.tag, hold_id))
         else:
             estimated = estimates(template, request, answered=hold_id in answered, places=places)
+            estimated = estimated or [without_evidence(template)]
             last_attempt[hold_id] = max(
                 last_attempt.get(hold_id, 0), *(event.attempt for event in estimated)
             )

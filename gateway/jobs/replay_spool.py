@@ -7,7 +7,7 @@ when the ledger has all of its events, or they are set aside.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +17,9 @@ from gateway.jobs.deps import JobDeps
 from gateway.jobs.drain_journal import DEFAULT_TAG
 from gateway.jobs.evidence import Findings, findings, surroundings
 from gateway.stores import spooled
-from gateway.stores.redis import quarantine
+from gateway.stores.redis import quarantine, records
 from gateway.stores.redis.holds import Settlement
+from gateway.stores.sql import usage
 
 SEND_AGAIN_US: Final = 60_000_000  # what the ledger still lacks then is sent once more
 _AT_ONCE: Final = 64
@@ -46,6 +47,7 @@ async def _replay(deps: JobDeps, writer: Path) -> None:
     found = await asyncio.to_thread(findings, deps.engine, writer, around.places)
     sent = deps.sent.setdefault(writer.name, {})
     await _release(deps, found, sent)
+    await _release_strays(deps, writer, {DEFAULT_TAG, *around.tags.values()})
     aside: set[str] = set()
     for tag in {DEFAULT_TAG, *around.tags.values()}:
         aside |= await quarantine.ids(deps.client, tag)
@@ -87,6 +89,26 @@ async def _release(deps: JobDeps, found: Findings, sent: dict[str, int]) -> None
         if hold_id not in sent:
             await deps.holds.release(tag, hold_id)
             sent[hold_id] = monotonic_us()
+
+
+async def _release_strays(deps: JobDeps, writer: Path, tags: Collection[str]) -> None:
+    """Holds of this writer that it never wrote an intent for: it died before it could use them."""
+    for tag in tags:
+        holds = await records.all_of(deps.client, tag, await records.ids(deps.client, tag))
+        owned = [id_ for id_, hold in holds.items() if hold.admission.owner == writer.name]
+        if owned:
+            for hold_id in await asyncio.to_thread(_unknown, deps, writer, owned):
+                await deps.holds.release(tag, hold_id)
+
+
+def _unknown(deps: JobDeps, writer: Path, hold_ids: Collection[str]) -> set[str]:
+    """Those that neither the spool nor the ledger has heard of. None where the spool's silence
+    proves nothing: these are for the reaper.
+    """
+    if not spooled.proves_absence(writer):
+        return set()
+    written = {record.hold_id for record in spooled.read(writer)}
+    return set(hold_ids) - written - usage.ended(deps.engine, hold_ids, ()).keys()
 
 
 def _is_due(sent_us: int | None) -> bool:

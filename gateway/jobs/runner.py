@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.jobs import drain_journal, prune, replay_spool
+from gateway.jobs import drain_journal, prune, reap_holds, replay_spool
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.schedule import Job, pause
 
@@ -15,6 +15,7 @@ LAST_RUN_WITHIN_S: Final = 12.0  # below the supervisor's patience
 JOBS: Final = (
     Job("drain_journal", drain_journal.run, every_s=0.0, once_more=True),
     Job("replay_spool", replay_spool.run, every_s=2.0),
+    Job("reap_holds", reap_holds.run, every_s=reap_holds.EVERY_S),
     Job("prune", prune.run, every_s=15.0),
 )
 

@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from gateway import ids
+from gateway.stores.boot import boot_id
 from gateway.stores.mapped import page_ceiling
 from gateway.stores.segment import Segment
 from gateway.stores.spool_keeper import Keeper
@@ -94,6 +95,11 @@ class Spool:
         self._keeper = keeper
         self._reserve = reserve
         self._segment: Segment | None = keeper.current
+
+    @property
+    def name(self) -> str:
+        """Unique for ever: the holds of this writer bear it."""
+        return self.path.name
 
     @classmethod
     def open(
@@ -188,6 +194,7 @@ def _made(path: Path) -> int:
     unnamed.mkdir(parents=True, mode=0o700)
     fd = os.open(unnamed / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        os.write(fd, boot_id().encode("ascii"))  # for `spooled.proves_absence`
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         unnamed.rename(path)
     except OSError:

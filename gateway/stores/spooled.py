@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from billing.usage import DECODER
+from gateway.stores.boot import boot_id
 from gateway.stores.spool import (
     FORMAT_VERSION,
     HEADER,
@@ -77,6 +78,19 @@ def is_alive(writer: Path) -> bool:
             return False
     except WriterAlive:
         return True
+
+
+def proves_absence(writer: Path) -> bool:
+    """Whether what this spool does not say did not happen. Not so when a part of it cannot be read,
+    or when the machine went down under its writer: the last 50 ms may not have reached the disk.
+    """
+    try:
+        written_at = (writer / LOCK_NAME).read_text("ascii")
+        scans = [scan(segment) for segment in segments(writer)]
+    except OSError:
+        return False
+    whole = all(one.sound_bytes == one.total_bytes for one in scans)
+    return whole and written_at != "" and written_at == boot_id()
 
 
 @contextlib.contextmanager

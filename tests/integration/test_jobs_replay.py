@@ -15,10 +15,10 @@ from gateway.jobs import prune, replay_spool
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.drain_journal import drain
 from gateway.stores import spooled
-from gateway.stores.redis import keys
+from gateway.stores.redis import keys, records
 from gateway.stores.redis.holds import Account, Admission, Granted
 from gateway.stores.redis.journal import Journal
-from gateway.stores.spool import Dispatch, Intent, Outcome, Record, Spool
+from gateway.stores.spool import LOCK_NAME, Dispatch, Intent, Outcome, Record, Spool
 from gateway.stores.sql import usage
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.tables import usage_rows
@@ -158,6 +158,40 @@ def test_a_hold_that_reached_no_backend_is_released(played: Any) -> None:
     played(story)
 
 
+def test_a_hold_that_its_worker_died_before_using_is_released_with_its_spool(played: Any) -> None:
+    async def story(deps: JobDeps) -> None:
+        spool = Spool.open(deps.spool_dir, "data-0")
+        await _hold(deps, "req_1", spool.name)
+        await _hold(deps, "req_2", "another.w_1")
+        await spool.close()
+
+        await _replay(deps)
+
+        assert spooled.writers(deps.spool_dir) == ()
+        assert await records.ids(deps.client, TAG) == ("req_2",)
+        assert _rows(deps) == []
+
+    played(story)
+
+
+def test_after_a_power_cut_what_may_have_been_sent_is_charged_its_input(played: Any) -> None:
+    async def story(deps: JobDeps) -> None:
+        spool = Spool.open(deps.spool_dir, "data-0")
+        await _hold(deps, "req_1", spool.name)
+        await _hold(deps, "req_2", spool.name)
+        spool.intent("req_1", TAG, NOON_US, _template("req_1"))
+        await spool.close()
+        (spool.path / LOCK_NAME).write_text("another start of the machine")
+
+        await _replay_until_gone(deps)
+
+        (row,) = _rows(deps)
+        assert (row["event_id"], row["hold"], row["input_tokens"]) == ("req_1:0", "estimated", 1000)
+        assert await records.ids(deps.client, TAG) == ("req_2",), "it is the reaper's"
+
+    played(story)
+
+
 def test_what_lost_and_who_won_are_told_apart(played: Any) -> None:
     async def story(deps: JobDeps) -> None:
         lost = an_event("req_1", attempt=1, winner=False, usage=Meters())
@@ -265,7 +299,7 @@ def _template(request: str) -> bytes:
     return ENCODER.encode(event)
 
 
-async def _hold(deps: JobDeps, hold_id: str) -> None:
+async def _hold(deps: JobDeps, hold_id: str, owner: str = "") -> None:
     account = Account(ACCOUNT, 10**12, 0, 2**53 - 1, 0, "budget_1")
     granted = await deps.holds.admit(
         TAG,
@@ -281,7 +315,7 @@ async def _hold(deps: JobDeps, hold_id: str) -> None:
             gates=(),
             slots=(),
             accounts=(account,),
-            meta=b"",
+            owner=owner,
         ),
     )
     assert isinstance(granted, Granted)

@@ -26,6 +26,7 @@ from policies.budgets import (
     Admission,
     Balance,
     Hold,
+    Reaping,
     Settlement,
     State,
 )
@@ -121,6 +122,17 @@ def admissions(draw: st.DrawFn, tag: str, hold_id: str) -> Admission:
     )
 
 
+def reapings(tag: str) -> st.SearchStrategy[Reaping | None]:
+    """Mostly an owner settles; sometimes a reaper, too early or in time, with or without lease."""
+    reaping = st.builds(
+        Reaping,
+        st.sampled_from([0, 1, 30_000]),
+        st.just(keys.lease(f"reap:{{{tag}}}")),
+        st.sampled_from(["mine", "mine", "another's"]),
+    )
+    return st.none() | st.none() | reaping
+
+
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[str, list[list[Step]]]:
     """Batches of one kind of step each, as the client sends them. An id is always asked alike."""
@@ -128,7 +140,13 @@ def histories(draw: st.DrawFn) -> tuple[str, list[list[Step]]]:
     asks = {hold_id: draw(admissions(tag, hold_id)) for hold_id in HOLD_IDS}
     hold_ids = st.sampled_from(HOLD_IDS)
     settlements = st.builds(
-        Settlement, hold_ids, amounts, tokens, corrections(tag), st.none() | st.binary(min_size=1)
+        Settlement,
+        hold_ids,
+        amounts,
+        tokens,
+        corrections(tag),
+        st.none() | st.binary(min_size=1),
+        reapings(tag),
     )
     admit = st.lists(hold_ids.map(asks.__getitem__), min_size=1, max_size=6)
     settle = st.lists(st.builds(Settle, settlements), min_size=1, max_size=4)
@@ -215,15 +233,17 @@ def _members(client: redis.Redis, key: str) -> dict[str, int]:
 
 
 def without_empty(state: State) -> State:
-    """A set nobody is in does not exist in the store."""
+    """A set nobody is in does not exist in the store. Leases are not the scripts' to change."""
     return msgspec.structs.replace(
-        state, slots={key: members for key, members in state.slots.items() if members}
+        state, slots={key: members for key, members in state.slots.items() if members}, leases={}
     )
 
 
 def agree(url: str, tag: str, history: Sequence[Sequence[Step]]) -> None:
-    state = State()
+    lease = keys.lease(f"reap:{{{tag}}}")
+    state = State(leases={lease: "mine"})
     with redis.Redis.from_url(url) as client:
+        client.set(lease, "mine")
         try:
             for batch in history:
                 now_us, answers = in_store(client, tag, batch)
@@ -233,6 +253,7 @@ def agree(url: str, tag: str, history: Sequence[Sequence[Step]]) -> None:
                     assert decode(step, now_us, answer) == expected, step
                 assert stored(client, tag) == without_empty(state)
         finally:
+            client.delete(lease)
             for key in client.scan_iter(f"mh:{{{tag}}}:*", count=1000):
                 client.delete(key)
 

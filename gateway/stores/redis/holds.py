@@ -24,6 +24,7 @@ from policies.budgets import (
     Account,
     Admission,
     Granted,
+    Reaping,
     Refused,
     Settlement,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "Gate",
     "Granted",
     "HoldStore",
+    "Reaping",
     "Refused",
     "Settlement",
     "Slot",

@@ -4,7 +4,7 @@ An entry is read by one consumer of one group, and leaves only when the ledger h
 consumer had read is claimed by the next.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -54,6 +54,19 @@ class Journal:
             )
         )
         return _entries(answer[1])
+
+    async def waiting(self, at_once: int = 1_000) -> AsyncIterator[tuple[Entry, ...]]:
+        """All that is not marked done, oldest first, some at a time; nothing is taken by it."""
+        after = b"-"
+        while True:
+            found = _entries(
+                await _reaching(self._client.xrange(self._key, min=after, count=at_once))
+            )
+            if found:
+                yield found
+            if len(found) < at_once:
+                return
+            after = b"(" + found[-1].id
 
     async def done(self, ids: Sequence[bytes]) -> None:
         """The ledger has these: they leave the stream."""

@@ -1,6 +1,8 @@
 """Reading holds for those who look after them: the reaper, the replay of spools, the tests."""
 
-from typing import Any
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -8,6 +10,9 @@ from redis.exceptions import RedisError
 from gateway.stores.redis import keys, wire
 from gateway.stores.redis.channel import StoreUnavailable
 from policies.budgets import Hold
+
+_AT_ONCE: Final = 256
+_LOG: Final = logging.getLogger(__name__)
 
 
 async def hold(client: Redis, tag: str, hold_id: str) -> Hold | None:
@@ -28,6 +33,38 @@ async def overdue(client: Redis, tag: str, most: int, late_ms: int = 0) -> tuple
         seconds, micros = await client.time()
         until = seconds * 1000 + micros // 1000 - late_ms
         found: Any = await client.zrangebyscore(keys.holds(tag), "-inf", until, start=0, num=most)
+    except (RedisError, OSError) as fault:
+        raise StoreUnavailable(str(fault)) from fault
+    return tuple(hold_id.decode() for hold_id in found)
+
+
+async def all_of(client: Redis, tag: str, hold_ids: Sequence[str]) -> dict[str, Hold]:
+    """The holds that are there, by id. A record that a newer release wrote is left to it.
+
+    Raises StoreUnavailable.
+    """
+    found: dict[str, Hold] = {}
+    for start in range(0, len(hold_ids), _AT_ONCE):
+        part = hold_ids[start : start + _AT_ONCE]
+        try:
+            packed: Any = await client.mget([keys.hold(tag, hold_id) for hold_id in part])
+        except (RedisError, OSError) as fault:
+            raise StoreUnavailable(str(fault)) from fault
+        for hold_id, record in zip(part, packed, strict=True):
+            try:
+                hold = wire.hold(record) if record else None
+            except wire.RecordError as fault:
+                _LOG.warning("hold %s is not ours to end: %s", hold_id, fault)
+                continue
+            if hold is not None:
+                found[hold_id] = hold
+    return found
+
+
+async def ids(client: Redis, tag: str) -> tuple[str, ...]:
+    """Every hold of the tag, expired ones included. Raises StoreUnavailable."""
+    try:
+        found: Any = await client.zrange(keys.holds(tag), 0, -1)
     except (RedisError, OSError) as fault:
         raise StoreUnavailable(str(fault)) from fault
     return tuple(hold_id.decode() for hold_id in found)

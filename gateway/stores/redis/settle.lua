@@ -5,7 +5,8 @@
 -- KEYS[1], KEYS[2]  the tag's index of holds, mh:{tag}:holds, and its journal
 -- ARGV     two for each request, served in order: its msgpack settlement (wire.py), and its event
 --          for the journal, empty for none
--- answers  {now_us, answer...}: 1 the hold was there, 0 it was not (journal only), or {9, message}
+-- answers  {now_us, answer...}: 1 the hold was there, 0 it was not (journal only), 2 it may not be
+--          reaped (nothing changed), or {9, message}
 --
 -- allow-oom: a full store must still let holds become terminal.
 local call, min, max = redis.call, math.min, math.max
@@ -14,6 +15,13 @@ local index, journal = KEYS[1], KEYS[2]
 local hold_prefix = string.sub(index, 1, -2) .. ':'
 local time = call('TIME')
 local now_us = time[1] * 1000000 + time[2]
+local now_ms = math.floor(now_us / 1000)
+
+-- A reaper that was held up must not end a hold that lives again, nor one that is another's to end.
+local function may_reap(hold_id, late_ms, lease, token)
+  local expiry = call('ZSCORE', index, hold_id)
+  return expiry and expiry + late_ms <= now_ms and call('GET', lease) == token
+end
 
 local function correct(key, delta)
   local tat = min(max(tonumber(call('GET', key) or 0), now_us) + delta, now_us + MAX_DEBT_US)
@@ -27,6 +35,7 @@ end
 local function settle(packed, event)
   local s = cmsgpack.unpack(packed)
   local hold_id, found = s[1], 0
+  if s[5] and not may_reap(hold_id, unpack(s[5])) then return 2 end
   local hold_key = hold_prefix .. hold_id
   local record = call('GET', hold_key)
   if record and record ~= '' then

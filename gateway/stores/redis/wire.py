@@ -34,6 +34,7 @@ class _Asked(msgspec.Struct, frozen=True, array_like=True):
     gates: tuple[Gate, ...]
     slots: tuple[Slot, ...]
     accounts: tuple[Account, ...]
+    owner: str = ""
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True):
@@ -59,12 +60,16 @@ def admission_args(a: Admission) -> tuple[bytes, bytes]:
         a.gates,
         a.slots,
         a.accounts,
+        a.owner,
     )
     return _encode(asked), a.meta + len(a.meta).to_bytes(_LENGTH, "big")
 
 
 def settlement_args(s: Settlement) -> tuple[bytes, bytes]:
-    return _encode((s.hold_id, s.money, s.tokens, s.gate_corrections)), s.event or b""
+    told: tuple[Any, ...] = (s.hold_id, s.money, s.tokens, s.gate_corrections)
+    if s.reaping is not None:
+        told = (*told, s.reaping)
+    return _encode(told), s.event or b""
 
 
 def release_args(hold_id: str, corrections: tuple[tuple[str, int], ...]) -> tuple[bytes]:

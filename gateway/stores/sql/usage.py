@@ -1,21 +1,28 @@
 """Usage rows: one for every attempt that could have reached a backend (L4), written once."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, case, func, literal, select
 
 from billing.rating import rate
 from billing.usage import VERSION, UsageEvent
 from gateway import clock
-from gateway.stores.sql import ledger, rate_cards, rollups
+from gateway.stores.sql import corrections, ledger, rate_cards, rollups
 from gateway.stores.sql.bulk import Row, insert_new
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.tables import usage_rows
 
 _JSON = msgspec.json.Encoder(order="deterministic")
 _LOOK_UP_AT_ONCE = 5_000
+TOKENS = (
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+)
 
 
 class UnfitEventError(ValueError):
@@ -28,26 +35,44 @@ def record(engine: Engine, events: Sequence[tuple[UsageEvent, bool]]) -> int:
     """Book the events that are not in the ledger yet; answers how many those were.
 
     Each event comes with whether its hold was found. One transaction: rate cards, usage rows,
-    rollups and postings appear together or not at all; a repeated delivery changes nothing.
-    UnfitEventError, CardConflictError or the database's own error: nothing was booked.
+    rollups and postings appear together or not at all; a repeated delivery changes nothing. An
+    estimate that one of them proves wrong is taken back, which is a row as well. UnfitEventError,
+    CardConflictError or the database's own error: nothing was booked.
     """
     by_id: dict[str, tuple[UsageEvent, bool]] = {}
     for event, hold_found in events:
         check(event)
-        by_id.setdefault(event.event_id, (event, hold_found))
+        known = by_id.get(event.event_id)
+        if known is None or (known[0].hold == "estimated" and event.hold != "estimated"):
+            by_id[event.event_id] = (event, hold_found)
     with transaction(engine) as connection:
         return len(_book(connection, by_id))
 
 
-def _book(
-    connection: Connection, by_id: dict[str, tuple[UsageEvent, bool]]
-) -> Sequence[UsageEvent]:
+def _book(connection: Connection, by_id: dict[str, tuple[UsageEvent, bool]]) -> list[UsageEvent]:
+    delivered = [by_id[id_] for id_ in sorted(by_id)]
+    if not corrections.may_correct(delivered):
+        return _booked(connection, delivered)
+    corrections.one_at_a_time(connection)
+    weak = [each for each in delivered if corrections.is_weak(each[0])]
+    firm = [each for each in delivered if not corrections.is_weak(each[0])]
+    new = _booked(connection, firm)
+    new_ids = {event.event_id for event in new}
+    new += _booked(connection, corrections.rows(connection, firm, new_ids))
+    return new + _booked(connection, corrections.still_weak(connection, weak))
+
+
+def _booked(
+    connection: Connection, delivered: Sequence[tuple[UsageEvent, bool]]
+) -> list[UsageEvent]:
+    """Those that were new, with all that belongs to them in the books. Sorted by their ids."""
+    if not delivered:
+        return []
     recorded_at_us = clock.now_us()
-    rate_cards.put(connection, _cards(event for event, _ in by_id.values()))
-    ordered = [by_id[id_] for id_ in sorted(by_id)]
-    rows = [_row(event, hold_found, recorded_at_us) for event, hold_found in ordered]
+    rate_cards.put(connection, _cards(event for event, _ in delivered))
+    rows = [_row(event, hold_found, recorded_at_us) for event, hold_found in delivered]
     new_ids = insert_new(connection, usage_rows, rows)
-    new = [event for event, _ in ordered if event.event_id in new_ids]
+    new = [event for event, _ in delivered if event.event_id in new_ids]
     rollups.add(connection, new)
     ledger.post(connection, new)
     return new
@@ -55,14 +80,53 @@ def _book(
 
 def missing(engine: Engine, event_ids: Collection[str]) -> set[str]:
     """Those of the ids that the ledger does not have."""
-    wanted = list(event_ids)
-    found: set[str] = set()
     with reading(engine) as connection:
-        for start in range(0, len(wanted), _LOOK_UP_AT_ONCE):
-            some = wanted[start : start + _LOOK_UP_AT_ONCE]
-            ids = select(usage_rows.c.event_id).where(usage_rows.c.event_id.in_(some))
-            found.update(connection.scalars(ids))
-    return set(wanted) - found
+        return _missing(connection, event_ids)
+
+
+def _missing(connection: Connection, event_ids: Collection[str]) -> set[str]:
+    found: set[str] = set()
+    for some in _in_parts(event_ids):
+        ids = select(usage_rows.c.event_id).where(usage_rows.c.event_id.in_(some))
+        found.update(connection.scalars(ids))
+    return set(event_ids) - found
+
+
+def _in_parts(values: Collection[str]) -> Iterator[list[str]]:
+    wanted = list(values)
+    for start in range(0, len(wanted), _LOOK_UP_AT_ONCE):
+        yield wanted[start : start + _LOOK_UP_AT_ONCE]
+
+
+def ended(
+    engine: Engine, request_ids: Collection[str], journaled: Collection[UsageEvent]
+) -> dict[str, tuple[int, int]]:
+    """What the requests of which anything is known were counted: counter units, and tokens.
+    `journaled` are events that the ledger may not have yet.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    with reading(engine) as connection:
+        for some in _in_parts(request_ids):
+            found |= _counted(connection, some)
+        unbooked = _missing(connection, {event.event_id for event in journaled})
+    for event in journaled:
+        if event.event_id in unbooked:
+            unbooked.remove(event.event_id)  # an event may be in the journal twice
+            money, tokens = found.get(event.request_id, (0, 0))
+            more = event.usage.total if event.winner else 0
+            found[event.request_id] = money + event.counter_nanos, tokens + more
+    return found
+
+
+def _counted(connection: Connection, request_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    of = usage_rows.c
+    tokens = case((of.winner, sum((of[name] for name in TOKENS), start=literal(0))), else_=0)
+    rows = connection.execute(
+        select(of.request_id, func.sum(of.counter_nanos), func.sum(tokens))
+        .where(of.request_id.in_(request_ids))
+        .group_by(of.request_id)
+    )
+    return {request_id: (int(money), int(count)) for request_id, money, count in rows}
 
 
 def check(event: UsageEvent) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, case, func, select
 from sqlalchemy import literal_column as text_column
 
 from billing.periods import rfc3339, window
@@ -125,8 +125,9 @@ def _select(
         exact_sum(connection.dialect.name, column)
         for column in (table.c.charge_picos, table.c.cost_picos)
     )
+    one = case((table.c.hold == "reversed", -1), else_=1) if table is usage_rows else None
     figures = [
-        func.count() if table is usage_rows else func.sum(table.c.attempts),
+        func.sum(table.c.attempts if one is None else one),
         *(func.sum(table.c[name]) for name in _METERS),
         *charge,
         *cost,

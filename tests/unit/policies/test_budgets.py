@@ -13,6 +13,7 @@ from policies.budgets import (
     Admission,
     Balance,
     Granted,
+    Reaping,
     Refused,
     Settlement,
     State,
@@ -170,3 +171,17 @@ def test_figures_beyond_the_exact_are_refused(figures: dict[str, object]) -> Non
 def test_a_settlement_beyond_the_exact_is_refused(money: int) -> None:
     with pytest.raises(ValueError, match="out of range"):
         Settlement("req_1", money, 0)
+
+
+def test_a_reaper_ends_a_hold_only_when_it_is_overdue_and_the_lease_is_its_own() -> None:
+    state, _ = granted(State(leases={"lease": "mine"}), asked(account(600)))
+    end_us = NOW_US + 30_000_000
+    reap = Settlement("req_1", 7, 7, event=b"e", reaping=Reaping(5_000, "lease", "mine"))
+    another = msgspec.structs.replace(reap, reaping=Reaping(5_000, "lease", "another's"))
+
+    assert settle(state, reap, end_us + 4_999_000) == (state, False)
+    assert settle(state, another, end_us + 5_000_000) == (state, False)
+    after, found = settle(state, reap, end_us + 5_000_000)
+    assert found
+    assert (after.accounts, after.journal) == ({"b": Balance(7, 0)}, ((b"e", True),))
+    assert settle(after, reap, end_us + 5_000_000) == (after, False), "nor is it told twice"

@@ -3,7 +3,7 @@
 from billing.meters import Meters, Provenance
 from billing.rating import rate
 from billing.usage import UsageEvent
-from gateway.jobs.estimates import Place, estimates
+from gateway.jobs.estimates import Place, estimates, without_evidence
 from gateway.stores.spool import Checkpoint, Dispatch
 from gateway.stores.spooled import OpenRequest
 from tests.ledger_events import CHARGE, COST, NOON_US, an_event
@@ -21,6 +21,15 @@ def test_without_delivery_only_the_input_is_charged() -> None:
     assert (event.hold, event.end_by, event.ttft_us) == ("estimated", "gateway", -1)
     assert (event.reported, event.counted) == (None, None)
     assert event.tags == {"app": "desk"}
+
+
+def test_without_evidence_the_input_is_charged_to_an_attempt_nobody_knows() -> None:
+    event = without_evidence(TEMPLATE)
+
+    assert (event.event_id, event.attempt, event.winner) == ("req_1:0", 0, True)
+    assert event.usage == Meters(input=900)
+    assert event.charge_picos == rate(event.usage, CHARGE)
+    assert (event.hold, event.admitted_at_us) == ("estimated", NOON_US)
 
 
 def test_output_that_was_seen_is_charged_but_never_more_than_was_granted() -> None:

@@ -1,0 +1,99 @@
+"""Holds that nobody keeps alive any more: each ends, by evidence or by estimate (L10).
+
+A worker extends its holds every 8 s for 30 s, and an overdue one is looked at here every 5 s: a
+dead worker's holds are terminal within a minute, wherever its spool has gone. The script that ends
+one asks once more whether it is overdue and whether the lease is still ours, so a reaper that was
+held up does no harm.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from billing.usage import DECODER, ENCODER, UsageEvent
+from gateway.jobs.deps import JobDeps
+from gateway.jobs.drain_journal import tags_of
+from gateway.jobs.endings import UNBILLABLE, Ending, ending
+from gateway.jobs.traces import traces
+from gateway.stores.redis import keys, leases, records
+from gateway.stores.redis.holds import Reaping, Settlement
+from gateway.stores.redis.journal import Journal
+from gateway.stores.sql import usage
+
+LATE_MS: Final = 15_000  # beyond its expiry, so that a worker that merely stalls keeps its holds
+EVERY_S: Final = 5.0
+LEASE_MS: Final = 20_000
+MOST: Final = 5_000  # a turn
+_AT_ONCE: Final = 64
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+async def run(deps: JobDeps, stopping: asyncio.Event) -> None:
+    """One look at every tag. Raises what the stores raise: without the ledger nothing is ended."""
+    for tag in await asyncio.to_thread(tags_of, deps.engine):
+        if not stopping.is_set():
+            await reap(deps, tag)
+
+
+async def reap(deps: JobDeps, tag: str, late_ms: int = LATE_MS) -> int:
+    """Ends the overdue holds of one tag; answers how many. 0 while another process is at it."""
+    overdue = await records.overdue(deps.client, tag, MOST, late_ms)
+    if not overdue:
+        return 0
+    lease = await leases.take(deps.client, f"reap:{{{tag}}}", LEASE_MS)
+    if lease is None:
+        return 0
+    try:
+        endings = await _endings(deps, tag, overdue)
+        reaping = Reaping(late_ms, keys.lease(lease.name), lease.token)
+        return await _end(deps, tag, endings, reaping)
+    finally:
+        await leases.give_back(deps.client, lease)
+
+
+async def _endings(deps: JobDeps, tag: str, hold_ids: Collection[str]) -> dict[str, Ending]:
+    holds = await records.all_of(deps.client, tag, list(hold_ids))
+    # The spools before the ledger: what is acknowledged and deleted there is booked by then.
+    seen = await asyncio.to_thread(traces, deps.spool_dir, list(holds))
+    journaled = await _journaled(deps, tag, holds)
+    booked = await asyncio.to_thread(usage.ended, deps.engine, list(holds), journaled)
+    found = {hold_id: ending(hold, seen, booked) for hold_id, hold in holds.items()}
+    return {hold_id: one for hold_id, one in found.items() if one is not None}
+
+
+async def _journaled(deps: JobDeps, tag: str, hold_ids: Collection[str]) -> list[UsageEvent]:
+    """What is known of these requests and may not have reached the ledger."""
+    found: list[UsageEvent] = []
+    async for entries in Journal(deps.client, tag, deps.name).waiting():
+        for entry in entries:
+            with suppress(msgspec.DecodeError):  # the drain sets it aside, and says so
+                event = DECODER.decode(entry.event)
+                if event.request_id in hold_ids:
+                    found.append(event)
+    return found
+
+
+async def _end(deps: JobDeps, tag: str, endings: Mapping[str, Ending], reaping: Reaping) -> int:
+    ended = 0
+    waiting = list(endings.items())
+    for start in range(0, len(waiting), _AT_ONCE):
+        part = waiting[start : start + _AT_ONCE]
+        answers = await asyncio.gather(
+            *(deps.holds.settle(tag, _settlement(id_, one, reaping)) for id_, one in part)
+        )
+        for (hold_id, one), done in zip(part, answers, strict=True):
+            if done:
+                level = logging.ERROR if one is UNBILLABLE else logging.WARNING
+                _LOG.log(level, "hold %s was overdue and is ended: %s", hold_id, one.why)
+        ended += sum(answers)
+    return ended
+
+
+def _settlement(hold_id: str, one: Ending, reaping: Reaping) -> Settlement:
+    event = None if one.event is None else ENCODER.encode(one.event)
+    return Settlement(hold_id, one.money, one.tokens, (), event, reaping)
