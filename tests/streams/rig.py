@@ -84,6 +84,7 @@ class Rig:
         port = httpx.URL(backend_url).port
         self.key = furnished.seed(up.url("admin"), token, port or 80)
         time.sleep(_CALM_S)
+        self.resting = self.descriptors()
 
     @contextmanager
     def crowd(self) -> Iterator[Crowd]:
@@ -142,18 +143,28 @@ class Rig:
 
     def book(self) -> list[Entry]:
         """The backend's own."""
-        answer = httpx.get(f"{self.backend_url.removesuffix('/v1')}/__book", timeout=120)
+        answer = httpx.get(self._book_url, timeout=120)
         return msgspec.json.decode(answer.content, type=list[Entry])
 
-    def ledger(self, requests: int, within_s: float = 60) -> list[Any]:
-        """Every usage row, once the jobs have drained the journal and there are so many."""
+    def new_book(self) -> None:
+        httpx.delete(self._book_url, timeout=120).raise_for_status()
+
+    @property
+    def _book_url(self) -> str:
+        return f"{self.backend_url.removesuffix('/v1')}/__book"
+
+    def ledger(self, requests: int, since_us: int, within_s: float = 60) -> list[Any]:
+        """Every usage row of a request admitted since then, once the jobs have drained the journal
+        and there are so many.
+        """
+        query = select(usage_rows).where(usage_rows.c.admitted_at_us >= since_us)
         deadline = time.monotonic() + within_s
         settings = Settings.from_env({"METERHOUSE_HOME": str(self.up.home)})
         engine = open_engine(settings.database_url)
         try:
             while True:
                 with reading(engine) as connection:
-                    rows = list(connection.execute(select(usage_rows)))
+                    rows = list(connection.execute(query))
                 if len(rows) >= requests or time.monotonic() > deadline:
                     return rows
                 time.sleep(0.2)
