@@ -11,17 +11,21 @@ import gzip
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 import msgspec
 
 from gateway.dataplane.envelope import CHAT, COMPLETIONS, Envelope, absent
-from gateway.dataplane.media import MediaParts
+from gateway.dataplane.reading import LARGE_BYTES, Reading
 from gateway.stores.sql.rows import Model
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 TEMPLATE_TOKENS: Final = 64  # what a chat template may add that no byte of the request pays for
 MAX_COUNTED_BYTES: Final = 256 * 1024  # past this the estimate stands: counting is linear, not free
@@ -55,19 +59,11 @@ class Calibration:
         self._per_million[model] = known + (seen - known) // 8
 
 
-def size_of(
-    envelope: Envelope,
-    body: bytes,
-    operation: str,
-    model: Model,
-    *,
-    parts: MediaParts | None,
-    estimate: int,
-) -> Size:
+def size_of(reading: Reading, body: bytes, model: Model, *, estimate: int) -> Size:
     """The bound of DESIGN.md section 4: bytes x factor + template + images, at most the window of
     each prompt. What a server would fetch or search for cannot be sized: the window then.
     """
-    window = model.context_window
+    envelope, parts, window = reading.envelope, reading.parts, model.context_window
     if (parts is not None and parts.unsized) or not absent(envelope.web_search_options):
         return Size(window, min(estimate, window or estimate), 1)
     text_bytes, images = len(body), 0
@@ -76,24 +72,13 @@ def size_of(
         images = parts.images
         estimate = min(estimate, text_bytes + images * model.image_tokens)
     bound = _scaled(text_bytes, model.bytes_factor) + TEMPLATE_TOKENS + images * model.image_tokens
-    prompts = 1 if operation == CHAT else _prompts(envelope, operation)
     if window is not None:
-        bound = min(bound, prompts * window)
-    return Size(bound, estimate, prompts)
+        bound = min(bound, reading.prompts * window)
+    return Size(bound, estimate, reading.prompts)
 
 
 def _scaled(size_bytes: int, factor: str) -> int:
     return size_bytes if factor == "1" else -(-size_bytes * Fraction(factor) // 1)
-
-
-def _prompts(envelope: Envelope, operation: str) -> int:
-    """One for a string or one array of token ids; else the length of the array of prompts."""
-    given = envelope.prompt if operation == COMPLETIONS else envelope.input
-    if bytes(memoryview(given)[:1]) != b"[":
-        return 1
-    items = msgspec.json.decode(given, type=list[msgspec.Raw])
-    ids = all(bytes(memoryview(item)[:1]).isdigit() for item in items)
-    return 1 if ids else len(items)
 
 
 class Tokeniser:
@@ -119,8 +104,11 @@ class Tokeniser:
             return size // 4 + 1
         if encoding in self._encodings and size <= _INLINE_BYTES:
             return self._count(encoding, texts)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._count, encoding, texts)
+        return await self.aside(self._count, encoding, texts)
+
+    async def aside(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
+        """What the work answers, done in the thread that counts."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
     def _count(self, encoding: str, texts: list[str]) -> int:
         return sum(self._count_one(encoding, text) for text in texts)
@@ -199,27 +187,40 @@ class _Message(msgspec.Struct, frozen=True):
 _MESSAGES: Final = msgspec.json.Decoder(list[_Message])
 _PER_MESSAGE: Final = 3  # the cookbook's rule for chat templates
 _REPLY_PRIMING: Final = 3
+_TOKEN_ID_BYTES: Final = b"0123456789,[] \t\r\n"
 
 
 async def count_prompt(
     tokeniser: Tokeniser, encoding: str, envelope: Envelope, operation: str, fallback: int
 ) -> int:
     """Tokens of the prompt by our own count; `fallback` where its text cannot be read."""
+    given = {CHAT: envelope.messages, COMPLETIONS: envelope.prompt}.get(operation, envelope.input)
     try:
-        if operation == CHAT:
-            return await _count_chat(tokeniser, encoding, envelope)
-        raw = envelope.prompt if operation == COMPLETIONS else envelope.input
-        given = msgspec.json.decode(raw, type=str | list[str | int | list[int]])
+        if len(memoryview(given)) > LARGE_BYTES:
+            tokens, texts = await tokeniser.aside(_texts, envelope, operation)
+        else:
+            tokens, texts = _texts(envelope, operation)
     except (msgspec.DecodeError, RecursionError):
         return fallback
+    return tokens + await tokeniser.count(encoding, texts)
+
+
+def _texts(envelope: Envelope, operation: str) -> tuple[int, list[str]]:
+    """Tokens that are no text, and the text to be counted. DecodeError where it cannot be read."""
+    if operation == CHAT:
+        return _chat_texts(envelope)
+    raw = bytes(envelope.prompt if operation == COMPLETIONS else envelope.input)
+    if not raw.translate(None, _TOKEN_ID_BYTES):
+        return raw.count(b",") + 1, []
+    given = msgspec.json.decode(raw, type=str | list[str | int | list[int]])
     if isinstance(given, str):
-        return await tokeniser.count(encoding, [given])
+        return 0, [given]
     texts = [item for item in given if isinstance(item, str)]
     ids = sum(len(item) if isinstance(item, list) else 1 for item in given) - len(texts)
-    return ids + await tokeniser.count(encoding, texts)
+    return ids, texts
 
 
-async def _count_chat(tokeniser: Tokeniser, encoding: str, envelope: Envelope) -> int:
+def _chat_texts(envelope: Envelope) -> tuple[int, list[str]]:
     messages = _MESSAGES.decode(envelope.messages)
     texts: list[str] = []
     for message in messages:
@@ -227,6 +228,5 @@ async def _count_chat(tokeniser: Tokeniser, encoding: str, envelope: Envelope) -
             texts.append(message.content)
         elif message.content is not None:
             texts.extend(part.text for part in message.content)
-    tools = bytes(envelope.tools).decode(errors="replace")
-    overhead = len(messages) * (_PER_MESSAGE + 1) + _REPLY_PRIMING
-    return overhead + await tokeniser.count(encoding, [*texts, tools])
+    texts.append(bytes(envelope.tools).decode(errors="replace"))
+    return len(messages) * (_PER_MESSAGE + 1) + _REPLY_PRIMING, texts

@@ -7,6 +7,7 @@ from gateway.dataplane.count import Size
 from gateway.dataplane.envelope import EMBEDDINGS, MAX_TOKENS, Envelope
 from gateway.dataplane.snapshot import Route
 from policies.ask import Ask
+from policies.budgets import MAX_CHOICES
 from policies.decision import Deny, DenyCode
 from policies.route import Plan
 
@@ -35,7 +36,7 @@ def ask_of(
     wanted, choices = _wanted(envelope, operation, route), _choices(envelope, operation)
     if operation != EMBEDDINGS:
         choices *= size.prompts
-    if wanted * choices > MAX_TOKENS:
+    if choices > MAX_CHOICES or wanted * choices > MAX_TOKENS:
         return Deny(
             DenyCode.INVALID_REQUEST,
             f"{choices} answers of up to {wanted} tokens are more than one request may ask for",

@@ -12,19 +12,18 @@ from gateway import clock
 from gateway.backends.answer import Answer
 from gateway.backends.health import Backends, Outcome
 from gateway.dataplane.admit import admit
-from gateway.dataplane.arrival import parse_tags, read_head
+from gateway.dataplane.arrival import Arrival, parse_tags, read_head
 from gateway.dataplane.authenticate import authenticate
 from gateway.dataplane.count import Calibration, size_of
-from gateway.dataplane.envelope import CHAT, capabilities, decode
+from gateway.dataplane.envelope import capabilities
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.forward import Forwarder
 from gateway.dataplane.hangup import ClientGone, HangUp, HangUps
-from gateway.dataplane.media import may_hold_media, media_parts
 from gateway.dataplane.observe import record_of
 from gateway.dataplane.quote import ask_of, quote
+from gateway.dataplane.reading import LARGE_BYTES, LargeBodies, Reading, read
 from gateway.dataplane.relay import relay_plain, relay_stream
 from gateway.dataplane.replies import limit_headers, send_rendered
-from gateway.dataplane.rewrite import fields_of
 from gateway.dataplane.settle import Settler
 from gateway.dataplane.snapshot import Snapshot
 from gateway.dataplane.standing import Readers
@@ -37,6 +36,11 @@ from policies.decision import Deny, DenyCode
 from policies.route import Plan, route
 
 _LOG: Final = logging.getLogger(__name__)
+_ENCODED: Final = Deny(
+    DenyCode.INVALID_REQUEST,
+    "content-encoding: send the body uncompressed",
+    param="content-encoding",
+)
 
 
 class Live(msgspec.Struct, frozen=True, gc=False):
@@ -67,6 +71,7 @@ class DataPlane:
         settler: Settler,
         calibration: Calibration,
         telemetry: Telemetry,
+        large_bodies: LargeBodies,
         random: Random,
     ) -> None:
         self.snapshot = snapshot
@@ -83,6 +88,7 @@ class DataPlane:
         self._settler = settler
         self._calibration = calibration
         self.telemetry = telemetry
+        self._large_bodies = large_bodies
         self._draw = random.getrandbits
         self._hang_ups = HangUps()
 
@@ -113,17 +119,16 @@ class DataPlane:
     async def _answer(self, flow: Flow, receive: Receive, send: Send) -> Deny | None:
         """The walk. None: the client has its answer, or as much of one as there is."""
         snapshot, arrival = self.snapshot, flow.arrival
-        if (deny := self._too_large(arrival.content_length)) is not None:
+        if (deny := self._unreadable(arrival)) is not None:
             return deny
         principal = authenticate(snapshot, self.peppers, arrival)
         if isinstance(principal, Deny):
             return principal
         flow.principal = principal
-        body = await _read_body(receive, self._max_body_bytes)
-        if isinstance(body, Deny):
-            return body
-        flow.body = body
-        if (deny := self._understand(flow, snapshot)) is not None:
+        reading = await self._read(flow, receive)
+        if isinstance(reading, Deny):
+            return reading
+        if (deny := self._understand(flow, reading, snapshot)) is not None:
             return deny
         if (deny := self._plan(flow)) is not None:
             return deny
@@ -140,43 +145,22 @@ class DataPlane:
                 return await relay_stream(flow, answer, send, self._spool)
             return await relay_plain(flow, answer, send)
 
-    def _understand(self, flow: Flow, snapshot: Snapshot) -> Deny | None:
-        """Body -> envelope, route, size, ask."""
+    def _understand(self, flow: Flow, reading: Reading, snapshot: Snapshot) -> Deny | None:
+        """What was read -> route, size, ask."""
         principal, arrival = flow.principal, flow.arrival
         if principal is None:
             raise RuntimeError("nobody asked")
-        if arrival.content_encoding not in (b"", b"identity"):
-            return Deny(
-                DenyCode.INVALID_REQUEST,
-                "content-encoding: send the body uncompressed",
-                param="content-encoding",
-            )
-        envelope = decode(flow.body, flow.operation)
-        if isinstance(envelope, Deny):
-            return envelope
-        fields = fields_of(flow.body)
-        if isinstance(fields, Deny):
-            return fields
-        flow.fields = fields
+        envelope = reading.envelope
         tags = parse_tags(arrival.tags, principal.tenant.tag_names)
         if isinstance(tags, Deny):
             return tags
         found = snapshot.route(principal, envelope.model, arrival.arrived_us)
         if isinstance(found, Deny):
             return found
-        flow.envelope, flow.tags, flow.route = envelope, tags, found
-        parts = None
-        if flow.operation == CHAT and may_hold_media(flow.body):
-            parts = media_parts(envelope.messages)
-        needs = capabilities(envelope, flow.operation, parts)
-        size = size_of(
-            envelope,
-            flow.body,
-            flow.operation,
-            found.model,
-            parts=parts,
-            estimate=self._calibration.estimate(envelope.model, len(flow.body)),
-        )
+        flow.envelope, flow.fields, flow.tags, flow.route = envelope, reading.fields, tags, found
+        needs = capabilities(envelope, flow.operation, reading.parts)
+        estimate = self._calibration.estimate(envelope.model, len(flow.body))
+        size = size_of(reading, flow.body, found.model, estimate=estimate)
         ask = ask_of(envelope, flow.operation, needs, size, found)
         if isinstance(ask, Deny):
             return ask
@@ -249,30 +233,34 @@ class DataPlane:
             self.in_flight.pop(flow.arrival.request_id, None)
             self.telemetry.finish(record_of(flow))
 
-    def _too_large(self, content_length: int) -> Deny | None:
-        if content_length <= self._max_body_bytes:
-            return None
-        return _body_too_large(self._max_body_bytes)
+    def _unreadable(self, arrival: Arrival) -> Deny | None:
+        """What the head tells of a body that need not be read at all."""
+        if arrival.content_length > self._max_body_bytes:
+            return _body_too_large(self._max_body_bytes)
+        return None if arrival.content_encoding in (b"", b"identity") else _ENCODED
+
+    async def _read(self, flow: Flow, receive: Receive) -> Reading | Deny:
+        """The whole body, and what it says. ClientGone when the client leaves before it has sent
+        all of it.
+        """
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise ClientGone
+            part, more = message["body"], message["more_body"]
+            size += len(part)
+            if size > self._max_body_bytes:
+                return _body_too_large(self._max_body_bytes)
+            parts.append(part)
+        flow.body = body = parts[0] if len(parts) == 1 else b"".join(parts)
+        if size <= LARGE_BYTES:
+            return read(body, flow.operation)
+        return await self._large_bodies.read(body, flow.operation)
 
 
 def _body_too_large(most: int) -> Deny:
     return Deny(
         DenyCode.REQUEST_TOO_LARGE, f"the body is larger than {most} bytes; send a smaller one"
     )
-
-
-async def _read_body(receive: Receive, most: int) -> bytes | Deny:
-    """The whole body. ClientGone when the client leaves before it has sent all of it."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ClientGone
-        part = message["body"]
-        size += len(part)
-        if size > most:
-            return _body_too_large(most)
-        parts.append(part)
-        if not message["more_body"]:
-            return parts[0] if len(parts) == 1 else b"".join(parts)

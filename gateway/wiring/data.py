@@ -20,6 +20,7 @@ from gateway.backends.pool import PoolStats
 from gateway.backends.transport import Transport
 from gateway.dataplane.count import Calibration, Tokeniser
 from gateway.dataplane.forward import Forwarder
+from gateway.dataplane.reading import LargeBodies
 from gateway.dataplane.refresh import Refresher, load_snapshot
 from gateway.dataplane.report import keep_reporting
 from gateway.dataplane.request import DataPlane
@@ -108,6 +109,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         stack.push_async_callback(spool.close)
         tokeniser = Tokeniser(settings.home / "vocabularies")
         stack.callback(tokeniser.close)
+        large_bodies = stack.enter_context(contextlib.closing(LargeBodies()))
         transport = Transport(max_connections=most_exchanges())
         stack.push_async_callback(transport.close)
 
@@ -127,6 +129,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             settler=settler,
             calibration=calibration,
             telemetry=telemetry,
+            large_bodies=large_bodies,
             random=Random(os.urandom(16)),  # noqa: S311 - routing draws, not secrets
         )
         _show(telemetry, plane, transport)

@@ -1,0 +1,74 @@
+"""A body becomes what the gateway knows of it: envelope, fields, media, number of prompts.
+
+A large one is read in a thread. msgspec keeps the interpreter's lock, so the loop still waits for a
+step of decoding, some milliseconds each; that there is no step of seconds is `crowd`'s doing.
+"""
+
+import asyncio
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import msgspec
+
+from gateway.dataplane.crowd import too_many, too_much
+from gateway.dataplane.envelope import CHAT, COMPLETIONS, Envelope, decode
+from gateway.dataplane.media import MediaParts, may_hold_media, media_parts
+from gateway.dataplane.rewrite import Fields, fields_of
+from policies.decision import Deny
+
+LARGE_BYTES: Final = 256 * 1024
+_THREADS: Final = 2
+_TOKEN_IDS: Final = re.compile(rb"\[[-+0-9.eE,\s]*+\]\s*")
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What was found in a body."""
+
+    envelope: Envelope
+    fields: Fields
+    parts: MediaParts | None  # None: nothing but text
+    prompts: int  # how many one request carries; each gets its own output
+
+
+def read(body: bytes, operation: str) -> Reading | Deny:
+    """A Deny names the field at fault."""
+    envelope = decode(body, operation)
+    if isinstance(envelope, Deny):
+        return envelope
+    if (deny := too_much(body)) is not None:
+        return deny
+    fields = fields_of(body)
+    if isinstance(fields, Deny):
+        return fields
+    if (deny := too_many(fields)) is not None:
+        return deny
+    parts = None
+    if operation == CHAT and may_hold_media(body):
+        parts = media_parts(envelope.messages)
+    return Reading(envelope, fields, parts, _prompts(envelope, operation))
+
+
+class LargeBodies:
+    """Threads for the few bodies that are large; others would not be worth the way there."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
+
+    async def read(self, body: bytes, operation: str) -> Reading | Deny:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, read, body, operation
+        )
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _prompts(envelope: Envelope, operation: str) -> int:
+    """One for a chat, a string or one array of token ids; else the length of the array."""
+    if operation == CHAT:
+        return 1
+    given = memoryview(envelope.prompt if operation == COMPLETIONS else envelope.input)
+    if bytes(given[:1]) != b"[" or _TOKEN_IDS.fullmatch(given):
+        return 1
+    return len(msgspec.json.decode(given, type=list[msgspec.Raw]))
