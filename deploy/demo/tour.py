@@ -1,7 +1,7 @@
-"""The demo's tour: applies the seed, sends real requests, and shows what came of them.
+"""The demo's tour: seeds what is missing and, once, sends requests and shows what came of them.
 
 `python tour.py DIRECTORY`, with the settings of a running `meterhouse up` in the environment. The
-directory keeps the demo's application keys from one start to the next.
+directory remembers the demo from one start to the next.
 """
 
 import contextlib
@@ -9,24 +9,24 @@ import csv
 import io
 import json
 import os
-import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 from statistics import median
-from string import Template
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
+from seeding import SEED, Demo, SeedingError, mark_shown, put_in_place
 from traffic import Outcome, Plan, Traffic
 
+from billing.periods import window
+from gateway.clock import now_us
+from gateway.commands import documents
 from gateway.commands.remote import Remote, RemoteError
-from gateway.secrets import write_private
 from gateway.settings import Settings
 
-SEED = Path(__file__).parent.parent / "seed" / "demo.yaml"
-FIRST_APP = "helpdesk-bot"  # its key stands in the request that `up` prints
 PLANS = (
     Plan("helpdesk-bot", "chat-default", 10),
     Plan("support-search", "embed-small", 8),
@@ -37,62 +37,42 @@ ABROAD = Plan("helpdesk-bot", "chat-us", 1)
 POOR = Plan("research-batch", "chat-default", 1, max_tokens=48)
 MOST_POOR = 8
 LEDGER_WITHIN_SECONDS = 30
+IN_FORCE_WITHIN_SECONDS = 10
 
 
 def main(directory: Path) -> None:
     settings = Settings.from_env(os.environ)
-    endpoints = json.loads((settings.run_dir / "endpoints.json").read_bytes())
     with Remote.from_env() as admin:
-        apply_seed(directory)
-        keys = application_keys(admin, directory)
+        demo = put_in_place(admin, directory)
+        if demo.seeded:
+            shown = SEED.relative_to(SEED.parents[2])
+            print(f"Applied {shown}: {', '.join(documents.NOUNS.values())}.", flush=True)
+            print(demo.warnings, end="", file=sys.stderr)
         wait_for_backends(directory)
-        began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        traffic = Traffic(endpoints["gateway"], keys)
-        outcomes = wait_until_known(traffic)
-        outcomes += send(traffic)
-        refusals = [traffic.one(ABROAD)]
-        poor = spend_a_budget(traffic)
-        outcomes += poor[:-1]
-        refusals += poor[-1:]
-        answered = sum(outcome.status == 200 for outcome in outcomes)
-        rows = usage(admin, began, answered)
-        teams = {key["name"]: key["team_id"] for key in admin.all("keys")}
-        print_table(rows, outcomes, teams)
-        print_refusals(refusals)
-        print_invoice(admin)
+        if demo.shown:
+            names = " and ".join(each["name"] for each in demo.tenants)
+            print(f"The demo's {names} are as they were left; no request was sent.", flush=True)
+            return
+        wait_until_in_force(admin, settings.workers)
+        endpoints = json.loads((settings.run_dir / "endpoints.json").read_bytes())
+        show(admin, demo, endpoints["gateway"])
+    mark_shown(directory)
 
 
-def apply_seed(directory: Path) -> None:
-    """The seed with this machine's ports, through the same command that an operator would use."""
-    ports = json.loads((directory / "ports.json").read_bytes())
-    urls = {f"{name}_url": f"http://127.0.0.1:{port}/v1" for name, port in ports.items()}
-    written = directory / "demo.yaml"
-    write_private(written, Template(SEED.read_text(encoding="utf-8")).substitute(urls))
-    command = [sys.executable, "-P", "-m", "gateway", "apply", "-f", str(written)]
-    applied = subprocess.run(command, capture_output=True, text=True, check=False)
-    if applied.returncode:
-        raise SystemExit(f"the demo's seed was refused:\n{applied.stdout}{applied.stderr}")
-    print(
-        f"Applied {SEED.relative_to(SEED.parents[2])}: tenants, teams, keys, backends, models, "
-        "prices, policies, budgets.",
-        flush=True,
-    )
-
-
-def application_keys(admin: Remote, directory: Path) -> dict[str, str]:
-    """Each app's secret: kept from an earlier start, else made by rotating its key."""
-    path = directory / "keys.json"
-    kept = json.loads(path.read_bytes()) if path.exists() else {}
-    secrets = {}
-    for key in admin.all("keys"):
-        known = kept.get(key["name"], {})
-        if known.get("id") != key["id"]:
-            rotated = admin.call("POST", f"/keys/{key['id']}/rotate", {}).json()
-            known = {"id": key["id"], "secret": rotated["secret"]}
-        secrets[key["name"]] = known
-    write_private(path, json.dumps(secrets, indent=1) + "\n")
-    write_private(directory / "key", secrets[FIRST_APP]["secret"] + "\n")
-    return {name: known["secret"] for name, known in secrets.items()}
+def show(admin: Remote, demo: Demo, gateway_url: str) -> None:
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    traffic = Traffic(gateway_url, {app: key.secret for app, key in demo.keys.items()})
+    outcomes = send(traffic)
+    refusals = [traffic.one(ABROAD)]
+    poor = spend_a_budget(traffic)
+    outcomes += poor[:-1]
+    refusals += poor[-1:]
+    answered = sum(outcome.status == 200 for outcome in outcomes)
+    rows = usage(admin, demo, began, answered)
+    teams = {each["id"]: each["team_id"] for each in admin.all("keys")}
+    print_table(rows, outcomes, {app: teams[key.id] for app, key in demo.keys.items()})
+    print_refusals(refusals)
+    print_invoice(admin, demo)
 
 
 def wait_for_backends(directory: Path) -> None:
@@ -108,14 +88,15 @@ def wait_for_backends(directory: Path) -> None:
             raise SystemExit(f"the demo's backend {name} did not come up on port {port}")
 
 
-def wait_until_known(traffic: Traffic) -> list[Outcome]:
-    """A new key is known to every worker within a second."""
-    deadline = time.monotonic() + 5
-    outcomes = [traffic.one(PLANS[0])]
-    while outcomes[-1].status == 401 and time.monotonic() < deadline:
-        time.sleep(0.2)
-        outcomes.append(traffic.one(PLANS[0]))
-    return [outcome for outcome in outcomes if outcome.status != 401]
+def wait_until_in_force(admin: Remote, workers: int) -> None:
+    """Until every worker serves by the newest configuration, which takes a second or two."""
+    deadline = time.monotonic() + IN_FORCE_WITHIN_SECONDS
+    while time.monotonic() < deadline:
+        status = admin.call("GET", "/status").json()
+        up_to_date = [w for w in status["workers"] if w["revision"] >= status["revision"]]
+        if len(up_to_date) >= workers:
+            return
+        time.sleep(0.1)
 
 
 def send(traffic: Traffic) -> list[Outcome]:
@@ -141,12 +122,14 @@ def spend_a_budget(traffic: Traffic) -> list[Outcome]:
     return outcomes
 
 
-def usage(admin: Remote, began: str, requests: int) -> list[dict[str, Any]]:
+def usage(admin: Remote, demo: Demo, began: str, requests: int) -> list[dict[str, Any]]:
     """What the ledger says since the tour began, once every request has arrived there."""
     deadline = time.monotonic() + LEDGER_WITHIN_SECONDS
     while True:
-        params = {"from": began, "group_by": "team,model,region"}
-        rows: list[dict[str, Any]] = admin.call("GET", "/usage", params=params).json()["items"]
+        rows: list[dict[str, Any]] = []
+        for tenant in demo.tenants:
+            params = {"from": began, "tenant_id": tenant["id"], "group_by": "team,model,region"}
+            rows += admin.call("GET", "/usage", params=params).json()["items"]
         if sum(row["requests"] for row in rows) >= requests or time.monotonic() > deadline:
             return rows
         time.sleep(0.2)
@@ -181,10 +164,10 @@ def print_refusals(refusals: list[Outcome]) -> None:
         print(f"  {outcome.app} asked {outcome.model}: {outcome.status} {code}\n    {message}")
 
 
-def print_invoice(admin: Remote) -> None:
+def print_invoice(admin: Remote, demo: Demo) -> None:
     """The first lines of the first tenant's draft for this month."""
-    tenant = next(each for each in admin.all("tenants") if each["name"] == "acme")
-    period = time.strftime("%Y-%m", time.gmtime())
+    tenant = demo.tenants[0]
+    period = window("month", ZoneInfo(tenant["timezone"]), now_us()).id.removeprefix("m")
     draft = admin.call("POST", "/invoices", {"tenant_id": tenant["id"], "period": period}).json()
     lines = admin.call("GET", f"/invoices/{draft['id']}/lines.csv").text
     rows = list(csv.DictReader(io.StringIO(lines)))
@@ -207,5 +190,5 @@ def print_invoice(admin: Remote) -> None:
 if __name__ == "__main__":
     try:
         main(Path(sys.argv[1]))
-    except RemoteError as error:
-        raise SystemExit(f"the tour stopped: {error}") from None
+    except (RemoteError, SeedingError) as error:
+        raise SystemExit(f"the demo's tour stopped: {error}") from None

@@ -25,8 +25,8 @@ def run(args: argparse.Namespace) -> int:
     for name in ("port", "home", "workers"):
         if (value := getattr(args, name)) is not None:
             environ[PREFIX + name.upper()] = value
-    if args.demo:
-        environ.setdefault(f"{PREFIX}JURISDICTION", demo.JURISDICTION)
+    if args.demo and not environ.get(f"{PREFIX}JURISDICTION", "").strip():
+        environ[f"{PREFIX}JURISDICTION"] = demo.JURISDICTION
     settings = Settings.from_env(environ)
     secrets.load(settings)  # made now, so that no two children make them
     if args.demo:

@@ -65,3 +65,17 @@ def test_what_is_refused_says_why_and_ends_with_1(
 ) -> None:
     assert main(["invoice", *words]) == 1
     assert capsys.readouterr().err.startswith("meterhouse: ")
+
+
+@pytest.mark.parametrize(
+    ("period", "words"),
+    [
+        ("2026-13", 'period: must be a month such as 2026-11, not "2026-13"'),
+        ("2999-01", "period: 2999-01 has not begun in Europe/Berlin"),
+    ],
+)
+def test_a_period_that_cannot_be_drafted_is_refused_in_words(
+    engine: Engine, period: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["invoice", "draft", "--tenant", "acme", "--period", period]) == 1
+    assert words in capsys.readouterr().err
