@@ -8,6 +8,7 @@ nothing is shared between two runs, and two runs can go on side by side.
 import contextlib
 import importlib.util
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -121,9 +122,7 @@ def postgres() -> Iterator[str]:
         yield external
         return
     binaries = _postgres_binaries()
-    # PostgreSQL refuses uid 0. A user namespace shows it uid 1000 while every file stays ours:
-    # no user is made and no mode is changed.
-    wrap = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
+    wrap = _as_somebody() if os.geteuid() == 0 else []
     with _directory("mh-pg-") as directory:
         data = directory / "data"
         _init_cluster([*wrap, str(binaries / "initdb")], data)
@@ -135,6 +134,15 @@ def postgres() -> Iterator[str]:
         finally:
             process.send_signal(signal.SIGINT)  # fast shutdown: its children end with it
             process.wait(timeout=START_WITHIN_S)
+
+
+def _as_somebody() -> list[str]:
+    """PostgreSQL refuses uid 0. A user namespace shows it one that has a name, while every file
+    stays ours: no user is made and no mode is changed.
+    """
+    somebody = next(user for user in pwd.getpwall() if user.pw_uid)
+    ids = [f"--map-user={somebody.pw_uid}", f"--map-group={somebody.pw_gid}"]
+    return ["unshare", "--user", *ids]
 
 
 def _postgres_binaries() -> Path:

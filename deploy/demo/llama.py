@@ -5,12 +5,40 @@ demo starts two: same model, other place, price and capacity.
 """
 
 import argparse
+import contextlib
+import ctypes
 import os
 import signal
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import xllamacpp
+
+def need_openmp() -> None:
+    """Linux: llama.cpp needs libgomp.so.1, and a bare system has none. A wheel carries one under
+    another name; the loader looks for it only at a process's start, so this process starts again.
+    """
+    try:
+        ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        found, asked = find_spec("pykdtree"), os.environ.get("LD_LIBRARY_PATH", "")
+        inside = Path(found.origin).parents[1] if found and found.origin else Path("nowhere")
+        carried = next(inside.glob("pykdtree.libs/libgomp-*.so.*"), None)
+        named = Path(sys.prefix, "lib", "openmp", "libgomp.so.1")
+        places = [str(named.parent), *filter(None, asked.split(os.pathsep))]
+        if carried is None or places[0] in places[1:]:
+            raise SystemExit("libgomp.so.1 is missing: apt-get install libgomp1") from None
+        named.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            named.symlink_to(carried)
+        environ = os.environ | {"LD_LIBRARY_PATH": os.pathsep.join(places)}
+        os.execve(sys.executable, sys.orig_argv, environ)
+
+
+if sys.platform == "linux":
+    need_openmp()
+
+import xllamacpp  # noqa: E402 - only once its library can be found
 
 
 def model_file() -> Path:

@@ -16,7 +16,7 @@ def locked(name: str) -> dict[str, str]:
 
 
 def pinned(requirement: str) -> tuple[str, str]:
-    name, _, version = requirement.partition("==")
+    name, _, version = requirement.partition(";")[0].partition("==")
     return re.sub(r"\[.*\]", "", name).lower().replace("_", "-"), version
 
 
