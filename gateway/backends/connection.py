@@ -199,6 +199,7 @@ class Connection(asyncio.Protocol):
                 where = "in the middle of" if answer.status else "before"
                 answer.fail(UpstreamClosed(f"the backend closed the connection {where} its answer"))
         self._gone(self)
+        del self._parser  # it holds our methods: no collector need undo thousands of such knots
 
     # ---- httptools callbacks ----
 
