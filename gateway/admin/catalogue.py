@@ -86,7 +86,8 @@ def look_up(provider: str | None, model: str, at_us: int) -> Offer:
     try:
         found_provider, found_model = snapshot.find_provider_model(model, None, provider, None)
     except LookupError as fault:
-        raise UnknownModelError(str(fault)) from None
+        of = f" of provider {provider!r}" if provider else ""
+        raise UnknownModelError(f"the catalogue has no model {model!r}{of}") from fault
     at = datetime.fromtimestamp(at_us // 1_000_000, UTC)
     amounts, notes = _read(vars(found_model.get_prices(at)))
     if found_model.id != model:

@@ -39,6 +39,16 @@ _COUNTS: Final = (
 )
 
 
+RequestCursor = Annotated[
+    str,
+    Meta(
+        max_length=200,
+        pattern=r"^[0-9]{1,18}\.[\x21-\x7e]+$",
+        extra={"rule": "the `next` of the page before"},
+    ),
+]
+
+
 class Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """From and to are instants; `from` is inside, `to` is not. By default the last 31 days."""
 
@@ -71,9 +81,7 @@ class UsagePage(msgspec.Struct, frozen=True, kw_only=True):
 class RequestQuery(Span, frozen=True, forbid_unknown_fields=True, kw_only=True):
     request_id: Filter | None = None
     limit: PageSize = 50
-    cursor: Annotated[str, Meta(max_length=200, pattern=r"^[0-9]{1,18}\.[\x21-\x7e]+$")] | None = (
-        None
-    )
+    cursor: RequestCursor | None = None
 
 
 class AttemptView(msgspec.Struct, frozen=True, kw_only=True):

@@ -98,7 +98,10 @@ def _reason(answer: httpx.Response) -> str:
     except (ValueError, KeyError, TypeError):
         return f"the admin API answered {answer.status_code}: {answer.text[:200]}"
     if len(faults) > 1:
-        lines = (f"  {each['field']}: {each['message']}" for each in faults)
+        lines = (f"  {each['field']}: {each['message']}{_remedy(each)}" for each in faults)
         return "\n".join([f"{problem['title']} ({answer.status_code}):", *lines])
-    remedy = faults[0].get("remedy", "") if faults else ""
-    return f"{detail} ({answer.status_code})" + (f"; {remedy}" if remedy else "")
+    return f"{detail} ({answer.status_code}){_remedy(faults[0]) if faults else ''}"
+
+
+def _remedy(fault: dict[str, str]) -> str:
+    return f"; {fault['remedy']}" if fault.get("remedy") else ""
