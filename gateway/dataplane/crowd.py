@@ -3,7 +3,7 @@ messages would stop the event loop for seconds, so they are counted before anyth
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
@@ -32,10 +32,8 @@ def too_much(body: bytes) -> Deny | None:
     return _Census(body).fault() if body.count(b",") >= MOST_ITEMS else None
 
 
-def too_many(fields: Collection[str]) -> Deny | None:
-    """The same for the fields of a request, once they are known."""
-    if len(fields) <= MOST_FIELDS:
-        return None
+def one_too_many(fields: Iterable[str]) -> Deny:
+    """The same where the fields are more than allowed, and known already."""
     return _refusal(next(islice(fields, MOST_FIELDS, None)), _PAST_FIELDS)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.dataplane.crowd import too_many, too_much
+from gateway.dataplane.crowd import MOST_FIELDS, MOST_ITEMS, one_too_many, too_much
 from gateway.dataplane.envelope import CHAT, COMPLETIONS, Envelope, decode
 from gateway.dataplane.media import MediaParts, may_hold_media, media_parts
 from gateway.dataplane.rewrite import Fields, fields_of
@@ -22,7 +22,7 @@ _THREADS: Final = 2
 _TOKEN_IDS: Final = re.compile(rb"\[[-+0-9.eE,\s]*+\]\s*")
 
 
-class Reading(msgspec.Struct, frozen=True):
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """What was found in a body."""
 
     envelope: Envelope
@@ -36,17 +36,18 @@ def read(body: bytes, operation: str) -> Reading | Deny:
     envelope = decode(body, operation)
     if isinstance(envelope, Deny):
         return envelope
-    if (deny := too_much(body)) is not None:
+    if len(body) > MOST_ITEMS and (deny := too_much(body)) is not None:
         return deny
     fields = fields_of(body)
     if isinstance(fields, Deny):
         return fields
-    if (deny := too_many(fields)) is not None:
-        return deny
-    parts = None
-    if operation == CHAT and may_hold_media(body):
-        parts = media_parts(envelope.messages)
-    return Reading(envelope, fields, parts, _prompts(envelope, operation))
+    if len(fields) > MOST_FIELDS:
+        return one_too_many(fields)
+    if operation != CHAT:
+        given = envelope.prompt if operation == COMPLETIONS else envelope.input
+        return Reading(envelope, fields, None, _prompts(memoryview(given)))
+    parts = media_parts(envelope.messages) if may_hold_media(body) else None
+    return Reading(envelope, fields, parts, 1)
 
 
 class LargeBodies:
@@ -64,11 +65,8 @@ class LargeBodies:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _prompts(envelope: Envelope, operation: str) -> int:
-    """One for a chat, a string or one array of token ids; else the length of the array."""
-    if operation == CHAT:
-        return 1
-    given = memoryview(envelope.prompt if operation == COMPLETIONS else envelope.input)
+def _prompts(given: memoryview) -> int:
+    """One for a string or one array of token ids; else the length of the array."""
     if bytes(given[:1]) != b"[" or _TOKEN_IDS.fullmatch(given):
         return 1
     return len(msgspec.json.decode(given, type=list[msgspec.Raw]))
