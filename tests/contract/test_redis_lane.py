@@ -5,7 +5,7 @@ import time
 
 from gateway.stores.redis import keys, records
 from gateway.stores.redis.holds import Granted, HoldStore, StoreUnavailable
-from gateway.stores.redis.lane import MOST_A_CALL, MOST_CALLS
+from gateway.stores.redis.lane import MOST_A_CALL, MOST_CALLS, MOST_PENDING
 from tests.holding import TAG, account, ask, books, open_channels, open_holds, open_reader
 from tests.loops import ON_BOTH_LOOPS, LoopFactory, run_on, until
 
@@ -65,5 +65,24 @@ def test_a_store_that_stands_still_is_given_up_in_time_by_those_that_queue_for_i
             assert (await books(reader))[1] == 2_000  # of the first, which was granted
             assert await records.living(reader, TAG) == 1
             assert await reader.zcard(keys.holds(TAG)) == 1
+
+    run_on(loop_factory, story())
+
+
+@ON_BOTH_LOOPS
+def test_a_queue_that_is_long_enough_takes_nobody_else(
+    store_url: str, loop_factory: LoopFactory
+) -> None:
+    async def story() -> None:
+        async with open_channels(store_url) as channels, open_reader(store_url) as reader:
+            holds = HoldStore(channels, admit_within_s=20)
+            await reader.execute_command("CLIENT", "PAUSE", 500, "ALL")
+            asking = [asyncio.create_task(_ask(holds)) for _ in range(AT_ONCE)]
+            await until(lambda: channels.waiting == MOST_CALLS)
+            asking += [asyncio.create_task(_ask(holds)) for _ in range(MOST_PENDING)]
+            await asyncio.sleep(0)
+            assert await _ask(holds) == "unavailable"
+            assert not any(task.done() for task in asking)
+            assert set(await asyncio.gather(*asking)) == {"granted"}
 
     run_on(loop_factory, story())

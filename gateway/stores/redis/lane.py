@@ -5,7 +5,6 @@ still arrives here, and `on_loss` is told about every call whose effect nobody t
 """
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
@@ -16,6 +15,7 @@ from gateway.stores.redis.scripts import Script
 MOST_A_CALL: Final = 16  # a longer script call would hold the store up for others
 # More would come back together and keep the loop from reading the rest until it is too late.
 MOST_CALLS: Final = 16
+MOST_PENDING: Final = 10_000  # what waits is no slower for it, but by then it has waited enough
 _TOO_LATE: Final = "the store did not answer in time"
 _READ_FIRST_S: Final = 0.01  # at least one look at the sockets lies between two timers
 # The store says these before it runs a script: nothing has happened.
@@ -27,7 +27,7 @@ _UNTOUCHED: Final = frozenset(
 S = TypeVar("S")  # the subject: what the caller asked about
 T = TypeVar("T")  # the answer the caller gets
 
-Entry = tuple[tuple[bytes, ...], asyncio.Future[T] | None, S, float]  # and until when it may wait
+Entry = tuple[tuple[bytes, ...], asyncio.Future[T] | None, S]
 
 
 class Lane(Generic[S, T]):
@@ -68,12 +68,15 @@ class Lane(Generic[S, T]):
     def put(self, args: tuple[bytes, ...], subject: S) -> asyncio.Future[T]:
         """Send this with the turn's other calls. The future may fail with StoreUnavailable."""
         caller: asyncio.Future[T] = self._loop.create_future()
-        self._enqueue((args, caller, subject, self._loop.time() + self._within_s))
+        if len(self._pending) < MOST_PENDING:
+            self._enqueue((args, caller, subject))
+        else:
+            caller.set_exception(StoreUnavailable(f"{MOST_PENDING} calls wait for it already"))
         return caller
 
     def post(self, args: tuple[bytes, ...], subject: S) -> None:
         """As `put`, with nobody waiting: every outcome goes to `on_loss`."""
-        self._enqueue((args, None, subject, math.inf))
+        self._enqueue((args, None, subject))
 
     def call_ended(self) -> None:
         """One of the calls under way is answered, lost or late: there is room for another."""
@@ -88,7 +91,7 @@ class Lane(Generic[S, T]):
 
     def fail_one(self, entry: Entry[T, S], reason: str, *, sent: bool) -> None:
         """`sent`: the call may have taken effect."""
-        _, caller, subject, _ = entry
+        _, caller, subject = entry
         if caller is not None and not caller.done():
             caller.set_exception(StoreUnavailable(reason))
         if sent or caller is None:
@@ -110,15 +113,10 @@ class Lane(Generic[S, T]):
 
     def _next(self) -> list[Entry[T, S]]:
         entries: list[Entry[T, S]] = []
-        now = self._loop.time()
         while self._pending and len(entries) < MOST_A_CALL:
             entry = self._pending.popleft()
-            _, caller, _, until = entry
-            if self._revocable and caller is not None and caller.cancelled():
-                continue
-            if until < now:
-                self.fail_one(entry, _TOO_LATE, sent=False)
-            else:
+            caller = entry[1]
+            if not (self._revocable and caller is not None and caller.cancelled()):
                 entries.append(entry)
         return entries
 
@@ -158,7 +156,7 @@ class _Batch(Generic[S, T]):
             if isinstance(answer, list) and answer[0] == 9:
                 self.lane.fail_one(entry, answer[1].decode(), sent=True)
                 continue
-            _, caller, subject, _ = entry
+            _, caller, subject = entry
             decoded = self.lane.decode(subject, now_us, answer)
             if caller is None or caller.done():
                 self.lane.on_loss(subject, decoded)
@@ -172,7 +170,7 @@ class _Batch(Generic[S, T]):
     def late(self) -> None:
         """No answer in time. The callers go; the entries stay, for the answer may yet come."""
         self.timer = None
-        for _, caller, _, _ in self.entries:
+        for _, caller, _ in self.entries:
             if caller is not None and not caller.done():
                 caller.set_exception(StoreUnavailable(_TOO_LATE))
         self.channel.suspect()
