@@ -43,7 +43,7 @@ deliveries = st.lists(
             cost=st.sampled_from([None, *CARDS]),
             meters=st.builds(Meters, tokens, tokens, tokens, tokens, tokens),
             provenance=st.sampled_from(Provenance),
-            day=st.integers(-25, 25),
+            day=st.integers(-45, 0),  # a month that has not begun has no draft
         ),
         max_size=20,
     ),
@@ -61,15 +61,14 @@ def test_every_view_of_the_money_agrees(batches: list[list[Any]]) -> None:
     ):
         booked = sum(usage.record(engine, [(e, True) for e in batch]) for batch in batches)
         months = [
-            invoices.make_draft(engine, "tenant_acme", month)[0]
-            for month in ("2026-10", "2026-11", "2026-12")
+            invoices.make_draft(engine, "tenant_acme", month)[0] for month in ("2026-10", "2026-11")
         ]
         lines = [line for month in months for line in invoices.lines(engine, month.id)]
         with reading(engine) as connection:
             in_rows = connection.scalar(select(func.sum(usage_rows.c.charge_picos))) or 0
             in_rollups = connection.scalar(select(func.sum(rollups.c.charge_picos))) or 0
             posted = list(connection.execute(select(postings)).mappings())
-        span = {"start_us": NOON_US - 40 * DAY_US, "end_us": NOON_US + 40 * DAY_US}
+        span = {"start_us": NOON_US - 50 * DAY_US, "end_us": NOON_US + DAY_US}
         reported = usage_reports.report(engine, Question(**span, group_by=("day", "key")))
 
     charged = sum(event.charge_picos for event in first.values())
