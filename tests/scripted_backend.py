@@ -53,7 +53,12 @@ class ScriptedBackend:
     """`scripts` are used up first, one a request; then `script`; a script in a request's text
     comes before both."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None, models: tuple[str, ...] = ("m",)) -> None:
+    def __init__(
+        self,
+        tls: ssl.SSLContext | None = None,
+        models: tuple[str, ...] = ("m",),
+        backlog: int = 4096,
+    ) -> None:
         self.script = Script()
         self.scripts: list[Script] = []
         self.book: list[Entry] = []
@@ -64,12 +69,13 @@ class ScriptedBackend:
         self.accepted = 0
         self.port = 0
         self._tls = tls
+        self._backlog = backlog
         self._server: asyncio.Server | None = None
         self._deserted = asyncio.Event()
 
     async def start(self, port: int = 0) -> None:
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Connection(self), "127.0.0.1", port, ssl=self._tls
+            lambda: _Connection(self), "127.0.0.1", port, ssl=self._tls, backlog=self._backlog
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
