@@ -22,11 +22,13 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway import clock, embedded, secrets, standing
+from gateway.descriptors import most_exchanges, raise_limit
 from gateway.settings import Settings, SettingsError, StartError, socket_path
 from gateway.stores.sql import configuration, engine
 from gateway.stores.sql.rows import Configuration
 from policies.document import load
 
+_LEAST_AT_ONCE: Final = 1_000
 _LEAST_FREE_BYTES: Final = 1024**3
 _LEAST_STORE: Final = (7, 0)
 _MOST_SKEW_US: Final = 1_000_000
@@ -65,6 +67,12 @@ def machine(_: Settings) -> Iterator[Finding]:
     libc = " ".join(platform.libc_ver()) or "system libc"
     found = f"Python {platform.python_version()}, {sys.platform} {platform.machine()}, {libc}"
     yield Finding("machine", "ok", found)
+    limit, at_once = raise_limit(), most_exchanges()
+    found = f"{limit} open files: each data plane process serves up to {at_once} clients at once"
+    if at_once < _LEAST_AT_ONCE:
+        yield Finding("machine", "warning", found, "raise the hard limit (ulimit -Hn, LimitNOFILE)")
+    else:
+        yield Finding("machine", "ok", found)
 
 
 def home(settings: Settings) -> Iterator[Finding]:

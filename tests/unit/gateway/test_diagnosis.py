@@ -1,5 +1,7 @@
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 from gateway import secrets
@@ -25,6 +27,23 @@ def test_a_machine_that_was_never_started_is_fine_and_stays_untouched(tmp_path: 
 
     assert {state for each in found.values() for state in each} == {"ok"}
     assert not (tmp_path / "home").exists()
+
+
+def test_too_few_open_files_are_worth_a_look(tmp_path: Path) -> None:
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (500, 500));"
+        "from gateway.diagnosis import machine;"
+        "from gateway.settings import Settings;"
+        f"found = list(machine(Settings.from_env({{'METERHOUSE_HOME': {str(tmp_path)!r}}})));"
+        "print(found[-1].state, found[-1].found)"
+    )
+
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+
+    assert answer.stdout.startswith("warning 500 open files: ")
+    assert "up to 122 clients" in answer.stdout
 
 
 def test_what_cannot_be_reached_is_a_finding_with_a_remedy(tmp_path: Path) -> None:
