@@ -7,6 +7,7 @@ import sys
 
 from tests.architecture.source import ROOT, dotted, modules, place, trees
 
+SENDING = {f"gateway.backends.{name}" for name in ("transport", "pool", "connection")}
 LINT = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
 IMPORT_ALL = """
 import importlib, json, sys, threading
@@ -61,6 +62,22 @@ def test_httpx_stays_out_of_the_way_of_a_request() -> None:
     ]
 
     assert imported == []
+
+
+def test_one_place_sends_to_backends_and_one_place_calls_it() -> None:
+    holds, calls = set(), set()
+    for path, tree in trees("gateway"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module in SENDING:
+                holds.add(place(path))
+            if isinstance(node, ast.Attribute) and node.attr == "forward":
+                calls.add(place(path))
+
+    assert {each for each in holds if not each.startswith("gateway/backends/")} == {
+        "gateway/dataplane/forward.py",
+        "gateway/wiring/data.py",
+    }
+    assert calls == {"gateway/dataplane/request.py"}
 
 
 def _names(node: ast.Import) -> list[str]:
