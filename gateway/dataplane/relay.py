@@ -59,7 +59,8 @@ async def relay_plain(flow: Flow, answer: Answer, send: Send) -> Deny | None:
     attempt.reported, attempt.finish_reasons = read.reported, read.finish_reasons
     attempt.plain_text = read.text
     attempt.land(Outcome.SERVED, flow.arrival.now_us())
-    flow.status, flow.end_phase, flow.started_answer = 200, "done", True
+    flow.status, flow.started_answer = 200, True
+    flow.end_by, flow.end_phase = "upstream", "done"
     headers = answer_headers(flow, b"application/json")
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -177,7 +178,7 @@ async def _complete(flow: Flow, attempt: Attempt, answer: Answer, send: Send) ->
     attempt.land(Outcome.SERVED, flow.arrival.now_us())
     if not flow.started_answer:
         await _start(flow, attempt, send)
-    flow.end_phase = "done"
+    flow.end_by, flow.end_phase = "upstream", "done"
     ended = attempt.meter is not None and attempt.meter.done
     last = b"" if ended else _DONE
     await send({"type": "http.response.body", "body": last, "more_body": False})
