@@ -196,6 +196,7 @@ BAD, AUTH, NO, MISSING = (
     openai.NotFoundError,
 )
 BUSY, DOWN, OTHER = openai.RateLimitError, openai.InternalServerError, openai.APIStatusError
+LONG: Any = [{"role": "user", "content": "word " * 3000}]
 HUGE: Any = [{"role": "user", "content": "x" * (33 << 20)}]
 
 REFUSALS: list[tuple[str, dict[str, Any], type[openai.APIStatusError], int, str]] = [
@@ -210,6 +211,7 @@ REFUSALS: list[tuple[str, dict[str, Any], type[openai.APIStatusError], int, str]
     ("app", {"max_tokens": "many"}, BAD, 400, "invalid_request"),
     ("app", {"messages": []}, BAD, 400, "invalid_request"),
     ("app", {"model": "embed"}, BAD, 400, "unsupported_capability"),
+    ("app", {"messages": LONG}, BAD, 400, "context_length_exceeded"),
     ("app", {"messages": HUGE}, OTHER, 413, "request_too_large"),
     ("poor", {"max_tokens": 2000}, BUSY, 429, "insufficient_quota"),
     ("app", {"model": "nobody"}, DOWN, 503, "no_backend"),
