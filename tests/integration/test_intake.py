@@ -58,6 +58,8 @@ class Client:
         """Until all is sent, or the server has hung up."""
         try:
             for piece in pieces:
+                if self.writer.is_closing():  # uvloop refuses to write then
+                    return
                 self.writer.write(piece)
                 await self.writer.drain()
                 if pause:
