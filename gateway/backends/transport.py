@@ -22,6 +22,7 @@ from gateway.backends.failures import (
 )
 from gateway.backends.pool import Pool, PoolStats
 from gateway.backends.trust import REST_S
+from gateway.failpoints import failpoint
 
 __all__ = (
     "Answer",
@@ -118,6 +119,7 @@ class Transport:
         answer, patience_at = connection.send(
             head, body, timeouts.idle_ms / 1000, timeouts.first_byte_ms / 1000, total_at
         )
+        failpoint("transport.written")
         try:
             await answer.begun(patience_at)
         except BaseException:

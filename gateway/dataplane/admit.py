@@ -8,6 +8,7 @@ from billing.usage import ENCODER
 from gateway.dataplane.events import template
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.levels import Standing
+from gateway.failpoints import failpoint
 from gateway.stores.redis.holds import (
     MONEY,
     Admission,
@@ -33,6 +34,7 @@ async def admit(flow: Flow, holds: HoldStore, spool: Spool) -> Deny | None:
     flow.estimated_tokens = _estimate(flow)
     flow.standing = levels.at(now_us)
     meta = ENCODER.encode(template(flow))
+    failpoint("admit.begins")
     try:
         for _ in range(_STALE_TRIES):
             answer = await holds.admit(levels.tag, _admission(flow, meta, spool.name))
@@ -48,6 +50,7 @@ async def admit(flow: Flow, holds: HoldStore, spool: Spool) -> Deny | None:
         await _give_back(flow, holds, levels.tag)
         return _store_down()
     flow.granted = answer
+    failpoint("admit.granted")
     try:
         spool.intent(arrival.request_id, levels.tag, now_us, meta)
     except SpoolUnavailable:
@@ -57,6 +60,7 @@ async def admit(flow: Flow, holds: HoldStore, spool: Spool) -> Deny | None:
             "usage cannot be recorded right now, so nothing is served; retry shortly",
             retry_after_ms=2_000,
         )
+    failpoint("admit.intended")
     return None
 
 

@@ -28,6 +28,7 @@ from gateway.dataplane.envelope import CHAT, EMBEDDINGS
 from gateway.dataplane.flow import Attempt, Flow
 from gateway.dataplane.rewrite import rewrite
 from gateway.dataplane.snapshot import Way
+from gateway.failpoints import failpoint
 from gateway.stores.spool import Spool, SpoolUnavailable
 from gateway.telemetry.names import ErrorType
 from policies.candidates import Candidate
@@ -68,6 +69,7 @@ class Forwarder:
             if isinstance(answer, Answer):
                 return answer
             deny = answer
+            failpoint("forward.refused")
             candidate = attempts.after(
                 _outcome(attempt), clock.monotonic_us(), first_byte_sent=False
             )
@@ -84,6 +86,7 @@ class Forwarder:
         try:
             answer = await self._request(flow, attempt)
             attempt.status, attempt.head_us = answer.status, flow.arrival.now_us()
+            failpoint("forward.answered")
             if answer.status == 200:
                 return answer
             return await _refusal(flow, attempt, answer)
@@ -103,11 +106,13 @@ class Forwarder:
         way, request_id = attempt.way, flow.arrival.request_id
 
         def dispatched() -> None:
+            failpoint("forward.connected")
             attempt.started_us = flow.arrival.now_us()
             self._spool.dispatch(
                 request_id, attempt.number, way.candidate.backend_id, attempt.started_us
             )
             attempt.sent = True
+            failpoint("forward.marked")
 
         return await self._transport.request(
             way.endpoint,

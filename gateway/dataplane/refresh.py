@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.snapshot import Snapshot, Unseal
+from gateway.failpoints import failpoint
 from gateway.stores.sql import configuration
 
 LOOK_EVERY_S: Final = 0.5
@@ -58,7 +59,9 @@ class Refresher:
         revision = await asyncio.to_thread(configuration.revision, self._engine)
         if revision == self._plane.snapshot.revision:
             return
-        self._plane.snapshot = await asyncio.to_thread(load_snapshot, self._engine, self._unseal)
+        snapshot = await asyncio.to_thread(load_snapshot, self._engine, self._unseal)
+        failpoint("refresh.loaded")
+        self._plane.snapshot = snapshot
 
 
 def load_snapshot(engine: Engine, unseal: Unseal) -> Snapshot:

@@ -19,6 +19,7 @@ from gateway.dataplane.flow import Attempt, Flow
 from gateway.dataplane.forward import error_type, failed
 from gateway.dataplane.replies import answer_headers
 from gateway.errors import error_event
+from gateway.failpoints import failpoint
 from gateway.stores.spool import Spool, SpoolUnavailable
 from gateway.telemetry.names import ErrorType
 from policies.decision import Deny, DenyCode
@@ -50,6 +51,7 @@ async def relay_plain(flow: Flow, answer: Answer, send: Send) -> Deny | None:
     except BaseException:
         answer.abort()  # the client hung up: neither the backend nor its place waits for nobody
         raise
+    failpoint("relay.whole")
     read = attempt.way.dialect.read_answer(body)
     if not read.readable:
         attempt.error_type = ErrorType.MALFORMED
@@ -65,6 +67,7 @@ async def relay_plain(flow: Flow, answer: Answer, send: Send) -> Deny | None:
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+    failpoint("relay.replied")
     return None
 
 
@@ -120,6 +123,7 @@ async def _pump(
         if out:
             if not flow.started_answer:
                 await _start(flow, attempt, send)
+            failpoint("relay.piece")
             body = out[0] if len(out) == 1 else b"".join(out)
             del piece, events, out  # a client that takes its time need not keep all three
             await send({"type": "http.response.body", "body": body, "more_body": True})
@@ -150,6 +154,7 @@ class _Marks:
             self._spool.checkpoint(
                 self._flow.arrival.request_id, self._attempt.number, chunks, now_us
             )
+        failpoint("relay.checkpointed")
 
 
 def _sift(
@@ -174,6 +179,7 @@ def _sift(
 
 
 async def _complete(flow: Flow, attempt: Attempt, answer: Answer, send: Send) -> None:
+    failpoint("relay.metered")
     attempt.complete = True
     attempt.land(Outcome.SERVED, flow.arrival.now_us())
     if not flow.started_answer:
@@ -182,6 +188,7 @@ async def _complete(flow: Flow, attempt: Attempt, answer: Answer, send: Send) ->
     ended = attempt.meter is not None and attempt.meter.done
     last = b"" if ended else _DONE
     await send({"type": "http.response.body", "body": last, "more_body": False})
+    failpoint("relay.ended")
     await _let_go(answer)
 
 
@@ -212,6 +219,7 @@ async def _cut(
 
 
 async def _start(flow: Flow, attempt: Attempt, send: Send) -> None:
+    failpoint("relay.begins")
     attempt.won = True
     flow.status, flow.end_phase, flow.started_answer = 200, "stream", True
     headers = answer_headers(flow, b"text/event-stream; charset=utf-8")

@@ -16,6 +16,7 @@ from gateway.dataplane.count import Calibration, Tokeniser
 from gateway.dataplane.events import event
 from gateway.dataplane.figures import Figures, at_once, count
 from gateway.dataplane.flow import Attempt, Flow
+from gateway.failpoints import failpoint
 from gateway.stores.redis.holds import HoldStore, Settlement, StoreUnavailable
 from gateway.stores.spool import Spool, SpoolUnavailable
 
@@ -47,6 +48,7 @@ class Settler:
         levels, granted = flow.levels, flow.granted
         if levels is None or granted is None:
             return
+        failpoint("settle.begins")
         if not flow.dispatched:
             await self._release(flow, levels.tag)
             return
@@ -61,6 +63,7 @@ class Settler:
         self, flow: Flow, tag: str, found: list[tuple[Attempt, Figures | None]]
     ) -> None:
         known = [(a, figures or await count(flow, a, self._tokeniser)) for a, figures in found]
+        failpoint("settle.counted")
         await self._close(flow, tag, known)
 
     def _close(
@@ -119,6 +122,7 @@ class Settler:
         packed = ENCODER.encode(row)
         with suppress(SpoolUnavailable):  # the journal below is the other copy
             self._spool.outcome(flow.arrival.request_id, packed)
+        failpoint("settle.spooled")
         settlement = Settlement(hold_id, money, tokens, corrections, packed)
         told = asyncio.get_running_loop().create_future()
         self._holds.settling(tag, settlement).add_done_callback(
@@ -130,6 +134,7 @@ class Settler:
         self, told: asyncio.Future[bool], sent: Unsettled, answer: asyncio.Future[bool]
     ) -> None:
         """An outcome that is not known is sent again later; a settlement may be sent twice."""
+        failpoint("settle.answered")
         found = not answer.cancelled() and answer.exception() is None
         if not found:
             self.waiting.append(sent)
@@ -139,8 +144,10 @@ class Settler:
     async def _release(self, flow: Flow, tag: str) -> None:
         with suppress(SpoolUnavailable):  # an intent alone is released by the next start anyway
             self._spool.closed(flow.arrival.request_id)
+        failpoint("release.spooled")
         with suppress(StoreUnavailable):  # owed then, and paid when the store is back
             await self._holds.release(tag, flow.arrival.request_id, self._corrections(flow, 0))
+        failpoint("release.answered")
 
     def _corrections(self, flow: Flow, tokens: int) -> tuple[tuple[str, int], ...]:
         """The per-minute token limits took an estimate; this is the difference to what was used."""

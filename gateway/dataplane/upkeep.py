@@ -7,6 +7,7 @@ from typing import Final
 from gateway.dataplane.admit import HOLD_TTL_MS
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
+from gateway.failpoints import failpoint
 from gateway.stores.redis.holds import HoldStore, StoreUnavailable
 
 EXTEND_EVERY_S: Final = 8.0  # a third of a hold's life: two failures in a row lose nothing
@@ -33,6 +34,7 @@ async def keep_holds_alive(plane: DataPlane, holds: HoldStore) -> None:
             if hash(request_id) % _SLICES in due:
                 by_tag.setdefault(live.tag, []).append(request_id)
         for tag, ids in by_tag.items():
+            failpoint("upkeep.extends")
             try:
                 await holds.extend(tag, ids, HOLD_TTL_MS)
             except StoreUnavailable as fault:

@@ -11,6 +11,7 @@ from typing import Final
 from sqlalchemy import Engine, select
 
 from gateway.clock import monotonic_us
+from gateway.failpoints import failpoint
 from gateway.jobs.booking import book
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.schedule import pause
@@ -93,10 +94,13 @@ def tags_of(engine: Engine) -> tuple[str, ...]:
 async def _book(deps: JobDeps, tag: str, journal: Journal, entries: Sequence[Entry]) -> int:
     if not entries:
         return 0
+    failpoint("drain.taken")
     booked, refused = await asyncio.to_thread(book, deps.engine, entries)
     if refused:
         await quarantine.set_aside(deps.client, tag, refused)
         for each in refused:
             _LOG.error("event %s is set aside, the ledger refuses it: %s", each.id, each.reason)
+    failpoint("drain.booked")
     await journal.done([entry.id for entry in entries])
+    failpoint("drain.done")
     return booked

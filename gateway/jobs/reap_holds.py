@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from billing.usage import DECODER, ENCODER, UsageEvent
+from gateway.failpoints import failpoint
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.drain_journal import tags_of
 from gateway.jobs.endings import UNBILLABLE, Ending, ending
@@ -48,10 +49,14 @@ async def reap(deps: JobDeps, tag: str, late_ms: int = LATE_MS) -> int:
     lease = await leases.take(deps.client, f"reap:{{{tag}}}", LEASE_MS)
     if lease is None:
         return 0
+    failpoint("reap.leased")
     try:
         endings = await _endings(deps, tag, overdue)
         reaping = Reaping(late_ms, keys.lease(lease.name), lease.token)
-        return await _end(deps, tag, endings, reaping)
+        failpoint("reap.decided")
+        ended = await _end(deps, tag, endings, reaping)
+        failpoint("reap.ended")
+        return ended
     finally:
         await leases.give_back(deps.client, lease)
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from billing.usage import ENCODER, UsageEvent
 from gateway.clock import monotonic_us
+from gateway.failpoints import failpoint
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.drain_journal import DEFAULT_TAG
 from gateway.jobs.evidence import Findings, findings, surroundings
@@ -43,6 +44,7 @@ async def run(deps: JobDeps, stopping: asyncio.Event) -> None:
 
 
 async def _replay(deps: JobDeps, writer: Path) -> None:
+    failpoint("replay.adopted")
     around = await asyncio.to_thread(surroundings, deps.engine)
     found = await asyncio.to_thread(findings, deps.engine, writer, around.places)
     sent = deps.sent.setdefault(writer.name, {})
@@ -55,7 +57,9 @@ async def _replay(deps: JobDeps, writer: Path) -> None:
     if not waiting:
         if found.lost:
             _LOG.error("%s: %d holds without evidence", writer.name, len(found.lost))
+        failpoint("replay.booked")
         await asyncio.to_thread(spooled.discard, writer)
+        failpoint("replay.discarded")
         _LOG.info("the spool %s is in the ledger and gone", writer.name)
         return
     due = [event for event in waiting if _is_due(sent.get(event.event_id))]
@@ -65,6 +69,7 @@ async def _replay(deps: JobDeps, writer: Path) -> None:
         part = due[start : start + _AT_ONCE]
         await asyncio.gather(*(_settle(deps, event, found, around.tags) for event in part))
         sent.update({event.event_id: monotonic_us() for event in part})
+        failpoint("replay.handed_in")
 
 
 async def _settle(

@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from gateway import ids
+from gateway.failpoints import failpoint
 from gateway.stores.boot import boot_id
 from gateway.stores.mapped import page_ceiling
 from gateway.stores.segment import Segment
@@ -172,6 +173,7 @@ class Spool:
 
     def _attend(self) -> Segment:
         """Go on where the thread does not work, and wake it."""
+        failpoint("spool.turns")
         segment = self._segment = self._keeper.take()
         segment.asks = False
         segment.at = page_ceiling(segment.at)

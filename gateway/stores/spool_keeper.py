@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway import clock
+from gateway.failpoints import failpoint
 from gateway.stores.segment import AHEAD_BYTES, Segment
 
 SEGMENT_SUFFIX: Final = ".spool"
@@ -76,6 +77,7 @@ class Keeper:
             has_room = current.make_room(AHEAD_BYTES + self._reserve)
             if not current.is_synced:
                 current.make_writable()
+                failpoint("spool.syncs")
                 current.sync()
         except OSError:
             self._failed = True
@@ -92,6 +94,7 @@ class Keeper:
             if not self._is_full:
                 _LOG.error("no new segment of the spool can be started: %s", fault)
             return False
+        failpoint("spool.rotates")
         current.asks = True
         self._failed = False
         return True

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from billing.usage import DECODER
+from gateway.failpoints import failpoint
 from gateway.stores.boot import boot_id
 from gateway.stores.spool import (
     FORMAT_VERSION,
@@ -189,6 +190,7 @@ def delete_acknowledged(writer: Path, recorded: Callable[[Sequence[bytes]], bool
         events = [record.event for record in one.records if isinstance(record, Outcome)]
         if any(record.hold_id in still_open for record in one.records) or not recorded(events):
             break
+        failpoint("prune.deletes")
         path.unlink()
         deleted += 1
     return deleted

@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine import URL
 
+from gateway.failpoints import failpoint
 from gateway.stores.sql import revisions
 
 BUSY_TIMEOUT_S: Final = 10
@@ -66,6 +67,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """One writing transaction: committed at the end, rolled back by any exception."""
     with engine.begin() as connection:
         yield connection
+        failpoint("sql.commits")
+    failpoint("sql.committed")
 
 
 @contextmanager
