@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 
 import msgspec
 
-from gateway.dataplane.envelope import CHAT, COMPLETIONS, Envelope, absent
+from gateway.dataplane.envelope import CHAT, COMPLETIONS, Fields, absent, given
 from gateway.dataplane.reading import LARGE_BYTES, Reading
 from gateway.stores.sql.rows import Model
 
@@ -63,12 +63,12 @@ def size_of(reading: Reading, body: bytes, model: Model, *, estimate: int) -> Si
     """The bound of DESIGN.md section 4: bytes x factor + template + images, at most the window of
     each prompt. What a server would fetch or search for cannot be sized: the window then.
     """
-    envelope, parts, window = reading.envelope, reading.parts, model.context_window
-    if (parts is not None and parts.unsized) or not absent(envelope.web_search_options):
+    fields, parts, window = reading.fields, reading.parts, model.context_window
+    if (parts is not None and parts.unsized) or not absent(given(fields, "web_search_options")):
         return Size(window, min(estimate, window or estimate), 1)
     text_bytes, images = len(body), 0
     if parts is not None:
-        text_bytes = len(body) - len(memoryview(envelope.messages)) + parts.text_bytes
+        text_bytes = len(body) - len(memoryview(given(fields, "messages"))) + parts.text_bytes
         images = parts.images
         estimate = min(estimate, text_bytes + images * model.image_tokens)
     bound = _scaled(text_bytes, model.bytes_factor) + TEMPLATE_TOKENS + images * model.image_tokens
@@ -191,42 +191,45 @@ _TOKEN_ID_BYTES: Final = b"0123456789,[] \t\r\n"
 
 
 async def count_prompt(
-    tokeniser: Tokeniser, encoding: str, envelope: Envelope, operation: str, fallback: int
+    tokeniser: Tokeniser, encoding: str, fields: Fields, operation: str, fallback: int
 ) -> int:
     """Tokens of the prompt by our own count; `fallback` where its text cannot be read."""
-    given = {CHAT: envelope.messages, COMPLETIONS: envelope.prompt}.get(operation, envelope.input)
     try:
-        if len(memoryview(given)) > LARGE_BYTES:
-            tokens, texts = await tokeniser.aside(_texts, envelope, operation)
+        if len(memoryview(_prompt(fields, operation))) > LARGE_BYTES:
+            tokens, texts = await tokeniser.aside(_texts, fields, operation)
         else:
-            tokens, texts = _texts(envelope, operation)
+            tokens, texts = _texts(fields, operation)
     except (msgspec.DecodeError, RecursionError):
         return fallback
     return tokens + await tokeniser.count(encoding, texts)
 
 
-def _texts(envelope: Envelope, operation: str) -> tuple[int, list[str]]:
+def _prompt(fields: Fields, operation: str) -> msgspec.Raw:
+    return given(fields, {CHAT: "messages", COMPLETIONS: "prompt"}.get(operation, "input"))
+
+
+def _texts(fields: Fields, operation: str) -> tuple[int, list[str]]:
     """Tokens that are no text, and the text to be counted. DecodeError where it cannot be read."""
     if operation == CHAT:
-        return _chat_texts(envelope)
-    raw = bytes(envelope.prompt if operation == COMPLETIONS else envelope.input)
+        return _chat_texts(fields)
+    raw = bytes(_prompt(fields, operation))
     if not raw.translate(None, _TOKEN_ID_BYTES):
         return raw.count(b",") + 1, []
-    given = msgspec.json.decode(raw, type=str | list[str | int | list[int]])
-    if isinstance(given, str):
-        return 0, [given]
-    texts = [item for item in given if isinstance(item, str)]
-    ids = sum(len(item) if isinstance(item, list) else 1 for item in given) - len(texts)
+    sent = msgspec.json.decode(raw, type=str | list[str | int | list[int]])
+    if isinstance(sent, str):
+        return 0, [sent]
+    texts = [item for item in sent if isinstance(item, str)]
+    ids = sum(len(item) if isinstance(item, list) else 1 for item in sent) - len(texts)
     return ids, texts
 
 
-def _chat_texts(envelope: Envelope) -> tuple[int, list[str]]:
-    messages = _MESSAGES.decode(envelope.messages)
+def _chat_texts(fields: Fields) -> tuple[int, list[str]]:
+    messages = _MESSAGES.decode(given(fields, "messages"))
     texts: list[str] = []
     for message in messages:
         if isinstance(message.content, str):
             texts.append(message.content)
         elif message.content is not None:
             texts.extend(part.text for part in message.content)
-    texts.append(bytes(envelope.tools).decode(errors="replace"))
+    texts.append(bytes(given(fields, "tools")).decode(errors="replace"))
     return len(messages) * (_PER_MESSAGE + 1) + _REPLY_PRIMING, texts

@@ -25,7 +25,7 @@ _QUOTE, _COMMA, _COLON, _OPEN, _CLOSE, _BEGIN, _END = b'",:[]{}'
 
 
 def too_much(body: bytes) -> Deny | None:
-    """A Deny that names the field at fault. The body is JSON, as its decoder has found.
+    """A Deny that names the field at fault. Whether the body is JSON is not looked at.
 
     There is one value more than there are commas at most: nearly every body is let by for that.
     """
@@ -35,6 +35,11 @@ def too_much(body: bytes) -> Deny | None:
 def one_too_many(fields: Iterable[str]) -> Deny:
     """The same where the fields are more than allowed, and known already."""
     return _refusal(next(islice(fields, MOST_FIELDS, None)), _PAST_FIELDS)
+
+
+def too_many_messages() -> Deny:
+    """The same for a chat, where the messages are counted anyway."""
+    return _refusal("messages", f"more than {MOST_ITEMS} items")
 
 
 class _Census:

@@ -7,13 +7,14 @@ import msgspec
 from gateway.dataplane.media import MediaParts
 from policies.decision import Deny, DenyCode
 
+Fields = dict[str, msgspec.Raw]  # of a body, each value as it was sent
+
 CHAT: Final = "chat"
 COMPLETIONS: Final = "completions"
 EMBEDDINGS: Final = "embeddings"
 
 MAX_CHOICES: Final = 128
 MAX_TOKENS: Final = 10_000_000  # no context window is near it; keeps every product below 2^53
-_OUTPUT_FIELDS: Final = ("max_completion_tokens", "max_tokens")
 
 
 _NOT_GIVEN: Final = msgspec.Raw(b"")
@@ -28,24 +29,18 @@ class ResponseFormat(msgspec.Struct, frozen=True):
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """The union of what we need from the three OpenAI operations; unknown fields are not looked
-    at.
+    """What we act on of the three OpenAI operations, but for prompts and tools: those are long, and
+    stay among the fields.
     """
 
     model: str
-    messages: msgspec.Raw = _NOT_GIVEN
-    prompt: msgspec.Raw = _NOT_GIVEN
-    input: msgspec.Raw = _NOT_GIVEN
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     n: int | None = None
     best_of: int | None = None
-    tools: msgspec.Raw = _NOT_GIVEN
-    functions: msgspec.Raw = _NOT_GIVEN
     response_format: ResponseFormat | None = None
-    web_search_options: msgspec.Raw = _NOT_GIVEN
 
     @property
     def wants_usage(self) -> bool:
@@ -61,22 +56,43 @@ class Envelope(msgspec.Struct, frozen=True):
         return min(self.max_tokens, self.max_completion_tokens)
 
 
-_DECODER: Final = msgspec.json.Decoder(Envelope)
+_FIELDS: Final = msgspec.json.Decoder(Fields)
+_ENVELOPE: Final = msgspec.json.Decoder(Envelope)
+_NAMES: Final = frozenset(Envelope.__struct_fields__)
 _NULLS: Final = (b"", b"null", b"[]")
+_encode: Final = msgspec.json.Encoder().encode
 
 
-def decode(body: bytes, operation: str) -> Envelope | Deny:
-    """The envelope of a body, or a Deny that names the field at fault."""
+def fields_of(body: bytes) -> Fields | Deny:
+    """The fields of a body that is one JSON object. One that is given twice is kept once, so that
+    the backend cannot read a value that we did not.
+    """
     try:
         body.isascii() or body.decode()  # a backend must not be the first to find bad UTF-8
-        envelope = _DECODER.decode(body)
+        return _FIELDS.decode(body)
     except msgspec.ValidationError as fault:
         return _invalid(fault)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         return Deny(
             DenyCode.INVALID_REQUEST, f"the body is not valid JSON ({fault}); send one JSON object"
         )
-    return _out_of_bounds(envelope, operation) or envelope
+
+
+def envelope_of(fields: Fields, operation: str) -> Envelope | Deny:
+    """The envelope, or a Deny that names the field at fault."""
+    try:
+        short = {name: fields[name] for name in fields.keys() & _NAMES}
+        envelope = _ENVELOPE.decode(_encode(short))  # the long fields are not gone through again
+    except msgspec.ValidationError as fault:
+        return _invalid(fault)
+    except (msgspec.DecodeError, RecursionError) as fault:
+        return Deny(DenyCode.INVALID_REQUEST, f"the body is not valid JSON ({fault})")
+    return _out_of_bounds(envelope, fields, operation) or envelope
+
+
+def given(fields: Fields, name: str) -> msgspec.Raw:
+    """One field as it was sent; empty where it was not."""
+    return fields.get(name, _NOT_GIVEN)
 
 
 def _invalid(fault: msgspec.ValidationError) -> Deny:
@@ -88,30 +104,35 @@ def _invalid(fault: msgspec.ValidationError) -> Deny:
     return Deny(DenyCode.INVALID_REQUEST, f"{field or 'body'}: {text}", param=field)
 
 
-def _out_of_bounds(envelope: Envelope, operation: str) -> Deny | None:
-    required = {CHAT: "messages", COMPLETIONS: "prompt", EMBEDDINGS: "input"}[operation]
-    content: msgspec.Raw = getattr(envelope, required)
-    if bytes(memoryview(content)[:4]) in _NULLS:
+def _out_of_bounds(envelope: Envelope, fields: Fields, operation: str) -> Deny | None:
+    required = _REQUIRED[operation]
+    start = bytes(memoryview(given(fields, required))[:4])
+    if start in _NULLS:
         return Deny(DenyCode.INVALID_REQUEST, f"{required}: required and not empty", param=required)
-    if operation == CHAT and bytes(memoryview(content)[:1]) != b"[":
+    if operation == CHAT and not start.startswith(b"["):
         return Deny(DenyCode.INVALID_REQUEST, "messages: expected an array", param="messages")
-    for name in ("n", "best_of"):
-        value = getattr(envelope, name)
-        if value is not None and not 1 <= value <= MAX_CHOICES:
-            return Deny(DenyCode.INVALID_REQUEST, f"{name}: must be 1 to {MAX_CHOICES}", param=name)
-    for name in _OUTPUT_FIELDS:
-        value = getattr(envelope, name)
-        if value is not None and not 1 <= value <= MAX_TOKENS:
-            return Deny(DenyCode.INVALID_REQUEST, f"{name}: must be 1 to {MAX_TOKENS}", param=name)
-    if operation == EMBEDDINGS and envelope.stream:
+    for name, value, most in (
+        ("n", envelope.n, MAX_CHOICES),
+        ("best_of", envelope.best_of, MAX_CHOICES),
+        ("max_completion_tokens", envelope.max_completion_tokens, MAX_TOKENS),
+        ("max_tokens", envelope.max_tokens, MAX_TOKENS),
+    ):
+        if value is not None and not 1 <= value <= most:
+            return Deny(DenyCode.INVALID_REQUEST, f"{name}: must be 1 to {most}", param=name)
+    if envelope.stream and operation == EMBEDDINGS:
         return Deny(DenyCode.INVALID_REQUEST, "stream: embeddings do not stream", param="stream")
     return None
 
 
-def capabilities(envelope: Envelope, operation: str, parts: MediaParts | None) -> frozenset[str]:
+_REQUIRED: Final = {CHAT: "messages", COMPLETIONS: "prompt", EMBEDDINGS: "input"}
+
+
+def capabilities(
+    envelope: Envelope, fields: Fields, operation: str, parts: MediaParts | None
+) -> frozenset[str]:
     """What a backend must be able to do to answer this request."""
-    needs = {operation}
-    if not absent(envelope.tools) or not absent(envelope.functions):
+    needs = set()
+    if not (absent(given(fields, "tools")) and absent(given(fields, "functions"))):
         needs.add("tools")
     if envelope.response_format is not None and envelope.response_format.type == "json_schema":
         needs.add("json_schema")
@@ -119,7 +140,7 @@ def capabilities(envelope: Envelope, operation: str, parts: MediaParts | None) -
         needs.add("vision")
     if parts is not None and parts.audio:
         needs.add("audio")
-    return frozenset(needs) if len(needs) > 1 else _ALONE[operation]
+    return _ALONE[operation] | needs if needs else _ALONE[operation]
 
 
 _ALONE: Final = {name: frozenset((name,)) for name in (CHAT, COMPLETIONS, EMBEDDINGS)}

@@ -43,11 +43,13 @@ def at_once(flow: Flow, attempt: Attempt) -> Figures | None:
 
 async def count(flow: Flow, attempt: Attempt, tokeniser: Tokeniser) -> Figures:
     """The figures by our own count; the backend's where they can be true beside it."""
-    route, envelope, quote = flow.route, flow.envelope, flow.quote
-    if route is None or envelope is None or quote is None:
+    route, quote = flow.route, flow.quote
+    if route is None or quote is None:
         raise RuntimeError("an attempt that was never routed")
     encoding = route.model.encoding
-    prompt = await count_prompt(tokeniser, encoding, envelope, flow.operation, input_estimate(flow))
+    prompt = await count_prompt(
+        tokeniser, encoding, flow.fields, flow.operation, input_estimate(flow)
+    )
     text = _text(attempt)[:MAX_COUNTED_BYTES]
     output = await tokeniser.count(encoding, [text])
     kept = len(text.encode(errors="replace"))

@@ -9,10 +9,9 @@ from gateway import clock
 from gateway.backends.dialect import Reported, StreamMeter
 from gateway.backends.health import Flight, Outcome
 from gateway.dataplane.arrival import Arrival
-from gateway.dataplane.envelope import Envelope
+from gateway.dataplane.envelope import Envelope, Fields
 from gateway.dataplane.levels import Levels, Standing
 from gateway.dataplane.quote import Quote
-from gateway.dataplane.rewrite import Fields
 from gateway.dataplane.snapshot import Principal, Route, Way
 from gateway.stores.redis.holds import Granted
 from gateway.telemetry.record import TraceIds

@@ -1,20 +1,39 @@
 """What chat messages hold besides text: counted, or said to be of unknown size."""
 
-import re
 from typing import Final
 
 import msgspec
 
-# Text is a string right after `"content":`; anything else begins with a bracket. A quote inside a
-# JSON string is escaped, so this can only match a key of the document; a key with an escaped letter
-# is why `\u00` sends us to look as well.
-_PARTS: Final = re.compile(rb'"content"\s*:\s*[\[{]')
 _SIZED: Final = frozenset(("text", "image_url", "refusal"))
+_NOTHING: Final = msgspec.Raw(b"")
+_QUOTE, _NULL = b'"n'
 
 
-def may_hold_media(body: bytes) -> bool:
-    """Whether the messages may hold parts other than plain text: cheap, and never a false no."""
-    return _PARTS.search(body) is not None or b"\\u00" in body or b'"audio"' in body
+class Shape(msgspec.Struct, frozen=True, gc=False):
+    """One message, unread. The decoder knows a key however it is spelled."""
+
+    content: msgspec.Raw = _NOTHING
+    audio: msgspec.Raw = _NOTHING  # a reference to earlier audio
+
+
+_SHAPES: Final = msgspec.json.Decoder(list[Shape])
+
+
+def shapes_of(messages: msgspec.Raw) -> list[Shape] | None:
+    """What the messages look like; None: not like messages."""
+    try:
+        return _SHAPES.decode(messages)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def text_alone(shapes: list[Shape]) -> bool:
+    """Whether there is nothing but strings in the messages."""
+    for shape in shapes:
+        content = memoryview(shape.content)
+        if (content and content[0] not in (_QUOTE, _NULL)) or len(memoryview(shape.audio)) > 4:
+            return False
+    return True
 
 
 class MediaParts(msgspec.Struct, frozen=True):

@@ -11,10 +11,24 @@ from typing import Final
 
 import msgspec
 
-from gateway.dataplane.crowd import MOST_FIELDS, MOST_ITEMS, one_too_many, too_much
-from gateway.dataplane.envelope import CHAT, COMPLETIONS, Envelope, decode
-from gateway.dataplane.media import MediaParts, may_hold_media, media_parts
-from gateway.dataplane.rewrite import Fields, fields_of
+from gateway.dataplane.crowd import (
+    MOST_FIELDS,
+    MOST_ITEMS,
+    one_too_many,
+    too_many_messages,
+    too_much,
+)
+from gateway.dataplane.envelope import (
+    CHAT,
+    COMPLETIONS,
+    Envelope,
+    Fields,
+    envelope_of,
+    fields_of,
+    given,
+)
+from gateway.dataplane.media import MediaParts, media_parts, shapes_of, text_alone
+from gateway.dataplane.rewrite import around_limits
 from policies.decision import Deny
 
 LARGE_BYTES: Final = 256 * 1024
@@ -33,21 +47,35 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 
 def read(body: bytes, operation: str) -> Reading | Deny:
     """A Deny names the field at fault."""
-    envelope = decode(body, operation)
-    if isinstance(envelope, Deny):
-        return envelope
-    if len(body) > MOST_ITEMS and (deny := too_much(body)) is not None:
+    large = len(body) > (LARGE_BYTES if operation == CHAT else MOST_ITEMS)
+    if large and (deny := too_much(body)) is not None:
         return deny
     fields = fields_of(body)
     if isinstance(fields, Deny):
         return fields
     if len(fields) > MOST_FIELDS:
         return one_too_many(fields)
+    envelope = envelope_of(fields, operation)
+    if isinstance(envelope, Deny):
+        return envelope
+    if (deny := around_limits(fields)) is not None:
+        return deny
     if operation != CHAT:
-        given = envelope.prompt if operation == COMPLETIONS else envelope.input
-        return Reading(envelope, fields, None, _prompts(memoryview(given)))
-    parts = media_parts(envelope.messages) if may_hold_media(body) else None
-    return Reading(envelope, fields, parts, 1)
+        prompt = given(fields, "prompt" if operation == COMPLETIONS else "input")
+        return Reading(envelope, fields, None, _prompts(memoryview(prompt)))
+    return _chat(body, envelope, fields)
+
+
+def _chat(body: bytes, envelope: Envelope, fields: Fields) -> Reading | Deny:
+    messages = given(fields, "messages")
+    shapes = shapes_of(messages)
+    if shapes is not None and len(shapes) > MOST_ITEMS:
+        return too_many_messages()
+    if shapes is not None and text_alone(shapes):
+        return Reading(envelope, fields, None, 1)
+    if len(body) > MOST_ITEMS and (deny := too_much(body)) is not None:
+        return deny
+    return Reading(envelope, fields, media_parts(messages), 1)
 
 
 class LargeBodies:

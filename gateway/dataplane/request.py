@@ -158,7 +158,7 @@ class DataPlane:
         if isinstance(found, Deny):
             return found
         flow.envelope, flow.fields, flow.tags, flow.route = envelope, reading.fields, tags, found
-        needs = capabilities(envelope, flow.operation, reading.parts)
+        needs = capabilities(envelope, reading.fields, flow.operation, reading.parts)
         estimate = self._calibration.estimate(envelope.model, len(flow.body))
         size = size_of(reading, flow.body, found.model, estimate=estimate)
         ask = ask_of(envelope, flow.operation, needs, size, found)

@@ -4,14 +4,12 @@ from typing import Final
 
 import msgspec
 
-from gateway.dataplane.envelope import absent
+from gateway.dataplane.envelope import Fields, absent, given
 from policies.decision import Deny, DenyCode
-
-Fields = dict[str, msgspec.Raw]
 
 OUTPUT_FIELDS: Final = ("max_completion_tokens", "max_tokens")
 _FIELDS: Final = msgspec.json.Decoder(Fields)
-_NO_RAW: Final = msgspec.Raw(b"")
+_encode: Final = msgspec.json.Encoder().encode
 
 # What we act on. Some servers read keys without regard to case: `N` must not say more than `n`.
 _OURS: Final = frozenset(
@@ -36,14 +34,9 @@ _AROUND: Final = {
 }
 
 
-def fields_of(body: bytes) -> Fields | Deny:
-    """The top-level fields of a body that is a JSON object. A field given twice is kept once, so
-    that the backend cannot read a value that we did not. Deny: a field that goes around a limit.
-    """
-    fields = _FIELDS.decode(body)
-    for name in fields:
-        if name in _OURS:
-            continue
+def around_limits(fields: Fields) -> Deny | None:
+    """A field that goes around a limit, whatever its name is made to look like."""
+    for name in fields.keys() - _OURS:
         folded = name.casefold()
         if folded in _AROUND:
             return Deny(
@@ -53,11 +46,11 @@ def fields_of(body: bytes) -> Fields | Deny:
             )
         if folded in _OURS:
             return Deny(DenyCode.INVALID_REQUEST, f"{name}: write it as {folded}", param=name)
-    return fields
+    return None
 
 
 def rewrite(
-    given: Fields,
+    sent: Fields,
     *,
     model: str,
     output_tokens: int | None,
@@ -67,18 +60,16 @@ def rewrite(
     """Model name, output clamp and `stream_options` replaced. `output_tokens` None leaves the
     output fields alone (embeddings); `output_field` is used where the client named none.
     """
-    fields = dict(given)
-    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    fields: dict[str, msgspec.Raw | str | int] = {**sent, "model": model}
     if output_tokens is not None:
-        clamp = msgspec.Raw(b"%d" % output_tokens)
-        named = [name for name in OUTPUT_FIELDS if not absent(fields.get(name, _NO_RAW))]
+        named = [name for name in OUTPUT_FIELDS if not absent(given(sent, name))]
         for name in OUTPUT_FIELDS:
             fields.pop(name, None)
         for name in named or [output_field]:
-            fields[name] = clamp
+            fields[name] = output_tokens
     if include_usage:
-        options = fields.get("stream_options", _NO_RAW)
+        options = given(sent, "stream_options")
         merged = {} if absent(options) else _FIELDS.decode(options)
         merged["include_usage"] = msgspec.Raw(b"true")
         fields["stream_options"] = msgspec.Raw(msgspec.json.encode(merged))
-    return msgspec.json.encode(fields)
+    return _encode(fields)
