@@ -47,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jurisdictions: frozenset[str] = frozenset()  # every law that reaches this gateway
     drain_seconds: int = 60
     max_body_bytes: int = 32 * 1024 * 1024
+    hold_seconds: int = 30  # a hold's life after its worker last said that it is at work
     store_timeout_ms: int = 1_000  # how long an admission waits for the quota store
     access_log: str = "file"  # file ($HOME/log/access.jsonl) | stdout | off
     otlp_endpoint: str = ""
@@ -80,6 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             jurisdictions=_jurisdictions(ours.get("JURISDICTION", "")),
             drain_seconds=_integer(ours, "DRAIN_SECONDS", 60, 0, 86_400),
             max_body_bytes=_integer(ours, "MAX_BODY_BYTES", 32 * 1024 * 1024, 1024, 2**31 - 1),
+            hold_seconds=_integer(ours, "HOLD_SECONDS", 30, 1, 3_600),
             store_timeout_ms=_integer(ours, "STORE_TIMEOUT_MS", 1_000, 10, 60_000),
             access_log=_choice(ours, "ACCESS_LOG", ("file", "stdout", "off")),
             otlp_endpoint=environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
@@ -150,7 +152,7 @@ def url_host(host: str) -> str:
 _VARIABLES: Final = (
     "HOME", "HOST", "PORT", "ADMIN_LISTEN", "ADMIN_URL", "WORKERS", "REDIS_URL", "DATABASE_URL",
     "ADMIN_TOKEN", "SECRET_KEY", "KEY_PEPPER", "JURISDICTION", "DRAIN_SECONDS", "MAX_BODY_BYTES",
-    "STORE_TIMEOUT_MS", "ACCESS_LOG",
+    "HOLD_SECONDS", "STORE_TIMEOUT_MS", "ACCESS_LOG",
 )  # fmt: skip
 
 

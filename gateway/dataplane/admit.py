@@ -19,10 +19,8 @@ from gateway.stores.redis.holds import (
 from gateway.stores.spool import Spool, SpoolUnavailable
 from policies.decision import Deny, DenyCode
 
-HOLD_TTL_MS: Final = 30_000
 TYPICAL_OUTPUT: Final = 256  # tokens a per-minute limit is charged before the real figure is known
 _STALE_TRIES: Final = 3
-_OLD_GRANT_US: Final = 20_000_000  # a process that was stopped for so long may not have it any more
 
 
 async def admit(flow: Flow, holds: HoldStore, spool: Spool) -> Deny | None:
@@ -37,7 +35,7 @@ async def admit(flow: Flow, holds: HoldStore, spool: Spool) -> Deny | None:
     failpoint("admit.begins")
     try:
         for _ in range(_STALE_TRIES):
-            answer = await holds.admit(levels.tag, _admission(flow, meta, spool.name))
+            answer = await holds.admit(levels.tag, _admission(flow, holds.ttl_ms, meta, spool.name))
             if not (isinstance(answer, Refused) and answer.reason == "stale_window"):
                 break
             flow.standing = levels.refresh(answer.now_ms * 1000)
@@ -46,7 +44,8 @@ async def admit(flow: Flow, holds: HoldStore, spool: Spool) -> Deny | None:
     flow.admitted_us = arrival.now_us()
     if isinstance(answer, Refused):
         return _deny(flow, answer)
-    if flow.admitted_us - now_us > _OLD_GRANT_US:
+    if flow.admitted_us - now_us > holds.ttl_ms * 667:
+        # A process that was stopped for two thirds of its life may not have it any more.
         await _give_back(flow, holds, levels.tag)
         return _store_down()
     flow.granted = answer
@@ -70,7 +69,7 @@ async def _give_back(flow: Flow, holds: HoldStore, tag: str) -> None:
         await holds.release(tag, flow.arrival.request_id)
 
 
-def _admission(flow: Flow, meta: bytes, owner: str) -> Admission:
+def _admission(flow: Flow, ttl_ms: int, meta: bytes, owner: str) -> Admission:
     levels, quote, standing, ask = flow.levels, flow.quote, flow.standing, flow.ask
     if levels is None or quote is None or standing is None or ask is None:
         raise RuntimeError("admission before the quote")
@@ -79,7 +78,7 @@ def _admission(flow: Flow, meta: bytes, owner: str) -> Admission:
         gates += tuple(limit.gate(flow.estimated_tokens) for limit in levels.tokens)
     return Admission(
         hold_id=flow.arrival.request_id,
-        ttl_ms=HOLD_TTL_MS,
+        ttl_ms=ttl_ms,
         input_money=quote.worst.input_nanos,
         output_money=quote.worst.output_nanos_per_token,
         input_tokens=ask.input_estimate,

@@ -4,29 +4,28 @@ import asyncio
 import logging
 from typing import Final
 
-from gateway.dataplane.admit import HOLD_TTL_MS
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
 from gateway.failpoints import failpoint
 from gateway.stores.redis.holds import HoldStore, StoreUnavailable
 
-EXTEND_EVERY_S: Final = 8.0  # a third of a hold's life: two failures in a row lose nothing
+_EXTENDED_AFTER: Final = 0.27  # of a hold's life: two failures in a row lose nothing
 RETRY_EVERY_S: Final = 0.5
 _SLICES: Final = 32
-_SLICE_S: Final = EXTEND_EVERY_S / _SLICES
 
 _LOG: Final = logging.getLogger(__name__)
 
 
 async def keep_holds_alive(plane: DataPlane, holds: HoldStore) -> None:
-    """Extends every live hold every EXTEND_EVERY_S, until cancelled. Thousands at once would keep
+    """Extends every live hold well before its end, until cancelled. Thousands at once would keep
     everybody waiting, so each has its slice of that time; a slice that was missed is made up for.
     """
     loop = asyncio.get_running_loop()
-    done = int(loop.time() / _SLICE_S)
+    slice_s = holds.ttl_ms / 1000 * _EXTENDED_AFTER / _SLICES
+    done = int(loop.time() / slice_s)
     while True:
-        await asyncio.sleep(_SLICE_S)
-        now = int(loop.time() / _SLICE_S)
+        await asyncio.sleep(slice_s)
+        now = int(loop.time() / slice_s)
         due = {n % _SLICES for n in range(max(done, now - _SLICES) + 1, now + 1)}
         done = now
         by_tag: dict[str, list[str]] = {}
@@ -36,7 +35,7 @@ async def keep_holds_alive(plane: DataPlane, holds: HoldStore) -> None:
         for tag, ids in by_tag.items():
             failpoint("upkeep.extends")
             try:
-                await holds.extend(tag, ids, HOLD_TTL_MS)
+                await holds.extend(tag, ids, holds.ttl_ms)
             except StoreUnavailable as fault:
                 _LOG.warning("holds could not be extended: %s", fault)
 

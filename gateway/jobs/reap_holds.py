@@ -1,9 +1,10 @@
 """Holds that nobody keeps alive any more: each ends, by evidence or by estimate (L10).
 
-A worker extends its holds every 8 s for 30 s, and an overdue one is looked at here every 5 s: a
-dead worker's holds are terminal within a minute, wherever its spool has gone. The script that ends
-one asks once more whether it is overdue and whether the lease is still ours, so a reaper that was
-held up does no harm.
+A hold lives for 30 s unless its worker extends it, which it does every 8 s. What is 15 s overdue is
+ended here, where somebody looks every 5 s: a dead worker's holds are terminal within a minute,
+wherever its spool has gone. Where the operator chose another life, the other times follow it. The
+script that ends one asks once more whether it is overdue and whether the lease is still ours, so a
+reaper that was held up does no harm.
 """
 
 import asyncio
@@ -25,8 +26,6 @@ from gateway.stores.redis.holds import Reaping, Settlement
 from gateway.stores.redis.journal import Journal
 from gateway.stores.sql import usage
 
-LATE_MS: Final = 15_000  # beyond its expiry, so that a worker that merely stalls keeps its holds
-EVERY_S: Final = 5.0
 LEASE_MS: Final = 20_000
 MOST: Final = 5_000  # a turn
 _AT_ONCE: Final = 64
@@ -38,11 +37,14 @@ async def run(deps: JobDeps, stopping: asyncio.Event) -> None:
     """One look at every tag. Raises what the stores raise: without the ledger nothing is ended."""
     for tag in await asyncio.to_thread(tags_of, deps.engine):
         if not stopping.is_set():
-            await reap(deps, tag)
+            # Half a life late, so that a worker that merely stalls keeps its holds.
+            await reap(deps, tag, deps.holds.ttl_ms // 2)
 
 
-async def reap(deps: JobDeps, tag: str, late_ms: int = LATE_MS) -> int:
-    """Ends the overdue holds of one tag; answers how many. 0 while another process is at it."""
+async def reap(deps: JobDeps, tag: str, late_ms: int) -> int:
+    """Ends the holds of one tag that are so long overdue; answers how many. 0 while another process
+    is at it.
+    """
     overdue = await records.overdue(deps.client, tag, MOST, late_ms)
     if not overdue:
         return 0

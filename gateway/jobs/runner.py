@@ -12,17 +12,21 @@ from gateway.jobs.schedule import Job, pause
 LONGEST_WAIT_S: Final = 30.0
 LAST_RUN_WITHIN_S: Final = 12.0  # below the supervisor's patience
 
-JOBS: Final = (
-    Job("drain_journal", drain_journal.run, every_s=0.0, once_more=True),
-    Job("replay_spool", replay_spool.run, every_s=2.0),
-    Job("reap_holds", reap_holds.run, every_s=reap_holds.EVERY_S),
-    Job("prune", prune.run, every_s=15.0),
-)
-
 _LOG: Final = logging.getLogger(__name__)
 
 
-async def run_jobs(deps: JobDeps, stopping: asyncio.Event, jobs: Sequence[Job] = JOBS) -> None:
+def jobs_for(hold_ms: int) -> tuple[Job, ...]:
+    """Every job, as often as the life of a hold asks for."""
+    hold_s = hold_ms / 1000
+    return (
+        Job("drain_journal", drain_journal.run, every_s=0.0, once_more=True),
+        Job("replay_spool", replay_spool.run, every_s=hold_s / 15),
+        Job("reap_holds", reap_holds.run, every_s=hold_s / 6),
+        Job("prune", prune.run, every_s=hold_s / 2),
+    )
+
+
+async def run_jobs(deps: JobDeps, stopping: asyncio.Event, jobs: Sequence[Job]) -> None:
     """Until `stopping`; then each finishes what it is at, and those that want to run once more."""
     async with asyncio.TaskGroup() as tasks:
         for job in jobs:

@@ -113,7 +113,11 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         transport = Transport(max_connections=most_exchanges())
         stack.push_async_callback(transport.close)
 
-        holds = HoldStore(channels, admit_within_s=settings.store_timeout_ms / 1000)
+        holds = HoldStore(
+            channels,
+            admit_within_s=settings.store_timeout_ms / 1000,
+            ttl_ms=settings.hold_seconds * 1000,
+        )
         backends, calibration = Backends(), Calibration()
         settler = Settler(holds, spool, tokeniser, calibration)
         plane = DataPlane(

@@ -22,7 +22,7 @@ async def open_jobs(settings: Settings, name: str) -> AsyncIterator[JobDeps]:
         yield JobDeps(
             engine=engine,
             client=client,
-            holds=HoldStore(channels),
+            holds=HoldStore(channels, ttl_ms=settings.hold_seconds * 1000),
             spool_dir=settings.spool_dir,
             name=name,
         )

@@ -48,6 +48,7 @@ __all__ = [
 
 Corrections = Sequence[tuple[str, int]]
 
+HOLD_TTL_MS: Final = 30_000
 MOST_OWED: Final = 100_000  # beyond it the expiry of the holds has to do
 PAY_AGAIN_S: Final = 1.0  # when the store answers but would not release
 
@@ -70,8 +71,15 @@ class HoldStore:
     """Holds of all tags over this process's channels. Belongs to one event loop."""
 
     def __init__(
-        self, channels: Channels, *, admit_within_s: float = 1.0, settle_within_s: float = 5.0
+        self,
+        channels: Channels,
+        *,
+        admit_within_s: float = 1.0,
+        settle_within_s: float = 5.0,
+        ttl_ms: int = HOLD_TTL_MS,
     ) -> None:
+        """`ttl_ms`: how long a hold lives unless it is extended."""
+        self.ttl_ms = ttl_ms
         self._channels = channels
         self._admit_within_s = admit_within_s
         self._settle_within_s = settle_within_s

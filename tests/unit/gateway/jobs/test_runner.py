@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gateway.jobs.deps import JobDeps
-from gateway.jobs.runner import run_jobs
+from gateway.jobs.runner import jobs_for, run_jobs
 from gateway.jobs.schedule import Job, pause
 from tests.running import run
 
@@ -59,3 +59,8 @@ def test_a_pause_ends_with_the_order_to_stop() -> None:
         await asyncio.wait_for(waiting, 1)
 
     run(story())
+
+
+def test_jobs_run_as_often_as_the_life_of_a_hold_asks_for() -> None:
+    assert [job.every_s for job in jobs_for(30_000)] == [0.0, 2.0, 5.0, 15.0]
+    assert [job.every_s for job in jobs_for(3_000)] == [0.0, 0.2, 0.5, 1.5]
