@@ -4,38 +4,52 @@ Built from recorded times after the answer has left, so that tracing costs a req
 its way.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Final, TypeAlias
 
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+import msgspec
 
 from billing.meters import Meters
 from gateway.telemetry import names
 from gateway.telemetry.genai import request_error
 from gateway.telemetry.instruments import attempt_error
-from gateway.telemetry.record import AttemptRecord, RequestRecord, TraceIds
+from gateway.telemetry.record import AttemptRecord, RequestRecord
 
-_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
-_SCOPE: Final = InstrumentationScope(names.SCOPE)
-_ERROR: Final = Status(StatusCode.ERROR)
-_UNSET: Final = Status(StatusCode.UNSET)
 _MICROS: Final = 1_000_000
-_NANOS_OF_A_MICRO: Final = 1000
 
-Attribute = str | int | float | bool | Sequence[str]
+Attribute: TypeAlias = str | int | float | bool | tuple[str, ...]
 
 
-def spans_of(record: RequestRecord, resource: Resource) -> list[ReadableSpan]:
+class Kind(IntEnum):
+    """As OTLP numbers them."""
+
+    INTERNAL = 1
+    SERVER = 2
+    CLIENT = 3
+
+
+class Span(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One span; which trace it is in, its request knows. No `parent_id` is 0."""
+
+    name: str
+    kind: Kind
+    span_id: int
+    parent_id: int
+    attributes: dict[str, Attribute]
+    started_us: int
+    finished_us: int
+    error: bool = False
+    parent_is_remote: bool = False
+
+
+def spans_of(record: RequestRecord) -> list[Span]:
     """All spans of one request, parents first."""
-    return [*_server(record, resource), *_admission(record, resource), *_client(record, resource)]
+    return [*_server(record), *_admission(record), *_client(record)]
 
 
-def _server(record: RequestRecord, resource: Resource) -> Iterator[ReadableSpan]:
+def _server(record: RequestRecord) -> Iterator[Span]:
     trace, error = record.trace, request_error(record)
-    parent = _context(trace, trace.parent_span_id, remote=True) if trace.parent_span_id else None
     attributes: dict[str, Attribute] = {
         names.HTTP_METHOD: record.method,
         names.HTTP_ROUTE: record.route,
@@ -53,58 +67,53 @@ def _server(record: RequestRecord, resource: Resource) -> Iterator[ReadableSpan]
         names.OVERHEAD_SECONDS: record.overhead_us / _MICROS,
         names.REJECTED: tuple(f"{reason}:{count}" for reason, count in record.rejected),
     }
-    yield ReadableSpan(
-        f"{record.method} {record.route}",
-        context=_context(trace, trace.span_id),
-        parent=parent,
-        resource=resource,
+    yield Span(
+        name=f"{record.method} {record.route}",
+        kind=Kind.SERVER,
+        span_id=trace.span_id,
+        parent_id=trace.parent_span_id,
+        parent_is_remote=trace.parent_span_id != 0,
         attributes=_present(attributes),
-        kind=SpanKind.SERVER,
-        status=_ERROR if record.status >= 500 else _UNSET,
-        start_time=record.started_us * _NANOS_OF_A_MICRO,
-        end_time=record.finished_us * _NANOS_OF_A_MICRO,
-        instrumentation_scope=_SCOPE,
+        error=record.status >= 500,
+        started_us=record.started_us,
+        finished_us=record.finished_us,
     )
 
 
-def _admission(record: RequestRecord, resource: Resource) -> Iterator[ReadableSpan]:
+def _admission(record: RequestRecord) -> Iterator[Span]:
     trace = record.trace
     if not record.admitted_us:
         return
-    yield ReadableSpan(
-        names.ADMISSION_SPAN,
-        context=_context(trace, trace.admission_span_id),
-        parent=_context(trace, trace.span_id),
-        resource=resource,
+    yield Span(
+        name=names.ADMISSION_SPAN,
+        kind=Kind.INTERNAL,
+        span_id=trace.admission_span_id,
+        parent_id=trace.span_id,
         attributes=_present({names.CODE: record.code if not record.attempts else ""}),
-        kind=SpanKind.INTERNAL,
-        start_time=record.admit_started_us * _NANOS_OF_A_MICRO,
-        end_time=record.admitted_us * _NANOS_OF_A_MICRO,
-        instrumentation_scope=_SCOPE,
+        started_us=record.admit_started_us,
+        finished_us=record.admitted_us,
     )
 
 
-def _client(record: RequestRecord, resource: Resource) -> Iterator[ReadableSpan]:
+def _client(record: RequestRecord) -> Iterator[Span]:
     trace = record.trace
     if not record.attempts:
         return
     first, last = record.attempts[0], record.attempts[-1]
     error = request_error(record) or attempt_error(last)
     operation = names.OPERATIONS.get(record.operation, names.OPERATION_OTHER)
-    yield ReadableSpan(
-        f"{operation} {record.upstream_model}",
-        context=_context(trace, trace.client_span_id),
-        parent=_context(trace, trace.span_id),
-        resource=resource,
+    yield Span(
+        name=f"{operation} {record.upstream_model}",
+        kind=Kind.CLIENT,
+        span_id=trace.client_span_id,
+        parent_id=trace.span_id,
         attributes=_client_attributes(record, operation, error),
-        kind=SpanKind.CLIENT,
-        status=_ERROR if error else _UNSET,
-        start_time=first.started_us * _NANOS_OF_A_MICRO,
-        end_time=last.finished_us * _NANOS_OF_A_MICRO,
-        instrumentation_scope=_SCOPE,
+        error=bool(error),
+        started_us=first.started_us,
+        finished_us=last.finished_us,
     )
     for number, attempt in enumerate(record.attempts):
-        yield _attempt(record, number, attempt, resource)
+        yield _attempt(record, number, attempt)
 
 
 def _client_attributes(record: RequestRecord, operation: str, error: str) -> dict[str, Attribute]:
@@ -157,9 +166,7 @@ def _finish_reasons(record: RequestRecord) -> tuple[str, ...]:
     return record.finish_reasons + ("error",) * missing
 
 
-def _attempt(
-    record: RequestRecord, number: int, attempt: AttemptRecord, resource: Resource
-) -> ReadableSpan:
+def _attempt(record: RequestRecord, number: int, attempt: AttemptRecord) -> Span:
     trace, error = record.trace, attempt_error(attempt)
     attributes: dict[str, Attribute] = {
         names.HTTP_METHOD: record.method,
@@ -172,22 +179,16 @@ def _attempt(
         names.BACKEND_REGION: attempt.region,
         names.UPSTREAM_REQUEST_ID: attempt.upstream_request_id,
     }
-    return ReadableSpan(
-        record.method,
-        context=_context(trace, trace.attempt_span_id(number)),
-        parent=_context(trace, trace.client_span_id),
-        resource=resource,
+    return Span(
+        name=record.method,
+        kind=Kind.CLIENT,
+        span_id=trace.attempt_span_id(number),
+        parent_id=trace.client_span_id,
         attributes=_present(attributes),
-        kind=SpanKind.CLIENT,
-        status=_ERROR if error else _UNSET,
-        start_time=attempt.started_us * _NANOS_OF_A_MICRO,
-        end_time=attempt.finished_us * _NANOS_OF_A_MICRO,
-        instrumentation_scope=_SCOPE,
+        error=bool(error),
+        started_us=attempt.started_us,
+        finished_us=attempt.finished_us,
     )
-
-
-def _context(trace: TraceIds, span_id: int, *, remote: bool = False) -> SpanContext:
-    return SpanContext(trace.trace_id, span_id, remote, _SAMPLED)
 
 
 def _present(attributes: dict[str, Attribute]) -> dict[str, Attribute]:

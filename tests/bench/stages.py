@@ -10,6 +10,7 @@ from pathlib import Path
 
 from opentelemetry.sdk.resources import Resource
 
+from gateway.telemetry.otlp import Envelope
 from gateway.telemetry.service import Telemetry, TelemetrySettings
 from gateway.telemetry.spans import spans_of
 from tests.unit.gateway.telemetry.records import streamed
@@ -26,7 +27,7 @@ def rows() -> list[tuple[str, float]]:
         )
         record = streamed()
         traceparent = record.trace.traceparent(0)
-        here = Resource({})
+        envelope = Envelope(Resource({}))
 
         def finish() -> None:
             for _ in range(_TIMES):
@@ -40,7 +41,14 @@ def rows() -> list[tuple[str, float]]:
                 _best(lambda: _repeat(lambda: house.trace_ids(traceparent))),
             ),
             ("finish: metrics and access log", _best(finish)),
-            ("spans of a sampled request", _best(lambda: _repeat(lambda: spans_of(record, here)))),
+            (
+                "spans of a sampled request, encoded",
+                _best(
+                    lambda: _repeat(
+                        lambda: envelope.body([(record.trace.trace_id, spans_of(record))])
+                    )
+                ),
+            ),
         ]
 
 

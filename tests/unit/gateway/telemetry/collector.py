@@ -15,9 +15,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 class Collector(ThreadingHTTPServer):
     daemon_threads = True
+    answer = 200
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.heads: list[dict[str, str]] = []
         self.bodies: dict[str, list[bytes]] = {"/v1/traces": [], "/v1/metrics": []}
 
     @property
@@ -49,8 +51,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         if self.headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
-        self.server.bodies[self.path].append(body)  # type: ignore[attr-defined]
-        self.send_response(200)
+        told: Any = self.server
+        told.bodies[self.path].append(body)
+        told.heads.append({name.lower(): value for name, value in self.headers.items()})
+        self.send_response(told.answer)
         self.send_header("content-length", "0")
         self.end_headers()
 

@@ -1,71 +1,97 @@
 """gateway.telemetry.export"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
+import pytest
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway.telemetry import export
-from gateway.telemetry.export import ExportThread, TraceExport
+from gateway.telemetry.export import ExportThread, SpanPost, TraceExport
 from gateway.telemetry.instruments import Instruments
 from gateway.telemetry.metrics import Registry
+from tests.unit.gateway.telemetry.collector import Collector, collector
 from tests.unit.gateway.telemetry.records import answered, refused
 
 HERE = Resource({"service.name": "meterhouse"})
 
 
-class Refusing(SpanExporter):
-    """An exporter whose collector takes nothing."""
+@pytest.fixture
+def there(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    with collector() as listening:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", listening.url)
+        yield listening
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return SpanExportResult.FAILURE
+
+def statuses(there: Collector) -> list[int]:
+    return [
+        attribute.value.int_value
+        for span in there.spans()
+        for attribute in span.attributes
+        if attribute.key == "http.response.status_code"
+    ]
 
 
-def test_what_waits_is_sent_in_order_and_once() -> None:
-    kept = InMemorySpanExporter()
-    traces = TraceExport(kept, HERE)
+def test_what_waits_is_sent_in_order_and_once(there: Collector) -> None:
+    traces = TraceExport(SpanPost(), HERE)
     for status in (429, 403):
         traces.add(refused(status=status))
 
     traces.send()
     traces.send()
+    traces.shutdown()
 
-    sent = [
-        (span.attributes or {})["http.response.status_code"] for span in kept.get_finished_spans()
-    ]
-    assert sent == [429, 403]
+    assert statuses(there) == [429, 403]
+    assert len(there.bodies["/v1/traces"]) == 1
 
 
-def test_a_full_queue_drops_and_counts_instead_of_growing() -> None:
-    traces = TraceExport(InMemorySpanExporter(), HERE)
+def test_a_full_queue_drops_and_counts_instead_of_growing(there: Collector) -> None:
+    traces = TraceExport(SpanPost(), HERE)
 
     for _ in range(export.WAITING_REQUESTS + 5):
         traces.add(refused())
+    traces.shutdown()
 
     assert traces.dropped == 5
 
 
-def test_what_a_collector_refuses_is_counted() -> None:
-    traces = TraceExport(Refusing(), HERE)
+def test_what_a_collector_refuses_is_counted(there: Collector) -> None:
+    there.answer = 400
+    traces = TraceExport(SpanPost(), HERE)
     traces.add(refused())
 
     traces.send()
+    traces.shutdown()
 
     assert traces.dropped == 1
 
 
-def test_closing_sends_what_is_left() -> None:
-    kept = InMemorySpanExporter()
-    traces = TraceExport(kept, HERE)
+def test_closing_sends_what_is_left(there: Collector) -> None:
+    traces = TraceExport(SpanPost(), HERE)
     thread = ExportThread(traces, None, 60)
     thread.start()
 
     traces.add(answered())
     thread.close(within_s=5)
 
-    assert len(kept.get_finished_spans()) == 4
+    assert len(there.spans()) == 4
+
+
+def test_spans_go_where_and_how_the_environment_says(
+    there: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-scope=ours")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+    traces = TraceExport(SpanPost(), HERE)
+    traces.add(answered())
+
+    traces.send()
+    traces.shutdown()
+
+    assert traces.dropped == 0
+    (headers,) = there.heads
+    assert headers["x-scope"] == "ours"
+    assert headers["content-encoding"] == "gzip"
+    assert headers["content-type"] == "application/x-protobuf"
 
 
 def test_metrics_are_cumulative_in_seconds_with_typed_attributes() -> None:
