@@ -39,7 +39,13 @@ from gateway.stores.sql.seal import Sealer, SealError
 from gateway.stores.sql.usage_reports import Question, report
 from gateway.telemetry import names
 from gateway.telemetry.service import Telemetry
-from gateway.wiring.parts import opened_channels, opened_engine, peppers_of, started_telemetry
+from gateway.wiring.parts import (
+    hold_store,
+    opened_channels,
+    opened_engine,
+    peppers_of,
+    started_telemetry,
+)
 from policies.failover import RetryBudget
 
 _LOG: Final = logging.getLogger(__name__)
@@ -113,11 +119,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         transport = Transport(max_connections=most_exchanges())
         stack.push_async_callback(transport.close)
 
-        holds = HoldStore(
-            channels,
-            admit_within_s=settings.store_timeout_ms / 1000,
-            ttl_ms=settings.hold_seconds * 1000,
-        )
+        holds = hold_store(channels, settings)
         backends, calibration = Backends(), Calibration()
         settler = Settler(holds, spool, tokeniser, calibration)
         plane = DataPlane(

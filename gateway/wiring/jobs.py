@@ -6,8 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from gateway.jobs.deps import JobDeps
 from gateway.settings import Settings
 from gateway.stores.redis.client import open_client
-from gateway.stores.redis.holds import HoldStore
-from gateway.wiring.parts import opened_channels, opened_engine, started_telemetry
+from gateway.wiring.parts import hold_store, opened_channels, opened_engine, started_telemetry
 
 
 @asynccontextmanager
@@ -22,7 +21,7 @@ async def open_jobs(settings: Settings, name: str) -> AsyncIterator[JobDeps]:
         yield JobDeps(
             engine=engine,
             client=client,
-            holds=HoldStore(channels, ttl_ms=settings.hold_seconds * 1000),
+            holds=hold_store(channels, settings),
             spool_dir=settings.spool_dir,
             name=name,
         )

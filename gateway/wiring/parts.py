@@ -13,6 +13,7 @@ from gateway.secrets import Secrets
 from gateway.settings import Settings
 from gateway.stores.redis import address
 from gateway.stores.redis.channel import Channels, StoreUnavailable
+from gateway.stores.redis.holds import HoldStore
 from gateway.stores.sql.engine import open_engine
 from gateway.telemetry.sampling import ratio_of
 from gateway.telemetry.service import Telemetry, TelemetrySettings
@@ -58,6 +59,14 @@ async def opened_channels(
     with contextlib.suppress(StoreUnavailable):
         await channels.open(within_s)
     return channels
+
+
+def hold_store(channels: Channels, settings: Settings) -> HoldStore:
+    return HoldStore(
+        channels,
+        admit_within_s=settings.store_timeout_ms / 1000,
+        ttl_ms=settings.hold_seconds * 1000,
+    )
 
 
 def peppers_of(held: Secrets) -> Peppers:
