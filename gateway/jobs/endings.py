@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
-from billing.usage import DECODER, UsageEvent
+from billing.usage import DECODER, ENCODER, UsageEvent
 from gateway.jobs.estimates import without_evidence
 from gateway.jobs.traces import Trace, Traces
-from policies.budgets import Hold
+from policies.budgets import Hold, Reaping, Settlement
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -46,6 +46,12 @@ def ending(hold: Hold, seen: Traces, booked: Mapping[str, tuple[int, int]]) -> E
     if owner in seen.living:
         return None  # its spool is being written to while we read: look again
     return _estimate(hold)
+
+
+def settlement(hold_id: str, one: Ending, reaping: Reaping) -> Settlement:
+    """The ending, as the store is told it."""
+    event = None if one.event is None else ENCODER.encode(one.event)
+    return Settlement(hold_id, one.money, one.tokens, (), event, reaping)
 
 
 def _of_trace(trace: Trace) -> Ending | None:

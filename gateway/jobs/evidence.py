@@ -1,6 +1,7 @@
 """What a dead worker's spool says: how its attempts ended, and what it never sent anywhere."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ from billing.usage import DECODER, UsageEvent
 from gateway.jobs.estimates import Place, estimates, without_evidence
 from gateway.stores import spooled
 from gateway.stores.spool import Outcome
+from gateway.stores.spooled import OpenRequest
 from gateway.stores.sql import backends, models, tenants, usage
 from gateway.stores.sql.engine import reading
 
@@ -54,19 +56,38 @@ def surroundings(engine: Engine) -> Surroundings:
 
 def findings(engine: Engine, writer: Path, places: Mapping[str, Place]) -> Findings:
     """All that is still to be done for an adopted spool. Reads the ledger."""
+    return found_in(
+        _outcomes(writer),
+        spooled.open_requests(spooled.read(writer)),
+        places,
+        partial(_not_booked, engine),
+        proves_absence=spooled.proves_absence(writer),
+    )
+
+
+def found_in(
+    outcomes: Iterator[UsageEvent],
+    still_open: Mapping[str, OpenRequest],
+    places: Mapping[str, Place],
+    not_booked: Callable[[list[UsageEvent]], list[UsageEvent]],
+    *,
+    proves_absence: bool,
+) -> Findings:
+    """What follows from a spool's records. `not_booked` says which events the ledger lacks; with
+    `proves_absence`, what the records do not say did not happen.
+    """
     events: list[UsageEvent] = []
     answered: set[str] = set()
     last_attempt: dict[str, int] = {}
-    for part in _parts(_outcomes(writer)):
+    for part in _parts(outcomes):
         answered.update(event.request_id for event in part if event.winner)
         for event in part:
             known = last_attempt.get(event.request_id, 0)
             last_attempt[event.request_id] = max(known, event.attempt)
-        events.extend(_not_booked(engine, part))
+        events.extend(not_booked(part))
     untouched: list[tuple[str, str]] = []
     lost: list[str] = []
-    proves_absence = spooled.proves_absence(writer)
-    for hold_id, request in spooled.open_requests(spooled.read(writer)).items():
+    for hold_id, request in still_open.items():
         template = None if request.intent is None else _template(request.intent.meta)
         if request.intent is None or template is None:
             lost.append(hold_id)
@@ -79,14 +100,20 @@ def findings(engine: Engine, writer: Path, places: Mapping[str, Place]) -> Findi
                 last_attempt.get(hold_id, 0), *(event.attempt for event in estimated)
             )
             answered.update(event.request_id for event in estimated if event.winner)
-            events.extend(_not_booked(engine, estimated))
-    closing = frozenset(
+            events.extend(not_booked(estimated))
+    closing = _closing(events, answered, last_attempt)
+    return Findings(tuple(events), closing, tuple(untouched), tuple(lost))
+
+
+def _closing(
+    events: list[UsageEvent], answered: set[str], last_attempt: Mapping[str, int]
+) -> frozenset[str]:
+    return frozenset(
         event.event_id
         for event in events
         if event.winner
         or (event.request_id not in answered and event.attempt == last_attempt[event.request_id])
     )
-    return Findings(tuple(events), closing, tuple(untouched), tuple(lost))
 
 
 def _outcomes(writer: Path) -> Iterator[UsageEvent]:

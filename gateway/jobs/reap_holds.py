@@ -15,14 +15,14 @@ from typing import Final
 
 import msgspec
 
-from billing.usage import DECODER, ENCODER, UsageEvent
+from billing.usage import DECODER, UsageEvent
 from gateway.failpoints import failpoint
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.drain_journal import tags_of
-from gateway.jobs.endings import UNBILLABLE, Ending, ending
+from gateway.jobs.endings import UNBILLABLE, Ending, ending, settlement
 from gateway.jobs.traces import traces
 from gateway.stores.redis import keys, leases, records
-from gateway.stores.redis.holds import Reaping, Settlement
+from gateway.stores.redis.holds import Reaping
 from gateway.stores.redis.journal import Journal
 from gateway.stores.sql import usage
 
@@ -91,7 +91,7 @@ async def _end(deps: JobDeps, tag: str, endings: Mapping[str, Ending], reaping: 
     for start in range(0, len(waiting), _AT_ONCE):
         part = waiting[start : start + _AT_ONCE]
         answers = await asyncio.gather(
-            *(deps.holds.settle(tag, _settlement(id_, one, reaping)) for id_, one in part)
+            *(deps.holds.settle(tag, settlement(id_, one, reaping)) for id_, one in part)
         )
         for (hold_id, one), done in zip(part, answers, strict=True):
             if done:
@@ -99,8 +99,3 @@ async def _end(deps: JobDeps, tag: str, endings: Mapping[str, Ending], reaping: 
                 _LOG.log(level, "hold %s was overdue and is ended: %s", hold_id, one.why)
         ended += sum(answers)
     return ended
-
-
-def _settlement(hold_id: str, one: Ending, reaping: Reaping) -> Settlement:
-    event = None if one.event is None else ENCODER.encode(one.event)
-    return Settlement(hold_id, one.money, one.tokens, (), event, reaping)

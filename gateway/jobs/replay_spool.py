@@ -75,16 +75,18 @@ async def _replay(deps: JobDeps, writer: Path) -> None:
 async def _settle(
     deps: JobDeps, event: UsageEvent, found: Findings, tags: Mapping[str, str]
 ) -> None:
-    closes = event.event_id in found.closing
-    await deps.holds.settle(
-        tags.get(event.tenant_id, DEFAULT_TAG),
-        Settlement(
-            # No hold bears an event's id: then only the journal entry is written.
-            hold_id=event.request_id if closes else event.event_id,
-            money=event.counter_nanos if closes else 0,
-            tokens=event.usage.total if closes and event.winner else 0,
-            event=ENCODER.encode(event),
-        ),
+    tag = tags.get(event.tenant_id, DEFAULT_TAG)
+    await deps.holds.settle(tag, handed_in(event, closes=event.event_id in found.closing))
+
+
+def handed_in(event: UsageEvent, *, closes: bool) -> Settlement:
+    """What the store is told of an event; `closes`: it ends the request's hold."""
+    return Settlement(
+        # No hold bears an event's id: then only the journal entry is written.
+        hold_id=event.request_id if closes else event.event_id,
+        money=event.counter_nanos if closes else 0,
+        tokens=event.usage.total if closes and event.winner else 0,
+        event=ENCODER.encode(event),
     )
 
 

@@ -1,13 +1,13 @@
 """What the spools of this home say of certain holds."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from billing.usage import DECODER, UsageEvent
 from gateway.stores import spooled
-from gateway.stores.spool import Outcome
+from gateway.stores.spool import Outcome, Record
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ def traces(directory: Path, hold_ids: Collection[str]) -> Traces:
         if lives:
             living.add(writer.name)
         try:
-            found |= _of(writer, wanted, lives)
+            found |= told(spooled.read(writer), wanted, writer_lives=lives)
         except FileNotFoundError:
             continue  # a segment was acknowledged, or the spool replayed, under our eyes
         if spooled.proves_absence(writer):
@@ -50,14 +50,17 @@ def traces(directory: Path, hold_ids: Collection[str]) -> Traces:
     return Traces(found, frozenset(living), frozenset(proving))
 
 
-def _of(writer: Path, wanted: set[str], lives: bool) -> dict[str, Trace]:
-    records = [record for record in spooled.read(writer) if record.hold_id in wanted]
+def told(
+    spoken: Iterable[Record], wanted: Collection[str], *, writer_lives: bool
+) -> dict[str, Trace]:
+    """What the records of one spool say of the holds that are `wanted`."""
+    records = [record for record in spoken if record.hold_id in wanted]
     still_open = spooled.open_requests(records)
     outcomes: dict[str, list[UsageEvent]] = {record.hold_id: [] for record in records}
     for record in records:
         if isinstance(record, Outcome):
             outcomes[record.hold_id].append(DECODER.decode(record.event))
     return {
-        hold_id: Trace(lives, hold_id in still_open, tuple(events))
+        hold_id: Trace(writer_lives, hold_id in still_open, tuple(events))
         for hold_id, events in outcomes.items()
     }

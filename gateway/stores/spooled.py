@@ -182,22 +182,32 @@ def delete_acknowledged(writer: Path, recorded: Callable[[Sequence[bytes]], bool
     """
     paths = segments(writer)
     # Newest first: where a later one has records, the writer had left this one before we read it.
-    scans = [scan(path) for path in reversed(paths)][::-1]
-    still_open = open_requests(record for one in scans for record in one.records)
-    mine = paths[: _last_written(scans)] if is_alive(writer) else paths
-    deleted = 0
-    for path, one in zip(mine, scans, strict=False):
-        events = [record.event for record in one.records if isinstance(record, Outcome)]
-        if any(record.hold_id in still_open for record in one.records) or not recorded(events):
-            break
+    written = [scan(path).records for path in reversed(paths)][::-1]
+    spent = acknowledged(written, recorded, writer_lives=is_alive(writer))
+    for path in paths[:spent]:
         failpoint("prune.deletes")
         path.unlink()
-        deleted += 1
-    return deleted
+    return spent
 
 
-def _last_written(scans: Sequence[Scan]) -> int:
-    return max((n for n, one in enumerate(scans) if one.records), default=0)
+def acknowledged(
+    written: Sequence[Sequence[Record]],
+    recorded: Callable[[Sequence[bytes]], bool],
+    *,
+    writer_lives: bool,
+) -> int:
+    """How many of a writer's segments, from the oldest on, are evidence of nothing any more."""
+    still_open = open_requests(record for segment in written for record in segment)
+    mine = written[: _last_written(written)] if writer_lives else written
+    for number, segment in enumerate(mine):
+        events = [record.event for record in segment if isinstance(record, Outcome)]
+        if any(record.hold_id in still_open for record in segment) or not recorded(events):
+            return number
+    return len(mine)
+
+
+def _last_written(written: Sequence[Sequence[Record]]) -> int:
+    return max((number for number, segment in enumerate(written) if segment), default=0)
 
 
 def discard(writer: Path) -> None:
