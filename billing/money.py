@@ -42,6 +42,10 @@ _SMALL_UNITS: Final = (
 _COUNTER_EXPONENTS: Final[dict[str, int]] = dict.fromkeys(_MINOR_EXPONENTS, _NANOS) | dict.fromkeys(
     _SMALL_UNITS.split(), _MICROS
 )
+_COUNTER_PICOS: Final[dict[str, int]] = {
+    currency: int(10 ** (_PICO_DECIMALS - exponent))
+    for currency, exponent in _COUNTER_EXPONENTS.items()
+}
 
 
 def parse_decimal(text: str, decimals: int) -> int:
@@ -132,12 +136,15 @@ def counter_exponent(currency: str) -> int:
 
 def counter_units(picos: int, currency: str) -> int:
     """Counter units of an amount, rounded up: a budget may count too much, never too little."""
-    return int(-(-picos // 10 ** (_PICO_DECIMALS - counter_exponent(currency))))
+    return -(-picos // counter_picos(1, currency))
 
 
 def counter_picos(units: int, currency: str) -> int:
     """Picos of counter units; exact."""
-    return int(units * 10 ** (_PICO_DECIMALS - counter_exponent(currency)))
+    try:
+        return units * _COUNTER_PICOS[currency]
+    except KeyError:
+        raise _unknown(currency) from None
 
 
 def parse_counter(text: str, currency: str) -> int:

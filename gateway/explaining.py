@@ -44,7 +44,7 @@ def _answer(engine: Engine, jurisdictions: frozenset[str], asked: Explain) -> di
         refusal = {"code": route.code.value, "message": route.message, "param": route.param}
         return {"decision": "refuse", "refusal": refusal, "attempts": [], "candidates": []}
     ask = _ask(asked, route)
-    return explain(route.policy, ask, route.candidates, {}, jurisdictions, 0)
+    return explain(route.policy, ask, route.panel.candidates, {}, jurisdictions, 0)
 
 
 def _ask(asked: Explain, route: Route) -> Ask:

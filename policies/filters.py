@@ -191,11 +191,15 @@ def judge(
     live: Mapping[tuple[str, str], Live],
 ) -> tuple[Verdict, ...]:
     """A verdict for every candidate, in the order given."""
-    verdicts = []
-    rules = case.rules
-    for candidate in candidates:
-        backend_id, upstream_model = candidate.backend_id, candidate.upstream_model
-        seen = live.get((backend_id, upstream_model), UNSEEN)
-        reasons = tuple([reason for reason, rule in rules if rule(case, candidate, seen)])
-        verdicts.append(Verdict(backend_id, upstream_model, not reasons, reasons))
-    return tuple(verdicts)
+    return tuple(
+        [
+            verdict_of(case, c, live.get((c.backend_id, c.upstream_model), UNSEEN))
+            for c in candidates
+        ]
+    )
+
+
+def verdict_of(case: Case, candidate: Candidate, seen: Live) -> Verdict:
+    """The verdict on one candidate, by every rule."""
+    reasons = tuple([reason for reason, rule in case.rules if rule(case, candidate, seen)])
+    return Verdict(candidate.backend_id, candidate.upstream_model, not reasons, reasons)

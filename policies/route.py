@@ -15,7 +15,8 @@ from policies.ask import Ask
 from policies.candidates import Candidate, Live
 from policies.compile import EffectivePolicy
 from policies.decision import Deny
-from policies.filters import Verdict, case_of, judge
+from policies.filters import Verdict
+from policies.panel import Panel
 from policies.rank import rank
 from policies.refusal import refusal
 
@@ -40,12 +41,23 @@ def route(
     gateway_jurisdictions: frozenset[str],
     draw: int,
 ) -> Routed:
-    """Decide one request. `draw` is a uniform random number of 32 bits.
+    """Decide one request. `draw` is a uniform random number of 32 bits."""
+    return decide(Panel(policy, candidates), ask, live, gateway_jurisdictions, draw)
+
+
+def decide(
+    panel: Panel,
+    ask: Ask,
+    live: Mapping[tuple[str, str], Live],
+    gateway_jurisdictions: frozenset[str],
+    draw: int,
+) -> Routed:
+    """As `route`, for whoever asks often.
 
     Every attempt of the plan has passed every rule, so that a failover can break none (L8).
     """
-    case = case_of(policy, ask, gateway_jurisdictions)
-    verdicts = judge(case, candidates, live)
+    policy, candidates = panel.policy, panel.candidates
+    case, verdicts = panel.judge(ask, live, gateway_jurisdictions)
     eligible = [c for c, verdict in zip(candidates, verdicts, strict=True) if verdict.eligible]
     if not eligible:
         return refusal(case, candidates, verdicts, draw)

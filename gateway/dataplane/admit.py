@@ -31,7 +31,8 @@ async def admit(flow: Flow, holds: HoldStore, spool: Spool) -> Deny | None:
     flow.admit_started_us = now_us = arrival.now_us()
     flow.estimated_tokens = _estimate(flow)
     flow.standing = levels.at(now_us)
-    meta = ENCODER.encode(template(flow))
+    flow.template = template(flow)
+    meta = ENCODER.encode(flow.template)
     failpoint("admit.begins")
     try:
         for _ in range(_STALE_TRIES):
@@ -75,7 +76,7 @@ def _admission(flow: Flow, ttl_ms: int, meta: bytes, owner: str) -> Admission:
         raise RuntimeError("admission before the quote")
     gates = levels.request_gates
     if levels.tokens:
-        gates += tuple(limit.gate(flow.estimated_tokens) for limit in levels.tokens)
+        gates += tuple([limit.gate(flow.estimated_tokens) for limit in levels.tokens])
     return Admission(
         hold_id=flow.arrival.request_id,
         ttl_ms=ttl_ms,

@@ -18,7 +18,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
 
     request_id: str
     arrived_us: int
-    clock_offset_us: int  # wall minus monotonic, so that every time of the request is on one scale
+    clock_offset_ns: int  # wall minus monotonic, so that every time of the request is on one scale
     secret: bytes
     content_length: int  # -1: not declared
     content_encoding: bytes
@@ -30,28 +30,30 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
 
     def now_us(self) -> int:
         """Wall time that cannot run backwards during this request."""
-        return clock.steady_ns() // 1000 + self.clock_offset_us
+        return (clock.steady_ns() + self.clock_offset_ns) // 1000
 
 
 def read_head(scope: Any) -> Arrival:
     """The head of an ASGI HTTP scope."""
-    sent = [header for header in scope["headers"] if header[0] in _READ]
+    sent = scope["headers"]
     found = dict(sent)
     repeated = "" if len(found) == len(sent) else _repeated(sent, found)
-    wall, steady = clock.now_us(), clock.monotonic_us()
-    length = found.get(b"content-length", b"")
+    header = found.get
+    wall_ns = clock.wall_ns()
+    length = header(b"content-length", b"")
+    client = scope.get("client")
     return Arrival(
-        request_id=ids.new("req"),
-        arrived_us=wall,
-        clock_offset_us=wall - steady,
-        secret=_secret(found),
-        content_length=int(length) if length.isdigit() else -1,
-        content_encoding=found.get(b"content-encoding", b""),
-        traceparent=found.get(b"traceparent", b""),
-        tags=found.get(b"x-meterhouse-tags", b""),
-        explain=found.get(b"x-meterhouse-explain") == b"1",
-        client_host=scope["client"][0] if scope.get("client") else "",
-        repeated=repeated,
+        ids.new("req"),
+        wall_ns // 1000,
+        wall_ns - clock.steady_ns(),
+        _secret(found),
+        int(length) if length.isdigit() else -1,
+        header(b"content-encoding", b""),
+        header(b"traceparent", b""),
+        header(b"x-meterhouse-tags", b""),
+        header(b"x-meterhouse-explain") == b"1",
+        client[0] if client else "",
+        repeated,
     )
 
 
@@ -70,10 +72,10 @@ _READ: Final = frozenset(
 
 def _repeated(sent: list[tuple[bytes, bytes]], found: dict[bytes, bytes]) -> str:
     """The name of a header that occurs twice; a `traceparent` that does is dropped, as W3C asks."""
-    names = [name for name, _ in sent]
+    names = [name for name, _ in sent if name in _READ]
     if names.count(b"traceparent") > 1:
         del found[b"traceparent"]
-    return next((name.decode() for name in found if names.count(name) > 1), "")
+    return next((name.decode() for name in names if names.count(name) > 1 and name in found), "")
 
 
 def _secret(found: dict[bytes, bytes]) -> bytes:

@@ -38,10 +38,8 @@ def authenticate(
     if presented is None or known is None:
         return _BAD_KEY
     principal, digest, pepper_version = known
-    pepper = peppers.by_version.get(pepper_version)
-    if pepper is None:
-        return _BAD_KEY
-    if not hmac.compare_digest(keyring.digest(pepper, presented.secret), digest):
+    digester = peppers.digester(pepper_version)
+    if digester is None or not hmac.compare_digest(digester.digest(presented.secret), digest):
         return _BAD_KEY
     if arrival.arrived_us >= principal.expires_at_us:
         return _BAD_KEY

@@ -5,6 +5,7 @@ the client, the ledger and the observers are told is derived from them at the en
 import msgspec
 
 from billing.meters import Meters, Provenance
+from billing.usage import UsageEvent
 from gateway import clock
 from gateway.backends.dialect import Reported, StreamMeter
 from gateway.backends.health import Flight, Outcome
@@ -73,6 +74,7 @@ class Flow(msgspec.Struct, gc=False, kw_only=True):
     levels: Levels | None = None
     standing: Standing | None = None
     estimated_tokens: int = 0  # what the per-minute token limits were charged at admission
+    template: UsageEvent | None = None  # of the first attempt, as the hold bears it
     granted: Granted | None = None
     admit_started_us: int = 0
     admitted_us: int = 0

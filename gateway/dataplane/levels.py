@@ -57,6 +57,11 @@ class RateLimit(msgspec.Struct, frozen=True):
     kind: str  # requests | tokens
     level_id: str
     burst_us: int
+    told: bytes  # per_minute, for a header
+
+    def left(self, wait_us: int) -> int:
+        """Of the burst, with the limit so far ahead of now; below zero where it is overdrawn."""
+        return (self.burst_us - wait_us) * self.per_minute // MINUTE_US
 
     def advance_us(self, units: int) -> int:
         return -(-units * MINUTE_US // self.per_minute)
@@ -88,6 +93,11 @@ class Levels:
         self.requests = self._rate_limits("requests_per_minute", "requests", "rpm")
         self.tokens = self._rate_limits("tokens_per_minute", "tokens", "tpm")
         self.per_minute = (*self.requests, *self.tokens)  # in the order of their gates
+        numbered = tuple(enumerate(self.per_minute))
+        self.kinds = tuple(
+            (kind, tuple(one for one in numbered if one[1].kind == kind))
+            for kind in dict.fromkeys(limit.kind for limit in self.per_minute)
+        )
         self.slots = tuple(
             Slot(names.slots(self.tag, limit.id), limit.concurrent_requests, limit.id)
             for _, limit in self._limits
@@ -122,6 +132,7 @@ class Levels:
                 kind=kind,
                 level_id=level.id,
                 burst_us=max(BURST_US, -(-MINUTE_US // getattr(limit, field))),
+                told=b"%d" % getattr(limit, field),
             )
             for level, limit in self._limits
             if getattr(limit, field) is not None

@@ -233,7 +233,7 @@ _NO_BUFFERING: Final = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", 
 def _first_content(flow: Flow, attempt: Attempt) -> None:
     attempt.content_us = flow.first_content_us = flow.arrival.now_us()
     if attempt.flight is not None:
-        attempt.flight.first_byte(attempt.content_us - flow.arrival.clock_offset_us)
+        attempt.flight.first_byte(attempt.content_us - flow.arrival.clock_offset_ns // 1000)
 
 
 def _broke(flow: Flow, attempt: Attempt, fault: TransportError) -> Deny:

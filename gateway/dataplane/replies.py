@@ -8,7 +8,7 @@ from litestar.types import Send
 from billing.money import format_counter
 from gateway.dataplane.envelope import EMBEDDINGS
 from gateway.dataplane.flow import Flow
-from gateway.dataplane.levels import MINUTE_US, RateLimit
+from gateway.dataplane.levels import RateLimit
 from gateway.errors import Rendered
 
 Headers = list[tuple[bytes, bytes]]
@@ -22,44 +22,56 @@ def answer_headers(flow: Flow, content_type: bytes) -> Headers:
     headers: Headers = [
         (b"content-type", content_type),
         (b"x-request-id", flow.arrival.request_id.encode()),
-        (b"x-meterhouse-backend-region", attempt.way.candidate.region.encode()),
-        (b"server-timing", b"gateway;dur=%s" % _ms(overhead_us(flow))),
+        attempt.way.told_region,
+        (b"server-timing", b"gateway;dur=%d.%03d" % divmod(overhead_us(flow), 1000)),
     ]
-    return headers + limit_headers(flow)
+    _add_limits(headers, flow)
+    return headers
 
 
 def limit_headers(flow: Flow) -> Headers:
     """The clamp, what is left of the key's own budget, and the tightest rate limits."""
-    granted = flow.granted
-    if granted is None:
-        return []
     headers: Headers = []
-    asked = flow.envelope.max_output if flow.envelope is not None else None
-    if flow.operation != EMBEDDINGS and granted.output_tokens != asked:
-        headers.append((b"x-meterhouse-max-tokens", b"%d" % granted.output_tokens))
-    left = _left_of_own_budget(flow)
-    if left:
-        headers.append((b"x-meterhouse-budget-remaining", left))
-    if granted.gate_wait_us and flow.levels is not None:
-        _add_rates(headers, flow.levels.per_minute, granted.gate_wait_us)
+    _add_limits(headers, flow)
     return headers
 
 
-def _add_rates(headers: Headers, limits: tuple[RateLimit, ...], waits_us: tuple[int, ...]) -> None:
-    """Of each kind the tightest limit: the one with the least left of its burst."""
-    tightest: dict[str, tuple[int, int, int]] = {}
-    for limit, wait_us in zip(limits, waits_us, strict=False):
-        left = (limit.burst_us - wait_us) * limit.per_minute // MINUTE_US
-        known = tightest.get(limit.kind)
-        if known is None or left < known[0]:
-            tightest[limit.kind] = (left, limit.per_minute, wait_us)
-    for kind, (left, per_minute, wait_us) in tightest.items():
-        limit_name, left_name, reset_name = _RATE_NAMES[kind]
-        headers += (
-            (limit_name, b"%d" % per_minute),
-            (left_name, b"%d" % (max(0, left))),
-            (reset_name, _seconds(wait_us)),
-        )
+def _add_limits(headers: Headers, flow: Flow) -> None:
+    granted, envelope, standing = flow.granted, flow.envelope, flow.standing
+    if granted is None:
+        return
+    asked = envelope.max_output if envelope is not None else None
+    if granted.output_tokens != asked and flow.operation != EMBEDDINGS:
+        headers.append((b"x-meterhouse-max-tokens", b"%d" % granted.output_tokens))
+    if standing is not None and standing.own and flow.principal is not None:
+        left = min([granted.remaining[place] for place in standing.own])
+        currency = flow.principal.tenant.currency
+        told = f"{format_counter(left, currency)} {currency}".encode()
+        headers.append((b"x-meterhouse-budget-remaining", told))
+    if granted.gate_wait_us and flow.levels is not None:
+        for kind, limits in flow.levels.kinds:
+            headers += _rates(kind, limits, granted.gate_wait_us)
+
+
+def _rates(
+    kind: str, limits: tuple[tuple[int, RateLimit], ...], waits_us: tuple[int, ...]
+) -> Headers:
+    """Of limits of one kind the tightest: the one with the least left of its burst. Each comes with
+    the place of its gate.
+    """
+    place, limit = limits[0]
+    wait_us = waits_us[place]
+    left = limit.left(wait_us)
+    for place, other in limits[1:]:
+        if other.left(waits_us[place]) < left:
+            limit, wait_us = other, waits_us[place]
+            left = limit.left(wait_us)
+    limit_name, left_name, reset_name = _RATE_NAMES[kind]
+    return [
+        (limit_name, limit.told),
+        (left_name, b"%d" % max(0, left)),
+        (reset_name, b"%d.%03ds" % divmod(wait_us // 1000, 1000)),
+    ]
 
 
 _RATE_NAMES: Final = {
@@ -97,20 +109,3 @@ async def send_json(send: Send, status: int, value: object, request_id: str) -> 
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-def _left_of_own_budget(flow: Flow) -> bytes | None:
-    standing, granted, principal = flow.standing, flow.granted, flow.principal
-    if standing is None or granted is None or principal is None or not standing.own:
-        return None
-    left = min([granted.remaining[place] for place in standing.own])
-    currency = principal.tenant.currency
-    return f"{format_counter(left, currency)} {currency}".encode()
-
-
-def _ms(us: int) -> bytes:
-    return b"%d.%03d" % divmod(us, 1000)
-
-
-def _seconds(us: int) -> bytes:
-    return b"%d.%03ds" % divmod(us // 1000, 1000)

@@ -33,7 +33,7 @@ from gateway.stores.redis.holds import HoldStore
 from gateway.stores.spool import Spool
 from gateway.telemetry.service import Telemetry
 from policies.decision import Deny, DenyCode
-from policies.route import Plan, route
+from policies.route import Plan, decide
 
 _LOG: Final = logging.getLogger(__name__)
 _ENCODED: Final = Deny(
@@ -172,10 +172,9 @@ class DataPlane:
         ask, found, principal = flow.ask, flow.route, flow.principal
         if ask is None or found is None or principal is None:
             raise RuntimeError("planning before the ask")
-        routed = route(
-            found.policy,
+        routed = decide(
+            found.panel,
             ask,
-            found.candidates,
             self.backends.live(clock.monotonic_us()),
             self._jurisdictions,
             self._draw(32),

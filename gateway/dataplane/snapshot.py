@@ -30,6 +30,7 @@ from policies.candidates import Candidate
 from policies.compile import EffectivePolicy, compile_policies
 from policies.decision import Deny, DenyCode
 from policies.document import load
+from policies.panel import Panel
 
 Unseal = Callable[[rows.Backend], str | None]  # a backend's credential in clear
 FAR_FUTURE_US: Final = 2**62
@@ -58,6 +59,7 @@ class Way(msgspec.Struct, frozen=True):
     timeouts: Timeouts
     headers: list[tuple[bytes, bytes]]  # what the dialect needs on every call, credential included
     provider: str  # gen_ai.provider.name
+    told_region: tuple[bytes, bytes]  # the header of an answer that says where it comes from
     charge: RateCard | None
     cost: RateCard | None
     charge_tariff: Tariff | None
@@ -65,11 +67,11 @@ class Way(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """One key's way to one model: the policy in force and every candidate."""
+    """One key's way to one model: the policy in force and every candidate, on its panel."""
 
     model: rows.Model
     policy: EffectivePolicy
-    candidates: tuple[Candidate, ...]
+    panel: Panel
     ways: dict[tuple[str, str], Way]  # by (backend id, upstream model)
     until_us: int  # when a price on it changes
 
@@ -147,10 +149,11 @@ class Snapshot:
             if reach is not None:
                 way = self._way(principal.tenant, model, target, reach, now_us)
                 ways[(target.backend_id, target.upstream_model)] = way
+        policy = self._policy(principal, model.name)
         return Route(
             model=model,
-            policy=self._policy(principal, model.name),
-            candidates=tuple(way.candidate for way in ways.values()),
+            policy=policy,
+            panel=Panel(policy, tuple(way.candidate for way in ways.values())),
             ways=ways,
             until_us=self._prices.next_change_us(now_us) or FAR_FUTURE_US,
         )
@@ -192,6 +195,7 @@ class Snapshot:
             timeouts=reach.timeouts,
             headers=reach.headers,
             provider=reach.provider,
+            told_region=(b"x-meterhouse-backend-region", backend.region.encode()),
             charge=charge,
             cost=cost,
             charge_tariff=tariff(charge) if charge else None,

@@ -9,7 +9,7 @@ import msgspec
 from billing.money import format_counter, format_picos
 from billing.periods import Window, window
 from gateway import clock
-from gateway.dataplane.levels import MINUTE_US, Levels, Meter, RateLimit
+from gateway.dataplane.levels import Levels, Meter, RateLimit
 from gateway.dataplane.snapshot import Principal, Snapshot
 from gateway.stores.redis.accounts import AccountReader, GateReader
 from gateway.stores.redis.holds import MONEY, Account, StoreUnavailable
@@ -98,7 +98,7 @@ def _per_minute(limit: RateLimit, due_us: int, now_us: int) -> dict[str, Any]:
         "kind": f"{limit.kind}_per_minute",
         "limit": limit.per_minute,
         "burst": limit.burst,
-        "remaining": max(0, limit.burst_us - wait_us) * limit.per_minute // MINUTE_US,
+        "remaining": max(0, limit.left(wait_us)),
     }
 
 

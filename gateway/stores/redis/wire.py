@@ -6,6 +6,7 @@ Redis's msgpack knows no binary strings, so bytes travel beside the msgpack, nev
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from policies.budgets import Account, Admission, Granted, Hold, Refused, Settlement
 from policies.limits import Gate, Slot
@@ -37,6 +38,9 @@ class _Asked(msgspec.Struct, frozen=True, array_like=True):
     owner: str = ""
 
 
+_META_AT: Final = Admission.__struct_fields__.index("meta")
+
+
 class _Record(msgspec.Struct, frozen=True, array_like=True):
     version: int
     grant: int
@@ -48,21 +52,8 @@ _records: Final = msgspec.msgpack.Decoder(_Record)
 
 
 def admission_args(a: Admission) -> tuple[bytes, bytes]:
-    asked = _Asked(
-        a.hold_id,
-        a.ttl_ms,
-        a.input_money,
-        a.output_money,
-        a.input_tokens,
-        a.wanted,
-        a.least,
-        a.choices,
-        a.gates,
-        a.slots,
-        a.accounts,
-        a.owner,
-    )
-    return _encode(asked), a.meta + len(a.meta).to_bytes(_LENGTH, "big")
+    asked = astuple(a)  # in the order of _Asked, with the meta before the owner
+    return _encode((*asked[:_META_AT], a.owner)), a.meta + len(a.meta).to_bytes(_LENGTH, "big")
 
 
 def settlement_args(s: Settlement) -> tuple[bytes, bytes]:

@@ -1,0 +1,93 @@
+"""The candidates of one policy, with everything about them that no request changes worked out once.
+
+Nearly every candidate passes every rule, and most rules speak of configuration alone. So a panel
+asks those once for each kind of request, and of each request only what it and the moment can
+change. Whoever fails is judged by all rules, for the reasons: a panel never decides otherwise than
+`judge` of filters, and a property test holds the two together.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from policies.ask import Ask
+from policies.candidates import Candidate, Live
+from policies.compile import EffectivePolicy
+from policies.filters import UNSEEN, Case, Reason, Rule, Rules, Verdict, case_of, verdict_of
+
+# What a request's size or the moment decides. All other rules look at the policy, the candidate,
+# and of the request only at what it needs and whether it wants output.
+_OF_THE_MOMENT: Final = frozenset(
+    (Reason.CONTEXT, Reason.REQUEST_CEILING, Reason.UNAVAILABLE, Reason.SLO)
+)
+_MOST_KINDS: Final = 256  # of requests to one panel: a bound, there are a few
+
+_Kind = tuple[frozenset[str], frozenset[str], bool]  # needs, the gateway's place, wants output
+
+
+class _Standing(msgspec.Struct, frozen=True):
+    """What is known before a request of this kind is looked at."""
+
+    needed: frozenset[str]
+    gateway_permitted: bool
+    rules: Rules
+    of_the_moment: tuple[Rule, ...]
+    # Each candidate, its key in `live`, and its verdict if the moment has nothing against it; None:
+    # it is excluded anyway.
+    places: tuple[tuple[Candidate, tuple[str, str], Verdict | None], ...]
+
+
+class Panel:
+    """Belongs to one policy and its candidates. Pure, but for what it remembers."""
+
+    __slots__ = ("_standings", "candidates", "policy")
+
+    def __init__(self, policy: EffectivePolicy, candidates: Sequence[Candidate]) -> None:
+        self.policy = policy
+        self.candidates = tuple(candidates)
+        self._standings: dict[_Kind, _Standing] = {}
+
+    def judge(
+        self,
+        ask: Ask,
+        live: Mapping[tuple[str, str], Live],
+        gateway_jurisdictions: frozenset[str],
+    ) -> tuple[Case, tuple[Verdict, ...]]:
+        """The case of one request, and a verdict for every candidate in the order given."""
+        kind = (ask.capabilities, gateway_jurisdictions, ask.output_wanted > 0)
+        known = self._standings.get(kind) or self._learn(kind, ask)
+        needed, permitted, rules = known.needed, known.gateway_permitted, known.rules
+        case = Case(self.policy, ask, needed, gateway_jurisdictions, permitted, rules)
+        of_the_moment = known.of_the_moment
+        verdicts = []
+        for candidate, place, sound in known.places:
+            seen = live.get(place, UNSEEN)
+            if sound is not None:
+                for rule in of_the_moment:
+                    if rule(case, candidate, seen):
+                        break
+                else:
+                    verdicts.append(sound)
+                    continue
+            verdicts.append(verdict_of(case, candidate, seen))
+        return case, tuple(verdicts)
+
+    def _learn(self, kind: _Kind, ask: Ask) -> _Standing:
+        case = case_of(self.policy, ask, kind[1])
+        lasting = [rule for reason, rule in case.rules if reason not in _OF_THE_MOMENT]
+        places = []
+        for candidate in self.candidates:
+            place = (candidate.backend_id, candidate.upstream_model)
+            sound = not any(rule(case, candidate, UNSEEN) for rule in lasting)
+            places.append((candidate, place, Verdict(*place, eligible=True) if sound else None))
+        if len(self._standings) >= _MOST_KINDS:
+            self._standings.clear()
+        self._standings[kind] = known = _Standing(
+            case.needed,
+            case.gateway_permitted,
+            case.rules,
+            tuple(rule for reason, rule in case.rules if reason in _OF_THE_MOMENT),
+            tuple(places),
+        )
+        return known

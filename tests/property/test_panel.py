@@ -1,0 +1,73 @@
+"""A panel remembers; it must never decide otherwise than the rules read afresh."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.ask import Ask
+from policies.candidates import Candidate, Live
+from policies.compile import EffectivePolicy
+from policies.filters import case_of, judge
+from policies.panel import Panel
+from tests.policy_builders import a_candidate, an_ask
+
+PRICE = st.one_of(st.none(), st.integers(0, 9))
+PLACE = st.frozensets(st.sampled_from(["DE", "FR", "US"]), max_size=2)
+CAPABILITIES = st.frozensets(st.sampled_from(["chat", "tools", "vision"]), max_size=3)
+LATENCY = st.one_of(st.none(), st.integers(0, 9))
+
+
+@st.composite
+def candidates(draw: st.DrawFn) -> list[Candidate]:
+    return [
+        a_candidate(
+            f"bk_{number}",
+            jurisdictions=draw(PLACE),
+            placement=draw(st.sampled_from(["cloud", "edge"])),
+            capabilities=draw(CAPABILITIES),
+            context_window=draw(st.one_of(st.none(), st.integers(0, 9))),
+            charge_input_picos=draw(PRICE),
+            charge_output_picos=draw(PRICE),
+        )
+        for number in range(draw(st.integers(0, 3)))
+    ]
+
+
+POLICIES = st.builds(
+    EffectivePolicy,
+    residency=st.one_of(st.none(), PLACE),
+    capabilities=CAPABILITIES,
+    placements=st.one_of(st.none(), st.frozensets(st.sampled_from(["cloud", "edge"]))),
+    slo_ttft_us=LATENCY,
+    slo_tpot_us=LATENCY,
+    on_breach=st.sampled_from(["prefer_faster", "refuse"]),
+    max_per_request_picos=st.one_of(st.none(), st.integers(0, 99)),
+    max_input_picos_per_token=PRICE,
+    max_output_picos_per_token=PRICE,
+)
+ASKS = st.builds(
+    lambda needs, size, wanted: an_ask(
+        capabilities=needs, input_bound=size, input_estimate=size, output_wanted=wanted
+    ),
+    CAPABILITIES,
+    st.integers(0, 9),
+    st.integers(0, 3),
+)
+LIVE = st.builds(
+    Live, available=st.booleans(), ttft_p95_us=LATENCY, tpot_p95_us=LATENCY, samples=st.just(20)
+)
+MOMENTS = st.tuples(ASKS, PLACE, st.dictionaries(st.integers(0, 3), LIVE))
+
+
+@given(POLICIES, candidates(), st.lists(MOMENTS, min_size=1, max_size=8))
+def test_a_panel_that_has_seen_other_requests_judges_as_the_rules_do(
+    policy: EffectivePolicy,
+    those: list[Candidate],
+    moments: list[tuple[Ask, frozenset[str], dict[int, Live]]],
+) -> None:
+    panel = Panel(policy, those)
+
+    for ask, gateway, seen in moments:
+        live = {(f"bk_{number}", "smollm2"): one for number, one in seen.items()}
+        case = case_of(policy, ask, gateway)
+
+        assert panel.judge(ask, live, gateway) == (case, judge(case, those, live))
