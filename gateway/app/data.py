@@ -2,21 +2,17 @@
 
 import asyncio
 import gc
-import logging
-from typing import Any, Final
+from typing import Any
 
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
 
-from gateway import ids
 from gateway.app.server import Application, serve
-from gateway.dataplane.endpoints import routes
-from gateway.errors import INTERNAL, openai_error, render_openai
+from gateway.dataplane.endpoints import doors, routes, unforeseen
+from gateway.errors import openai_error
 from gateway.ops import Readiness, probes
 from gateway.settings import Settings
 from gateway.wiring.data import Data, open_data
-
-_LOG: Final = logging.getLogger(__name__)
 
 
 def data_app(data: Data, stopping: asyncio.Event) -> Litestar:
@@ -30,6 +26,7 @@ def data_app(data: Data, stopping: asyncio.Event) -> Litestar:
 
     return Application(
         [*routes(data.plane), *probes(readiness)],
+        doors=doors(data.plane),
         openapi_config=None,
         logging_config=None,
         exception_handlers={HTTPException: _unknown_route, Exception: _fault},
@@ -51,9 +48,7 @@ def _unknown_route(request: Request[Any, Any, Any], fault: HTTPException) -> Res
 
 
 def _fault(_: Request[Any, Any, Any], fault: Exception) -> Response[bytes]:
-    request_id = ids.new("req")
-    _LOG.error("request %s failed inside the gateway", request_id, exc_info=fault)
-    return _json(500, render_openai(INTERNAL, request_id).body)
+    return _json(500, unforeseen(fault).body)
 
 
 def _json(status: int, body: bytes) -> Response[bytes]:

@@ -1,16 +1,19 @@
-"""The client surfaces: which path means which operation. `@asgi` routes, so that no framework code
-stands between the socket and `serve`; such a route answers every method and a trailing slash, hence
-the checks here.
+"""The client surfaces: which path means which operation.
+
+A model is reached through its door, the exact bytes of its path, and through nothing else: no
+framework code stands between the socket and `serve`. Everything beside the doors is a route of the
+framework, which forgives a trailing slash and another spelling, hence the checks here.
 """
 
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from urllib.parse import unquote
 
 from litestar import asgi
 from litestar.enums import ScopeType
 from litestar.handlers import ASGIRouteHandler
-from litestar.types import HTTPScope, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from gateway import ids
 from gateway.dataplane.arrival import read_head
@@ -20,12 +23,13 @@ from gateway.dataplane.replies import send_json, send_rendered
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.snapshot import Principal
 from gateway.dataplane.standing import usage_of
-from gateway.errors import Rendered, openai_error, render_openai
+from gateway.errors import INTERNAL, Rendered, openai_error, render_openai
 from gateway.stores.sql.rows import Model
 from policies.decision import Deny, DenyCode
 
 Reader = Callable[[DataPlane, Principal, HTTPScope], Awaitable[object]]
 
+_LOG: Final = logging.getLogger(__name__)
 INFERENCE: Final = {
     "/v1/chat/completions": CHAT,
     "/v1/completions": COMPLETIONS,
@@ -33,25 +37,52 @@ INFERENCE: Final = {
 }
 
 
+def doors(plane: DataPlane) -> Mapping[bytes, ASGIApp]:
+    """What answers a request whose path is these bytes: the only ways to a model."""
+    return {
+        path.encode(): _inference(plane, path, operation) for path, operation in INFERENCE.items()
+    }
+
+
 def routes(plane: DataPlane) -> list[ASGIRouteHandler]:
-    """Every route of the data listener that leads to a model or speaks of one."""
+    """Every route of the data listener that speaks of a model. Those named like a door get what is
+    spelt differently.
+    """
     return [
-        *(_inference(plane, path, operation) for path, operation in INFERENCE.items()),
+        *(_no_door(path) for path in INFERENCE),
         _reading(plane, "/v1/models", show_models, is_mount=True),
         _reading(plane, "/v1/usage", show_usage),
     ]
 
 
-def _inference(plane: DataPlane, path: str, operation: str) -> ASGIRouteHandler:
-    @asgi(path, copy_scope=False)
+def _inference(plane: DataPlane, path: str, operation: str) -> ASGIApp:
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP:
-            return
-        http = scope
-        if http["method"] != "POST" or _path(http) != path:
-            await refuse_route(http, send, "POST", known=_path(http) == path)
-            return
-        await plane.serve(operation, path, http, receive, send)
+        http: HTTPScope = scope  # type: ignore[assignment] # what comes to a door is HTTP
+        try:
+            if http["method"] == "POST":
+                await plane.serve(operation, path, http, receive, send)
+            else:
+                await refuse_route(http, send, "POST", known=True)
+        except Exception as fault:  # noqa: BLE001 - answered, like any other of ours
+            await send_rendered(send, unforeseen(fault), [])
+
+    return handle
+
+
+def unforeseen(fault: Exception) -> Rendered:
+    """A bug of ours, logged, as its client sees it. To send it after an answer has begun is an
+    error of its own, which closes the connection: a cut answer never ends cleanly.
+    """
+    request_id = ids.new("req")
+    _LOG.error("request %s failed inside the gateway", request_id, exc_info=fault)
+    return render_openai(INTERNAL, request_id)
+
+
+def _no_door(path: str) -> ASGIRouteHandler:
+    @asgi(path, copy_scope=False)
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI
+        if scope["type"] == ScopeType.HTTP:
+            await refuse_route(scope, send, "POST", known=False)
 
     return handle
 
