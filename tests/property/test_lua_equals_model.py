@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.stores.redis import keys, wire
-from gateway.stores.redis.scripts import ADMIT, EXTEND, RELEASE, SETTLE, Script
+from gateway.stores.redis.scripts import ADMIT, EXTEND, RELEASE, SETTLE, SLICE, Script
 from policies import budgets
 from policies.budgets import (
     MAX_COUNTER,
@@ -31,6 +31,7 @@ from policies.budgets import (
     State,
 )
 from policies.limits import MAX_DEBT_US, Gate, Slot
+from policies.slices import SliceAsked, take_slice
 
 LARGE = 123_456_789_012_345  # 123,456.789012345 units in nanos: where text formats begin to round
 FOREVER_MS = 2**52
@@ -51,7 +52,7 @@ class Extend(msgspec.Struct, frozen=True):
     ttl_ms: int
 
 
-Step = Admission | Settle | Release | Extend
+Step = Admission | Settle | Release | Extend | SliceAsked
 
 HOLD_IDS = [f"req_{n}" for n in range(6)]
 amounts = st.sampled_from(
@@ -152,8 +153,9 @@ def histories(draw: st.DrawFn) -> tuple[str, list[list[Step]]]:
     settle = st.lists(st.builds(Settle, settlements), min_size=1, max_size=4)
     release = st.lists(st.builds(Release, hold_ids, corrections(tag)), min_size=1, max_size=1)
     extend = st.lists(st.builds(Extend, hold_ids, ttls), min_size=1, max_size=3)
-    batches: list[st.SearchStrategy[list[Step]]] = [admit, settle, release, extend]
-    batch = st.sampled_from([0, 0, 0, 0, 1, 1, 1, 2, 3]).flatmap(batches.__getitem__)
+    grow = st.lists(st.builds(SliceAsked, hold_ids, tokens), min_size=1, max_size=4)
+    batches: list[st.SearchStrategy[list[Step]]] = [admit, settle, release, extend, grow]
+    batch = st.sampled_from([0, 0, 0, 0, 1, 1, 1, 2, 3, 4, 4, 4]).flatmap(batches.__getitem__)
     return tag, draw(st.lists(batch, min_size=1, max_size=12))
 
 
@@ -181,6 +183,9 @@ def _packed(batch: Sequence[Step]) -> tuple[Script, list[bytes]]:
             case Extend(hold_id, ttl_ms):
                 script = EXTEND
                 args += wire.extension_args(hold_id, ttl_ms)
+            case SliceAsked():
+                script = SLICE
+                args += wire.slice_args(step)
     return script, args
 
 
@@ -195,6 +200,11 @@ def in_model(state: State, step: Step, now_us: int) -> tuple[State, Any]:
         case Extend(hold_id, ttl_ms):
             state, absent = budgets.extend(state, [hold_id], ttl_ms, now_us)
             return state, not absent
+        case SliceAsked():
+            return take_slice(state, step)
+
+
+DECODE = {Admission: wire.admitted, SliceAsked: wire.sliced}
 
 
 def stored(client: redis.Redis, tag: str) -> State:
@@ -249,7 +259,7 @@ def agree(url: str, tag: str, history: Sequence[Sequence[Step]]) -> None:
                 now_us, answers = in_store(client, tag, batch)
                 for step, answer in zip(batch, answers, strict=True):
                     state, expected = in_model(state, step, now_us)
-                    decode = wire.admitted if isinstance(step, Admission) else wire.found
+                    decode = DECODE.get(type(step), wire.found)
                     assert decode(step, now_us, answer) == expected, step
                 assert stored(client, tag) == without_empty(state)
         finally:

@@ -1,8 +1,8 @@
-"""Limits and holds in the store: admit, settle, release, extend, each one atomic step.
+"""Limits and holds in the store: admit, settle, release, extend, slice, each one atomic step.
 
-The rules are in policies.budgets and policies.limits; admit.lua and its three siblings carry them
-out. This file gives each request its answer, and sees to it that no hold is left behind by a caller
-that went away: a cancelled, late or lost admission is released by the store client itself.
+The rules are in policies.budgets, .limits and .slices; admit.lua and its siblings carry them out.
+This file gives each request its answer, and sees to it that no hold is left behind by a caller that
+went away: a cancelled, late or lost admission is released by the store client itself.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import msgspec
 from gateway.stores.redis import keys, wire
 from gateway.stores.redis.channel import Channels, StoreUnavailable
 from gateway.stores.redis.lane import Lane
-from gateway.stores.redis.scripts import ADMIT, EXTEND, RELEASE, SETTLE
+from gateway.stores.redis.scripts import ADMIT, EXTEND, RELEASE, SETTLE, SLICE
 from policies.budgets import (
     MONEY,
     NO_CAP,
@@ -29,6 +29,7 @@ from policies.budgets import (
     Settlement,
 )
 from policies.limits import Gate, Slot
+from policies.slices import Slice, SliceAsked
 
 __all__ = [
     "MONEY",
@@ -42,6 +43,7 @@ __all__ = [
     "Reaping",
     "Refused",
     "Settlement",
+    "Slice",
     "Slot",
     "StoreUnavailable",
 ]
@@ -65,6 +67,7 @@ class _Tag(msgspec.Struct, frozen=True):
     settles: Lane[Settlement, bool]
     releases: Lane[_Release, bool]
     extends: Lane[str, bool]
+    slices: Lane[SliceAsked, Slice | None]
 
 
 class HoldStore:
@@ -141,6 +144,16 @@ class HoldStore:
         found = await asyncio.gather(*calls)
         return tuple(hold_id for hold_id, was in zip(hold_ids, found, strict=True) if not was)
 
+    def slicing(self, tag: str, hold_id: str, upto: int) -> asyncio.Future[Slice | None]:
+        """Raise the hold's grant to `upto` output tokens per choice, or as far as its accounts can
+        pay; on its way when this returns. None: there is no such hold.
+
+        The future may fail with StoreUnavailable. Cancelling it, or losing it, loses no money: what
+        the store took stands in the hold, and ends with it.
+        """
+        asked = SliceAsked(hold_id, upto)
+        return self._of(tag).slices.put(wire.slice_args(asked), asked)
+
     @property
     def owed(self) -> int:
         """Releases that the store has not confirmed yet."""
@@ -152,7 +165,7 @@ class HoldStore:
         unsent = any(
             lane.pending
             for tag in self._tags.values()
-            for lane in (tag.admits, tag.settles, tag.releases, tag.extends)
+            for lane in (tag.admits, tag.settles, tag.releases, tag.extends, tag.slices)
         )
         return unsent or bool(self._owed) or self._channels.waiting > 0
 
@@ -193,6 +206,7 @@ class HoldStore:
             ),
             releases=Lane(channel, RELEASE, (index,), paid, unpaid, patience_s),
             extends=Lane(channel, EXTEND, (index,), wire.found, _noted, patience_s),
+            slices=Lane(channel, SLICE, (index,), wire.sliced, _noted, self._admit_within_s),
         )
 
     def _unclaimed(self, tag: str, ask: Admission, answer: Granted | Refused | None) -> None:
@@ -231,5 +245,5 @@ def _release_args(release: _Release) -> tuple[bytes]:
     return wire.release_args(release.hold_id, release.gate_corrections)
 
 
-def _noted(_subject: Any, _answer: bool | None) -> None:
+def _noted(_subject: Any, _answer: object) -> None:
     """A settlement or extension nobody waits for is done, or its caller was told and asks again."""

@@ -10,6 +10,7 @@ from msgspec.structs import astuple
 
 from policies.budgets import Account, Admission, Granted, Hold, Refused, Settlement
 from policies.limits import Gate, Slot
+from policies.slices import Slice, SliceAsked
 
 RECORD_VERSION: Final = 1
 _LENGTH: Final = 4  # the record ends with the length of what is kept unread
@@ -71,6 +72,10 @@ def extension_args(hold_id: str, ttl_ms: int) -> tuple[bytes]:
     return (_encode((hold_id, ttl_ms)),)
 
 
+def slice_args(asked: SliceAsked) -> tuple[bytes]:
+    return (_encode(asked),)
+
+
 def admitted(ask: Admission, now_us: int, answer: list[int]) -> Granted | Refused:
     """What admit.lua answered to this request."""
     now_ms, code = now_us // 1000, answer[0]
@@ -84,6 +89,12 @@ def admitted(ask: Admission, now_us: int, answer: list[int]) -> Granted | Refuse
 def found(_subject: Any, _now_us: int, answer: int) -> bool:
     """What the other scripts answer: whether the hold was there."""
     return answer == 1
+
+
+def sliced(_asked: Any, _now_us: int, answer: list[int]) -> Slice | None:
+    """What slice.lua answers: the grant as it is now, or None when the hold is not there."""
+    there, grant, blocked = answer
+    return Slice(grant, blocked) if there else None
 
 
 def hold(record: bytes) -> Hold | None:
