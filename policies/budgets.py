@@ -10,6 +10,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from policies import idempotency
+from policies.idempotency import Replay, Ticket, Tickets
 from policies.limits import Gate, Slot, corrected, is_full, taken, wait_us
 
 V = TypeVar("V")
@@ -45,8 +47,9 @@ class Admission(msgspec.Struct, frozen=True, array_like=True):
     The hold on an account is `input + choices x grant x output` in the account's unit, where one
     output token counts `output_money` counter units, or one token. `wanted` and `least` are output
     tokens per choice; `least == wanted` refuses rather than clamps. `meta` is kept with the hold.
-    `owner` names the spool that would have evidence of what became of it. ValueError for figures
-    beyond which the scripts would no longer be exact.
+    `owner` names the spool that would have evidence of what became of it. With a `ticket` it is in
+    only if nobody else has that. ValueError for figures beyond which the scripts would no longer be
+    exact.
     """
 
     hold_id: str
@@ -62,6 +65,7 @@ class Admission(msgspec.Struct, frozen=True, array_like=True):
     accounts: tuple[Account, ...]
     meta: bytes = b""
     owner: str = ""
+    ticket: Ticket | None = None
 
     def __post_init__(self) -> None:
         if not (
@@ -96,7 +100,7 @@ class Granted(msgspec.Struct, frozen=True):
 class Refused(msgspec.Struct, frozen=True):
     """The request is in on no level. `index` points into the gates, slots or accounts asked for."""
 
-    reason: str  # rate | concurrency | budget | stale_window | spent
+    reason: str  # rate | concurrency | budget | stale_window | spent | tickets
     index: int
     retry_after_ms: int
     now_ms: int
@@ -117,6 +121,7 @@ class Settlement(msgspec.Struct, frozen=True, array_like=True):
     """What became of a hold: posted on every account instead of it, with its journal entry.
 
     With `reaping` it changes nothing, the journal included, unless the hold is there and overdue.
+    `unprocessed`: no backend did any work for it, so its ticket is given back.
     """
 
     hold_id: str
@@ -125,6 +130,7 @@ class Settlement(msgspec.Struct, frozen=True, array_like=True):
     gate_corrections: tuple[tuple[str, int], ...] = ()  # (gate key, delta_us)
     event: bytes | None = None
     reaping: Reaping | None = None
+    unprocessed: bool = False
 
     def __post_init__(self) -> None:
         if not (0 <= self.money <= MAX_COUNTER and 0 <= self.tokens <= MAX_COUNTER):
@@ -154,9 +160,10 @@ class State(msgspec.Struct, frozen=True):
     expiries_ms: Mapping[str, int] = {}
     leases: Mapping[str, str] = {}  # lease -> the token of its holder
     journal: tuple[tuple[bytes, bool], ...] = ()  # (event, was the hold there)
+    tickets: Tickets = Tickets()
 
 
-def admit(state: State, ask: Admission, now_us: int) -> tuple[State, Granted | Refused]:
+def admit(state: State, ask: Admission, now_us: int) -> tuple[State, Granted | Refused | Replay]:
     """Take every limit and place the hold on every account, or change nothing (L3)."""
     now_ms = now_us // 1000
     if ask.hold_id in state.holds:
@@ -164,8 +171,13 @@ def admit(state: State, ask: Admission, now_us: int) -> tuple[State, Granted | R
         if hold is None:
             return state, Refused("spent", 0, 0, now_ms)
         return state, _granted(state, hold.admission, hold.grant, now_us, duplicate=True)
+    if ask.ticket is not None:
+        replay = idempotency.replay(state.tickets, ask.ticket, state.expiries_ms.keys(), now_ms)
+        if replay is not None:
+            return state, replay
     refused = (
-        _stale(ask, now_ms)
+        _crowded(state, ask, now_ms)
+        or _stale(ask, now_ms)
         or _rate(state, ask, now_us)
         or _concurrency(state, ask, now_ms)
         or _budget(state, ask, now_ms)
@@ -190,6 +202,8 @@ def settle(state: State, done: Settlement, now_us: int) -> tuple[State, bool]:
             accounts[account.key] = Balance(was.posted + actual, was.held)
         state = msgspec.structs.replace(state, accounts=accounts)
         state = _corrected(state, done.gate_corrections, now_us)
+        if done.unprocessed:
+            state = _ticket_back(state, hold)
     if done.event is not None:
         entry = (done.event, hold is not None)
         state = msgspec.structs.replace(state, journal=(*state.journal, entry))
@@ -203,7 +217,8 @@ def release(
     hold = state.holds.get(hold_id)
     if hold is None:
         return msgspec.structs.replace(state, holds={**state.holds, hold_id: None}), False
-    return _corrected(_lifted(state, hold), corrections, now_us), True
+    state = _ticket_back(_lifted(state, hold), hold)
+    return _corrected(state, corrections, now_us), True
 
 
 def extend(
@@ -265,6 +280,11 @@ def _fits(state: State, account: Account, ask: Admission) -> int:
     return room // per_token if per_token > 0 else ask.wanted
 
 
+def _crowded(state: State, ask: Admission, now_ms: int) -> Refused | None:
+    wait_ms = idempotency.crowded_ms(state.tickets, ask.ticket, now_ms) if ask.ticket else 0
+    return Refused("tickets", 0, wait_ms, now_ms) if wait_ms else None
+
+
 def _stale(ask: Admission, now_ms: int) -> Refused | None:
     for index, account in enumerate(ask.accounts):
         if not account.start_ms <= now_ms < account.end_ms:
@@ -314,11 +334,15 @@ def _placed(state: State, ask: Admission, grant: int, now_us: int) -> State:
     for account in ask.accounts:
         was = accounts.get(account.key, Balance())
         accounts[account.key] = Balance(was.posted, was.held + held_on(account, ask, grant))
+    tickets = state.tickets
+    if ask.ticket is not None:
+        tickets = idempotency.taken(tickets, ask.ticket, ask.hold_id, now_us // 1000)
     return msgspec.structs.replace(
         state,
         gates=gates,
         slots=slots,
         accounts=accounts,
+        tickets=tickets,
         holds={**state.holds, ask.hold_id: Hold(grant, now_us // 1000, ask)},
         expiries_ms={**state.expiries_ms, ask.hold_id: expiry_ms},
     )
@@ -355,6 +379,12 @@ def _lifted(state: State, hold: Hold) -> State:
         holds=_without(state.holds, ask.hold_id),
         expiries_ms=_without(state.expiries_ms, ask.hold_id),
     )
+
+
+def _ticket_back(state: State, hold: Hold) -> State:
+    ask = hold.admission
+    tickets = idempotency.given_back(state.tickets, ask.ticket, ask.hold_id)
+    return msgspec.structs.replace(state, tickets=tickets)
 
 
 def _without(mapping: Mapping[str, V], key: str) -> dict[str, V]:

@@ -41,6 +41,8 @@ class EffectivePolicy(msgspec.Struct, frozen=True, kw_only=True):
     clamp: bool = True
     least_output: int = 64  # tokens under which an answer is of no use
     default_output: int = 1024  # tokens held for when the client names no max_tokens
+    store_answers: bool = False  # under an idempotency key; they hold content
+    keep_seconds: int = 3600  # how long such an answer is kept
     max_attempts: int = 3
     # field -> the document that made it; several names with commas where only all of them did
     sources: dict[str, str] = msgspec.field(default_factory=dict)
@@ -82,6 +84,10 @@ def _strictest(outer: str, inner: str) -> str:
     return "refuse" if "refuse" in (outer, inner) else inner
 
 
+def _all(outer: bool, inner: bool) -> bool:
+    return outer and inner
+
+
 _RULES: Final = (
     _Rule("residency", "residency", residency.expand, _both),
     _Rule("capabilities", "capabilities", frozenset, _either),
@@ -96,6 +102,8 @@ _RULES: Final = (
     _Rule("clamp", "clamp", _same, _nearest),
     _Rule("least_output", "least_output", _same, _nearest),
     _Rule("default_output", "default_output", _same, _nearest),
+    _Rule("store_answers", "store_answers", _same, _all),
+    _Rule("keep_seconds", "keep_seconds", _same, min),
     _Rule("max_attempts", "max_attempts", _same, min),
 )
 

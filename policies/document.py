@@ -56,6 +56,8 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     least_output: int | None = None
     default_output: int | None = None
     on_exhausted: str | None = None
+    store_answers: bool | None = None
+    keep_seconds: int | None = None
     max_attempts: int | None = None
     hedge_after_ms: None = None
     unreadable: tuple[str, ...] = ()  # paths that `load` could not read

@@ -206,6 +206,8 @@ FIELDS: Final = (
     Field(
         "budget.on_exhausted", "on_exhausted", one_of("refuse", later="on_exhausted: degrade_to")
     ),
+    Field("idempotency.store_answers", "store_answers", read_switch),
+    Field("idempotency.keep_seconds", "keep_seconds", integer(1, 86_400)),
     Field("retries.max_attempts", "max_attempts", integer(1, _MAX_ATTEMPTS)),
     Field("retries.hedge_after_ms", "hedge_after_ms", read_absent),
 )

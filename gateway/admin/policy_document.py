@@ -56,6 +56,11 @@ class Retries(Section, frozen=True):
     hedge_after_ms: None = None
 
 
+class IdempotencyRules(Section, frozen=True):
+    store_answers: Literal["on", "off"] | bool | None = None
+    keep_seconds: Annotated[int, Meta(ge=1, le=86_400)] | None = None
+
+
 class Policy(Section, frozen=True):
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
     scope: Scope
@@ -65,6 +70,7 @@ class Policy(Section, frozen=True):
     cost: Cost | None = None
     prefer: Literal["cheapest", "fastest", "balanced"] | Placements | None = None
     budget: BudgetRules | None = None
+    idempotency: IdempotencyRules | None = None
     retries: Retries | None = None
 
 

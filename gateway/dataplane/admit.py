@@ -7,13 +7,16 @@ from billing.money import format_counter
 from billing.usage import ENCODER
 from gateway.dataplane.events import template
 from gateway.dataplane.flow import Flow
+from gateway.dataplane.idempotency import Idempotency
 from gateway.dataplane.levels import Standing
 from gateway.failpoints import failpoint
 from gateway.stores.redis.holds import (
     MONEY,
     Admission,
+    Granted,
     HoldStore,
     Refused,
+    Replay,
     StoreUnavailable,
 )
 from gateway.stores.spool import Spool, SpoolUnavailable
@@ -23,11 +26,19 @@ TYPICAL_OUTPUT: Final = 256  # tokens a per-minute limit is charged before the r
 _STALE_TRIES: Final = 3
 
 
-async def admit(flow: Flow, holds: HoldStore, spool: Spool) -> Deny | None:
-    """Sets `flow.granted`, or says why not. After a grant the intent is in the spool."""
+async def admit(
+    flow: Flow, holds: HoldStore, spool: Spool, idempotency: Idempotency
+) -> Deny | Replay | None:
+    """Sets `flow.granted`, or says why not. After a grant the intent is in the spool. A Replay: the
+    request's idempotency key is another's.
+    """
     levels, quote, arrival = flow.levels, flow.quote, flow.arrival
     if levels is None or quote is None:
         raise RuntimeError("admission before the quote")
+    if arrival.idempotency_key is not None:
+        deny = await idempotency.present(flow, arrival.idempotency_key)
+        if deny is not None:
+            return deny
     flow.admit_started_us = now_us = arrival.now_us()
     flow.estimated_tokens = _estimate(flow)
     flow.standing = levels.at(now_us)
@@ -43,8 +54,8 @@ async def admit(flow: Flow, holds: HoldStore, spool: Spool) -> Deny | None:
     except StoreUnavailable:
         return _store_down()
     flow.admitted_us = arrival.now_us()
-    if isinstance(answer, Refused):
-        return _deny(flow, answer)
+    if not isinstance(answer, Granted):
+        return answer if isinstance(answer, Replay) else _deny(flow, answer)
     if flow.admitted_us - now_us > holds.ttl_ms * 667:
         # A process that was stopped for two thirds of its life may not have it any more.
         await _give_back(flow, holds, levels.tag)
@@ -91,6 +102,7 @@ def _admission(flow: Flow, ttl_ms: int, meta: bytes, owner: str) -> Admission:
         accounts=standing.accounts,
         meta=meta,
         owner=owner,
+        ticket=flow.ticket,
     )
 
 
@@ -128,6 +140,13 @@ def _deny(flow: Flow, refused: Refused) -> Deny:
                 DenyCode.RATE_LIMIT_EXCEEDED,
                 f"{label} is limited to {slot.maximum} requests at a time; retry when one ends",
                 retry_after_ms=1_000,
+            )
+        case "tickets":
+            return Deny(
+                DenyCode.RATE_LIMIT_EXCEEDED,
+                "this key has as many idempotency keys in use as it may have; wait until old ones"
+                " are forgotten, or send requests that need none without",
+                retry_after_ms=max(1, refused.retry_after_ms),
             )
         case "budget":
             return _over_budget(flow, standing, refused)

@@ -26,6 +26,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     tags: bytes
     explain: bool
     client_host: str
+    idempotency_key: bytes | None = None  # an empty one was sent, and is refused
     repeated: str = ""  # a header that was sent more than once: which one counts is anybody's guess
 
     def now_us(self) -> int:
@@ -53,6 +54,7 @@ def read_head(scope: Any) -> Arrival:
         header(b"x-meterhouse-tags", b""),
         header(b"x-meterhouse-explain") == b"1",
         client[0] if client else "",
+        header(b"idempotency-key"),
         repeated,
     )
 
@@ -66,6 +68,7 @@ _READ: Final = frozenset(
         b"traceparent",
         b"x-meterhouse-tags",
         b"x-meterhouse-explain",
+        b"idempotency-key",
     )
 )
 

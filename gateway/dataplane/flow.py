@@ -2,6 +2,8 @@
 the client, the ledger and the observers are told is derived from them at the end.
 """
 
+from typing import Final
+
 import msgspec
 
 from billing.meters import Meters, Provenance
@@ -14,12 +16,16 @@ from gateway.dataplane.envelope import Envelope, Fields
 from gateway.dataplane.levels import Levels, Standing
 from gateway.dataplane.quote import Quote
 from gateway.dataplane.snapshot import Principal, Route, Way
-from gateway.stores.redis.holds import Granted
+from gateway.dataplane.transcript import Transcript
+from gateway.stores.redis.holds import Granted, Ticket
 from gateway.telemetry.record import TraceIds
+from policies import failover
 from policies.ask import Ask
 from policies.decision import Deny
 from policies.filters import Verdict
 from policies.route import Plan
+
+CLIENT_FAULTS: Final = (400, 413, 422)
 
 
 class Attempt(msgspec.Struct, gc=False):
@@ -43,6 +49,13 @@ class Attempt(msgspec.Struct, gc=False):
     meter: StreamMeter | None = None
     finish_reasons: tuple[str, ...] = ()
     plain_text: str = ""  # of a whole answer, for counting only
+
+    @property
+    def turned_away(self) -> bool:
+        """The backend itself says that it did nothing: too busy, or an unfit request."""
+        return self.status in CLIENT_FAULTS or (
+            failover.outcome_of_status(self.status) is failover.Outcome.REFUSED
+        )
 
     def land(self, outcome: Outcome, now_us: int) -> None:
         """The attempt is over. Only the first call counts."""
@@ -75,6 +88,9 @@ class Flow(msgspec.Struct, gc=False, kw_only=True):
     standing: Standing | None = None
     estimated_tokens: int = 0  # what the per-minute token limits were charged at admission
     template: UsageEvent | None = None  # of the first attempt, as the hold bears it
+    ticket: Ticket | None = None  # of the idempotency key that came with it
+    transcript: Transcript | None = None  # where a policy keeps the answer for that key
+    original_id: str = ""  # the request that has the idempotency key already
     granted: Granted | None = None
     admit_started_us: int = 0
     admitted_us: int = 0
@@ -101,6 +117,11 @@ class Flow(msgspec.Struct, gc=False, kw_only=True):
             if attempt.won:
                 return attempt
         return None
+
+    @property
+    def unprocessed(self) -> bool:
+        """No backend did any work for it, provably."""
+        return all(attempt.turned_away or not attempt.sent for attempt in self.attempts)
 
     @property
     def dispatched(self) -> bool:

@@ -25,7 +25,7 @@ from gateway.backends.failures import (
 from gateway.backends.health import Backends, Outcome
 from gateway.backends.transport import Transport
 from gateway.dataplane.envelope import CHAT, EMBEDDINGS
-from gateway.dataplane.flow import Attempt, Flow
+from gateway.dataplane.flow import CLIENT_FAULTS, Attempt, Flow
 from gateway.dataplane.rewrite import rewrite
 from gateway.dataplane.snapshot import Way
 from gateway.failpoints import failpoint
@@ -37,7 +37,6 @@ from policies.failover import Attempts, RetryBudget, outcome_of_failure, outcome
 from policies.failover import Outcome as Ending
 
 _NOBODY: Final = Deny(DenyCode.NO_BACKEND, "no backend is left to try; retry shortly")
-_CLIENT_FAULTS: Final = (400, 413, 422)
 _MOST_ERROR_BYTES: Final = 64 * 1024
 _LONGEST_TOLD_WAIT_MS: Final = 60_000
 
@@ -181,7 +180,7 @@ async def _refusal(flow: Flow, attempt: Attempt, answer: Answer) -> Deny:
             "every backend that may serve this request is at its limit; retry as told",
             retry_after_ms=_told_wait_ms(answer),
         )
-    if status in _CLIENT_FAULTS:
+    if status in CLIENT_FAULTS:
         try:
             body = await answer.read(_MOST_ERROR_BYTES)
         finally:

@@ -17,7 +17,7 @@ from gateway.backends.sse import OversizedEventError, Splitter
 from gateway.clock import steady_ns
 from gateway.dataplane.flow import Attempt, Flow
 from gateway.dataplane.forward import error_type, failed
-from gateway.dataplane.replies import answer_headers
+from gateway.dataplane.replies import EVENT_STREAM, JSON, answer_headers
 from gateway.errors import error_event
 from gateway.failpoints import failpoint
 from gateway.stores.spool import Spool, SpoolUnavailable
@@ -63,7 +63,9 @@ async def relay_plain(flow: Flow, answer: Answer, send: Send) -> Deny | None:
     attempt.land(Outcome.SERVED, flow.arrival.now_us())
     flow.status, flow.started_answer = 200, True
     flow.end_by, flow.end_phase = "upstream", "done"
-    headers = answer_headers(flow, b"application/json")
+    if flow.transcript is not None:
+        flow.transcript.end(body)
+    headers = answer_headers(flow, JSON)
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
@@ -125,6 +127,8 @@ async def _pump(
                 await _start(flow, attempt, send)
             failpoint("relay.piece")
             body = out[0] if len(out) == 1 else b"".join(out)
+            if flow.transcript is not None:
+                flow.transcript.add(body)
             del piece, events, out  # a client that takes its time need not keep all three
             await send({"type": "http.response.body", "body": body, "more_body": True})
     whole = not broken and (meter.done or bool(meter.finish_reasons))
@@ -187,6 +191,8 @@ async def _complete(flow: Flow, attempt: Attempt, answer: Answer, send: Send) ->
     flow.end_by, flow.end_phase = "upstream", "done"
     ended = attempt.meter is not None and attempt.meter.done
     last = b"" if ended else _DONE
+    if flow.transcript is not None:
+        flow.transcript.end(last)
     await send({"type": "http.response.body", "body": last, "more_body": False})
     failpoint("relay.ended")
     await _let_go(answer)
@@ -222,7 +228,7 @@ async def _start(flow: Flow, attempt: Attempt, send: Send) -> None:
     failpoint("relay.begins")
     attempt.won = True
     flow.status, flow.end_phase, flow.started_answer = 200, "stream", True
-    headers = answer_headers(flow, b"text/event-stream; charset=utf-8")
+    headers = answer_headers(flow, EVENT_STREAM)
     headers += _NO_BUFFERING
     await send({"type": "http.response.start", "status": 200, "headers": headers})
 

@@ -13,6 +13,9 @@ from gateway.errors import Rendered
 
 Headers = list[tuple[bytes, bytes]]
 
+JSON: Final = b"application/json"
+EVENT_STREAM: Final = b"text/event-stream; charset=utf-8"
+ORIGINAL: Final = b"x-meterhouse-original-request"  # whose idempotency key was repeated
 _FIGURES: Final = (b"limit", b"remaining", b"reset")
 
 
@@ -30,7 +33,11 @@ def answer_headers(flow: Flow, content_type: bytes) -> Headers:
 
 
 def limit_headers(flow: Flow) -> Headers:
-    """The clamp, what is left of the key's own budget, and the tightest rate limits."""
+    """The clamp, what is left of the key's own budget, and the tightest rate limits; for whoever
+    was not let in because of his idempotency key, who was.
+    """
+    if flow.original_id:
+        return [(ORIGINAL, flow.original_id.encode())]
     headers: Headers = []
     _add_limits(headers, flow)
     return headers
@@ -103,7 +110,7 @@ async def send_rendered(send: Send, rendered: Rendered, extra: Headers) -> None:
 async def send_json(send: Send, status: int, value: object, request_id: str) -> None:
     body = msgspec.json.encode(value)
     headers = [
-        (b"content-type", b"application/json"),
+        (b"content-type", JSON),
         (b"content-length", b"%d" % len(body)),
         (b"x-request-id", request_id.encode()),
     ]

@@ -19,6 +19,7 @@ from gateway.dataplane.envelope import capabilities
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.forward import Forwarder
 from gateway.dataplane.hangup import ClientGone, HangUp, HangUps
+from gateway.dataplane.idempotency import Idempotency
 from gateway.dataplane.observe import record_of
 from gateway.dataplane.quote import ask_of, quote
 from gateway.dataplane.reading import LARGE_BYTES, LargeBodies, Reading, read
@@ -69,6 +70,7 @@ class DataPlane:
         backends: Backends,
         forwarder: Forwarder,
         settler: Settler,
+        idempotency: Idempotency,
         calibration: Calibration,
         telemetry: Telemetry,
         large_bodies: LargeBodies,
@@ -86,6 +88,7 @@ class DataPlane:
         self.backends = backends
         self._forwarder = forwarder
         self._settler = settler
+        self._idempotency = idempotency
         self._calibration = calibration
         self.telemetry = telemetry
         self._large_bodies = large_bodies
@@ -133,8 +136,11 @@ class DataPlane:
         if (deny := self._plan(flow)) is not None:
             return deny
         with HangUp(receive, self._hang_ups):
-            if (deny := await admit(flow, self.holds, self._spool)) is not None:
-                return deny
+            refused = await admit(flow, self.holds, self._spool, self._idempotency)
+            if refused is not None:
+                if isinstance(refused, Deny):
+                    return refused
+                return await self._idempotency.answer(flow, refused, send)
             self._track(flow)
             answer = await self._forwarder.forward(flow)
             if not isinstance(answer, Answer):
@@ -227,6 +233,8 @@ class DataPlane:
             flow.attempts[-1].won = flow.attempts[-1].sent
         try:
             if flow.granted is not None:
+                if flow.transcript is not None:
+                    self._idempotency.keep(flow)
                 await self._settler.settle(flow)
         finally:
             self.in_flight.pop(flow.arrival.request_id, None)

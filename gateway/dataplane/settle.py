@@ -119,11 +119,14 @@ class Settler:
         tokens: int,
         corrections: tuple[tuple[str, int], ...],
     ) -> asyncio.Future[bool]:
+        unprocessed = flow.ticket is not None and flow.unprocessed
         packed = ENCODER.encode(row)
         with suppress(SpoolUnavailable):  # the journal below is the other copy
             self._spool.outcome(flow.arrival.request_id, packed)
         failpoint("settle.spooled")
-        settlement = Settlement(hold_id, money, tokens, corrections, packed)
+        settlement = Settlement(
+            hold_id, money, tokens, corrections, packed, unprocessed=unprocessed
+        )
         told = asyncio.get_running_loop().create_future()
         self._holds.settling(tag, settlement).add_done_callback(
             partial(self._answered, told, Unsettled(tag, settlement))

@@ -51,7 +51,8 @@ def ending(hold: Hold, seen: Traces, booked: Mapping[str, tuple[int, int]]) -> E
 def settlement(hold_id: str, one: Ending, reaping: Reaping) -> Settlement:
     """The ending, as the store is told it."""
     event = None if one.event is None else ENCODER.encode(one.event)
-    return Settlement(hold_id, one.money, one.tokens, (), event, reaping)
+    never = one is NEVER_SENT  # so whoever repeats its idempotency key is served
+    return Settlement(hold_id, one.money, one.tokens, (), event, reaping, never)
 
 
 def _of_trace(trace: Trace) -> Ending | None:

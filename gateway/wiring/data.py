@@ -20,6 +20,7 @@ from gateway.backends.pool import PoolStats
 from gateway.backends.transport import Transport
 from gateway.dataplane.count import Calibration, Tokeniser
 from gateway.dataplane.forward import Forwarder
+from gateway.dataplane.idempotency import Bounds, Idempotency
 from gateway.dataplane.reading import LargeBodies
 from gateway.dataplane.refresh import Refresher, load_snapshot
 from gateway.dataplane.report import keep_reporting
@@ -133,6 +134,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             backends=backends,
             forwarder=Forwarder(transport, backends, spool, RetryBudget()),
             settler=settler,
+            idempotency=Idempotency(holds, held.secret_key, _bounds(settings)),
             calibration=calibration,
             telemetry=telemetry,
             large_bodies=large_bodies,
@@ -140,19 +142,26 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         )
         _show(telemetry, plane, transport)
         refresher = Refresher(plane, engine, unseal)
-        name = f"{socket.gethostname()}/{worker}"
         _keep_going(
             stack,
             refresher.run(),
             bus.listen(address.parse(settings.redis_url), refresher.told),
             keep_holds_alive(plane, holds),
             settle_what_waits(settler),
-            keep_reporting(channels, name, plane, settler),
+            keep_reporting(channels, f"{socket.gethostname()}/{worker}", plane, settler),
             telemetry.watch_loop(),
         )
         # Before those end, what is still owed to the store is given a last chance.
         stack.push_async_callback(_last_settlements, settler, holds)
         yield Data(plane, transport, channels, spool, telemetry)
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(
+        ttl_ms=settings.idempotency_seconds * 1000,
+        most_keys=settings.idempotency_keys,
+        most_bytes=settings.stored_answer_bytes,
+    )
 
 
 def _show(telemetry: Telemetry, plane: DataPlane, transport: Transport) -> None:

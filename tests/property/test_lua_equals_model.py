@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.stores.redis import keys, wire
-from gateway.stores.redis.scripts import ADMIT, EXTEND, RELEASE, SETTLE, SLICE, Script
-from policies import budgets
+from gateway.stores.redis.scripts import ADMIT, EXTEND, KEEP, RELEASE, SETTLE, SLICE, Script
+from policies import budgets, idempotency
 from policies.budgets import (
     MAX_COUNTER,
     MAX_TOKENS,
@@ -30,11 +30,14 @@ from policies.budgets import (
     Settlement,
     State,
 )
+from policies.idempotency import Keeping, Ticket, Tickets
 from policies.limits import MAX_DEBT_US, Gate, Slot
 from policies.slices import SliceAsked, take_slice
+from tests.ticketing import as_stored, stored_tickets
 
 LARGE = 123_456_789_012_345  # 123,456.789012345 units in nanos: where text formats begin to round
 FOREVER_MS = 2**52
+HOUR_MS = 3_600_000
 _tags = (f"p{os.getpid()}x{n}" for n in itertools.count())
 
 
@@ -52,7 +55,7 @@ class Extend(msgspec.Struct, frozen=True):
     ttl_ms: int
 
 
-Step = Admission | Settle | Release | Extend | SliceAsked
+Step = Admission | Settle | Release | Extend | SliceAsked | Keeping
 
 HOLD_IDS = [f"req_{n}" for n in range(6)]
 amounts = st.sampled_from(
@@ -66,6 +69,31 @@ advances = st.sampled_from([0, 1, 700, 10**6, 10**9, MAX_DEBT_US, 2**53])
 bursts = st.sampled_from([10**9, MAX_DEBT_US, 10**6, 700, 0])
 often = st.sampled_from([NO_CAP, MAX_COUNTER, LARGE])
 caps = st.one_of(often, often, amounts, small)
+
+
+def tickets(tag: str) -> st.SearchStrategy[Ticket | None]:
+    """Few enough that requests come with each other's."""
+    ticket = st.builds(
+        Ticket,
+        st.just(keys.tickets(tag, "key_1")),
+        st.sampled_from(["1" * 32, "2" * 32]),
+        st.sampled_from(["a" * 32, "a" * 32, "b" * 32]),
+        st.sampled_from([HOUR_MS, HOUR_MS, HOUR_MS, 0, 1, 5]),
+        st.sampled_from([9, 9, 2, 1]),
+    )
+    return st.none() | ticket
+
+
+def keepings(tag: str) -> st.SearchStrategy[Keeping]:
+    return st.builds(
+        Keeping,
+        st.just(keys.tickets(tag, "key_1")),
+        st.sampled_from(["1" * 32, "2" * 32]),
+        st.sampled_from(HOLD_IDS),
+        st.sampled_from([HOUR_MS, HOUR_MS // 2, 2 * HOUR_MS, 1]),
+        st.sampled_from([10**6, 1300, 700, 512, 0]),
+        st.binary(max_size=200),
+    )
 
 
 def corrections(tag: str) -> st.SearchStrategy[tuple[tuple[str, int], ...]]:
@@ -120,6 +148,7 @@ def admissions(draw: st.DrawFn, tag: str, hold_id: str) -> Admission:
         slots=tuple(slots),
         accounts=tuple(accounts),
         meta=draw(st.binary(max_size=20)),
+        ticket=draw(tickets(tag)),
     )
 
 
@@ -148,14 +177,17 @@ def histories(draw: st.DrawFn) -> tuple[str, list[list[Step]]]:
         corrections(tag),
         st.none() | st.binary(min_size=1),
         reapings(tag),
+        st.booleans(),
     )
     admit = st.lists(hold_ids.map(asks.__getitem__), min_size=1, max_size=6)
     settle = st.lists(st.builds(Settle, settlements), min_size=1, max_size=4)
     release = st.lists(st.builds(Release, hold_ids, corrections(tag)), min_size=1, max_size=1)
     extend = st.lists(st.builds(Extend, hold_ids, ttls), min_size=1, max_size=3)
     grow = st.lists(st.builds(SliceAsked, hold_ids, tokens), min_size=1, max_size=4)
-    batches: list[st.SearchStrategy[list[Step]]] = [admit, settle, release, extend, grow]
-    batch = st.sampled_from([0, 0, 0, 0, 1, 1, 1, 2, 3, 4, 4, 4]).flatmap(batches.__getitem__)
+    keep = st.lists(keepings(tag), min_size=1, max_size=4)
+    batches: list[st.SearchStrategy[list[Step]]] = [admit, settle, release, extend, grow, keep]
+    kinds = st.sampled_from([0, 0, 0, 0, 1, 1, 1, 2, 3, 4, 4, 4, 5, 5])
+    batch = kinds.flatmap(batches.__getitem__)
     return tag, draw(st.lists(batch, min_size=1, max_size=12))
 
 
@@ -163,6 +195,8 @@ def in_store(client: redis.Redis, tag: str, batch: Sequence[Step]) -> tuple[int,
     """Send one batch as the client would: when it was served, and the answers."""
     script, args = _packed(batch)
     names = [keys.holds(tag), keys.journal(tag)][: 2 if script is SETTLE else 1]
+    if script is KEEP:
+        names = list(keys.answers(tag))
     now_us, *answers = client.eval(script.text, len(names), *names, *args)
     return now_us, answers
 
@@ -186,6 +220,9 @@ def _packed(batch: Sequence[Step]) -> tuple[Script, list[bytes]]:
             case SliceAsked():
                 script = SLICE
                 args += wire.slice_args(step)
+            case Keeping():
+                script = KEEP
+                args += wire.keeping_args(step)
     return script, args
 
 
@@ -202,6 +239,9 @@ def in_model(state: State, step: Step, now_us: int) -> tuple[State, Any]:
             return state, not absent
         case SliceAsked():
             return take_slice(state, step)
+        case Keeping():
+            tickets, kept = idempotency.keep(state.tickets, step, now_us // 1000)
+            return msgspec.structs.replace(state, tickets=tickets), kept
 
 
 DECODE = {Admission: wire.admitted, SliceAsked: wire.sliced}
@@ -245,7 +285,10 @@ def _members(client: redis.Redis, key: str) -> dict[str, int]:
 def without_empty(state: State) -> State:
     """A set nobody is in does not exist in the store. Leases are not the scripts' to change."""
     return msgspec.structs.replace(
-        state, slots={key: members for key, members in state.slots.items() if members}, leases={}
+        state,
+        slots={key: members for key, members in state.slots.items() if members},
+        leases={},
+        tickets=Tickets(),  # these are looked at apart
     )
 
 
@@ -262,6 +305,7 @@ def agree(url: str, tag: str, history: Sequence[Sequence[Step]]) -> None:
                     decode = DECODE.get(type(step), wire.found)
                     assert decode(step, now_us, answer) == expected, step
                 assert stored(client, tag) == without_empty(state)
+                assert as_stored(stored_tickets(client, tag)) == as_stored(state.tickets)
         finally:
             client.delete(lease)
             for key in client.scan_iter(f"mh:{{{tag}}}:*", count=1000):

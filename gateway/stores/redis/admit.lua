@@ -7,7 +7,10 @@
 --          with the hold unread
 -- answers  {now_us, answer...}, one answer a request:
 --          {0, duplicate, grant, held_money, remaining of each account..., wait_us of each gate...}
---          {1 rate | 2 concurrency | 3 budget | 4 stale window | 5 spent, index, retry_after_ms, available}
+--          {1 rate | 2 concurrency | 3 budget | 4 stale window | 5 spent | 6 tickets, index,
+--           retry_after_ms, available}
+--          {7, 0 in flight | 1 finished | 2 other body, request id, kept answer}: another has the
+--          ticket
 --          {9, message}: this one failed and wrote nothing
 --
 -- Every read and every check of a request comes before its first write: nothing is rolled back here.
@@ -16,6 +19,8 @@ local call, min, max, floor = redis.call, math.min, math.max, math.floor
 local VERSION, MAX_COUNTER, MAX_DEBT_US = 1, 9007199254740991, 1125899906842624
 local KEPT_AFTER_MS = 3456000000 -- a window's counters outlive it by 40 days
 local GATE_KEPT_MS = 60000       -- an idle gate outlives any skew of clocks
+local TICKET_KEPT_MS = 120000    -- a living hold's ticket outlives it; extend.lua sees to the rest
+local LISTED_MS = 700000000      -- longer than any ticket is remembered
 local index = KEYS[1]
 local hold_prefix = string.sub(index, 1, -2) .. ':' -- mh:{tag}:hold:
 local time = call('TIME')
@@ -40,6 +45,35 @@ local function again(record)
   return answer
 end
 
+-- A ticket's record: the fingerprint (32 bytes), when it expires (9, msgpack), who has it.
+local function replay(ticket, record)
+  local first = string.sub(record, 42)
+  local hold = call('GET', hold_prefix .. first)
+  local living = hold and hold ~= ''
+  if not living and cmsgpack.unpack(string.sub(record, 33, 41)) <= now_ms then return end
+  if string.sub(record, 1, 32) ~= ticket[3] then return {7, 2, first, ''} end
+  if living then return {7, 0, first, ''} end
+  local answer = call('GET', ticket[1] .. ':answer:' .. first)
+  if not answer or cmsgpack.unpack(string.sub(answer, 1, 9)) <= now_ms then answer = '' end
+  return {7, 1, first, string.sub(answer, 10)}
+end
+
+local function crowded(ticket)
+  if call('ZCOUNT', ticket[1], now_ms + 1, '+inf') < ticket[5] then return end
+  local soonest = call('ZRANGE', ticket[1], now_ms + 1, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+  return {6, 0, soonest[2] - now_ms, 0}
+end
+
+local function take(ticket, hold_id)
+  local index, expiry = ticket[1], now_ms + ticket[4]
+  local record = ticket[3] .. cmsgpack.pack(expiry) .. hold_id
+  call('SET', index .. ':' .. ticket[2], record, 'PX', ticket[4] + TICKET_KEPT_MS)
+  local old = call('ZRANGE', index, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, 64)
+  if #old > 0 then call('ZREM', index, unpack(old)) end
+  call('ZADD', index, expiry, ticket[2])
+  call('PEXPIRE', index, LISTED_MS)
+end
+
 local function admit(packed, kept)
   local a = cmsgpack.unpack(packed)
   local hold_id, wanted, least = a[1], a[6], a[7]
@@ -48,11 +82,18 @@ local function admit(packed, kept)
 
   local keys = {hold_key}
   for i = 1, #gates do keys[i + 1] = gates[i][1] end
+  local ticket = a[13]
+  if ticket then keys[#keys + 1] = ticket[1] .. ':' .. ticket[2] end
   local values = call('MGET', unpack(keys))
   local record = values[1]
   if record then
     if record == '' then return {5, 0, 0, 0} end
     return again(record)
+  end
+  if ticket then
+    local taken = values[#keys]
+    local answer = taken and replay(ticket, taken) or crowded(ticket)
+    if answer then return answer end
   end
 
   for i = 1, #accounts do
@@ -118,6 +159,7 @@ local function admit(packed, kept)
   -- The record: [version, grant, admitted at, the admission as it came], then what is kept.
   call('SET', hold_key, '\148' .. cmsgpack.pack(VERSION, grant, now_ms) .. packed .. kept)
   call('ZADD', index, expiry, hold_id)
+  if ticket then take(ticket, hold_id) end
 
   answer[3], answer[4] = grant, money + price * grant
   local n = 4 + #accounts

@@ -6,6 +6,7 @@
 -- ARGV     one msgpack {hold_id, ttl_ms} a hold
 -- answers  {now_us, answer...}: 1 extended, 0 the hold is not there, or {9, message}
 local call = redis.call
+local TICKET_KEPT_MS = 120000
 local index = KEYS[1]
 local hold_prefix = string.sub(index, 1, -2) .. ':'
 local time = call('TIME')
@@ -19,6 +20,8 @@ local function extend(packed)
   local _, r = cmsgpack.unpack_one(record)
   for _, slot in ipairs(r[4][10]) do call('ZADD', slot[1], now_ms + ttl_ms, hold_id) end
   call('ZADD', index, now_ms + ttl_ms, hold_id)
+  local ticket = r[4][13]
+  if ticket then call('PEXPIRE', ticket[1] .. ':' .. ticket[2], ticket[4] + TICKET_KEPT_MS) end
   return 1
 end
 

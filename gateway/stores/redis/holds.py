@@ -16,7 +16,7 @@ import msgspec
 from gateway.stores.redis import keys, wire
 from gateway.stores.redis.channel import Channels, StoreUnavailable
 from gateway.stores.redis.lane import Lane
-from gateway.stores.redis.scripts import ADMIT, EXTEND, RELEASE, SETTLE, SLICE
+from gateway.stores.redis.scripts import ADMIT, EXTEND, KEEP, RELEASE, SETTLE, SLICE
 from policies.budgets import (
     MONEY,
     NO_CAP,
@@ -28,6 +28,7 @@ from policies.budgets import (
     Refused,
     Settlement,
 )
+from policies.idempotency import Keeping, Replay, Ticket
 from policies.limits import Gate, Slot
 from policies.slices import Slice, SliceAsked
 
@@ -40,14 +41,18 @@ __all__ = [
     "Gate",
     "Granted",
     "HoldStore",
+    "Keeping",
     "Reaping",
     "Refused",
+    "Replay",
     "Settlement",
     "Slice",
     "Slot",
     "StoreUnavailable",
+    "Ticket",
 ]
 
+Admitted = Granted | Refused | Replay
 Corrections = Sequence[tuple[str, int]]
 
 HOLD_TTL_MS: Final = 30_000
@@ -63,11 +68,12 @@ class _Release(msgspec.Struct, frozen=True):
 class _Tag(msgspec.Struct, frozen=True):
     """The lanes of one tag."""
 
-    admits: Lane[Admission, Granted | Refused]
+    admits: Lane[Admission, Admitted]
     settles: Lane[Settlement, bool]
     releases: Lane[_Release, bool]
     extends: Lane[str, bool]
     slices: Lane[SliceAsked, Slice | None]
+    keeps: Lane[Keeping, bool]
 
 
 class HoldStore:
@@ -91,8 +97,9 @@ class HoldStore:
         self._again: asyncio.TimerHandle | None = None
         channels.when_up(self._pay_owed)
 
-    async def admit(self, tag: str, admission: Admission) -> Granted | Refused:
-        """Take every limit and place the hold on every account, or nothing.
+    async def admit(self, tag: str, admission: Admission) -> Admitted:
+        """Take every limit and place the hold on every account, or nothing. A Replay: another
+        request has the ticket.
 
         Raises StoreUnavailable when there is no answer in time. After that, and when this call is
         cancelled, the hold id is spent: whatever the store made of it is released as soon as that
@@ -154,6 +161,12 @@ class HoldStore:
         asked = SliceAsked(hold_id, upto)
         return self._of(tag).slices.put(wire.slice_args(asked), asked)
 
+    def keep(self, tag: str, keeping: Keeping) -> None:
+        """Store an answer, after all that was sent before and before all that is sent later. That
+        it is there is not promised: no room, or no store.
+        """
+        self._of(tag).keeps.post(wire.keeping_args(keeping), keeping)
+
     @property
     def owed(self) -> int:
         """Releases that the store has not confirmed yet."""
@@ -163,9 +176,7 @@ class HoldStore:
     def busy(self) -> bool:
         """Whether any call is on its way or a release is owed."""
         unsent = any(
-            lane.pending
-            for tag in self._tags.values()
-            for lane in (tag.admits, tag.settles, tag.releases, tag.extends, tag.slices)
+            lane.pending for tag in self._tags.values() for lane in msgspec.structs.astuple(tag)
         )
         return unsent or bool(self._owed) or self._channels.waiting > 0
 
@@ -207,11 +218,12 @@ class HoldStore:
             releases=Lane(channel, RELEASE, (index,), paid, unpaid, patience_s),
             extends=Lane(channel, EXTEND, (index,), wire.found, _noted, patience_s),
             slices=Lane(channel, SLICE, (index,), wire.sliced, _noted, self._admit_within_s),
+            keeps=Lane(channel, KEEP, keys.answers(tag), wire.found, _noted, patience_s),
         )
 
-    def _unclaimed(self, tag: str, ask: Admission, answer: Granted | Refused | None) -> None:
+    def _unclaimed(self, tag: str, ask: Admission, answer: Admitted | None) -> None:
         """Nobody waits for this admission any more; None: the store may or may not have it."""
-        if isinstance(answer, Refused):
+        if isinstance(answer, Refused | Replay):
             return
         # The request never left us, so its tokens were not used. That it was made still counts.
         unused = tuple((g.key, -g.advance_us) for g in ask.gates if g.kind == "tpm")
@@ -246,4 +258,6 @@ def _release_args(release: _Release) -> tuple[bytes]:
 
 
 def _noted(_subject: Any, _answer: object) -> None:
-    """A settlement or extension nobody waits for is done, or its caller was told and asks again."""
+    """A settlement or extension nobody waits for is done, or its caller was told and asks again; an
+    answer that was not kept is not missed.
+    """

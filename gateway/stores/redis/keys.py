@@ -39,5 +39,17 @@ def slots(tag: str, limit_id: str) -> str:
     return f"mh:{{{tag}}}:slots:{limit_id}"
 
 
+def tickets(tag: str, key_id: str) -> str:
+    """ZSET of one application key's idempotency keys. Of this name the scripts make others:
+    `{name}:{ticket}`, a ticket's record, and `{name}:answer:{request id}`, a kept answer.
+    """
+    return f"mh:{{{tag}}}:once:{key_id}"
+
+
+def answers(tag: str) -> tuple[str, str]:
+    """ZSET and HASH of all kept answers of the tag: when they expire, what they count."""
+    return f"mh:{{{tag}}}:answers", f"mh:{{{tag}}}:answers:size"
+
+
 def lease(name: str) -> str:
     return f"mh:lease:{name}"

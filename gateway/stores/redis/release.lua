@@ -22,6 +22,15 @@ local function correct(key, delta)
   end
 end
 
+-- A hold that led to nothing gives its ticket back, if it still has it.
+local function give_back(ticket, hold_id)
+  local key = ticket[1] .. ':' .. ticket[2]
+  if string.sub(call('GET', key) or '', 42) == hold_id then
+    call('DEL', key)
+    call('ZREM', ticket[1], ticket[2])
+  end
+end
+
 local function release(packed)
   local hold_id, corrections = unpack(cmsgpack.unpack(packed))
   local hold_key = hold_prefix .. hold_id
@@ -40,6 +49,7 @@ local function release(packed)
   end
   for _, slot in ipairs(a[10]) do call('ZREM', slot[1], hold_id) end
   for _, correction in ipairs(corrections) do correct(correction[1], correction[2]) end
+  if a[13] then give_back(a[13], hold_id) end
   return 1
 end
 

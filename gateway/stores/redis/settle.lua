@@ -32,6 +32,15 @@ local function correct(key, delta)
   end
 end
 
+-- A hold that led to nothing gives its ticket back, if it still has it.
+local function give_back(ticket, hold_id)
+  local key = ticket[1] .. ':' .. ticket[2]
+  if string.sub(call('GET', key) or '', 42) == hold_id then
+    call('DEL', key)
+    call('ZREM', ticket[1], ticket[2])
+  end
+end
+
 local function settle(packed, event)
   local s = cmsgpack.unpack(packed)
   local hold_id, found = s[1], 0
@@ -54,6 +63,7 @@ local function settle(packed, event)
     end
     for _, slot in ipairs(a[10]) do call('ZREM', slot[1], hold_id) end
     for _, correction in ipairs(s[4]) do correct(correction[1], correction[2]) end
+    if s[6] and a[13] then give_back(a[13], hold_id) end
   end
   if event ~= '' then call('XADD', journal, '*', 'e', event, 'h', found) end
   return found

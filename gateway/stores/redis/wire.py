@@ -9,12 +9,15 @@ import msgspec
 from msgspec.structs import astuple
 
 from policies.budgets import Account, Admission, Granted, Hold, Refused, Settlement
+from policies.idempotency import FINISHED, IN_FLIGHT, OTHER_BODY, Keeping, Replay, Ticket
 from policies.limits import Gate, Slot
 from policies.slices import Slice, SliceAsked
 
 RECORD_VERSION: Final = 1
 _LENGTH: Final = 4  # the record ends with the length of what is kept unread
-_OF_CODE: Final = ("", "rate", "concurrency", "budget", "stale_window", "spent")
+_OF_CODE: Final = ("", "rate", "concurrency", "budget", "stale_window", "spent", "tickets")
+_REPLAY: Final = 7
+_OF_TICKET: Final = (IN_FLIGHT, FINISHED, OTHER_BODY)
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -37,6 +40,7 @@ class _Asked(msgspec.Struct, frozen=True, array_like=True):
     slots: tuple[Slot, ...]
     accounts: tuple[Account, ...]
     owner: str = ""
+    ticket: Ticket | None = None
 
 
 _META_AT: Final = Admission.__struct_fields__.index("meta")
@@ -54,14 +58,19 @@ _records: Final = msgspec.msgpack.Decoder(_Record)
 
 def admission_args(a: Admission) -> tuple[bytes, bytes]:
     asked = astuple(a)  # in the order of _Asked, with the meta before the owner
-    return _encode((*asked[:_META_AT], a.owner)), a.meta + len(a.meta).to_bytes(_LENGTH, "big")
+    packed = _encode((*asked[:_META_AT], a.owner, a.ticket))
+    return packed, a.meta + len(a.meta).to_bytes(_LENGTH, "big")
 
 
 def settlement_args(s: Settlement) -> tuple[bytes, bytes]:
     told: tuple[Any, ...] = (s.hold_id, s.money, s.tokens, s.gate_corrections)
-    if s.reaping is not None:
-        told = (*told, s.reaping)
+    if s.reaping is not None or s.unprocessed:
+        told = (*told, s.reaping, s.unprocessed)
     return _encode(told), s.event or b""
+
+
+def keeping_args(k: Keeping) -> tuple[bytes, bytes]:
+    return _encode((k.index, k.name, k.hold_id, k.ttl_ms, k.most_bytes)), k.answer
 
 
 def release_args(hold_id: str, corrections: tuple[tuple[str, int], ...]) -> tuple[bytes]:
@@ -76,9 +85,11 @@ def slice_args(asked: SliceAsked) -> tuple[bytes]:
     return (_encode(asked),)
 
 
-def admitted(ask: Admission, now_us: int, answer: list[int]) -> Granted | Refused:
+def admitted(ask: Admission, now_us: int, answer: list[Any]) -> Granted | Refused | Replay:
     """What admit.lua answered to this request."""
     now_ms, code = now_us // 1000, answer[0]
+    if code == _REPLAY:
+        return Replay(_OF_TICKET[answer[1]], answer[2].decode(), answer[3])
     if code:
         return Refused(_OF_CODE[code], answer[1], answer[2], now_ms, answer[3])
     gates_at = 4 + len(ask.accounts)

@@ -40,6 +40,9 @@ def test_a_misspelt_variable_stops_the_start_and_names_the_nearest() -> None:
         ("ADMIN_LISTEN", "localhost"),
         ("JURISDICTION", "DE;US"),
         ("ACCESS_LOG", "maybe"),
+        ("IDEMPOTENCY_SECONDS", "59"),
+        ("IDEMPOTENCY_KEYS", "0"),
+        ("STORED_ANSWER_BYTES", "-1"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused_by_name(name: str, value: str) -> None:

@@ -11,7 +11,7 @@ def test_every_field_has_its_place_in_the_document() -> None:
 
 
 def test_sections_are_the_first_words_of_the_paths() -> None:
-    assert {"match", "require", "slo", "cost", "budget", "retries"} == SECTIONS
+    assert {"match", "require", "slo", "cost", "budget", "idempotency", "retries"} == SECTIONS
 
 
 def test_a_float_is_shown_as_it_should_have_been_written() -> None:
