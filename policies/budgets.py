@@ -10,35 +10,25 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from policies import accounts as of_accounts
 from policies import idempotency
 from policies.idempotency import Replay, Ticket, Tickets
 from policies.limits import Gate, Slot, corrected, is_full, taken, wait_us
 
 V = TypeVar("V")
 
+Account = of_accounts.Account
+Balance = of_accounts.Balance
+NO_CAP: Final = of_accounts.NO_CAP
+MONEY: Final = of_accounts.MONEY
+TOKENS: Final = of_accounts.TOKENS
+
 MAX_COUNTER: Final = 2**53 - 1  # the scripts' numbers are exact up to here
 MAX_TOKENS: Final = 2**32
 MAX_CHOICES: Final = 2**16
 MAX_UNIT_PRICE: Final = 2**37  # x MAX_CHOICES is still exact
 MAX_LEVELS: Final = 64  # of each kind; a script's arguments are bounded
-NO_CAP: Final = -1
-MONEY: Final = 0
-TOKENS: Final = 1
 BUSY_RETRY_MS: Final = 1000  # when a slot comes free is nobody's to know
-
-
-class Account(msgspec.Struct, frozen=True, array_like=True):
-    """One budget in one window, `start_ms` <= time < `end_ms` of the store's clock.
-
-    `cap` is in `unit` (MONEY: counter units, TOKENS); NO_CAP counts without refusing.
-    """
-
-    key: str
-    cap: int
-    start_ms: int
-    end_ms: int
-    unit: int
-    id: str
 
 
 class Admission(msgspec.Struct, frozen=True, array_like=True):
@@ -100,7 +90,7 @@ class Granted(msgspec.Struct, frozen=True):
 class Refused(msgspec.Struct, frozen=True):
     """The request is in on no level. `index` points into the gates, slots or accounts asked for."""
 
-    reason: str  # rate | concurrency | budget | stale_window | spent | tickets
+    reason: str  # rate | concurrency | budget | stale_window | spent | tickets | unopened
     index: int
     retry_after_ms: int
     now_ms: int
@@ -137,11 +127,6 @@ class Settlement(msgspec.Struct, frozen=True, array_like=True):
             raise ValueError(f"figures out of range in the settlement of {self.hold_id}")
 
 
-class Balance(msgspec.Struct, frozen=True):
-    posted: int = 0
-    held: int = 0
-
-
 class Hold(msgspec.Struct, frozen=True):
     """A hold as the store keeps it."""
 
@@ -151,7 +136,10 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """Everything the scripts keep for one tag. `holds[id] is None`: the id is spent."""
+    """Everything the scripts keep for one tag. `holds[id] is None`: the id is spent. What was
+    spent before `since_ms` is on no account that was not opened with it. `cut` is the token of a
+    recount under way.
+    """
 
     gates: Mapping[str, int] = {}
     slots: Mapping[str, Mapping[str, int]] = {}
@@ -161,6 +149,8 @@ class State(msgspec.Struct, frozen=True):
     leases: Mapping[str, str] = {}  # lease -> the token of its holder
     journal: tuple[tuple[bytes, bool], ...] = ()  # (event, was the hold there)
     tickets: Tickets = Tickets()
+    since_ms: int = 0
+    cut: str = ""
 
 
 def admit(state: State, ask: Admission, now_us: int) -> tuple[State, Granted | Refused | Replay]:
@@ -180,6 +170,7 @@ def admit(state: State, ask: Admission, now_us: int) -> tuple[State, Granted | R
         or _stale(ask, now_ms)
         or _rate(state, ask, now_us)
         or _concurrency(state, ask, now_ms)
+        or _unopened(state, ask, now_ms)
         or _budget(state, ask, now_ms)
     )
     if refused is not None:
@@ -286,10 +277,8 @@ def _crowded(state: State, ask: Admission, now_ms: int) -> Refused | None:
 
 
 def _stale(ask: Admission, now_ms: int) -> Refused | None:
-    for index, account in enumerate(ask.accounts):
-        if not account.start_ms <= now_ms < account.end_ms:
-            return Refused("stale_window", index, 0, now_ms)
-    return None
+    index = of_accounts.stale(ask.accounts, now_ms)
+    return None if index is None else Refused("stale_window", index, 0, now_ms)
 
 
 def _rate(state: State, ask: Admission, now_us: int) -> Refused | None:
@@ -306,6 +295,11 @@ def _concurrency(state: State, ask: Admission, now_ms: int) -> Refused | None:
         if is_full(slot, state.slots.get(slot.key, {}), now_ms):
             return Refused("concurrency", index, BUSY_RETRY_MS, now_ms)
     return None
+
+
+def _unopened(state: State, ask: Admission, now_ms: int) -> Refused | None:
+    index = of_accounts.unopened(ask.accounts, state.accounts, state.since_ms)
+    return None if index is None else Refused("unopened", index, 0, now_ms)
 
 
 def _budget(state: State, ask: Admission, now_ms: int) -> Refused | None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from billing import money
 from billing.periods import Period, Window, window
 from gateway import clock, ids
-from gateway.admin import fields, scoped
+from gateway.admin import fields, opening, scoped
 from gateway.admin.deps import AdminDeps
 from gateway.admin.problems import invalid, together
 from gateway.admin.resource import Resource
@@ -74,6 +74,8 @@ def _build(
     return msgspec.structs.replace(
         before,
         amount=body.amount,
+        # Under this period it may have been counted before, and not since.
+        reopened_at_us=before.reopened_at_us if body.period == before.period else clock.now_us(),
         period=body.period,
         mode=body.mode,
         outage=body.outage,
@@ -124,7 +126,7 @@ async def _standing(
     deps: AdminDeps, row: rows.Budget, tenant: rows.Tenant, span: Window
 ) -> tuple[str, str, str] | tuple[None, None, None]:
     """(spent, held, remaining): exact decimals; remaining is negative after an overrun."""
-    key = account(tenant.shard, row.id, span.id)
+    key = account(tenant.shard, row.account_id, span.id)
     try:
         posted, held = await deps.account(tenant.shard, key) or (0, 0)
     except StoreUnavailable:
@@ -147,4 +149,5 @@ RESOURCE: Final = Resource(
     in_use=lambda _connection, _row: None,
     taken="a budget of this period for this scope",
     facts=lambda connection, row: _tenant(connection, row.tenant_id),
+    opened=lambda deps, row, tenant: opening.open_accounts(deps, tenant, ((row,), ())),
 )

@@ -7,11 +7,11 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from gateway import clock, ids
-from gateway.admin import fields, scoped
+from gateway.admin import fields, opening, scoped
 from gateway.admin.deps import AdminDeps
 from gateway.admin.problems import invalid
 from gateway.admin.resource import Resource
-from gateway.stores.sql import limits, rows
+from gateway.stores.sql import limits, rows, tenants
 
 Most = Annotated[int, Meta(ge=1, le=10**12)]
 MostAtOnce = Annotated[int, Meta(ge=1, le=10**6)]
@@ -59,10 +59,13 @@ def _build(
             scope_id=scope_id,
             created_at_us=clock.now_us(),
         )
+    elif before.tokens_per_day is None and body.tokens_per_day is not None:
+        # They may have been counted before, and not since.
+        figures["reopened_at_us"] = clock.now_us()
     return msgspec.structs.replace(before, **figures)
 
 
-async def _show(_deps: AdminDeps, row: rows.Limit, _facts: None) -> LimitView:
+async def _show(_deps: AdminDeps, row: rows.Limit, _tenant: rows.Tenant) -> LimitView:
     return LimitView(
         id=row.id,
         tenant_id=row.tenant_id,
@@ -86,4 +89,6 @@ RESOURCE: Final = Resource(
     show=_show,
     in_use=lambda _connection, _row: None,
     taken="a limit for this scope",
+    facts=lambda connection, row: tenants.RECORDS.one(connection, id=row.tenant_id),
+    opened=lambda deps, row, tenant: opening.open_accounts(deps, tenant, ((), (row,))),
 )

@@ -41,6 +41,9 @@ class Resource(Generic[R, B, V]):
     taken: str  # what is unique, in words: "a tenant of this name"
     facts: Callable[[Connection, R], Any] = lambda _connection, _row: None
     remove: Callable[[Connection, R], None] | None = None
+    # After a row was written, before the answer. It must not raise: what it does is done later
+    # by the jobs where it fails.
+    opened: Callable[[AdminDeps, R, Any], Awaitable[None]] | None = None
 
     def operations(self) -> list[Operation]:
         return [*self._collection(), *self._member()]
@@ -100,7 +103,7 @@ class Resource(Generic[R, B, V]):
                 self.records.add(connection, row)
             return row, self.facts(connection, row)
 
-        return await self._shown(call, *await call.change(work))
+        return await self._written(call, *await call.change(work))
 
     async def read(self, call: Call) -> Answer:
         def work(connection: Connection) -> tuple[R, Any]:
@@ -122,7 +125,7 @@ class Resource(Generic[R, B, V]):
                     self.records.replace(connection, row)
             return row, self.facts(connection, row)
 
-        return await self._shown(call, *await call.change(work))
+        return await self._written(call, *await call.change(work))
 
     async def delete(self, call: Call) -> Answer:
         def work(connection: Connection) -> None:
@@ -158,6 +161,11 @@ class Resource(Generic[R, B, V]):
             yield
         except TakenError:
             raise conflict("already_exists", f"there is {self.taken} already") from None
+
+    async def _written(self, call: Call, row: R, facts: Any) -> Answer:
+        if self.opened is not None:
+            await self.opened(call.deps, row, facts)
+        return await self._shown(call, row, facts)
 
     async def _shown(self, call: Call, row: R, facts: Any) -> Answer:
         view = await self.show(call.deps, row, facts)

@@ -7,7 +7,7 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from gateway import clock, ids
-from gateway.admin import fields
+from gateway.admin import fields, opening
 from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Filter, Page
 from gateway.admin.problems import conflict, together
@@ -66,12 +66,14 @@ def _build(
         before = rows.Tenant(
             id=ids.new("tenant"), name="", currency="", timezone="", created_at_us=clock.now_us()
         )
-    elif before.currency != body.currency:
+    if before.currency != body.currency and before.currency:
         money = tenants.has_money(connection, before.id)
         if money is not None:
             raise conflict(
                 "currency_in_use", f"the currency cannot change: {money} are kept in it already"
             )
+    if before.timezone != body.timezone and before.timezone:
+        tenants.count_anew(connection, before.id, clock.now_us())
     return msgspec.structs.replace(
         before,
         name=body.name,
@@ -103,4 +105,5 @@ RESOURCE: Final = Resource(
     show=_show,
     in_use=lambda connection, row: tenants.in_use(connection, row.id),
     taken="a tenant of this name",
+    opened=lambda deps, row, _facts: opening.open_accounts(deps, row),
 )

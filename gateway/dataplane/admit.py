@@ -1,5 +1,6 @@
 """Limits taken and the hold placed on every level in one round trip; the answer is the grant."""
 
+import asyncio
 from contextlib import suppress
 from typing import Final
 
@@ -23,7 +24,10 @@ from gateway.stores.spool import Spool, SpoolUnavailable
 from policies.decision import Deny, DenyCode
 
 TYPICAL_OUTPUT: Final = 256  # tokens a per-minute limit is charged before the real figure is known
+_ASK_AGAIN: Final = frozenset({"stale_window", "unopened"})
 _STALE_TRIES: Final = 3
+_OPEN_TRIES: Final = 20
+_OPEN_AGAIN_S: Final = 0.05
 
 
 async def admit(
@@ -46,11 +50,9 @@ async def admit(
     meta = ENCODER.encode(flow.template)
     failpoint("admit.begins")
     try:
-        for _ in range(_STALE_TRIES):
-            answer = await holds.admit(levels.tag, _admission(flow, holds.ttl_ms, meta, spool.name))
-            if not (isinstance(answer, Refused) and answer.reason == "stale_window"):
-                break
-            flow.standing = levels.refresh(answer.now_ms * 1000)
+        answer = await holds.admit(levels.tag, _admission(flow, holds.ttl_ms, meta, spool.name))
+        if isinstance(answer, Refused) and answer.reason in _ASK_AGAIN:
+            answer, meta = await _asked_again(flow, holds, answer, spool.name)
     except StoreUnavailable:
         return _store_down()
     flow.admitted_us = arrival.now_us()
@@ -63,7 +65,7 @@ async def admit(
     flow.granted = answer
     failpoint("admit.granted")
     try:
-        spool.intent(arrival.request_id, levels.tag, now_us, meta)
+        spool.intent(arrival.request_id, levels.tag, flow.admit_started_us, meta)
     except SpoolUnavailable:
         await _give_back(flow, holds, levels.tag)
         return Deny(
@@ -73,6 +75,35 @@ async def admit(
         )
     failpoint("admit.intended")
     return None
+
+
+async def _asked_again(
+    flow: Flow, holds: HoldStore, answer: Granted | Refused | Replay, owner: str
+) -> tuple[Granted | Refused | Replay, bytes]:
+    """The store's last word, and the template that goes with it.
+
+    By its clock a window has turned: the request is of that window then, whatever ours says (L9).
+    An account is not open yet: whoever made the budget or a job is about to open it.
+    """
+    levels, stale, waits = flow.levels, 0, 0
+    if levels is None:
+        raise RuntimeError("admission without levels")
+    meta = ENCODER.encode(flow.template)
+    while isinstance(answer, Refused):
+        if answer.reason == "stale_window" and stale < _STALE_TRIES:
+            stale += 1
+            flow.admit_started_us = answer.now_ms * 1000
+            flow.standing = levels.refresh(flow.admit_started_us)
+            flow.template = template(flow)
+            meta = ENCODER.encode(flow.template)
+        elif answer.reason == "unopened" and waits < _OPEN_TRIES:
+            waits += 1
+            holds.needs_account(levels.tag)
+            await asyncio.sleep(_OPEN_AGAIN_S)
+        else:
+            break
+        answer = await holds.admit(levels.tag, _admission(flow, holds.ttl_ms, meta, owner))
+    return answer, meta
 
 
 async def _give_back(flow: Flow, holds: HoldStore, tag: str) -> None:

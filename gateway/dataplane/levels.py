@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from billing.money import parse_counter
-from billing.periods import Period, window
+from billing.periods import Period, Window, window
 from gateway.stores.redis import keys as names
 from gateway.stores.redis.holds import MONEY, TOKENS, Account, Gate, Slot
 from gateway.stores.sql.rows import Budget, Limit, Tenant
@@ -146,19 +146,16 @@ class Levels:
             spell = window(cast("Period", budget.period), self._zone, now_us)
             until_us = min(until_us, spell.end_us)
             cap = parse_counter(budget.amount, self._currency) if budget.mode == "hard" else -1
-            key = names.account(self.tag, budget.id, spell.id)
-            accounts.append(
-                Account(key, cap, spell.start_us // 1000, spell.end_us // 1000, MONEY, budget.id)
-            )
+            key = names.account(self.tag, budget.account_id, spell.id)
+            accounts.append(_account(key, cap, spell, MONEY, budget))
             meters.append(Meter(level.label, budget.period, MONEY, budget.id, level.kind))
         for level, limit in self._limits:
             if limit.tokens_per_day is None:
                 continue
             spell = window("day", self._zone, now_us)
             until_us = min(until_us, spell.end_us)
-            key = names.account(self.tag, f"{limit.id}:tpd", spell.id)
-            start_ms, end_ms = spell.start_us // 1000, spell.end_us // 1000
-            accounts.append(Account(key, limit.tokens_per_day, start_ms, end_ms, TOKENS, limit.id))
+            key = names.account(self.tag, limit.account_id, spell.id)
+            accounts.append(_account(key, limit.tokens_per_day, spell, TOKENS, limit))
             meters.append(Meter(level.label, "tokens per day", TOKENS, limit.id, level.kind))
         own = tuple(
             place
@@ -166,6 +163,11 @@ class Levels:
             if meter.level == "key" and meter.unit == MONEY and accounts[place].cap >= 0
         )
         return Standing(tuple(accounts), tuple(meters), until_us, own)
+
+
+def _account(key: str, cap: int, spell: Window, unit: int, row: Budget | Limit) -> Account:
+    start_ms, end_ms = spell.start_us // 1000, spell.end_us // 1000
+    return Account(key, cap, start_ms, end_ms, unit, row.id, -(-row.counts_from_us // 1000))
 
 
 def _on(order: dict[tuple[str, str], Level], row: Budget | Limit) -> bool:

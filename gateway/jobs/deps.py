@@ -9,6 +9,16 @@ from sqlalchemy import Engine
 from gateway.stores.redis.holds import HoldStore
 
 
+@dataclass
+class Opened:
+    """What is remembered between two looks at the accounts: the configuration's revision, and when
+    all of them are counted next. Forgetting costs time, nothing else.
+    """
+
+    revision: int = -1
+    count_at_us: int = 0
+
+
 @dataclass(frozen=True)
 class JobDeps:
     """`name` is unique among the processes that run jobs; it is the journal's consumer."""
@@ -19,4 +29,5 @@ class JobDeps:
     spool_dir: Path  # of this home: the spools of other machines are not here
     name: str
     # By spool, when an event or release of it was last sent. Forgetting costs time, nothing else.
+    opened: Opened = field(default_factory=Opened)
     sent: dict[str, dict[str, int]] = field(default_factory=dict)

@@ -24,6 +24,7 @@ MOST_ENTRIES: Final = 1_000
 FEW_ENTRIES: Final = 250
 PAUSE_S: Final = 0.2  # after few entries: a transaction for each request would only wear the disk
 WAIT_MS: Final = 500
+ASK_AGAIN_S: Final = 0.05
 TURN_US: Final = 4_000_000
 LEASE_MS: Final = 8_000  # a turn and its last transaction; overrunning it is harmless
 DEFAULT_TAG: Final = "s00"
@@ -43,8 +44,11 @@ async def drain(deps: JobDeps, tag: str, stopping: asyncio.Event) -> int:
     """Entries of one tag for as long as a turn takes; when `stopping`, until there are none.
     Answers how many rows are new; 0 while another process has the lease.
     """
-    lease = await leases.take(deps.client, f"drain:{tag}", LEASE_MS)
+    lease = None
+    if not await leases.is_held(deps.client, f"still:{tag}"):
+        lease = await leases.take(deps.client, f"drain:{tag}", LEASE_MS)
     if lease is None:
+        await pause(stopping, ASK_AGAIN_S)
         return 0
     try:
         return await _turn(deps, tag, stopping)
@@ -61,6 +65,8 @@ async def _turn(deps: JobDeps, tag: str, stopping: asyncio.Event) -> int:
         booked += await _book(deps, tag, journal, orphans)
     end_us = monotonic_us() + TURN_US
     while monotonic_us() < end_us:
+        if await leases.is_held(deps.client, f"still:{tag}"):
+            break  # a recount compares the journal with the ledger
         entries = await journal.take(MOST_ENTRIES, 0 if stopping.is_set() else WAIT_MS)
         few = len(entries) < FEW_ENTRIES
         while entries:

@@ -126,7 +126,8 @@ def admissions(draw: st.DrawFn, tag: str, hold_id: str) -> Admission:
         start_ms, end_ms = draw(windows())
         unit = TOKENS if n == 3 else MONEY
         key = keys.account(tag, f"b{n}", "w")
-        accounts.append(Account(key, draw(caps), start_ms, end_ms, unit, f"b{n}"))
+        since_ms = draw(st.sampled_from([0, 0, 0, 0, 0, 1, FOREVER_MS]))
+        accounts.append(Account(key, draw(caps), start_ms, end_ms, unit, f"b{n}", since_ms))
     gates = [
         Gate(keys.gate(tag, "lim", kind), draw(advances), draw(bursts), "lim", kind)
         for kind in draw(st.lists(st.sampled_from(["rpm", "tpm"]), unique=True))

@@ -7,8 +7,8 @@
 --          with the hold unread
 -- answers  {now_us, answer...}, one answer a request:
 --          {0, duplicate, grant, held_money, remaining of each account..., wait_us of each gate...}
---          {1 rate | 2 concurrency | 3 budget | 4 stale window | 5 spent | 6 tickets, index,
---           retry_after_ms, available}
+--          {1 rate | 2 concurrency | 3 budget | 4 stale window | 5 spent | 6 tickets |
+--           8 unopened, index, retry_after_ms, available}
 --          {7, 0 in flight | 1 finished | 2 other body, request id, kept answer}: another has the
 --          ticket
 --          {9, message}: this one failed and wrote nothing
@@ -127,6 +127,7 @@ local function admit(packed, kept)
     if account[5] == 1 then input, per_token = tokens, choices end
     local balance = call('HMGET', account[1], 'posted', 'held')
     new[i] = not balance[1] and not balance[2]
+    if new[i] and account[3] < (account[7] or 0) then return {8, i - 1, 0, 0} end
     if cap >= 0 then
       local room = cap - (balance[1] or 0) - (balance[2] or 0) - input
       local fits = -1

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.stores.redis import keys, wire
-from gateway.stores.redis.channel import Channels, StoreUnavailable
+from gateway.stores.redis.channel import Channels, StoreUnavailable, pack
 from gateway.stores.redis.lane import Lane
 from gateway.stores.redis.scripts import ADMIT, EXTEND, KEEP, RELEASE, SETTLE, SLICE
 from policies.budgets import (
@@ -56,6 +56,7 @@ Admitted = Granted | Refused | Replay
 Corrections = Sequence[tuple[str, int]]
 
 HOLD_TTL_MS: Final = 30_000
+ASKED_FOR_MS: Final = 60_000
 MOST_OWED: Final = 100_000  # beyond it the expiry of the holds has to do
 PAY_AGAIN_S: Final = 1.0  # when the store answers but would not release
 
@@ -114,6 +115,18 @@ class HoldStore:
             if caller.done() and not caller.cancelled() and caller.exception() is None:
                 self._unclaimed(tag, admission, caller.result())
             raise
+
+    def needs_account(self, tag: str) -> None:
+        """Ask the jobs to open what is not open. Whether they hear of it is not known."""
+        with contextlib.suppress(StoreUnavailable):
+            self._channels.of(tag).send(
+                pack("SET", keys.unopened(tag), "1", "PX", ASKED_FOR_MS), lambda _: None
+            )
+
+    @property
+    def channels(self) -> Channels:
+        """What the calls go over."""
+        return self._channels
 
     async def settle(self, tag: str, settlement: Settlement) -> bool:
         """Post the truth in place of the hold; the event goes to the journal in the same step.

@@ -29,6 +29,16 @@ def account(tag: str, budget_id: str, window_id: str) -> str:
     return f"mh:{{{tag}}}:acct:{budget_id}:{window_id}"
 
 
+def cut(tag: str) -> str:
+    """The token of the recount that is under way."""
+    return f"mh:{{{tag}}}:cut"
+
+
+def unopened(tag: str) -> str:
+    """Set by a worker that needs an account opened."""
+    return f"mh:{{{tag}}}:unopened"
+
+
 def gate(tag: str, limit_id: str, kind: str) -> str:
     """One rate limit's `tat` in us. `kind` is rpm or tpm."""
     return f"mh:{{{tag}}}:gate:{limit_id}:{kind}"

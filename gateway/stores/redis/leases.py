@@ -32,6 +32,14 @@ async def take(client: Redis, name: str, ttl_ms: int) -> Lease | None:
     return lease if got else None
 
 
+async def is_held(client: Redis, name: str) -> bool:
+    """Whether anybody has it now. Raises StoreUnavailable."""
+    try:
+        return bool(await client.exists(keys.lease(name)))
+    except (RedisError, OSError) as fault:
+        raise StoreUnavailable(str(fault)) from fault
+
+
 async def renew(client: Redis, lease: Lease, ttl_ms: int) -> bool:
     """Hold it for `ttl_ms` from now; False: it is not ours any more. Raises StoreUnavailable."""
     return await _ours(client, LEASE_RENEW, lease, ttl_ms)

@@ -15,7 +15,9 @@ from policies.slices import Slice, SliceAsked
 
 RECORD_VERSION: Final = 1
 _LENGTH: Final = 4  # the record ends with the length of what is kept unread
-_OF_CODE: Final = ("", "rate", "concurrency", "budget", "stale_window", "spent", "tickets")
+_OF_CODE: Final = (
+    *("", "rate", "concurrency", "budget", "stale_window", "spent", "tickets", "", "unopened"),
+)
 _REPLAY: Final = 7
 _OF_TICKET: Final = (IN_FLIGHT, FINISHED, OTHER_BODY)
 _encode: Final = msgspec.msgpack.Encoder().encode

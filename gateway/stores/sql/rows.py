@@ -122,8 +122,20 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     mode: str = "hard"  # hard | soft
     outage: str = "bounded"  # strict | bounded | open
     thresholds: tuple[int, ...] = (50, 80, 100)  # alert thresholds, per cent
+    # When its spending had to be counted anew (another period); 0: never.
+    reopened_at_us: int = 0
     version: int = 1
     created_at_us: int = 0
+
+    @property
+    def account_id(self) -> str:
+        """Names its accounts in the store: others since it was counted anew."""
+        return self.id if not self.reopened_at_us else f"{self.id}.{self.reopened_at_us}"
+
+    @property
+    def counts_from_us(self) -> int:
+        """What was spent before is on no account that was not opened with it."""
+        return self.reopened_at_us or self.created_at_us
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,8 +147,20 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_minute: int | None = None
     tokens_per_day: int | None = None
     concurrent_requests: int | None = None
+    # When its tokens per day had to be counted anew; 0: never.
+    reopened_at_us: int = 0
     version: int = 1
     created_at_us: int = 0
+
+    @property
+    def account_id(self) -> str:
+        """Names its accounts of tokens per day in the store."""
+        return f"{self.id}{f'.{self.reopened_at_us}' if self.reopened_at_us else ''}:tpd"
+
+    @property
+    def counts_from_us(self) -> int:
+        """What was used before is on no account that was not opened with it."""
+        return self.reopened_at_us or self.created_at_us
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):

@@ -200,6 +200,7 @@ budgets: Final = Table(
     Column("mode", Text, nullable=False),
     Column("outage", Text, nullable=False),
     Column("thresholds", Text, nullable=False),  # JSON array
+    Column("reopened_at_us", BigInteger, nullable=False, server_default="0"),
     *_kept(),
     UniqueConstraint("scope_kind", "scope_id", "period"),
 )
@@ -213,6 +214,7 @@ limits: Final = Table(
     Column("tokens_per_minute", BigInteger),
     Column("tokens_per_day", BigInteger),
     Column("concurrent_requests", BigInteger),
+    Column("reopened_at_us", BigInteger, nullable=False, server_default="0"),
     *_kept(),
     UniqueConstraint("scope_kind", "scope_id"),
 )

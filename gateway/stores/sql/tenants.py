@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from gateway.stores.sql.records import Records, first_in_use
 from gateway.stores.sql.rows import Tenant
@@ -45,3 +45,13 @@ def has_money(connection: Connection, tenant_id: str) -> str | None:
         ("invoices", invoices.c.tenant_id == tenant_id),
         ("usage", rollups.c.tenant_id == tenant_id),
     )
+
+
+def count_anew(connection: Connection, tenant_id: str, at_us: int) -> None:
+    """The days of another time zone begin and end elsewhere: every account of the tenant is another
+    from now on.
+    """
+    for table in (budgets, limits):
+        connection.execute(
+            update(table).where(table.c.tenant_id == tenant_id).values(reopened_at_us=at_us)
+        )

@@ -81,10 +81,10 @@ def _booked(
 def missing(engine: Engine, event_ids: Collection[str]) -> set[str]:
     """Those of the ids that the ledger does not have."""
     with reading(engine) as connection:
-        return _missing(connection, event_ids)
+        return missing_of(connection, event_ids)
 
 
-def _missing(connection: Connection, event_ids: Collection[str]) -> set[str]:
+def missing_of(connection: Connection, event_ids: Collection[str]) -> set[str]:
     found: set[str] = set()
     for some in _in_parts(event_ids):
         ids = select(usage_rows.c.event_id).where(usage_rows.c.event_id.in_(some))
@@ -108,7 +108,7 @@ def ended(
     with reading(engine) as connection:
         for some in _in_parts(request_ids):
             found |= _counted(connection, some)
-        unbooked = _missing(connection, {event.event_id for event in journaled})
+        unbooked = missing_of(connection, {event.event_id for event in journaled})
     for event in journaled:
         if event.event_id in unbooked:
             unbooked.remove(event.event_id)  # an event may be in the journal twice

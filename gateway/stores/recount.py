@@ -1,0 +1,148 @@
+"""Accounts opened with what was spent before them, and brought back to it where they differ.
+
+What an account must show is the ledger's sum for its scope and window, and the journal's entries
+that the ledger does not have yet (L7). Nothing here is on the way of a request.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack, suppress
+from typing import Final, cast
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy import Engine
+
+from billing.periods import Period, Window, window
+from billing.usage import DECODER, UsageEvent
+from gateway.stores.redis import cuts, keys
+from gateway.stores.redis.channel import Channels, StoreUnavailable
+from gateway.stores.sql import spent
+from gateway.stores.sql.rows import Budget, Limit, Tenant
+from policies.budgets import MONEY, TOKENS, Balance
+from policies.recount import Correction
+
+_AT_ONCE: Final = 1_000  # accounts a cut: a script must not hold the store up for long
+_FREE_TRIES: Final = 2  # without the drain at rest; only where nothing is settled meanwhile
+_TRIES: Final = 8
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """One account of the store and whose spending it counts."""
+
+    key: str
+    tenant_id: str
+    scope_kind: str
+    scope_id: str
+    window: Window
+    unit: int
+
+
+def accounts(
+    tenant: Tenant, budgets: Iterable[Budget], limits: Iterable[Limit], now_us: int
+) -> list[Counted]:
+    """Every account of the tenant that is in force at `now_us`."""
+    zone = ZoneInfo(tenant.timezone)
+    found = []
+    for budget in budgets:
+        span = window(cast("Period", budget.period), zone, now_us)
+        key = keys.account(tenant.shard, budget.account_id, span.id)
+        found.append(_counted(key, budget, span, MONEY))
+    for limit in limits:
+        if limit.tokens_per_day is not None:
+            span = window("day", zone, now_us)
+            key = keys.account(tenant.shard, limit.account_id, span.id)
+            found.append(_counted(key, limit, span, TOKENS))
+    return found
+
+
+def _counted(key: str, row: Budget | Limit, span: Window, unit: int) -> Counted:
+    return Counted(key, row.tenant_id, row.scope_kind, row.scope_id, span, unit)
+
+
+async def recount(
+    engine: Engine,
+    channels: Channels,
+    tag: str,
+    wanted: Sequence[Counted],
+    *,
+    unopened_only: bool = False,
+) -> tuple[str, ...]:
+    """Brings these accounts of one tag to what was spent; answers which were wrong or not there.
+
+    Admissions and settlements go on meanwhile. `unopened_only`: those that are there are left as
+    they are. Safe to run again, and by two at once. Raises StoreUnavailable, or what the database
+    raises; some accounts may be done then.
+    """
+    changed: list[str] = []
+    for start in range(0, len(wanted), _AT_ONCE):
+        part = wanted[start : start + _AT_ONCE]
+        for attempt in range(_TRIES):
+            done = await _part(engine, channels, tag, part, unopened_only, attempt >= _FREE_TRIES)
+            if done is not None:
+                changed += done
+                break
+        else:
+            raise StoreUnavailable("the accounts are being recounted by others; try again")
+    return tuple(changed)
+
+
+async def _part(
+    engine: Engine,
+    channels: Channels,
+    tag: str,
+    part: Sequence[Counted],
+    unopened_only: bool,
+    at_rest: bool,
+) -> tuple[str, ...] | None:
+    """None: something came between, so nothing was changed."""
+    async with AsyncExitStack() as stack:
+        if at_rest:
+            await stack.enter_async_context(cuts.still(channels, tag))
+        cut = await cuts.cut(channels, tag, [one.key for one in part])
+        pairs = [
+            (one, shown)
+            for one, shown in zip(part, cut.shown, strict=True)
+            if shown is None or not unopened_only
+        ]
+        if not pairs:
+            return ()
+        events = _events(await cuts.journaled(channels, tag, cut.last)) if cut.entries else []
+        due = await asyncio.to_thread(_due, engine, [one for one, _ in pairs], events)
+        # What was settled after the cut and is in the ledger already would be counted twice.
+        if not at_rest and await cuts.moved_since(channels, tag, cut):
+            return None
+        corrections = _corrections(pairs, due)
+        if corrections and not await cuts.correct(channels, tag, cut.token, corrections):
+            return None
+    return tuple(one.key for one in corrections)
+
+
+def _due(engine: Engine, wanted: Sequence[Counted], events: Sequence[UsageEvent]) -> dict[str, int]:
+    asked = {one.key: _asked(one) for one in wanted}
+    found = spent.totals(engine, set(asked.values()), events)
+    return {key: found[one] for key, one in asked.items()}
+
+
+def _asked(one: Counted) -> spent.Asked:
+    span = (one.window.start_us, one.window.end_us)
+    return spent.Asked(one.tenant_id, one.scope_kind, one.scope_id, span, one.unit == TOKENS)
+
+
+def _corrections(
+    pairs: Iterable[tuple[Counted, Balance | None]], due: dict[str, int]
+) -> list[Correction]:
+    found = []
+    for one, shown in pairs:
+        missing = due[one.key] - (shown.posted if shown is not None else 0)
+        if missing or shown is None:
+            found.append(Correction(one.key, missing, 0, one.window.end_us // 1000))
+    return found
+
+
+def _events(packed: Iterable[bytes]) -> list[UsageEvent]:
+    found = []
+    for one in packed:
+        with suppress(msgspec.DecodeError):  # the drain sets it aside, and says so
+            found.append(DECODER.decode(one))
+    return found

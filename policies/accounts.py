@@ -1,0 +1,49 @@
+"""Accounts: one budget in one window, what stands on it, and when it may be used."""
+
+from collections.abc import Container, Sequence
+from typing import Final
+
+import msgspec
+
+NO_CAP: Final = -1
+MONEY: Final = 0
+TOKENS: Final = 1
+
+
+class Account(msgspec.Struct, frozen=True, array_like=True):
+    """One budget in one window, `start_ms` <= time < `end_ms` of the store's clock.
+
+    `cap` is in `unit` (MONEY: counter units, TOKENS); NO_CAP counts without refusing. Of what was
+    spent before `since_ms` it knows nothing, unless it was opened with that.
+    """
+
+    key: str
+    cap: int
+    start_ms: int
+    end_ms: int
+    unit: int
+    id: str
+    since_ms: int = 0
+
+
+class Balance(msgspec.Struct, frozen=True):
+    posted: int = 0
+    held: int = 0
+
+
+def stale(accounts: Sequence[Account], now_ms: int) -> int | None:
+    """The first whose window it is not."""
+    for index, account in enumerate(accounts):
+        if not account.start_ms <= now_ms < account.end_ms:
+            return index
+    return None
+
+
+def unopened(accounts: Sequence[Account], known: Container[str], since_ms: int) -> int | None:
+    """The first that is not there and may not begin at zero: in its window, before it was counted
+    at all or before the store's counters were whole (`since_ms`), something may have been spent.
+    """
+    for index, account in enumerate(accounts):
+        if account.key not in known and account.start_ms < max(account.since_ms, since_ms):
+            return index
+    return None
