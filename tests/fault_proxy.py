@@ -17,7 +17,17 @@ from typing import Literal, Self
 
 Address = tuple[str, int] | Path  # TCP, or a unix socket
 
-Kind = Literal["request_lost", "reply_lost", "reset", "half_close", "blackhole", "drop", "hold"]
+Kind = Literal[
+    "request_lost",
+    "reply_lost",
+    "reset",
+    "half_close",
+    "blackhole",
+    "drop",
+    "hold",
+    "hold_reply",
+    "notice",
+]
 SERVER = "server"
 CLIENT = "client"
 _AT_ONCE = 64 * 1024
@@ -34,6 +44,8 @@ class Strike:
     blackhole     nothing passes on this connection any more, either way, and nobody is told
     drop          just these bytes vanish
     hold          these bytes wait until `release` is set
+    hold_reply    they are passed on; what is answered waits until `release` is set
+    notice        nothing at all: `on_done` may arm what comes next
     """
 
     kind: Kind
@@ -233,6 +245,10 @@ class Link:
         if strike is None or towards != CLIENT:
             return False
         strike.happen()
+        if strike.kind == "hold_reply":
+            self._swallowing = None
+            await strike.release.wait()
+            return False
         self.reset()
         return True
 
@@ -245,8 +261,11 @@ class Link:
                 return b"", False
             case "reset" | "half_close":
                 return data[:passed] if strike.after_bytes else b"", False
-            case "reply_lost":
+            case "reply_lost" | "hold_reply":
                 self._swallowing = strike
+                return data, True
+            case "notice":
+                strike.happen()
                 return data, True
             case "hold":
                 strike.happen()

@@ -78,7 +78,7 @@ def _store_argv(directory: Path, path: Path, options: Mapping[str, str]) -> list
 @contextlib.contextmanager
 def store_server(binary: str, **options: str) -> Iterator[StoreServer]:
     """A running server of this binary; `options` are directives (`appendonly="yes"`)."""
-    with _directory("mh-store-") as directory:
+    with short_directory("mh-store-") as directory:
         server = StoreServer(binary, directory, options)
         server.start()
         try:
@@ -123,7 +123,7 @@ def postgres() -> Iterator[str]:
         return
     binaries = _postgres_binaries()
     wrap = _as_somebody() if os.geteuid() == 0 else []
-    with _directory("mh-pg-") as directory:
+    with short_directory("mh-pg-") as directory:
         data = directory / "data"
         _init_cluster([*wrap, str(binaries / "initdb")], data)
         process = _spawn(_postgres_argv(wrap, binaries, data, directory), directory / "log")
@@ -215,7 +215,7 @@ def minilm() -> contextlib.AbstractContextManager[Engine]:
 def _engine(program: str, *options: str) -> Iterator[Engine]:
     with socket.create_server(("127.0.0.1", 0)) as chosen:
         port = chosen.getsockname()[1]
-    with _directory("mh-engine-") as directory:
+    with short_directory("mh-engine-") as directory:
         argv = [sys.executable, "-P", str(_ENGINES / program), str(port), *options]
         process = _spawn(argv, directory / "log")
         engine = Engine(process, port)
@@ -235,7 +235,7 @@ def _lists_models(base_url: str) -> bool:
 
 
 @contextlib.contextmanager
-def _directory(prefix: str) -> Iterator[Path]:
+def short_directory(prefix: str) -> Iterator[Path]:
     # Socket paths end at 108 bytes: pytest's own tmp_path is too long to be relied on.
     path = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
     try:

@@ -29,6 +29,7 @@ _DONE: Final = b"data: [DONE]\n\n"
 _GRACE_S: Final = 0.25
 _MARK_TOKENS: Final = 256
 _MARK_NS: Final = 5_000_000_000
+_BYTES_A_TOKEN: Final = 4  # about; where nobody has counted yet
 
 _GARBAGE: Final = Deny(
     DenyCode.UPSTREAM_ERROR,
@@ -41,7 +42,7 @@ _ENDED_EARLY: Final = Deny(
 )
 
 
-async def relay_plain(flow: Flow, answer: Answer, send: Send) -> Deny | None:
+async def relay_plain(flow: Flow, answer: Answer, send: Send, spool: Spool) -> Deny | None:
     """A whole answer; None once the client has it, else why it gets none."""
     attempt = flow.attempts[-1]
     try:
@@ -61,6 +62,7 @@ async def relay_plain(flow: Flow, answer: Answer, send: Send) -> Deny | None:
     attempt.reported, attempt.finish_reasons = read.reported, read.finish_reasons
     attempt.plain_text = read.text
     attempt.land(Outcome.SERVED, flow.arrival.now_us())
+    _mark(flow, attempt, spool, len(read.text) // _BYTES_A_TOKEN)
     flow.status, flow.started_answer = 200, True
     flow.end_by, flow.end_phase = "upstream", "done"
     if flow.transcript is not None:
@@ -121,7 +123,7 @@ async def _pump(
         # A server that ends without its last blank line has still sent its last event.
         events = splitter.feed(piece) if piece is not None else [splitter.rest()]
         out, broken = _sift(flow, attempt, events, hide_usage=hide_usage)
-        marks.look(meter.chunks)
+        marks.look(meter.chunks, last=over or meter.done)
         if out:
             if not flow.started_answer:
                 await _start(flow, attempt, send)
@@ -147,18 +149,29 @@ class _Marks:
         self._told = 0
         self._told_ns = steady_ns()
 
-    def look(self, chunks: int) -> None:
-        """Writes one every 256 tokens or 5 s; an event of content is taken for one token."""
+    def look(self, chunks: int, *, last: bool) -> None:
+        """Writes one every 256 tokens or 5 s, and one at the end; an event of content is taken for
+        one token.
+        """
         now_ns = steady_ns()
-        if chunks - self._told < _MARK_TOKENS and now_ns - self._told_ns < _MARK_NS:
+        few = chunks - self._told < _MARK_TOKENS and now_ns - self._told_ns < _MARK_NS
+        if few and not last:
             return
         self._told, self._told_ns = chunks, now_ns
-        now_us = self._flow.arrival.now_us()
-        with suppress(SpoolUnavailable):  # the stream goes on; its outcome has the spool's reserve
-            self._spool.checkpoint(
-                self._flow.arrival.request_id, self._attempt.number, chunks, now_us
-            )
+        _mark(self._flow, self._attempt, self._spool, chunks)
         failpoint("relay.checkpointed")
+
+
+def _mark(flow: Flow, attempt: Attempt, spool: Spool, counted: int) -> None:
+    """What a dead worker's request is billed from, before the client has it: `counted` tokens of
+    output, or what the backend says.
+    """
+    said = attempt.reported
+    if said is None and attempt.meter is not None:
+        said = attempt.meter.reported
+    output = max(counted, said.meters.output) if said is not None else counted
+    with suppress(SpoolUnavailable):  # the request goes on; its outcome has the spool's reserve
+        spool.checkpoint(flow.arrival.request_id, attempt.number, output, flow.arrival.now_us())
 
 
 def _sift(

@@ -149,7 +149,7 @@ class DataPlane:
             streams = flow.envelope is not None and bool(flow.envelope.stream)
             if streams:
                 return await relay_stream(flow, answer, send, self._spool)
-            return await relay_plain(flow, answer, send)
+            return await relay_plain(flow, answer, send, self._spool)
 
     def _understand(self, flow: Flow, reading: Reading, snapshot: Snapshot) -> Deny | None:
         """What was read -> route, size, ask."""

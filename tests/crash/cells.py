@@ -1,0 +1,134 @@
+"""The crash matrix: where a process is struck, by what, and while it does what.
+
+The points are told one by one in deploy/decisions, with what is billed then and who recovers.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Fault = Literal["kill", "cancel", "stop", "request lost", "reply lost"]
+FAULTS: Final[tuple[Fault, ...]] = ("kill", "cancel", "stop", "request lost", "reply lost")
+_ANY: Final[tuple[Fault, ...]] = ("kill", "cancel", "stop")
+_NO_TASK: Final[tuple[Fault, ...]] = ("kill", "stop")  # a thread or a callback cannot be cancelled
+_CALL: Final[tuple[Fault, ...]] = ("kill", "stop", "request lost", "reply lost")
+
+
+@dataclass(frozen=True)
+class Point:
+    """`kind` of request goes through it; the `nth` passage is struck, so that others are whole."""
+
+    name: str
+    process: Literal["worker", "jobs"]
+    kind: str
+    faults: tuple[Fault, ...]
+    crash: str  # of the table
+    nth: int = 2
+    after: str = ""  # for jobs: what must have happened to a worker before (kill | lose)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One round trip, told by the first bytes that only its request has."""
+
+    name: str
+    line: Literal["worker_store", "jobs_store", "jobs_sql", "backend"]
+    match: bytes
+    kind: str
+    faults: tuple[Fault, ...]
+    crash: str
+    first: bytes = b""  # it counts from these bytes on
+    after: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    point: Point | Call
+    fault: Fault
+
+    @property
+    def needs_postgres(self) -> bool:
+        return isinstance(self.point, Call) and self.point.line == "jobs_sql"
+
+    @property
+    def name(self) -> str:
+        return f"{self.point.name} x {self.fault}"
+
+
+POINTS: Final = (
+    Point("admit.begins", "worker", "plain", _ANY, "C0"),
+    Point("admit.granted", "worker", "plain", _ANY, "C2"),
+    Point("admit.intended", "worker", "stream", _ANY, "C3"),
+    Point("forward.connected", "worker", "plain", _ANY, "C4"),
+    Point("forward.marked", "worker", "plain", _ANY, "C4"),
+    Point("transport.written", "worker", "stream", _ANY, "C5"),
+    Point("forward.answered", "worker", "stream", _ANY, "C5"),
+    Point("forward.refused", "worker", "retried", _ANY, "C5", nth=1),
+    Point("relay.whole", "worker", "plain", _ANY, "C6"),
+    Point("relay.replied", "worker", "plain", _ANY, "C7"),
+    Point("relay.begins", "worker", "stream", _ANY, "C6"),
+    Point("relay.piece", "worker", "stream", _ANY, "C6", nth=12),
+    Point("relay.checkpointed", "worker", "long", _ANY, "C6", nth=2),
+    Point("relay.metered", "worker", "stream", _ANY, "C7"),
+    Point("relay.ended", "worker", "stream", _ANY, "C7"),
+    Point("settle.begins", "worker", "plain", _ANY, "C7"),
+    Point("settle.counted", "worker", "counted", _ANY, "C7"),
+    Point("settle.spooled", "worker", "stream", _ANY, "C8"),
+    Point("settle.answered", "worker", "plain", _NO_TASK, "C10"),
+    Point("release.spooled", "worker", "dead", _ANY, "C3"),
+    Point("release.answered", "worker", "dead", _ANY, "C3"),
+    Point("upkeep.extends", "worker", "lasting", _NO_TASK, "C6", nth=1),
+    Point("spool.turns", "worker", "plain", _ANY, "C19", nth=1),
+    Point("spool.syncs", "worker", "plain", _NO_TASK, "C19", nth=1),
+    Point("refresh.loaded", "worker", "stream", _NO_TASK, "C18", nth=1),
+    Point("drain.taken", "jobs", "plain", _ANY, "C10", nth=1),
+    Point("sql.commits", "jobs", "plain", _NO_TASK, "C10 C12", nth=1),
+    Point("sql.committed", "jobs", "plain", _NO_TASK, "C11", nth=1),
+    Point("drain.booked", "jobs", "plain", _ANY, "C11", nth=1),
+    Point("drain.done", "jobs", "plain", _ANY, "C11", nth=1),
+    Point("replay.adopted", "jobs", "lasting", _ANY, "C6", nth=1, after="kill"),
+    Point("replay.handed_in", "jobs", "lasting", _ANY, "C9", nth=1, after="kill"),
+    Point("replay.booked", "jobs", "lasting", _ANY, "C11", nth=1, after="kill"),
+    Point("replay.discarded", "jobs", "lasting", _ANY, "C11", nth=1, after="kill"),
+    Point("reap.leased", "jobs", "lasting", _ANY, "C6", nth=1, after="lose"),
+    Point("reap.decided", "jobs", "lasting", _ANY, "C6", nth=1, after="lose"),
+    Point("reap.ended", "jobs", "lasting", _ANY, "C9", nth=1, after="lose"),
+)
+CALLS: Final = (
+    Call("admit.lua", "worker_store", b"{admit}", "plain", _CALL, "C1"),
+    Call("settle.lua", "worker_store", b"{settle}", "stream", _CALL, "C9"),
+    Call("release.lua", "worker_store", b"{release}", "dead", _CALL, "C1"),
+    Call("extend.lua", "worker_store", b"{extend}", "lasting", _CALL, "C6"),
+    Call("backend", "backend", b"POST /v1/", "plain", _CALL, "C4 C5"),
+    Call("backend, stream", "backend", b"POST /v1/", "stream", _CALL, "C5"),
+    Call("journal read", "jobs_store", b"XREADGROUP", "plain", _CALL, "C10"),
+    Call("journal done", "jobs_store", b"XACK", "plain", _CALL, "C11"),
+    Call("replay's settle", "jobs_store", b"{settle}", "lasting", _CALL, "C9", after="kill"),
+    Call("reaper's settle", "jobs_store", b"{settle}", "lasting", _CALL, "C9", after="lose"),
+    Call(
+        "booking", "jobs_sql", b"COPY incoming_usage_rows", "plain", _CALL, "C10"
+    ),
+    Call(
+        "commit", "jobs_sql", b"COMMIT", "plain", _CALL, "C11", first=b"COPY incoming_usage_rows"
+    ),
+)  # fmt: skip
+
+CELLS: Final = tuple(
+    Cell(point, fault) for point in (*POINTS, *CALLS) for fault in FAULTS if fault in point.faults
+)
+
+# What an ordinary run plays: one cell of each kind of evidence.
+SLICE: Final = (
+    "admit.granted x kill",
+    "forward.marked x kill",
+    "relay.checkpointed x kill",
+    "relay.replied x kill",
+    "relay.ended x kill",
+    "settle.spooled x kill",
+    "relay.piece x cancel",
+    "admit.lua x reply lost",
+    "settle.lua x reply lost",
+    "drain.booked x kill",
+    "replay.handed_in x kill",
+    "reap.decided x kill",
+    "commit x reply lost",
+)

@@ -1,0 +1,215 @@
+"""One cell: a gateway, a few requests, one strike, the recovery, and the laws."""
+
+import asyncio
+import shutil
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+
+from gateway import ids
+from gateway.stores import spooled
+from gateway.stores.redis.scripts import ADMIT, EXTEND, RELEASE, SETTLE
+from tests.crash.cells import Call, Cell, Point
+from tests.crash.clients import Reply
+from tests.crash.house import CrashHouse
+from tests.crash.laws import Found, check, counters
+from tests.crash.processes import Process
+from tests.fault_proxy import FaultProxy, Strike
+from tests.scripted_answers import Script
+
+_SHAS = {f"{{{s.name}}}".encode(): s.sha for s in (ADMIT, EXTEND, RELEASE, SETTLE)}
+
+
+async def play(house: CrashHouse, cell: Cell, stop_s: float) -> Found:
+    """What is found at rest; `stop_s` is how long a stopped process stays so."""
+    for backend in house.backends:
+        backend.book.clear()
+        backend.scripts.clear()
+    before, since_us = await counters(house), await _now_us(house)
+    act: Callable[[CrashHouse, Cell, float], Awaitable[tuple[list[Reply], bool]]]
+    match cell.point:
+        case Point(process="worker"):
+            act = _worker_point
+        case Point():
+            act = _jobs_point
+        case Call(line="jobs_store" | "jobs_sql"):
+            act = _jobs_call
+        case _:
+            act = _worker_call
+    replies, struck = await act(house, cell, stop_s)
+    for proxy in (house.worker_store, house.jobs_store, house.jobs_sql, *house.lines):
+        if proxy is not None:
+            proxy.calm()
+    found = await check(house, before, since_us, replies)
+    if not struck:
+        found.violations.append("the point was not reached")
+    return found
+
+
+async def _now_us(house: CrashHouse) -> int:
+    seconds, micros = await house.store.time()
+    return int(seconds) * 1_000_000 + int(micros)
+
+
+# ---- strikes at a worker ----
+
+
+async def _worker_point(house: CrashHouse, cell: Cell, stop_s: float) -> tuple[list[Reply], bool]:
+    point = cell.point
+    assert isinstance(point, Point)
+    await _jobs_run(house)
+    worker = await house.start_worker(f"{point.name}={cell.fault}@{point.nth}")
+    replies = [await house.ask(point.kind)] if point.nth > 1 else []
+    asked = await _asked(house, point)
+    struck = await worker.passed(point.name)
+    await _suffer(worker, cell.fault, stop_s)
+    return replies + await _ended(house, worker, asked), struck
+
+
+async def _ended(
+    house: CrashHouse, worker: Process, asked: Sequence["asyncio.Task[Reply]"]
+) -> list[Reply]:
+    """Everybody has an answer, of the next worker if need be; no worker is left."""
+    if not worker.alive:
+        worker = await house.start_worker()
+    replies = await asyncio.gather(*asked)
+    await worker.stop()
+    return replies
+
+
+async def _asked(house: CrashHouse, point: Point | Call) -> list["asyncio.Task[Reply]"]:
+    """Two requests under way; and whatever else brings the point about."""
+    if point.kind == "retried":
+        house.backends[0].scripts += [Script(status=429), Script(status=429)]
+    tasks = [asyncio.create_task(house.ask(point.kind)) for _ in range(2)]
+    if point.name == "refresh.loaded":
+        while not any(backend.book for backend in house.backends):
+            await asyncio.sleep(0.01)
+        await house.make("teams", tenant_id=house.tenant_id, name=ids.new("t"), cost_center="9")
+    return tasks
+
+
+async def _suffer(process: Process, fault: str, stop_s: float) -> None:
+    if fault == "kill":
+        await process.ended()
+    elif fault == "stop":
+        await asyncio.sleep(stop_s)
+        process.send(signal.SIGCONT)
+
+
+async def _worker_call(house: CrashHouse, cell: Cell, stop_s: float) -> tuple[list[Reply], bool]:
+    call = cell.point
+    assert isinstance(call, Call)
+    await _jobs_run(house)
+    worker = await house.start_worker()
+    replies = [await house.ask(call.kind)]
+    proxy = house.worker_store if call.line == "worker_store" else house.lines[0]
+    strike = _strike(proxy, call, cell.fault, worker)
+    asked = await _asked(house, call)
+    struck = await _happened(strike)
+    await _suffer(worker, cell.fault, stop_s)
+    strike.release.set()
+    return replies + await _ended(house, worker, asked), struck
+
+
+def _strike(proxy: FaultProxy, call: Call, fault: str, victim: Process) -> Strike:
+    """A process is killed or stopped when the other end has done what it was asked and before the
+    answer is here.
+    """
+    match = _SHAS.get(call.match, call.match)
+    number = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}.get(fault)
+    if number is None:
+        wanted = Strike("request_lost" if fault == "request lost" else "reply_lost", match=match)
+    else:
+        wanted = Strike("hold_reply", match=match, on_done=lambda: victim.send(number))
+    if call.first:
+        proxy.strike(Strike("notice", match=call.first, on_done=lambda: _arm(proxy, wanted)))
+    else:
+        proxy.strike(wanted)
+    return wanted
+
+
+def _arm(proxy: FaultProxy, strike: Strike) -> None:
+    proxy.strike(strike)
+
+
+async def _happened(strike: Strike) -> bool:
+    try:
+        async with asyncio.timeout(15):
+            await strike.done.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+# ---- strikes at the jobs ----
+
+
+async def _jobs_run(house: CrashHouse) -> None:
+    if house.jobs is None or not house.jobs.alive:
+        await house.forget_leases()
+        await house.start_jobs()
+
+
+async def _jobs_end(house: CrashHouse) -> None:
+    if house.jobs is not None and house.jobs.alive:
+        await house.jobs.stop()
+
+
+async def _jobs_point(house: CrashHouse, cell: Cell, stop_s: float) -> tuple[list[Reply], bool]:
+    point = cell.point
+    assert isinstance(point, Point)
+    await _jobs_end(house)
+    replies = await _left_by_a_worker(house, point)
+    armed = await house.start_jobs(f"{point.name}={cell.fault}@{point.nth}")
+    struck = await armed.passed(point.name)
+    await _taken_over(house, armed, cell.fault, stop_s)
+    return replies, struck
+
+
+async def _jobs_call(house: CrashHouse, cell: Cell, stop_s: float) -> tuple[list[Reply], bool]:
+    call = cell.point
+    assert isinstance(call, Call)
+    await _jobs_end(house)
+    replies = await _left_by_a_worker(house, call)
+    proxy = house.jobs_sql if call.line == "jobs_sql" else house.jobs_store
+    assert proxy is not None
+    armed = await house.start_jobs()
+    strike = _strike(proxy, call, cell.fault, armed)
+    struck = await _happened(strike)
+    strike.release.set()
+    await _taken_over(house, armed, cell.fault, stop_s)
+    return replies, struck
+
+
+async def _left_by_a_worker(house: CrashHouse, point: Point | Call) -> list[Reply]:
+    """Requests that nobody has booked yet; with `kill` the worker died over them, with `lose` its
+    machine is gone for ever, spool and all.
+    """
+    worker = await house.start_worker()
+    asked = [asyncio.create_task(house.ask(point.kind)) for _ in range(3)]
+    if not point.after:
+        replies = await asyncio.gather(*asked)
+        await worker.stop()
+        return replies
+    while sum(entry.generated_tokens > 4 for b in house.backends for entry in b.book) < 3:
+        await asyncio.sleep(0.01)
+    await worker.kill()
+    if point.after == "lose":
+        for writer in spooled.writers(house.settings.spool_dir):
+            shutil.rmtree(writer)
+    return list(await asyncio.gather(*asked))
+
+
+async def _taken_over(house: CrashHouse, armed: Process, fault: str, stop_s: float) -> None:
+    """Another process goes on while the struck one is dead, stopped, or as good as new."""
+    if fault == "stop":
+        await house.start_jobs()
+        await asyncio.sleep(stop_s)
+        armed.send(signal.SIGCONT)
+        await armed.stop()
+    elif fault == "kill":
+        await armed.ended()
+        await _jobs_run(house)
+    elif fault == "cancel":
+        await armed.stop()
+        await _jobs_run(house)
