@@ -93,6 +93,8 @@ POINTS: Final = (
     Point("reap.decided", "jobs", "lasting", _ANY, "C6", nth=1, after="lose"),
     Point("reap.ended", "jobs", "lasting", _ANY, "C9", nth=1, after="lose"),
 )
+# A worker passes them once a minute: they have processes of their own in test_spool_kills.
+STRUCK_APART: Final = frozenset({"spool.rotates", "prune.deletes"})
 CALLS: Final = (
     Call("admit.lua", "worker_store", b"{admit}", "plain", _CALL, "C1"),
     Call("settle.lua", "worker_store", b"{settle}", "stream", _CALL, "C9"),
