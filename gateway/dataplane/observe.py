@@ -73,7 +73,5 @@ def _overhead_us(flow: Flow) -> int:
 
 
 def _rejected(flow: Flow) -> tuple[tuple[str, int], ...]:
-    if not flow.verdicts:
-        return ()
-    reasons = Counter(v.reasons[0] for v in flow.verdicts if not v.eligible and v.reasons)
-    return tuple(sorted(reasons.items()))
+    reasons = [v.reasons[0] for v in flow.verdicts if not v.eligible and v.reasons]
+    return tuple(sorted(Counter(reasons).items())) if reasons else ()

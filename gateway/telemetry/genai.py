@@ -34,7 +34,6 @@ _SERVER: Final = (
 _KNOWN: Final = frozenset({Provenance.REPORTED, Provenance.COUNTED})
 _TEXT: Final = "text"
 _UNKNOWN: Final = "unknown"
-_CACHED: Final = 4096
 
 
 def request_error(record: RequestRecord) -> str:
@@ -42,7 +41,7 @@ def request_error(record: RequestRecord) -> str:
     return record.error_type or (str(record.status) if record.status >= 500 else "")
 
 
-class _Usage(msgspec.Struct, frozen=True):
+class _Usage(msgspec.Struct, frozen=True, gc=False):
     """The newer usage counters of one kind of request; cost nothing where nothing was used."""
 
     input: Count
@@ -52,8 +51,8 @@ class _Usage(msgspec.Struct, frozen=True):
     reasoning: Count
 
 
-class _Bundle(msgspec.Struct, frozen=True):
-    """Every series one kind of request is booked on, resolved once."""
+class Operated(msgspec.Struct, frozen=True, gc=False):
+    """A request that reached a backend."""
 
     duration: Distribution
     first_chunk: Distribution
@@ -75,28 +74,9 @@ class GenAi:
     def __init__(self, registry: Registry, convention: Convention) -> None:
         self._registry = registry
         self._convention = convention
-        self._bundles: dict[tuple[str | int, ...], _Bundle] = {}
         self._declare_client()
         self._declare_usage()
         self._declare_server()
-
-    def book(self, record: RequestRecord) -> None:
-        """Nothing for a request that reached no backend: `http.server.*` has those."""
-        if not record.attempts or not record.operation:
-            return
-        answered = record.attempts[-1]
-        error = request_error(record)
-        key = (
-            *(record.operation, record.provider, record.model, record.upstream_model),
-            *(answered.server_address, answered.server_port, error),
-        )
-        bundle = self._bundles.get(key)
-        if bundle is None:
-            if len(self._bundles) >= _CACHED:
-                self._bundles.clear()
-            bundle = self._bundles[key] = self._bundle(record, error)
-        _book_times(bundle, record)
-        _book_tokens(bundle, record)
 
     def _names(self, released: str, latest: str) -> tuple[str, ...]:
         match self._convention:
@@ -214,7 +194,13 @@ class GenAi:
             names.OUTPUT_TOKEN_US,
         )
 
-    def _bundle(self, record: RequestRecord, error: str) -> _Bundle:
+    def operated(self, record: RequestRecord) -> Operated | None:
+        """The series of requests like this one. None for one that reached no backend:
+        `http.server.*` has those.
+        """
+        if not record.attempts or not record.operation:
+            return None
+        error = request_error(record)
         operation = names.OPERATIONS.get(record.operation, names.OPERATION_OTHER)
         answered = record.attempts[-1]
         client = (
@@ -224,7 +210,7 @@ class GenAi:
         server = (operation, record.provider, record.model, record.upstream_model, error)
         embeds = record.operation == "embeddings"
         duration = self._embeddings if embeds else self._inference
-        return _Bundle(
+        return Operated(
             duration=duration.child(*client, error),
             first_chunk=self._first_chunk.child(*client),
             chunk=self._chunk.child(*client),
@@ -240,39 +226,44 @@ class GenAi:
         )
 
 
-def _book_times(bundle: _Bundle, record: RequestRecord) -> None:
+def book(record: RequestRecord, series: Operated) -> None:
+    _book_times(series, record)
+    _book_tokens(series, record)
+
+
+def _book_times(series: Operated, record: RequestRecord) -> None:
     first, last = record.attempts[0], record.attempts[-1]
-    bundle.duration.observe(last.finished_us - first.started_us)
-    bundle.served.observe(record.finished_us - record.started_us)
+    series.duration.observe(last.finished_us - first.started_us)
+    series.served.observe(record.finished_us - record.started_us)
     if not record.stream or record.ttft_us < 0:
         return
-    bundle.first_token.observe(record.ttft_us)
+    series.first_token.observe(record.ttft_us)
     streaming_us = record.finished_us - record.started_us - record.ttft_us
     if record.meters.output > 1:
-        bundle.output_token.observe(streaming_us // (record.meters.output - 1))
+        series.output_token.observe(streaming_us // (record.meters.output - 1))
     if last.first_byte_us:
-        bundle.first_chunk.observe(last.first_byte_us - first.started_us)
+        series.first_chunk.observe(last.first_byte_us - first.started_us)
     if record.chunks > 1:
-        bundle.chunk.observe_times(streaming_us // (record.chunks - 1), record.chunks - 1)
+        series.chunk.observe_times(streaming_us // (record.chunks - 1), record.chunks - 1)
 
 
-def _book_tokens(bundle: _Bundle, record: RequestRecord) -> None:
+def _book_tokens(series: Operated, record: RequestRecord) -> None:
     """Of unknown usage the released histogram wants nothing, the newer counters a 0."""
     if record.operation == "embeddings":
         if record.provenance in _KNOWN:
             tokens = record.meters.all_input
-            bundle.released_input.observe(tokens)
-            bundle.latest_input.observe(tokens)
+            series.released_input.observe(tokens)
+            series.latest_input.observe(tokens)
         return
     if record.provenance not in _KNOWN:
-        bundle.usage_unknown.input.inc(0)
+        series.usage_unknown.input.inc(0)
         return
-    meters, usage = record.meters, bundle.usage
+    meters, usage = record.meters, series.usage
     all_input = meters.all_input
-    bundle.released_input.observe(all_input)
-    bundle.released_output.observe(meters.output)
-    bundle.latest_input.observe(all_input)
-    bundle.latest_output.observe(meters.output)
+    series.released_input.observe(all_input)
+    series.released_output.observe(meters.output)
+    series.latest_input.observe(all_input)
+    series.latest_output.observe(meters.output)
     usage.input.inc(all_input)
     usage.output.inc(meters.output)
     if all_input != meters.input:

@@ -1,4 +1,4 @@
-"""Books a finished request on the HTTP families and on those of our own."""
+"""The HTTP families and those of our own: which series a request is booked on, and how."""
 
 from typing import Final
 
@@ -22,18 +22,21 @@ from gateway.telemetry.record import AttemptRecord, RequestRecord
 _MICROS: Final = 1_000_000
 _NANOS: Final = 1_000_000_000
 _PICOS_OF_A_NANO: Final = 1000
-_CACHED: Final = 4096
 _SCHEME: Final = "http"  # TLS ends before us
 
 
-class _Request(msgspec.Struct, frozen=True):
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """Every request."""
+
     duration: Distribution
     overhead: Distribution
     end: Count
     refusal: Count | None
 
 
-class _Usage(msgspec.Struct, frozen=True):
+class Used(msgspec.Struct, frozen=True, gc=False):
+    """A request whose usage is known."""
+
     input: Count
     cache_read: Count
     cache_write: Count
@@ -41,10 +44,18 @@ class _Usage(msgspec.Struct, frozen=True):
     charge: Count
 
 
-class _Attempt(msgspec.Struct, frozen=True):
+class Tried(msgspec.Struct, frozen=True, gc=False):
+    """One try at a backend."""
+
     count: Count
     duration: Distribution
     first_byte: Distribution
+
+    def book(self, attempt: AttemptRecord) -> None:
+        self.count.inc()
+        self.duration.observe(attempt.finished_us - attempt.started_us)
+        if attempt.first_byte_us:
+            self.first_byte.observe(attempt.first_byte_us - attempt.started_us)
 
 
 class Instruments:
@@ -52,101 +63,59 @@ class Instruments:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._requests: dict[tuple[str | int, ...], _Request] = {}
-        self._usages: dict[tuple[str | None, ...], _Usage] = {}
-        self._attempts: dict[tuple[str | int, ...], _Attempt] = {}
         self._declare_requests()
         self._declare_usage()
         self._declare_attempts()
 
-    def book(self, record: RequestRecord) -> None:
-        request = self._request(record)
-        request.duration.observe(record.finished_us - record.started_us)
-        request.end.inc()
-        if request.refusal is not None:
-            request.refusal.inc()
+    def ended(self, record: RequestRecord) -> Ended:
+        """The series of requests that ended like this one."""
+        return Ended(
+            duration=self._duration.child(
+                *(record.method, _SCHEME, record.route, str(record.status)), request_error(record)
+            ),
+            overhead=self._overhead.child(record.route),
+            end=self._ends.child(record.route, record.end_by, record.end_phase),
+            refusal=self._refusals.child(record.code, record.model) if record.code else None,
+        )
+
+    def tried(self, attempt: AttemptRecord, method: str) -> Tried:
+        status = str(attempt.status) if attempt.status else ""
+        error = attempt_error(attempt)
+        return Tried(
+            count=self._tries.child(attempt.backend_id, attempt.region, error),
+            duration=self._client_duration.child(
+                method, attempt.server_address, str(attempt.server_port), status, error
+            ),
+            first_byte=self._first_byte.child(attempt.backend_id, attempt.region),
+        )
+
+    def used(self, record: RequestRecord, provenance: Provenance) -> Used:
+        who = (record.tenant_id, record.team_id, record.model)
+        source = provenance.value
+        return Used(
+            input=self._tokens.child(*who, "input", source),
+            cache_read=self._tokens.child(*who, "cache_read", source),
+            cache_write=self._tokens.child(*who, "cache_write", source),
+            output=self._tokens.child(*who, "output", source),
+            charge=self._charges.child(*who, record.currency),
+        )
+
+    def book(self, record: RequestRecord, ended: Ended, used: Used | None) -> None:
+        """All but its tries."""
+        ended.duration.observe(record.finished_us - record.started_us)
+        ended.end.inc()
+        if ended.refusal is not None:
+            ended.refusal.inc()
         for reason, candidates in record.rejected:
             self._rejections.child(reason).inc(candidates)
         if record.admitted_us:
             self._admission.observe(record.admitted_us - record.admit_started_us)
         if record.attempts:
-            request.overhead.observe(record.overhead_us)
-            self._book_attempts(record)
-        if record.provenance is not None:
-            self._book_usage(record, record.provenance)
-
-    def _book_attempts(self, record: RequestRecord) -> None:
-        for attempt in record.attempts:
-            series = self._attempt(attempt, record.method)
-            series.count.inc()
-            series.duration.observe(attempt.finished_us - attempt.started_us)
-            if attempt.first_byte_us:
-                series.first_byte.observe(attempt.first_byte_us - attempt.started_us)
-        if len(record.attempts) > 1:
-            self._retries.child(record.model).inc(len(record.attempts) - 1)
-
-    def _book_usage(self, record: RequestRecord, provenance: Provenance) -> None:
-        meters, usage = record.meters, self._usage(record, provenance)
-        usage.input.inc(meters.input)
-        usage.output.inc(meters.output)
-        if meters.total != meters.input + meters.output:
-            usage.cache_read.inc(meters.cache_read)
-            usage.cache_write.inc(meters.cache_write_5m + meters.cache_write_1h)
-        usage.charge.inc(record.charge_picos // _PICOS_OF_A_NANO)
-
-    def _request(self, record: RequestRecord) -> _Request:
-        key = (
-            *(record.route, record.method, record.status, record.code, record.error_type),
-            *(record.end_by, record.end_phase, record.model),
-        )
-        found = self._requests.get(key)
-        if found is None:
-            _make_room(self._requests)
-            status = str(record.status)
-            found = self._requests[key] = _Request(
-                duration=self._duration.child(
-                    record.method, _SCHEME, record.route, status, request_error(record)
-                ),
-                overhead=self._overhead.child(record.route),
-                end=self._ends.child(record.route, record.end_by, record.end_phase),
-                refusal=self._refusals.child(record.code, record.model) if record.code else None,
-            )
-        return found
-
-    def _usage(self, record: RequestRecord, provenance: Provenance) -> _Usage:
-        key = (record.tenant_id, record.team_id, record.model, provenance, record.currency)
-        found = self._usages.get(key)
-        if found is None:
-            _make_room(self._usages)
-            who = (record.tenant_id, record.team_id, record.model)
-            source = provenance.value
-            found = self._usages[key] = _Usage(
-                input=self._tokens.child(*who, "input", source),
-                cache_read=self._tokens.child(*who, "cache_read", source),
-                cache_write=self._tokens.child(*who, "cache_write", source),
-                output=self._tokens.child(*who, "output", source),
-                charge=self._charges.child(*who, record.currency),
-            )
-        return found
-
-    def _attempt(self, attempt: AttemptRecord, method: str) -> _Attempt:
-        key = (
-            *(attempt.backend_id, attempt.region, attempt.server_address, attempt.server_port),
-            *(attempt.status, attempt.error_type),
-        )
-        found = self._attempts.get(key)
-        if found is None:
-            _make_room(self._attempts)
-            status = str(attempt.status) if attempt.status else ""
-            error = attempt_error(attempt)
-            found = self._attempts[key] = _Attempt(
-                count=self._tries.child(attempt.backend_id, attempt.region, error),
-                duration=self._client_duration.child(
-                    method, attempt.server_address, str(attempt.server_port), status, error
-                ),
-                first_byte=self._first_byte.child(attempt.backend_id, attempt.region),
-            )
-        return found
+            ended.overhead.observe(record.overhead_us)
+            if len(record.attempts) > 1:
+                self._retries.child(record.model).inc(len(record.attempts) - 1)
+        if used is not None:
+            _book_usage(record, used)
 
     def _seconds(
         self, name: str, help_: str, labels: tuple[str, ...], bounds: tuple[int, ...]
@@ -251,7 +220,11 @@ def attempt_error(attempt: AttemptRecord) -> str:
     return attempt.error_type or (str(attempt.status) if attempt.status >= 400 else "")
 
 
-def _make_room(cache: dict) -> None:  # type: ignore[type-arg]
-    """These are only ways to series; dropping them all loses no figure."""
-    if len(cache) >= _CACHED:
-        cache.clear()
+def _book_usage(record: RequestRecord, used: Used) -> None:
+    meters = record.meters
+    used.input.inc(meters.input)
+    used.output.inc(meters.output)
+    if meters.total != meters.input + meters.output:
+        used.cache_read.inc(meters.cache_read)
+        used.cache_write.inc(meters.cache_write_5m + meters.cache_write_1h)
+    used.charge.inc(record.charge_picos // _PICOS_OF_A_NANO)

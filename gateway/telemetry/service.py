@@ -14,8 +14,7 @@ import msgspec
 from gateway import clock
 from gateway.telemetry import names, prometheus, snapshots
 from gateway.telemetry.accesslog import AccessLog
-from gateway.telemetry.genai import GenAi
-from gateway.telemetry.instruments import Instruments
+from gateway.telemetry.booking import Booking
 from gateway.telemetry.metrics import (
     COUNTER,
     GAUGE_MAX,
@@ -60,8 +59,7 @@ class Telemetry:
         self._instance = f"{settings.process}-{os.getpid()}-{clock.now_us()}"
         self._registry = Registry()
         self._sampler = Sampler(settings.sampling_ratio, Random(os.urandom(32)))  # noqa: S311 - ids, not secrets
-        self._genai = GenAi(self._registry, settings.convention)
-        self._instruments = Instruments(self._registry)
+        self._booking = Booking(self._registry, settings.convention)
         self._log = AccessLog(settings.access_log)
         self._traces: TraceExport | None = None
         self._metrics: MetricExport | None = None
@@ -80,8 +78,7 @@ class Telemetry:
         request that went well must not fail over its own description.
         """
         try:
-            self._instruments.book(record)
-            self._genai.book(record)
+            self._booking.book(record)
             self._log.add(record)
             if record.trace.sampled and self._traces is not None:
                 self._traces.add(record)

@@ -6,9 +6,10 @@ import pytest
 from opentelemetry.sdk.resources import Resource
 
 from gateway.telemetry import export
+from gateway.telemetry.booking import Booking
 from gateway.telemetry.export import ExportThread, SpanPost, TraceExport
-from gateway.telemetry.instruments import Instruments
 from gateway.telemetry.metrics import Registry
+from gateway.telemetry.names import Convention
 from tests.unit.gateway.telemetry.collector import Collector, collector
 from tests.unit.gateway.telemetry.records import answered, refused
 
@@ -96,7 +97,7 @@ def test_spans_go_where_and_how_the_environment_says(
 
 def test_metrics_are_cumulative_in_seconds_with_typed_attributes() -> None:
     registry = Registry()
-    Instruments(registry).book(answered())
+    Booking(registry, Convention.BOTH).book(answered())
 
     data = export.metrics_data(registry.values(), HERE, 1, 2)
 

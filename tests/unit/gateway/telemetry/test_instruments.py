@@ -1,8 +1,10 @@
 """gateway.telemetry.instruments"""
 
 from billing.meters import Meters, Provenance
-from gateway.telemetry.instruments import Instruments, attempt_error
+from gateway.telemetry.booking import Booking
+from gateway.telemetry.instruments import attempt_error
 from gateway.telemetry.metrics import Registry
+from gateway.telemetry.names import Convention
 from gateway.telemetry.record import RequestRecord
 from tests.unit.gateway.telemetry.readings import count, total
 from tests.unit.gateway.telemetry.records import answered, attempt, refused
@@ -10,9 +12,9 @@ from tests.unit.gateway.telemetry.records import answered, attempt, refused
 
 def booked(*records: RequestRecord) -> Registry:
     registry = Registry()
-    instruments = Instruments(registry)
+    booking = Booking(registry, Convention.BOTH)
     for record in records:
-        instruments.book(record)
+        booking.book(record)
     return registry
 
 
