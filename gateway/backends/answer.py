@@ -116,13 +116,14 @@ class Answer:
         self.status = status
         self._wake()
 
-    def add(self, piece: bytes) -> bool:
-        """Takes a piece of the body; True asks the connection to stop reading for a while.
+    def add(self, pieces: list[bytes]) -> bool:
+        """Takes pieces of the body; True asks the connection to stop reading for a while.
 
         Only the head and pieces of the body wake the reader: chunk extensions and trailers, sent
         drop by drop, must not renew anybody's patience.
         """
         self._wake()
+        piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._parts.append(piece)
         self._buffered += len(piece)
         if self._buffered > PAUSE_ABOVE_BYTES and not self._paused:

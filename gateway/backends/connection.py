@@ -48,6 +48,8 @@ class Connection(asyncio.Protocol):
         self._free = free
         self._gone = gone
         self._transport: asyncio.Transport
+        self._pieces: list[bytes] = []  # of the body, of the read in hand
+        self.on_body = self._pieces.append  # before the parser asks: most of its calls are this one
         self._parser = httptools.HttpResponseParser(self)
         self._poll: Callable[[int], list[tuple[int, int]]]
         self._answer: Answer | None = None
@@ -165,20 +167,28 @@ class Connection(asyncio.Protocol):
             return
         if self._in_head:
             self._head_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._fail(Malformed("the backend wants another protocol"))
-            return
-        except httptools.HttpParserError as fault:
-            if not self._whole:
-                self._fail(_refusal(fault))
-                return
-            self._reusable = False  # surplus bytes after a whole answer
-        if self._whole:
+        failure = self._parse(data)
+        if self._pieces:
+            if answer.add(self._pieces):
+                self._transport.pause_reading()
+            self._pieces.clear()
+        if failure is not None:
+            self._fail(failure)
+        elif self._whole:
             self._end(answer)
         elif self._in_head and self._head_bytes > HEAD_LIMIT_BYTES:
             self._fail(Malformed(f"the head of the answer passes {HEAD_LIMIT_BYTES} bytes"))
+
+    def _parse(self, data: bytes) -> Malformed | None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return Malformed("the backend wants another protocol")
+        except httptools.HttpParserError as fault:
+            self._reusable = False
+            if not self._whole:  # else surplus bytes after a whole answer
+                return _refusal(fault)
+        return None
 
     def eof_received(self) -> bool:
         self._lose()
@@ -227,11 +237,6 @@ class Connection(asyncio.Protocol):
         if promise or self._promise:
             self._heed(promise)
         answer.begin(status)
-
-    def on_body(self, piece: bytes) -> None:
-        answer = self._answer
-        if answer is not None and answer.add(piece):
-            self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
         if self._in_head:  # an interim answer (1xx); the real one follows

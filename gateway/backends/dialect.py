@@ -1,5 +1,6 @@
 """What a backend's way of speaking has to tell us: paths, credentials, and where usage stands."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -47,6 +48,12 @@ class StreamMeter(Protocol):
 
     def feed(self, event: bytes) -> Seen:
         """One complete event. Never raises for anything a backend can send."""
+        ...
+
+    def feed_texts(self, events: Sequence[bytes], begin: int) -> int:
+        """As `feed` for as many events from `begin` on as hold nothing but text of one choice, as
+        nearly all do; answers where the first other one stands.
+        """
         ...
 
     def generated_text(self) -> str:

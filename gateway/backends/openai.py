@@ -1,5 +1,6 @@
 """OpenAI's way: chat completions, completions and embeddings, plain and streamed."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -51,6 +52,29 @@ class _Answer(_Chunk, frozen=True):
     data: msgspec.Raw = msgspec.Raw(b"")  # embeddings; a Raw cannot be optional
 
 
+class _TextDelta(msgspec.Struct, frozen=True, gc=False):
+    """Nothing but text; whatever could be something else makes it undecodable."""
+
+    content: str
+    reasoning_content: None = None
+    reasoning: None = None
+    refusal: None = None
+    tool_calls: None = None
+    function_call: None = None
+
+
+class _TextChoice(msgspec.Struct, frozen=True, gc=False):
+    delta: _TextDelta
+    finish_reason: None = None
+
+
+class _TextChunk(msgspec.Struct, frozen=True, gc=False):
+    choices: tuple[_TextChoice]
+    usage: None = None
+    error: None = None
+
+
+_TEXT: Final = msgspec.json.Decoder(_TextChunk)
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
 _UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -143,6 +167,25 @@ class OpenAIMeter:
             return self._feed_chunk(chunk)
         texts = _texts(choice)
         return self._keep(texts) if texts else _NOTHING
+
+    def feed_texts(self, events: Sequence[bytes], begin: int) -> int:
+        texts: list[str] = []
+        end = begin
+        try:
+            for end in range(begin, len(events)):
+                event = events[end]
+                if not event.startswith(b"data: "):
+                    break
+                texts.append(_TEXT.decode(event[6:-2]).choices[0].delta.content)
+            else:
+                end = len(events)
+        except _UNDECODABLE:
+            pass  # something else than text; `feed` will say what
+        chunks = len(texts) - texts.count("")
+        if chunks:
+            self._keep(["".join(texts)])
+            self.chunks += chunks - 1
+        return end
 
     def generated_text(self) -> str:
         return "".join(self._texts)
@@ -266,6 +309,8 @@ def _reported(usage: Any) -> Reported | None:
     if not isinstance(usage, dict):
         return None
     prompt, output = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    if prompt is not None and output is not None and usage.keys() <= _PLAIN_USAGE:
+        return Reported(Meters(input=prompt, output=output))
     total = _count(usage.get("total_tokens"))
     if prompt is None:
         return None
@@ -283,6 +328,9 @@ def _reported(usage: Any) -> Reported | None:
         input=prompt - cached - written, cache_read=cached, cache_write_5m=written, output=output
     )
     return Reported(meters, min(reasoning, output))
+
+
+_PLAIN_USAGE: Final = {"prompt_tokens", "completion_tokens", "total_tokens"}
 
 
 def _detail(usage: dict[str, Any], group: str, name: str) -> int:

@@ -72,7 +72,7 @@ class Splitter:
     def _keep(self, rest: bytes, events: list[bytes]) -> list[bytes]:
         self._pending += rest
         limit = self._limit_bytes
-        if len(self._pending) > limit or any(len(event) > limit for event in events):
+        if len(self._pending) > limit or max(map(len, events), default=0) > limit:
             raise OversizedEventError(f"an event is larger than {limit} bytes")
         return events
 

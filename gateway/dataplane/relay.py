@@ -121,7 +121,10 @@ async def _pump(
         piece = await answer.receive()
         over = piece is None
         # A server that ends without its last blank line has still sent its last event.
-        events = splitter.feed(piece) if piece is not None else [splitter.rest()]
+        if piece is not None:
+            events = splitter.feed(piece)
+        else:
+            events = [rest] if (rest := splitter.rest()) else []
         out, broken = _sift(flow, attempt, events, hide_usage=hide_usage)
         marks.look(meter.chunks, last=over or meter.done)
         if out:
@@ -182,17 +185,20 @@ def _sift(
     if meter is None:
         raise RuntimeError("a stream without its meter")
     out: list[bytes] = []
-    for event in events:
-        if not event:
-            continue
-        seen = meter.feed(event)
-        if seen.error or seen.unreadable:
-            return out, True
-        if seen.text_bytes and not attempt.content_us:
-            _first_content(flow, attempt)
-        if not (seen.usage_only and hide_usage):
-            out.append(event)
-    return out, False
+    shown = at = 0  # those before `shown` are dealt with, those before `at` metered
+    broken = False
+    while not broken and (at := meter.feed_texts(events, at)) < len(events):
+        seen = meter.feed(events[at])
+        broken = seen.error or seen.unreadable
+        if broken or (seen.usage_only and hide_usage):
+            out += events[shown:at]
+            shown = at + 1
+        at += 1
+    if meter.text_bytes and not attempt.content_us:
+        _first_content(flow, attempt)
+    if not shown:
+        return events, broken
+    return out if broken else out + events[shown:], broken
 
 
 async def _complete(flow: Flow, attempt: Attempt, answer: Answer, send: Send) -> None:
