@@ -20,6 +20,7 @@ from gateway.jobs.evidence import Findings, findings, surroundings
 from gateway.stores import spooled
 from gateway.stores.redis import quarantine, records
 from gateway.stores.redis.holds import Settlement
+from gateway.stores.spool import Closed
 from gateway.stores.sql import usage
 
 SEND_AGAIN_US: Final = 60_000_000  # what the ledger still lacks then is sent once more
@@ -99,23 +100,32 @@ async def _release(deps: JobDeps, found: Findings, sent: dict[str, int]) -> None
 
 
 async def _release_strays(deps: JobDeps, writer: Path, tags: Collection[str]) -> None:
-    """Holds of this writer that it never wrote an intent for: it died before it could use them."""
+    """Holds of this writer that led to nothing: it died before it could use them, or while it gave
+    them back.
+    """
     for tag in tags:
         holds = await records.all_of(deps.client, tag, await records.ids(deps.client, tag))
         owned = [id_ for id_, hold in holds.items() if hold.admission.owner == writer.name]
         if owned:
-            for hold_id in await asyncio.to_thread(_unknown, deps, writer, owned):
+            for hold_id in await asyncio.to_thread(_unsent, deps, writer, owned):
                 await deps.holds.release(tag, hold_id)
 
 
-def _unknown(deps: JobDeps, writer: Path, hold_ids: Collection[str]) -> set[str]:
-    """Those that neither the spool nor the ledger has heard of. None where the spool's silence
-    proves nothing: these are for the reaper.
+def _unsent(deps: JobDeps, writer: Path, hold_ids: Collection[str]) -> set[str]:
+    """Those that the spool says were closed, and those that neither the spool nor the ledger has
+    heard of. Where the spool's silence proves nothing, the latter are for the reaper.
     """
-    if not spooled.proves_absence(writer):
-        return set()
-    written = {record.hold_id for record in spooled.read(writer)}
-    return set(hold_ids) - written - usage.ended(deps.engine, hold_ids, ()).keys()
+    written: set[str] = set()
+    closed: set[str] = set()
+    for record in spooled.read(writer):
+        written.add(record.hold_id)
+        if isinstance(record, Closed):
+            closed.add(record.hold_id)
+    wanted = closed.intersection(hold_ids)
+    if spooled.proves_absence(writer):
+        known = usage.ended(deps.engine, hold_ids, ()).keys()
+        wanted.update(set(hold_ids) - written - known)
+    return wanted
 
 
 def _is_due(sent_us: int | None) -> bool:

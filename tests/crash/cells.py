@@ -24,6 +24,8 @@ class Point:
     crash: str  # of the table
     nth: int = 2
     after: str = ""  # for jobs: what must have happened to a worker before (kill | lose)
+    estimates: int = 2  # at most, when the process is killed: of those in flight
+    phantoms: int = 0  # of them, at most so many that had not left yet
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,22 @@ class Call:
     crash: str
     first: bytes = b""  # it counts from these bytes on
     after: str = ""
+    estimates: int = 2
+    phantoms: int = 0
 
 
 @dataclass(frozen=True)
 class Cell:
     point: Point | Call
     fault: Fault
+
+    @property
+    def most_estimates(self) -> int:
+        """A process that goes on knows what its requests used; so does the ledger's evidence."""
+        if self.point.after:
+            return 3
+        of_worker = self.point.process == "worker" if isinstance(self.point, Point) else True
+        return self.point.estimates if self.fault == "kill" and of_worker else 0
 
     @property
     def needs_postgres(self) -> bool:
@@ -55,11 +67,11 @@ class Cell:
 
 
 POINTS: Final = (
-    Point("admit.begins", "worker", "plain", _ANY, "C0"),
-    Point("admit.granted", "worker", "plain", _ANY, "C2"),
-    Point("admit.intended", "worker", "stream", _ANY, "C3"),
-    Point("forward.connected", "worker", "plain", _ANY, "C4"),
-    Point("forward.marked", "worker", "plain", _ANY, "C4"),
+    Point("admit.begins", "worker", "plain", _ANY, "C0", estimates=1),
+    Point("admit.granted", "worker", "plain", _ANY, "C2", estimates=1),
+    Point("admit.intended", "worker", "stream", _ANY, "C3", estimates=1),
+    Point("forward.connected", "worker", "plain", _ANY, "C4", estimates=1),
+    Point("forward.marked", "worker", "plain", _ANY, "C4", phantoms=1),
     Point("transport.written", "worker", "stream", _ANY, "C5"),
     Point("forward.answered", "worker", "stream", _ANY, "C5"),
     Point("forward.refused", "worker", "retried", _ANY, "C5", nth=1),
@@ -72,10 +84,10 @@ POINTS: Final = (
     Point("relay.ended", "worker", "stream", _ANY, "C7"),
     Point("settle.begins", "worker", "plain", _ANY, "C7"),
     Point("settle.counted", "worker", "counted", _ANY, "C7"),
-    Point("settle.spooled", "worker", "stream", _ANY, "C8"),
-    Point("settle.answered", "worker", "plain", _NO_TASK, "C10"),
-    Point("release.spooled", "worker", "dead", _ANY, "C3"),
-    Point("release.answered", "worker", "dead", _ANY, "C3"),
+    Point("settle.spooled", "worker", "stream", _ANY, "C8", estimates=1),
+    Point("settle.answered", "worker", "plain", _NO_TASK, "C10", estimates=1),
+    Point("release.spooled", "worker", "dead", _ANY, "C3", estimates=0),
+    Point("release.answered", "worker", "dead", _ANY, "C3", estimates=0),
     Point("upkeep.extends", "worker", "lasting", _NO_TASK, "C6", nth=1),
     Point("spool.turns", "worker", "plain", _ANY, "C19", nth=1),
     Point("spool.syncs", "worker", "plain", _NO_TASK, "C19", nth=1),
@@ -98,10 +110,10 @@ STRUCK_APART: Final = frozenset({"spool.rotates", "prune.deletes"})
 CALLS: Final = (
     Call("admit.lua", "worker_store", b"{admit}", "plain", _CALL, "C1"),
     Call("settle.lua", "worker_store", b"{settle}", "stream", _CALL, "C9"),
-    Call("release.lua", "worker_store", b"{release}", "dead", _CALL, "C1"),
+    Call("release.lua", "worker_store", b"{release}", "dead", _CALL, "C1", estimates=0),
     Call("extend.lua", "worker_store", b"{extend}", "lasting", _CALL, "C6"),
-    Call("backend", "backend", b"POST /v1/", "plain", _CALL, "C4 C5"),
-    Call("backend, stream", "backend", b"POST /v1/", "stream", _CALL, "C5"),
+    Call("backend", "backend", b"POST /v1/", "plain", _CALL, "C4 C5", phantoms=1),
+    Call("backend, stream", "backend", b"POST /v1/", "stream", _CALL, "C5", phantoms=1),
     Call("journal read", "jobs_store", b"XREADGROUP", "plain", _CALL, "C10"),
     Call("journal done", "jobs_store", b"XACK", "plain", _CALL, "C11"),
     Call("replay's settle", "jobs_store", b"{settle}", "lasting", _CALL, "C9", after="kill"),

@@ -36,11 +36,13 @@ class Counters:
 @dataclass
 class Found:
     """One cell's end. `estimated`: rows by estimate; `late`: those that correct one, or that came
-    when their hold was gone: the ledger has them, the counters do not.
+    when their hold was gone: the ledger has them, the counters do not. `phantoms`: estimates for
+    which no backend has an entry.
     """
 
     rows: int = 0
     estimated: int = 0
+    phantoms: int = 0
     late: int = 0
     violations: list[str] = field(default_factory=list)
 
@@ -90,7 +92,9 @@ async def check(
     found.rows = len(rows)
     found.estimated = sum(row.hold == "estimated" for row in rows)
     found.late = sum(row.hold in {"absent", "reversed"} for row in rows)
-    found.violations += _against_the_books(house, _net(rows))
+    found.violations += _against_the_books(house, _net(rows), found)
+    if any(row.model == "dead" for row in rows):
+        found.violations.append("a row for what was never sent")
     found.violations += _against_the_clients(rows, replies)
     found.violations += _against_the_counters(before, await counters(house), rows)
     found.violations += await asyncio.to_thread(_within_the_ledger, house)
@@ -111,7 +115,7 @@ def _net(rows: Sequence[Any]) -> list[Any]:
     return [r for r in rows if r.hold != "reversed" and r.event_id not in taken_back]
 
 
-def _against_the_books(house: CrashHouse, rows: Sequence[Any]) -> list[str]:
+def _against_the_books(house: CrashHouse, rows: Sequence[Any], found: Found) -> list[str]:
     faults = []
     entries: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for backend, backend_id in zip(house.backends, house.backend_ids, strict=False):
@@ -121,7 +125,9 @@ def _against_the_books(house: CrashHouse, rows: Sequence[Any]) -> list[str]:
         known = entries.get((row.request_id, row.backend_id))
         if known:
             faults += _row(row, known.pop())
-        elif row.provenance != "estimated":
+            continue
+        found.phantoms += 1
+        if row.provenance != "estimated":
             faults.append(f"{row.event_id}: {row.provenance}, in no backend's book")
     lost = [request for (request, _), left in entries.items() for _ in left]
     faults += [f"{request}: a backend did it, the ledger has no row" for request in lost]

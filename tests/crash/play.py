@@ -40,6 +40,10 @@ async def play(house: CrashHouse, cell: Cell, stop_s: float) -> Found:
         if proxy is not None:
             proxy.calm()
     found = await check(house, before, since_us, replies)
+    if found.estimated > cell.most_estimates:
+        found.violations.append(f"{found.estimated} estimates, at most {cell.most_estimates}")
+    if found.phantoms > cell.point.phantoms:
+        found.violations.append(f"{found.phantoms} rows of what no backend did")
     if not struck:
         found.violations.append("the point was not reached")
     return found

@@ -1,8 +1,8 @@
 """Wherever a process is struck, what a backend did is billed once and nothing stays held.
 
 CRASH_RESULTS names a directory where results are kept: a run that was broken off goes on from
-there. CRASH_STOP_SECONDS is how long a stopped process stays so, CRASH_CELLS a part of the names of
-the cells to play.
+there. CRASH_STOP_SECONDS is how long a stopped process stays so; CRASH_CELLS a part of the names of
+the cells to play, CRASH_DATABASES those to play them on.
 """
 
 import asyncio
@@ -66,12 +66,14 @@ def _play(
     cells: Sequence[Cell], home: Path, ledgers: Mapping[str, Ledger], directory: Path
 ) -> Results:
     wanted = os.environ.get("CRASH_CELLS", "")
+    on = os.environ.get("CRASH_DATABASES", "sqlite,postgres").split(",")
     results = Results(directory)
     for database, ledger in ledgers.items():
         left = [
             cell
             for cell in cells
-            if wanted in cell.name
+            if database in on
+            and wanted in cell.name
             and not results.has(cell, database)
             and (database == "postgres" or not cell.needs_postgres)
         ]

@@ -174,6 +174,24 @@ def test_a_hold_that_its_worker_died_before_using_is_released_with_its_spool(pla
     played(story)
 
 
+def test_a_hold_that_its_worker_died_releasing_is_released_with_its_spool(played: Any) -> None:
+    async def story(deps: JobDeps) -> None:
+        spool = Spool.open(deps.spool_dir, "data-0")
+        await _hold(deps, "req_1", spool.name)
+        spool.intent("req_1", TAG, NOON_US, _template("req_1"))
+        spool.closed("req_1")
+        await spool.close()
+
+        await _replay(deps)
+
+        assert spooled.writers(deps.spool_dir) == ()
+        assert await records.ids(deps.client, TAG) == ()
+        assert _rows(deps) == []
+        assert await _account(deps) == (0, 0)
+
+    played(story)
+
+
 def test_after_a_power_cut_what_may_have_been_sent_is_charged_its_input(played: Any) -> None:
     async def story(deps: JobDeps) -> None:
         spool = Spool.open(deps.spool_dir, "data-0")
