@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests import servers
 from tests.bench import machine, report, stages, subjects
 from tests.bench.house import gateway
 from tests.bench.scenarios import SCENARIOS, Measurement, measure
@@ -26,7 +27,8 @@ def main() -> int:
         _place(present)
         measurements = _rounds(present, arguments.rounds, arguments.seconds)
     print(report.text(measurements))
-    print(stages.text())
+    with servers.valkey() as store_url, stages.steps(store_url) as steps:
+        print(stages.text(stages.measure(steps)))
     if arguments.json:
         arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(measurements)))
     return 1 if any(m.result.failures for m in measurements) else 0
