@@ -55,8 +55,10 @@ class RetryBudget:
 
     def request(self, now_us: int) -> None:
         """Count a first attempt."""
-        self._requests.append(now_us)
-        self._forget(self._requests, now_us)
+        requests = self._requests
+        requests.append(now_us)
+        if requests[0] <= now_us - self.WINDOW_US:
+            self._forget(requests, now_us)
 
     def take(self, now_us: int) -> bool:
         """Take one retry; False when the budget is spent, and then nothing is taken."""

@@ -1,9 +1,9 @@
 """The candidates of one policy, with everything about them that no request changes worked out once.
 
-Nearly every candidate passes every rule, and most rules speak of configuration alone. So a panel
-asks those once for each kind of request, and of each request only what it and the moment can
-change. Whoever fails is judged by all rules, for the reasons: a panel never decides otherwise than
-`judge` of filters, and a property test holds the two together.
+Most rules speak of configuration alone. So a panel asks those once for each kind of request, and of
+each request only what it and the moment can change. Whoever fails at that is judged by all rules,
+for the reasons: a panel never decides otherwise than `judge` of filters, and a property test holds
+the two together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,9 +33,8 @@ class _Standing(msgspec.Struct, frozen=True):
     gateway_permitted: bool
     rules: Rules
     of_the_moment: tuple[Rule, ...]
-    # Each candidate, its key in `live`, and its verdict if the moment has nothing against it; None:
-    # it is excluded anyway.
-    places: tuple[tuple[Candidate, tuple[str, str], Verdict | None], ...]
+    # Each candidate, its key in `live`, and its verdict if the moment has nothing against it.
+    places: tuple[tuple[Candidate, tuple[str, str], Verdict], ...]
 
 
 class Panel:
@@ -61,26 +60,24 @@ class Panel:
         case = Case(self.policy, ask, needed, gateway_jurisdictions, permitted, rules)
         of_the_moment = known.of_the_moment
         verdicts = []
-        for candidate, place, sound in known.places:
+        for candidate, place, verdict in known.places:
             seen = live.get(place, UNSEEN)
-            if sound is not None:
-                for rule in of_the_moment:
-                    if rule(case, candidate, seen):
-                        break
-                else:
-                    verdicts.append(sound)
-                    continue
-            verdicts.append(verdict_of(case, candidate, seen))
+            for rule in of_the_moment:
+                if rule(case, candidate, seen):
+                    verdicts.append(verdict_of(case, candidate, seen))
+                    break
+            else:
+                verdicts.append(verdict)
         return case, tuple(verdicts)
 
     def _learn(self, kind: _Kind, ask: Ask) -> _Standing:
         case = case_of(self.policy, ask, kind[1])
-        lasting = [rule for reason, rule in case.rules if reason not in _OF_THE_MOMENT]
+        lasting = [one for one in case.rules if one[0] not in _OF_THE_MOMENT]
         places = []
         for candidate in self.candidates:
             place = (candidate.backend_id, candidate.upstream_model)
-            sound = not any(rule(case, candidate, UNSEEN) for rule in lasting)
-            places.append((candidate, place, Verdict(*place, eligible=True) if sound else None))
+            reasons = tuple(reason for reason, rule in lasting if rule(case, candidate, UNSEEN))
+            places.append((candidate, place, Verdict(*place, not reasons, reasons)))
         if len(self._standings) >= _MOST_KINDS:
             self._standings.clear()
         self._standings[kind] = known = _Standing(

@@ -309,8 +309,6 @@ def _reported(usage: Any) -> Reported | None:
     if not isinstance(usage, dict):
         return None
     prompt, output = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    if prompt is not None and output is not None and usage.keys() <= _PLAIN_USAGE:
-        return Reported(Meters(input=prompt, output=output))
     total = _count(usage.get("total_tokens"))
     if prompt is None:
         return None
@@ -318,24 +316,20 @@ def _reported(usage: Any) -> Reported | None:
         output = total - prompt  # embeddings have no output
     if output is None or output < 0:
         return None
-    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
+    details = usage.get("completion_tokens_details")
+    reasoning = _count(details.get("reasoning_tokens")) or 0 if isinstance(details, dict) else 0
     if reasoning and total == prompt + output + reasoning:
         output += reasoning  # some servers keep hidden reasoning apart from what they call output
-    cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
+    details = usage.get("prompt_tokens_details")
+    cached = written = 0
+    if isinstance(details, dict):
+        cached = _count(details.get("cached_tokens")) or 0
+        written = _count(details.get("cache_write_tokens")) or 0
     cached = min(cached or _count(usage.get("prompt_cache_hit_tokens")) or 0, prompt)
-    written = min(_detail(usage, "prompt_tokens_details", "cache_write_tokens"), prompt - cached)
-    meters = Meters(
-        input=prompt - cached - written, cache_read=cached, cache_write_5m=written, output=output
+    written = min(written, prompt - cached)
+    return Reported(
+        Meters(prompt - cached - written, cached, written, 0, output), min(reasoning, output)
     )
-    return Reported(meters, min(reasoning, output))
-
-
-_PLAIN_USAGE: Final = {"prompt_tokens", "completion_tokens", "total_tokens"}
-
-
-def _detail(usage: dict[str, Any], group: str, name: str) -> int:
-    details = usage.get(group)
-    return (_count(details.get(name)) or 0) if isinstance(details, dict) else 0
 
 
 def _count(value: Any) -> int | None:

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from gateway.backends.answer import Answer
@@ -41,6 +42,8 @@ __all__ = (
     "TransportError",
     "UpstreamClosed",
 )
+
+Header = tuple[bytes, bytes]
 
 _OURS: Final = frozenset(
     (
@@ -90,22 +93,24 @@ class Transport:
         self,
         target: Endpoint,
         path: str,
-        headers: Sequence[tuple[bytes, bytes]],
+        headers: Sequence[Header],
         body: bytes,
         timeouts: Timeouts,
         *,
+        own: Sequence[Header] = (),
         method: str = "POST",
         before_send: Callable[[], None] | None = None,
     ) -> Answer:
         """Sends and returns when the head of the answer is in; `path` follows the base path.
 
-        `host`, `content-length` and the hop-by-hop headers are ours. `before_send` is called
+        `headers` are what many requests have in common, `own` is this one's. `host`,
+        `content-length` and the hop-by-hop headers are ours. `before_send` is called
         when a connection is ready, right before the first byte is written; if it raises, nothing
         was sent. Raises TransportError; a request whose first byte was written is never repeated.
         Cancelled, it leaves no connection, place or task behind.
         """
         pool = self._pools.get(target) or self._pool(target)
-        head = _head(pool, method, path, headers, len(body))
+        head = _head(pool, method, path, headers, own, len(body))
         connection = pool.take()
         total_at = pool.now() + timeouts.total_ms / 1000
         if connection is None:
@@ -167,20 +172,38 @@ async def _acquire(pool: Pool, timeouts: Timeouts, total_at: float) -> Connectio
 
 
 def _head(
-    pool: Pool, method: str, path: str, headers: Sequence[tuple[bytes, bytes]], length: int
+    pool: Pool,
+    method: str,
+    path: str,
+    headers: Sequence[Header],
+    own: Sequence[Header],
+    length: int,
 ) -> bytes:
     """ValueError for a header that is ours to set, or for anything that could start a new line."""
-    pieces = [method.encode(), b" ", pool.base_path, path.encode("ascii"), b" HTTP/1.1\r\n"]
-    pieces.append(pool.head)
+    pieces = [_opening(method, pool.base_path, path, pool.head, tuple(headers))]
+    for name, value in own:
+        pieces += (name, b": ", value, b"\r\n")
+    head = b"".join((*pieces, b"content-length: %d\r\n\r\n" % length))
+    lines = len(headers) + len(own) + 5
+    if head.count(b"\n") != lines or head.count(b"\r") != lines:
+        raise ValueError("a header contains a line break")
+    return head
+
+
+@lru_cache(maxsize=1024)
+def _opening(
+    method: str, base_path: bytes, path: str, host: bytes, headers: tuple[Header, ...]
+) -> bytes:
+    """A head as far as it is the same for all requests of a kind."""
+    pieces = [method.encode(), b" ", base_path, path.encode("ascii"), b" HTTP/1.1\r\n", host]
     for name, value in headers:
         if name.lower() in _OURS:
             raise ValueError(f"the header {name!r} is set by the transport")
         pieces += (name, b": ", value, b"\r\n")
-    pieces.append(b"content-length: %d\r\n\r\n" % length)
-    head = b"".join(pieces)
-    lines = len(headers) + 5
-    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+    opening = b"".join(pieces)
+    lines = len(headers) + 3
+    if opening.count(b"\n") != lines or opening.count(b"\r") != lines or b"\0" in opening:
         raise ValueError("a path or header contains a line break")
     if path.count(" "):
         raise ValueError("a path contains a space")
-    return head
+    return opening

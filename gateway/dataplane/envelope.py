@@ -1,6 +1,6 @@
 """What the gateway reads of a request. The rest stays bytes and passes through unchanged."""
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -20,6 +20,16 @@ MAX_TOKENS: Final = 10_000_000  # no context window is near it; keeps every prod
 _NOT_GIVEN: Final = msgspec.Raw(b"")
 
 
+_Tokens = Annotated[int, msgspec.Meta(ge=1, le=MAX_TOKENS)]
+_Choices = Annotated[int, msgspec.Meta(ge=1, le=MAX_CHOICES)]
+_MOST: Final = {
+    "n": MAX_CHOICES,
+    "best_of": MAX_CHOICES,
+    "max_tokens": MAX_TOKENS,
+    "max_completion_tokens": MAX_TOKENS,
+}
+
+
 class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
 
@@ -36,10 +46,10 @@ class Envelope(msgspec.Struct, frozen=True):
     model: str
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    n: int | None = None
-    best_of: int | None = None
+    max_tokens: _Tokens | None = None
+    max_completion_tokens: _Tokens | None = None
+    n: _Choices | None = None
+    best_of: _Choices | None = None
     response_format: ResponseFormat | None = None
 
     @property
@@ -101,6 +111,8 @@ def _invalid(fault: msgspec.ValidationError) -> Deny:
     field = path.rstrip("`") or None
     if field is None and "missing required field" in text:
         field = text.rpartition("`")[0].rpartition("`")[2]
+    if text.startswith("Expected `int` ") and field in _MOST:
+        text = f"must be 1 to {_MOST[field]}"
     return Deny(DenyCode.INVALID_REQUEST, f"{field or 'body'}: {text}", param=field)
 
 
@@ -111,14 +123,6 @@ def _out_of_bounds(envelope: Envelope, fields: Fields, operation: str) -> Deny |
         return Deny(DenyCode.INVALID_REQUEST, f"{required}: required and not empty", param=required)
     if operation == CHAT and not start.startswith(b"["):
         return Deny(DenyCode.INVALID_REQUEST, "messages: expected an array", param="messages")
-    for name, value, most in (
-        ("n", envelope.n, MAX_CHOICES),
-        ("best_of", envelope.best_of, MAX_CHOICES),
-        ("max_completion_tokens", envelope.max_completion_tokens, MAX_TOKENS),
-        ("max_tokens", envelope.max_tokens, MAX_TOKENS),
-    ):
-        if value is not None and not 1 <= value <= most:
-            return Deny(DenyCode.INVALID_REQUEST, f"{name}: must be 1 to {most}", param=name)
     if envelope.stream and operation == EMBEDDINGS:
         return Deny(DenyCode.INVALID_REQUEST, "stream: embeddings do not stream", param="stream")
     return None

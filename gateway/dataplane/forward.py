@@ -116,9 +116,10 @@ class Forwarder:
         return await self._transport.request(
             way.endpoint,
             way.dialect.path(flow.operation),
-            _headers(flow, attempt),
+            way.headers,
             _body(flow, way),
             way.timeouts,
+            own=_own_headers(flow, attempt),
             before_send=dispatched,
         )
 
@@ -129,13 +130,12 @@ def _outcome(attempt: Attempt) -> Ending:
     return outcome_of_failure(sent=attempt.sent)
 
 
-def _headers(flow: Flow, attempt: Attempt) -> list[tuple[bytes, bytes]]:
+def _own_headers(flow: Flow, attempt: Attempt) -> list[tuple[bytes, bytes]]:
     """Nothing of the client's headers goes upstream: neither its key nor anything it smuggled
     in.
     """
-    way = attempt.way
-    headers = [*way.headers, (b"x-request-id", flow.arrival.request_id.encode())]
-    if way.backend.trusted:
+    headers = [(b"x-request-id", flow.arrival.request_id.encode())]
+    if attempt.way.backend.trusted:
         headers.append((b"traceparent", flow.trace.traceparent(attempt.number)))
     return headers
 

@@ -5,35 +5,24 @@ from typing import Final
 import msgspec
 
 _SIZED: Final = frozenset(("text", "image_url", "refusal"))
-_NOTHING: Final = msgspec.Raw(b"")
-_QUOTE, _NULL = b'"n'
 
 
-class Shape(msgspec.Struct, frozen=True, gc=False):
-    """One message, unread. The decoder knows a key however it is spelled."""
+class _Text(msgspec.Struct, frozen=True, gc=False):
+    """A message of nothing but text. The decoder knows a key however it is spelled."""
 
-    content: msgspec.Raw = _NOTHING
-    audio: msgspec.Raw = _NOTHING  # a reference to earlier audio
-
-
-_SHAPES: Final = msgspec.json.Decoder(list[Shape])
+    content: str | None = None
+    audio: None = None
 
 
-def shapes_of(messages: msgspec.Raw) -> list[Shape] | None:
-    """What the messages look like; None: not like messages."""
+_TEXTS: Final = msgspec.json.Decoder(list[_Text])
+
+
+def text_messages(messages: msgspec.Raw) -> int | None:
+    """How many messages there are, if none of them holds anything but text."""
     try:
-        return _SHAPES.decode(messages)
+        return len(_TEXTS.decode(messages))
     except (msgspec.DecodeError, RecursionError):
         return None
-
-
-def text_alone(shapes: list[Shape]) -> bool:
-    """Whether there is nothing but strings in the messages."""
-    for shape in shapes:
-        content = memoryview(shape.content)
-        if (content and content[0] not in (_QUOTE, _NULL)) or len(memoryview(shape.audio)) > 4:
-            return False
-    return True
 
 
 class MediaParts(msgspec.Struct, frozen=True):

@@ -27,7 +27,7 @@ from gateway.dataplane.envelope import (
     fields_of,
     given,
 )
-from gateway.dataplane.media import MediaParts, media_parts, shapes_of, text_alone
+from gateway.dataplane.media import MediaParts, media_parts, text_messages
 from gateway.dataplane.rewrite import around_limits
 from policies.decision import Deny
 
@@ -68,14 +68,12 @@ def read(body: bytes, operation: str) -> Reading | Deny:
 
 def _chat(body: bytes, envelope: Envelope, fields: Fields) -> Reading | Deny:
     messages = given(fields, "messages")
-    shapes = shapes_of(messages)
-    if shapes is not None and len(shapes) > MOST_ITEMS:
-        return too_many_messages()
-    if shapes is not None and text_alone(shapes):
-        return Reading(envelope, fields, None, 1)
-    if len(body) > MOST_ITEMS and (deny := too_much(body)) is not None:
-        return deny
-    return Reading(envelope, fields, media_parts(messages), 1)
+    texts = text_messages(messages)
+    if texts is None:
+        if len(body) > MOST_ITEMS and (deny := too_much(body)) is not None:
+            return deny
+        return Reading(envelope, fields, media_parts(messages), 1)
+    return Reading(envelope, fields, None, 1) if texts <= MOST_ITEMS else too_many_messages()
 
 
 class LargeBodies:

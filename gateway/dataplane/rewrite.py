@@ -18,6 +18,15 @@ _OURS: Final = frozenset(
         *("tools", "functions", "response_format", "max_tokens", "max_completion_tokens"),
     )
 )
+# What else the API has: passed on as it came.
+_KNOWN: Final = _OURS | frozenset(
+    (
+        *("audio", "frequency_penalty", "logit_bias", "logprobs", "metadata", "modalities"),
+        *("parallel_tool_calls", "prediction", "presence_penalty", "reasoning_effort", "seed"),
+        *("service_tier", "stop", "store", "temperature", "tool_choice", "top_logprobs", "top_p"),
+        *("user", "dimensions", "encoding_format", "echo", "suffix"),
+    )
+)
 # Names under which engines take an output limit, more choices or a template of the caller's own.
 # They would say more than the hold covers, so they are refused and not passed on.
 _AROUND: Final = {
@@ -36,7 +45,7 @@ _AROUND: Final = {
 
 def around_limits(fields: Fields) -> Deny | None:
     """A field that goes around a limit, whatever its name is made to look like."""
-    for name in fields.keys() - _OURS:
+    for name in fields.keys() - _KNOWN:
         folded = name.casefold()
         if folded in _AROUND:
             return Deny(

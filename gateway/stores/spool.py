@@ -80,6 +80,7 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 Record = Intent | Dispatch | Checkpoint | Outcome | Closed
 
+_head: Final = HEADER.pack
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -157,15 +158,15 @@ class Spool:
 
     def _append(self, record: Record, spared: int) -> None:
         """A copy into memory that is the file's: no system call, nothing to wait for."""
-        data = frame(record)
-        size = len(data)
+        body = _encode(record)
+        data = _head(FORMAT_VERSION, len(body), zlib.crc32(body, FORMAT_VERSION)) + body
         segment = self._segment
         if segment is None:
             raise SpoolUnavailable("the spool is closed")
         if segment.asks:
             segment = self._attend()
         at = segment.at
-        end = at + size
+        end = at + len(data)
         if end > segment.room - spared:
             raise SpoolUnavailable("the disk of the spool is full, or slower than what is written")
         segment.memory[at:end] = data
@@ -184,7 +185,7 @@ class Spool:
 def frame(record: Record) -> bytes:
     """One record as it stands in the file."""
     body = _encode(record)
-    return HEADER.pack(FORMAT_VERSION, len(body), zlib.crc32(body, FORMAT_VERSION)) + body
+    return _head(FORMAT_VERSION, len(body), zlib.crc32(body, FORMAT_VERSION)) + body
 
 
 def _made(path: Path) -> int:
