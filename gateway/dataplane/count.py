@@ -9,6 +9,7 @@ least one byte, so tokens <= bytes; a model with another tokeniser carries a `by
 import asyncio
 import gzip
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -23,6 +24,8 @@ import msgspec
 from gateway.dataplane.envelope import CHAT, COMPLETIONS, Fields, absent, given
 from gateway.dataplane.reading import LARGE_BYTES, Reading
 from gateway.stores.sql.rows import Model
+
+_LOG: Final = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -87,6 +90,7 @@ class Tokeniser:
     def __init__(self, cache: Path) -> None:
         self._cache = cache
         self._encodings: dict[str, Any] = {}
+        self._expected: set[str] = set()
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="count")
 
@@ -105,6 +109,22 @@ class Tokeniser:
         if encoding in self._encodings and size <= _INLINE_BYTES:
             return self._count(encoding, texts)
         return await self.aside(self._count, encoding, texts)
+
+    def expect(self, encoding: str) -> None:
+        """Text of this encoding may have to be counted some time: `prepare` loads it."""
+        if encoding not in self._encodings:
+            self._expected.add(encoding)
+
+    async def prepare(self) -> None:
+        """Loads what is expected. It holds the interpreter for 0.1 s and more, in one piece that no
+        thread and no switch interval divides: for a moment when nobody waits.
+        """
+        while self._expected:
+            encoding = self._expected.pop()
+            try:
+                await self.aside(self._encoding, encoding)
+            except Exception:  # noqa: BLE001 - then its texts are estimated; serving goes on
+                _LOG.exception("the vocabulary of %s cannot be loaded", encoding)
 
     async def aside(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         """What the work answers, done in the thread that counts."""

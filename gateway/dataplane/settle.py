@@ -52,6 +52,8 @@ class Settler:
         if not flow.dispatched:
             await self._release(flow, levels.tag)
             return
+        if flow.chunks and flow.route is not None:  # the next stream may be cut before it tells
+            self._tokeniser.expect(flow.route.model.encoding)
         found = [(a, at_once(flow, a)) for a in flow.attempts if a.sent]
         known = [(a, figures) for a, figures in found if figures is not None]
         if len(known) == len(found):

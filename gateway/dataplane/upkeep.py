@@ -1,9 +1,12 @@
-"""What a worker does beside serving: its holds kept alive, waiting settlements sent again."""
+"""What a worker does beside serving: its holds kept alive, waiting settlements sent again, and what
+it will need to count by loaded while nobody waits.
+"""
 
 import asyncio
 import logging
 from typing import Final
 
+from gateway.dataplane.count import Tokeniser
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
 from gateway.failpoints import failpoint
@@ -11,6 +14,7 @@ from gateway.stores.redis.holds import HoldStore, StoreUnavailable
 
 _EXTENDED_AFTER: Final = 0.27  # of a hold's life: two failures in a row lose nothing
 RETRY_EVERY_S: Final = 0.5
+QUIET_S: Final = 0.5
 _SLICES: Final = 32
 
 _LOG: Final = logging.getLogger(__name__)
@@ -46,3 +50,16 @@ async def settle_what_waits(settler: Settler) -> None:
         await asyncio.sleep(RETRY_EVERY_S)
         if settler.waiting:
             await settler.retry_waiting()
+
+
+async def load_while_quiet(plane: DataPlane, tokeniser: Tokeniser) -> None:
+    """Loads the vocabularies that may be needed once nothing has been in flight for two looks in a
+    row, until cancelled. A worker that is never quiet loads them when it has to, like before.
+    """
+    quiet = False
+    while True:
+        await asyncio.sleep(QUIET_S)
+        idle = not plane.in_flight
+        if quiet and idle:
+            await tokeniser.prepare()
+        quiet = idle

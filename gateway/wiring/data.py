@@ -27,7 +27,7 @@ from gateway.dataplane.report import keep_reporting
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
 from gateway.dataplane.standing import Readers, Used
-from gateway.dataplane.upkeep import keep_holds_alive, settle_what_waits
+from gateway.dataplane.upkeep import keep_holds_alive, load_while_quiet, settle_what_waits
 from gateway.descriptors import most_exchanges
 from gateway.settings import Settings
 from gateway.stores.redis import address, bus
@@ -148,10 +148,10 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             bus.listen(address.parse(settings.redis_url), refresher.told),
             keep_holds_alive(plane, holds),
             settle_what_waits(settler),
+            load_while_quiet(plane, tokeniser),
             keep_reporting(channels, f"{socket.gethostname()}/{worker}", plane, settler),
             telemetry.watch_loop(),
         )
-        # Before those end, what is still owed to the store is given a last chance.
         stack.push_async_callback(_last_settlements, settler, holds)
         yield Data(plane, transport, channels, spool, telemetry)
 
@@ -188,6 +188,7 @@ def _keep_going(stack: AsyncExitStack, *loops: Coroutine[Any, Any, None]) -> Non
 
 
 async def _last_settlements(settler: Settler, holds: HoldStore) -> None:
+    """Before the loops end, what is still owed to the store is given a last chance."""
     await settler.retry_waiting()
     await holds.drain(5.0)
 
