@@ -65,7 +65,7 @@ async def admit(
     flow.granted = answer
     failpoint("admit.granted")
     try:
-        spool.intent(arrival.request_id, levels.tag, flow.admit_started_us, meta)
+        spool.intent(arrival.request_id, levels.tag, answer.now_ms * 1000, meta)
     except SpoolUnavailable:
         await _give_back(flow, holds, levels.tag)
         return Deny(

@@ -33,11 +33,13 @@ def event(flow: Flow, attempt: Attempt, figures: Figures) -> UsageEvent:
     if tariff is not None and tariff.output is None and usage.output:
         tariff = None  # a cost nobody knows is not a cost of nothing
     charge = way.charge_tariff.of(usage) if attempt.won else 0
-    began, reported = attempt.started_us, attempt.reported
+    began, reported, granted = attempt.started_us, attempt.reported, flow.granted
     finished = attempt.finished_us or began
     return replace(
         expected,
         winner=attempt.won,
+        # By the store's clock, which chose the hold's windows, however wrong ours is (L9).
+        admitted_at_us=granted.now_ms * 1000 if granted is not None else expected.admitted_at_us,
         finished_at_us=finished,
         ttft_us=attempt.content_us - began if attempt.content_us else -1,
         duration_us=finished - began,

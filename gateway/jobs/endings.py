@@ -68,7 +68,9 @@ def _of_trace(trace: Trace) -> Ending | None:
 
 def _estimate(hold: Hold) -> Ending:
     try:
-        event = without_evidence(DECODER.decode(hold.admission.meta))
+        template = DECODER.decode(hold.admission.meta)
     except msgspec.DecodeError:
         return UNBILLABLE
+    at_us = hold.admitted_at_ms * 1000  # by the store's clock, which chose the hold's windows
+    event = without_evidence(msgspec.structs.replace(template, admitted_at_us=at_us))
     return Ending("nothing is left of it", event.counter_nanos, event.usage.total, event)

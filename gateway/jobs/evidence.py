@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from billing.usage import DECODER, UsageEvent
 from gateway.jobs.estimates import Place, estimates, without_evidence
 from gateway.stores import spooled
-from gateway.stores.spool import Outcome
+from gateway.stores.spool import Intent, Outcome
 from gateway.stores.spooled import OpenRequest
 from gateway.stores.sql import backends, models, tenants, usage
 from gateway.stores.sql.engine import reading
@@ -88,7 +88,7 @@ def found_in(
     untouched: list[tuple[str, str]] = []
     lost: list[str] = []
     for hold_id, request in still_open.items():
-        template = None if request.intent is None else _template(request.intent.meta)
+        template = None if request.intent is None else _template(request.intent)
         if request.intent is None or template is None:
             lost.append(hold_id)
         elif not request.unanswered and proves_absence:
@@ -132,8 +132,9 @@ def _not_booked(engine: Engine, events: list[UsageEvent]) -> list[UsageEvent]:
     return [event for event in events if event.event_id in missing]
 
 
-def _template(meta: bytes) -> UsageEvent | None:
+def _template(intent: Intent) -> UsageEvent | None:
+    """Of the time of its admission: the intent has it by the store's clock."""
     try:
-        return DECODER.decode(meta)
+        return msgspec.structs.replace(DECODER.decode(intent.meta), admitted_at_us=intent.at_us)
     except msgspec.DecodeError:
         return None

@@ -93,3 +93,11 @@ def test_what_nobody_can_bill_is_said_aloud() -> None:
     bare = msgspec.structs.replace(HOLD, admission=msgspec.structs.replace(ADMISSION, meta=b""))
 
     assert ended(hold=bare) is UNBILLABLE
+
+
+def test_an_estimate_is_of_the_time_the_store_admitted_it() -> None:
+    found = ended(hold=Hold(400, 1_795_000_000_123, ADMISSION))
+
+    assert found is not None
+    assert found.event is not None
+    assert found.event.admitted_at_us == 1_795_000_000_123_000

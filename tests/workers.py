@@ -1,0 +1,50 @@
+"""Further data plane workers of a house, each a process of its own."""
+
+import os
+import socket
+import subprocess
+import sys
+import zoneinfo
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+
+from tests.house import House
+
+
+class Worker:
+    """A running worker. `client` speaks to it alone."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", client: httpx.AsyncClient) -> None:
+        self.process = process
+        self.client = client
+
+
+@asynccontextmanager
+async def another_worker(house: House, number: int, skew_s: float = 0) -> AsyncIterator[Worker]:
+    """One more worker of this house, ready; its clock is wrong by `skew_s`."""
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        environ = os.environ | {
+            "METERHOUSE_HOME": str(house.settings.home),
+            "METERHOUSE_REDIS_URL": house.settings.redis_url,
+            "METERHOUSE_DATABASE_URL": house.settings.database_url,
+            "METERHOUSE_ACCESS_LOG": "off",
+            "PYTHONTZPATH": os.pathsep.join(zoneinfo.TZPATH),
+        }
+        words = ["serve", "--worker", str(number), "--fd", str(listener.fileno())]
+        process = subprocess.Popen(  # noqa: ASYNC220 - it only forks
+            [sys.executable, "-m", "tests.skewed", str(skew_s), *words],
+            env=environ,
+            pass_fds=[listener.fileno()],
+        )
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as client:
+        try:
+            # The kernel keeps the request until somebody serves the socket.
+            assert (await client.get("/readyz")).status_code == 200
+            yield Worker(process, client)
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
