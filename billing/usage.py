@@ -9,8 +9,8 @@ from billing.prices import RateCard
 
 VERSION: Final = 1
 # Of a hold that left no evidence nobody can tell which attempt it paid for: its estimate is this
-# one's, and gives way to whatever becomes known of the request.
-UNKNOWN_ATTEMPT: Final = 0
+# one's, and gives way to whatever becomes known of the request. Real ones are numbered from 0.
+UNKNOWN_ATTEMPT: Final = -1
 
 
 class UsageEvent(msgspec.Struct, frozen=True, array_like=True, kw_only=True):

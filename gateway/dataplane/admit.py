@@ -58,10 +58,6 @@ async def admit(
     flow.admitted_us = arrival.now_us()
     if not isinstance(answer, Granted):
         return answer if isinstance(answer, Replay) else _deny(flow, answer)
-    if flow.admitted_us - now_us > holds.ttl_ms * 667:
-        # A process that was stopped for two thirds of its life may not have it any more.
-        await _give_back(flow, holds, levels.tag)
-        return _store_down()
     flow.granted = answer
     failpoint("admit.granted")
     try:
@@ -74,6 +70,13 @@ async def admit(
             retry_after_ms=2_000,
         )
     failpoint("admit.intended")
+    if arrival.now_us() - now_us > holds.ttl_ms * 667:
+        # A process that was stopped for two thirds of its life may not have it any more. Asked only
+        # now: from the intent on no reaper takes the silence of this spool for "never sent".
+        with suppress(SpoolUnavailable):
+            spool.closed(arrival.request_id)
+        await _give_back(flow, holds, levels.tag)
+        return _store_down()
     return None
 
 

@@ -60,7 +60,7 @@ def findings(engine: Engine, writer: Path, places: Mapping[str, Place]) -> Findi
         _outcomes(writer),
         spooled.open_requests(spooled.read(writer)),
         places,
-        partial(_not_booked, engine),
+        partial(usage.unbooked, engine),
         proves_absence=spooled.proves_absence(writer),
     )
 
@@ -73,8 +73,8 @@ def found_in(
     *,
     proves_absence: bool,
 ) -> Findings:
-    """What follows from a spool's records. `not_booked` says which events the ledger lacks; with
-    `proves_absence`, what the records do not say did not happen.
+    """What follows from a spool's records. `not_booked` says which events the ledger would still
+    book; with `proves_absence`, what the records do not say did not happen.
     """
     events: list[UsageEvent] = []
     answered: set[str] = set()
@@ -125,11 +125,6 @@ def _outcomes(writer: Path) -> Iterator[UsageEvent]:
 def _parts(events: Iterator[UsageEvent]) -> Iterator[list[UsageEvent]]:
     while part := list(islice(events, _AT_ONCE)):
         yield part
-
-
-def _not_booked(engine: Engine, events: list[UsageEvent]) -> list[UsageEvent]:
-    missing = usage.missing(engine, [event.event_id for event in events])
-    return [event for event in events if event.event_id in missing]
 
 
 def _template(intent: Intent) -> UsageEvent | None:

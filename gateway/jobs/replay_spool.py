@@ -7,7 +7,7 @@ when the ledger has all of its events, or they are set aside.
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +20,9 @@ from gateway.jobs.evidence import Findings, findings, surroundings
 from gateway.stores import spooled
 from gateway.stores.redis import quarantine, records
 from gateway.stores.redis.holds import Settlement
-from gateway.stores.spool import Closed
+from gateway.stores.spool import Closed, Record
 from gateway.stores.sql import usage
+from gateway.stores.sql.corrections import is_weak
 
 SEND_AGAIN_US: Final = 60_000_000  # what the ledger still lacks then is sent once more
 _AT_ONCE: Final = 64
@@ -54,7 +55,8 @@ async def _replay(deps: JobDeps, writer: Path) -> None:
     aside: set[str] = set()
     for tag in {DEFAULT_TAG, *around.tags.values()}:
         aside |= await quarantine.ids(deps.client, tag)
-    waiting = [event for event in found.events if event.event_id not in aside]
+    ended = await _ended(deps, found.events, around.tags)
+    waiting = [event for event in found.events if event.event_id not in aside | ended]
     if not waiting:
         if found.lost:
             _LOG.error("%s: %d holds without evidence", writer.name, len(found.lost))
@@ -71,6 +73,21 @@ async def _replay(deps: JobDeps, writer: Path) -> None:
         await asyncio.gather(*(_settle(deps, event, found, around.tags) for event in part))
         sent.update({event.event_id: monotonic_us() for event in part})
         failpoint("replay.handed_in")
+
+
+async def _ended(deps: JobDeps, events: Iterable[UsageEvent], tags: Mapping[str, str]) -> set[str]:
+    """Weak estimates whose hold is gone: it was released, or ended by who knew more. They would
+    charge what was never sent.
+    """
+    weak: dict[str, list[UsageEvent]] = {}
+    for event in events:
+        if is_weak(event):
+            weak.setdefault(tags.get(event.tenant_id, DEFAULT_TAG), []).append(event)
+    ended: set[str] = set()
+    for tag, some in weak.items():
+        holds = await records.all_of(deps.client, tag, [event.request_id for event in some])
+        ended.update(event.event_id for event in some if event.request_id not in holds)
+    return ended
 
 
 async def _settle(
@@ -107,24 +124,36 @@ async def _release_strays(deps: JobDeps, writer: Path, tags: Collection[str]) ->
         holds = await records.all_of(deps.client, tag, await records.ids(deps.client, tag))
         owned = [id_ for id_, hold in holds.items() if hold.admission.owner == writer.name]
         if owned:
-            for hold_id in await asyncio.to_thread(_unsent, deps, writer, owned):
+            known = await asyncio.to_thread(usage.ended, deps.engine, owned, ())
+            for hold_id in await asyncio.to_thread(_unsent, writer, owned, known):
                 await deps.holds.release(tag, hold_id)
 
 
-def _unsent(deps: JobDeps, writer: Path, hold_ids: Collection[str]) -> set[str]:
-    """Those that the spool says were closed, and those that neither the spool nor the ledger has
-    heard of. Where the spool's silence proves nothing, the latter are for the reaper.
+def _unsent(writer: Path, owned: Collection[str], known: Collection[str]) -> set[str]:
+    whole = spooled.proves_absence(writer)
+    return unsent(spooled.read(writer), owned, known, proves_absence=whole)
+
+
+def unsent(
+    spoken: Iterable[Record],
+    owned: Collection[str],
+    known: Collection[str],
+    *,
+    proves_absence: bool,
+) -> set[str]:
+    """Of a dead writer's holds those that its records say were closed, and those that neither they
+    nor the ledger, which has the `known`, have heard of. Where the records' silence proves nothing,
+    the latter are for the reaper.
     """
     written: set[str] = set()
     closed: set[str] = set()
-    for record in spooled.read(writer):
+    for record in spoken:
         written.add(record.hold_id)
         if isinstance(record, Closed):
             closed.add(record.hold_id)
-    wanted = closed.intersection(hold_ids)
-    if spooled.proves_absence(writer):
-        known = usage.ended(deps.engine, hold_ids, ()).keys()
-        wanted.update(set(hold_ids) - written - known)
+    wanted = closed.intersection(owned)
+    if proves_absence:
+        wanted.update(set(owned) - written - set(known))
     return wanted
 
 

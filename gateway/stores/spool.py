@@ -39,7 +39,9 @@ class SpoolUnavailable(Exception):  # noqa: N818 (the word of the interface)
 
 
 class Intent(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """A hold was granted; nothing has left for a backend. `meta` is the hold's own."""
+    """A hold was granted, `at_us` by the store's clock; nothing has left for a backend. `meta` is
+    the hold's own.
+    """
 
     hold_id: str
     tag: str

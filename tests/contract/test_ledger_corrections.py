@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from billing.meters import Meters, Provenance
-from billing.usage import UsageEvent
+from billing.usage import UNKNOWN_ATTEMPT, UsageEvent
 from gateway.stores.sql import ledger, usage
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.tables import rollups, usage_rows
@@ -23,7 +23,7 @@ def estimate(attempt: int, request: str = "req_1", **changes: Any) -> UsageEvent
     return an_event(request, attempt, hold="estimated", reported=None, counted=None, **fields)
 
 
-WEAK = estimate(0)
+WEAK = estimate(UNKNOWN_ATTEMPT)
 LOST = an_event("req_1", 1, winner=False, usage=Meters(), backend_id="backend_x")
 WON = an_event("req_1", 2)
 STORIES: dict[str, tuple[Sequence[Delivered], Sequence[UsageEvent]]] = {
@@ -43,9 +43,17 @@ STORIES: dict[str, tuple[Sequence[Delivered], Sequence[UsageEvent]]] = {
         ((LOST, False), (estimate(2), True)),
         (LOST, estimate(2)),
     ),
+    "the first attempt is no attempt that nobody knows": (
+        ((estimate(0, winner=False), False), (estimate(1), True)),
+        (estimate(0, winner=False), estimate(1)),
+    ),
+    "what was estimated elsewhere without evidence is known better of the first attempt": (
+        ((WEAK, True), (estimate(0, usage=Meters(input=1_000, output=256)), False)),
+        (estimate(0, usage=Meters(input=1_000, output=256)),),
+    ),
     "others are none of its business": (
-        ((WEAK, True), (an_event("req_2"), True), (estimate(0, "req_3"), True)),
-        (WEAK, an_event("req_2"), estimate(0, "req_3")),
+        ((WEAK, True), (an_event("req_2"), True), (estimate(UNKNOWN_ATTEMPT, "req_3"), True)),
+        (WEAK, an_event("req_2"), estimate(UNKNOWN_ATTEMPT, "req_3")),
     ),
 }
 
@@ -76,10 +84,21 @@ def test_what_was_booked_stands_and_what_takes_it_back_says_so(engine: Engine) -
     usage.record(engine, [(WON, False)])
 
     assert _holds(engine) == {
-        "req_1:0": ("estimated", WEAK.charge_picos),
-        "req_1:0:reversed": ("reversed", -WEAK.charge_picos),
+        "req_1:-1": ("estimated", WEAK.charge_picos),
+        "req_1:-1:reversed": ("reversed", -WEAK.charge_picos),
         "req_1:2": ("absent", WON.charge_picos),
     }
+
+
+def test_an_estimate_without_evidence_of_a_hold_that_had_ended_is_of_nothing(
+    engine: Engine,
+) -> None:
+    assert usage.record(engine, [(WEAK, False)]) == 0
+    assert usage.unbooked(engine, [WEAK, WON]) == [WEAK, WON]
+    usage.record(engine, [(WON, True)])
+
+    assert usage.unbooked(engine, [WEAK, WON]) == []
+    assert sorted(_holds(engine)) == ["req_1:2"]
 
 
 def test_the_truth_of_an_estimated_attempt_gets_an_id_of_its_own(engine: Engine) -> None:

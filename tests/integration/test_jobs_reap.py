@@ -119,7 +119,11 @@ def test_a_hold_whose_spool_is_lost_is_charged_its_input(played: Callable[[Story
 
         assert await posted(deps) == INPUT_ONLY
         (row,) = await rows(deps)
-        assert (row["event_id"], row["input_tokens"], row["output_tokens"]) == ("req_1:0", 1_000, 0)
+        assert (row["event_id"], row["input_tokens"], row["output_tokens"]) == (
+            "req_1:-1",
+            1_000,
+            0,
+        )
         assert (row["provenance"], row["hold"], row["winner"]) == ("estimated", "estimated", True)
         assert await reap(deps) == 0
 
@@ -216,7 +220,7 @@ def test_a_zombies_settlement_moves_no_counter_and_the_ledger_ends_with_the_trut
 
         assert await posted(deps) == INPUT_ONLY
         found = await rows(deps)
-        assert [row["event_id"] for row in found] == ["req_1:0", "req_1:0:reversed", "req_1:2"]
+        assert [row["event_id"] for row in found] == ["req_1:-1", "req_1:-1:reversed", "req_1:2"]
         assert sum(row["charge_picos"] for row in found) == truth.charge_picos
         assert sum(row["counter_nanos"] for row in found) == truth.counter_nanos
 

@@ -204,8 +204,27 @@ def test_after_a_power_cut_what_may_have_been_sent_is_charged_its_input(played: 
         await _replay_until_gone(deps)
 
         (row,) = _rows(deps)
-        assert (row["event_id"], row["hold"], row["input_tokens"]) == ("req_1:0", "estimated", 1000)
+        assert (row["event_id"], row["hold"], row["input_tokens"]) == (
+            "req_1:-1",
+            "estimated",
+            1000,
+        )
         assert await records.ids(deps.client, TAG) == ("req_2",), "it is the reaper's"
+
+    played(story)
+
+
+def test_after_a_power_cut_what_had_been_released_is_not_charged(played: Any) -> None:
+    async def story(deps: JobDeps) -> None:
+        spool = Spool.open(deps.spool_dir, "data-0")
+        spool.intent("req_1", TAG, NOON_US, _template("req_1"))
+        await spool.close()
+        (spool.path / LOCK_NAME).write_text("another start of the machine")
+
+        await _replay(deps)
+
+        assert spooled.writers(deps.spool_dir) == ()
+        assert await Journal(deps.client, TAG, "x").length() == 0
 
     played(story)
 

@@ -54,7 +54,8 @@ def _book(connection: Connection, by_id: dict[str, tuple[UsageEvent, bool]]) -> 
     if not corrections.may_correct(delivered):
         return _booked(connection, delivered)
     corrections.one_at_a_time(connection)
-    weak = [each for each in delivered if corrections.is_weak(each[0])]
+    # Without its hold a weak estimate is of something that has ended otherwise, or was released.
+    weak = [each for each in delivered if corrections.is_weak(each[0]) and each[1]]
     firm = [each for each in delivered if not corrections.is_weak(each[0])]
     new = _booked(connection, firm)
     new_ids = {event.event_id for event in new}
@@ -82,6 +83,22 @@ def missing(engine: Engine, event_ids: Collection[str]) -> set[str]:
     """Those of the ids that the ledger does not have."""
     with reading(engine) as connection:
         return missing_of(connection, event_ids)
+
+
+def unbooked(engine: Engine, events: Sequence[UsageEvent]) -> list[UsageEvent]:
+    """Those that the ledger would book: it lacks them, and a weak estimate says nothing to it of a
+    request that it knows more of.
+    """
+    weak = {event.request_id for event in events if corrections.is_weak(event)}
+    with reading(engine) as connection:
+        missing = missing_of(connection, [event.event_id for event in events])
+        known = _counted(connection, list(weak)).keys() if weak else ()
+    return [
+        event
+        for event in events
+        if event.event_id in missing
+        and not (event.request_id in known and corrections.is_weak(event))
+    ]
 
 
 def missing_of(connection: Connection, event_ids: Collection[str]) -> set[str]:

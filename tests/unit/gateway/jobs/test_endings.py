@@ -83,10 +83,11 @@ def test_without_any_evidence_the_input_is_charged(others: frozenset[str]) -> No
     assert found is not None
     assert found.event is not None
     assert found.event.usage == Meters(input=900)
-    assert (found.event.event_id, found.event.attempt) == ("req_1:0", 0)
+    assert (found.event.event_id, found.event.attempt) == ("req_1:-1", -1)
     assert (found.event.provenance, found.event.hold) == (Provenance.ESTIMATED, "estimated")
     assert (found.money, found.tokens) == (found.event.counter_nanos, 900)
     assert found.money == 2_700_000
+    assert found.event.admitted_at_us == HOLD.admitted_at_ms * 1000, "its window is the hold's"
 
 
 def test_what_nobody_can_bill_is_said_aloud() -> None:

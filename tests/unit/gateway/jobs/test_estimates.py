@@ -26,7 +26,7 @@ def test_without_delivery_only_the_input_is_charged() -> None:
 def test_without_evidence_the_input_is_charged_to_an_attempt_nobody_knows() -> None:
     event = without_evidence(TEMPLATE)
 
-    assert (event.event_id, event.attempt, event.winner) == ("req_1:0", 0, True)
+    assert (event.event_id, event.attempt, event.winner) == ("req_1:-1", -1, True)
     assert event.usage == Meters(input=900)
     assert event.charge_picos == rate(event.usage, CHARGE)
     assert (event.hold, event.admitted_at_us) == ("estimated", NOON_US)
