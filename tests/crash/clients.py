@@ -31,22 +31,22 @@ class Reply:
     error: str = ""
 
 
-def body(kind: str) -> dict[str, Any]:
+def body(kind: str, model: str = "chat") -> dict[str, Any]:
     script = {} if kind == "retried" else {"script": SCRIPTS[kind]}
     text = "tell me a story" + (f" script:{json.dumps(script['script'])}" if script else "")
     return {
-        "model": "dead" if kind == "dead" else "chat",
+        "model": "dead" if kind == "dead" else model,
         "messages": [{"role": "user", "content": text}],
         "max_tokens": 500,
         "stream": kind in STREAMS,
     }
 
 
-async def ask(client: httpx.AsyncClient, kind: str) -> Reply:
+async def ask(client: httpx.AsyncClient, kind: str, model: str = "chat") -> Reply:
     try:
         if kind in STREAMS:
-            return await _streamed(client, kind)
-        answer = await client.post("/v1/chat/completions", json=body(kind))
+            return await _streamed(client, kind, model)
+        answer = await client.post("/v1/chat/completions", json=body(kind, model))
     except httpx.HTTPError as fault:
         return Reply(0, False, 0, type(fault).__name__)
     if answer.status_code != 200:
@@ -55,11 +55,11 @@ async def ask(client: httpx.AsyncClient, kind: str) -> Reply:
     return Reply(200, True, len(said.split()))
 
 
-async def _streamed(client: httpx.AsyncClient, kind: str) -> Reply:
+async def _streamed(client: httpx.AsyncClient, kind: str, model: str) -> Reply:
     words, whole, error = 0, False, ""
     status = 0
     try:
-        async with client.stream("POST", "/v1/chat/completions", json=body(kind)) as answer:
+        async with client.stream("POST", "/v1/chat/completions", json=body(kind, model)) as answer:
             status = answer.status_code
             if status != 200:
                 await answer.aread()

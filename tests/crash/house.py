@@ -21,6 +21,7 @@ from gateway.stores.redis.client import open_client
 from gateway.stores.sql.engine import migrate, open_engine
 from gateway.wiring.admin import open_admin
 from tests.crash.clients import REPLIED_WITHIN_S, Reply, ask
+from tests.crash.laws import Place
 from tests.crash.processes import Process, Started, listener, processes
 from tests.fault_proxy import FaultProxy
 from tests.scripted_backend import ScriptedBackend
@@ -50,8 +51,20 @@ class CrashHouse:
         self._secret = ""
 
     @property
+    def place(self) -> Place:
+        books = (backend.book for backend in self.backends)
+        by_id = dict(zip(self.backend_ids, books, strict=False))
+        return Place(self.store, self.engine, self.settings.spool_dir, by_id, self._recount)
+
+    @property
     def on_postgres(self) -> bool:
         return self.jobs_sql is not None
+
+    async def _recount(self) -> None:
+        """The jobs look at every account when they begin."""
+        if self.jobs is not None and self.jobs.alive:
+            await self.jobs.stop()
+        await self.start_jobs()
 
     async def start_worker(self, points: str = "") -> Process:
         fd = self._listener.fileno()

@@ -11,7 +11,7 @@ from gateway.stores.redis.scripts import ADMIT, EXTEND, RELEASE, SETTLE
 from tests.crash.cells import Call, Cell, Point
 from tests.crash.clients import Reply
 from tests.crash.house import CrashHouse
-from tests.crash.laws import Found, check, counters
+from tests.crash.laws import Found, check
 from tests.crash.processes import Process
 from tests.fault_proxy import FaultProxy, Strike
 from tests.scripted_answers import Script
@@ -24,7 +24,7 @@ async def play(house: CrashHouse, cell: Cell, stop_s: float) -> Found:
     for backend in house.backends:
         backend.book.clear()
         backend.scripts.clear()
-    before, since_us = await counters(house), await _now_us(house)
+    since_us = await _now_us(house)
     act: Callable[[CrashHouse, Cell, float], Awaitable[tuple[list[Reply], bool]]]
     match cell.point:
         case Point(process="worker"):
@@ -39,7 +39,7 @@ async def play(house: CrashHouse, cell: Cell, stop_s: float) -> Found:
     for proxy in (house.worker_store, house.jobs_store, house.jobs_sql, *house.lines):
         if proxy is not None:
             proxy.calm()
-    found = await check(house, before, since_us, replies)
+    found = await check(house.place, since_us, replies)
     if found.estimated > cell.most_estimates:
         found.violations.append(f"{found.estimated} estimates, at most {cell.most_estimates}")
     if found.phantoms > cell.point.phantoms:
