@@ -1,7 +1,7 @@
 """What a backend's way of speaking has to tell us: paths, credentials, and where usage stands."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -61,6 +61,34 @@ class StreamMeter(Protocol):
         ...
 
 
+class Whole(Protocol):
+    """A stream's events put together as the plain answer they would have been."""
+
+    def add(self, event: bytes) -> None: ...
+
+    def body(
+        self, choices: int = 0, *, used: Meters | None = None, notice: dict[str, Any] | None = None
+    ) -> bytes:
+        """With a notice it was cut: of `choices` those without an end are given one, and `used` is
+        what is billed.
+        """
+        ...
+
+
+class Ending(Protocol):
+    """Ends a stream in its own words before the backend does (L13)."""
+
+    def note(self, event: bytes, *, finish: bool) -> None:
+        """An event of the stream; `finish`: it ends a choice."""
+        ...
+
+    def events(
+        self, choices: int, used: Meters, notice: dict[str, Any], *, usage_apart: bool
+    ) -> bytes:
+        """The last events: ends of the choices that have none, with the notice; usage; the mark."""
+        ...
+
+
 class Dialect(Protocol):
     """One file a dialect; all pure."""
 
@@ -83,3 +111,11 @@ class Dialect(Protocol):
         ...
 
     def meter(self) -> StreamMeter: ...
+
+    def listening(self, heard: list[str]) -> StreamMeter:
+        """A meter that adds every text it reads to `heard`, too."""
+        ...
+
+    def whole(self, operation: str) -> Whole: ...
+
+    def ending(self, operation: str) -> Ending: ...

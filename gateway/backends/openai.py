@@ -7,6 +7,7 @@ import msgspec
 
 from billing.meters import Meters
 from gateway.backends.dialect import AnswerRead, Reported, Seen
+from gateway.backends.openai_whole import OpenAIEnding, OpenAIWhole
 from gateway.backends.sse import kind, payload
 
 TEXT_KEPT_BYTES: Final = 64 * 1024  # of each stream, for counting when its usage is missing
@@ -122,6 +123,15 @@ class OpenAI:
 
     def meter(self) -> "OpenAIMeter":
         return OpenAIMeter()
+
+    def listening(self, heard: list[str]) -> "OpenAIMeter":
+        return _ListeningMeter(heard)
+
+    def whole(self, operation: str) -> OpenAIWhole:
+        return OpenAIWhole(operation)
+
+    def ending(self, operation: str) -> OpenAIEnding:
+        return OpenAIEnding(operation)
 
 
 class OpenAIMeter:
@@ -250,6 +260,20 @@ class OpenAIMeter:
             whole = _utf8("".join(kept + texts))
             kept[:] = [whole[:TEXT_KEPT_BYTES].decode("utf-8", "ignore")]
         return _SIZES[size] if size < len(_SIZES) else Seen(size)
+
+
+class _ListeningMeter(OpenAIMeter):
+    """Passes on what it hears."""
+
+    __slots__ = ("_heard",)
+
+    def __init__(self, heard: list[str]) -> None:
+        super().__init__()
+        self._heard = heard
+
+    def _keep(self, texts: list[str]) -> Seen:
+        self._heard += texts
+        return super()._keep(texts)
 
 
 def _utf8(text: str) -> bytes:
