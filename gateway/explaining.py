@@ -8,14 +8,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 from sqlalchemy import Engine
 
 from gateway import clock
 from gateway.admin.policies import Explain
 from gateway.admin.problems import invalid
-from gateway.dataplane.snapshot import Principal, Route, Snapshot
+from gateway.dataplane.snapshot import Principal, Route, Snapshot, bound_by
 from gateway.stores.sql.configuration import load
 from policies.ask import Ask
+from policies.compile import EffectivePolicy
 from policies.decision import Deny
 from policies.explain import explain
 
@@ -39,12 +41,36 @@ def _answer(engine: Engine, jurisdictions: frozenset[str], asked: Explain) -> di
     if known is None:
         raise invalid("key_id", f"there is no live key {asked.key_id!r}")
     principal: Principal = known[0]
+    return _explained(snapshot, principal, jurisdictions, asked, None)
+
+
+def _explained(
+    snapshot: Snapshot,
+    principal: Principal,
+    jurisdictions: frozenset[str],
+    asked: Explain,
+    bound: EffectivePolicy | None,
+    tried: frozenset[str] = frozenset(),
+) -> dict[str, Any]:
+    """`when_exhausted` is the same of the model that would be tried if no budget covered this one;
+    `bound` is the policy of the one that was asked for.
+    """
     route = snapshot.route(principal, asked.model, clock.now_us())
     if isinstance(route, Deny):
         refusal = {"code": route.code.value, "message": route.message, "param": route.param}
         return {"decision": "refuse", "refusal": refusal, "attempts": [], "candidates": []}
-    ask = _ask(asked, route)
-    return explain(route.policy, ask, route.panel.candidates, {}, jurisdictions, 0)
+    if bound is not None:
+        route = bound_by(route, bound)
+    told = explain(
+        route.policy, _ask(asked, route), route.panel.candidates, {}, jurisdictions, 0
+    ) | {"model": asked.model}
+    cheaper, tried = route.policy.degrade_to, tried | {asked.model}
+    if cheaper is not None and cheaper not in tried:
+        instead = msgspec.structs.replace(asked, model=cheaper)
+        told["when_exhausted"] = _explained(
+            snapshot, principal, jurisdictions, instead, route.policy, tried
+        )
+    return told
 
 
 def _ask(asked: Explain, route: Route) -> Ask:

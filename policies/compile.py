@@ -38,11 +38,14 @@ class EffectivePolicy(msgspec.Struct, frozen=True, kw_only=True):
     max_input_picos_per_token: int | None = None
     max_output_picos_per_token: int | None = None
     prefer: str | tuple[str, ...] = "cheapest"  # cheapest | fastest | balanced | placements
+    hold: str = "full"  # full: the worst case at once | sliced: the input and a slice at a time
+    slice: int = 256  # output tokens per choice
     clamp: bool = True
     least_output: int = 64  # tokens under which an answer is of no use
     default_output: int = 1024  # tokens held for when the client names no max_tokens
     store_answers: bool = False  # under an idempotency key; they hold content
     keep_seconds: int = 3600  # how long such an answer is kept
+    degrade_to: str | None = None  # tried when no budget covers the model asked for
     max_attempts: int = 3
     # field -> the document that made it; several names with commas where only all of them did
     sources: dict[str, str] = msgspec.field(default_factory=dict)
@@ -88,6 +91,19 @@ def _all(outer: bool, inner: bool) -> bool:
     return outer and inner
 
 
+def _fullest(outer: str, inner: str) -> str:
+    return "full" if "full" in (outer, inner) else inner
+
+
+def _cheaper_model(on_exhausted: str | dict[str, str]) -> str | None:
+    return None if isinstance(on_exhausted, str) else on_exhausted["degrade_to"]
+
+
+def _nearest_if_any(outer: str | None, inner: str | None) -> str | None:
+    """A scope that refuses refuses for those below it, too."""
+    return None if None in (outer, inner) else inner
+
+
 _RULES: Final = (
     _Rule("residency", "residency", residency.expand, _both),
     _Rule("capabilities", "capabilities", frozenset, _either),
@@ -99,11 +115,14 @@ _RULES: Final = (
     _Rule("max_input_picos_per_token", "max_input_per_million", picos_per_token_of, min),
     _Rule("max_output_picos_per_token", "max_output_per_million", picos_per_token_of, min),
     _Rule("prefer", "prefer", _same, _nearest),
+    _Rule("hold", "hold", _same, _fullest),
+    _Rule("slice", "slice", _same, min),
     _Rule("clamp", "clamp", _same, _nearest),
     _Rule("least_output", "least_output", _same, _nearest),
     _Rule("default_output", "default_output", _same, _nearest),
     _Rule("store_answers", "store_answers", _same, _all),
     _Rule("keep_seconds", "keep_seconds", _same, min),
+    _Rule("degrade_to", "on_exhausted", _cheaper_model, _nearest_if_any),
     _Rule("max_attempts", "max_attempts", _same, min),
 )
 
@@ -128,6 +147,22 @@ def compile_policies(documents: Sequence[Scoped], model: str) -> EffectivePolicy
             # What cannot be read may have been a restriction: nothing is permitted until it can.
             fields["residency"], sources["residency"] = frozenset(), name
     return EffectivePolicy(**fields, sources=sources)
+
+
+def within(inner: EffectivePolicy, outer: EffectivePolicy) -> EffectivePolicy:
+    """`inner`, bound to where `outer` lets a request go: content that was sent under one policy
+    leaves its jurisdictions and placements under no other (L8).
+    """
+    fields: dict[str, Any] = {}
+    sources = dict(inner.sources)
+    for name in ("residency", "placements"):
+        mine, bound = getattr(inner, name), getattr(outer, name)
+        if bound is None:
+            continue
+        fields[name] = bound if mine is None else mine & bound
+        by = [policy.sources[name] for policy in (outer, inner) if name in policy.sources]
+        sources[name] = ", ".join(dict.fromkeys(by))
+    return msgspec.structs.replace(inner, **fields, sources=sources) if fields else inner
 
 
 def _applies(document: PolicyDocument, model: str) -> bool:

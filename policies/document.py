@@ -28,7 +28,7 @@ _PATHS: Final = tuple(_BY_PATH)
 _LATER: Final = (
     "experiment priority weights match.tags match.hours match.stream match.input_tokens "
     "require.data_classes require.max_context slo.total_p95_ms slo.percentile slo.window_s "
-    "slo.on_no_data cost.max_per_team_hour budget.slice"
+    "slo.on_no_data cost.max_per_team_hour"
 )
 _COMING: Final = frozenset(_LATER.split())
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
@@ -51,13 +51,14 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     max_input_per_million: str | None = None
     max_output_per_million: str | None = None
     prefer: str | tuple[str, ...] | None = None
-    hold: str | None = None
+    hold: str | None = None  # full | sliced
+    slice: int | None = None  # output tokens
     clamp: bool | None = None
     least_output: int | None = None
     default_output: int | None = None
-    on_exhausted: str | None = None
     store_answers: bool | None = None
     keep_seconds: int | None = None
+    on_exhausted: str | dict[str, str] | None = None  # refuse | {degrade_to: model}
     max_attempts: int | None = None
     hedge_after_ms: None = None
     unreadable: tuple[str, ...] = ()  # paths that `load` could not read

@@ -17,6 +17,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 _CAPABILITY: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _MAX_MS: Final = 3_600_000
 _MAX_TOKENS: Final = 10_000_000
+_LEAST_SLICE: Final = 16  # tokens; a smaller one would ask the store more than it streams
 _MAX_ATTEMPTS: Final = 10
 _MAX_ITEMS: Final = 256
 _MAX_TEXT: Final = 256
@@ -163,16 +164,13 @@ def amount(decimals: int) -> Reader:
     return read
 
 
-def one_of(*accepted: str, later: str | None = None) -> Reader:
-    """A reader of fixed words. `later` explains anything else that a coming version will take."""
+def one_of(*accepted: str) -> Reader:
+    """A reader of fixed words."""
 
     def read(value: Any) -> str:
         if isinstance(value, str) and value in accepted:
             return value
-        words = " or ".join(accepted)
-        if later is not None and _is_coming(value):
-            raise FieldError(f"{later} is not available in this version", f"write {words}")
-        raise FieldError(f"{value!r:.60} is not understood", f"write {words}")
+        raise FieldError(f"{value!r:.60} is not understood", f"write {' or '.join(accepted)}")
 
     return read
 
@@ -182,8 +180,15 @@ def read_absent(_value: Any) -> None:
     raise FieldError("is not available in this version", "write null or leave it out")
 
 
-def _is_coming(value: Any) -> bool:
-    return value == "sliced" or (isinstance(value, Mapping) and set(value) == {"degrade_to"})
+def read_exhausted(value: Any) -> str | dict[str, str]:
+    """What to do when a budget cannot cover the request: refuse, or try a cheaper model."""
+    if value == "refuse":
+        return "refuse"
+    if isinstance(value, Mapping) and set(value) == {"degrade_to"}:
+        return {"degrade_to": read_texts([value["degrade_to"]])[0]}
+    raise FieldError(
+        f"{value!r:.60} is not understood", "write refuse, or {degrade_to: a cheaper model}"
+    )
 
 
 FIELDS: Final = (
@@ -199,15 +204,14 @@ FIELDS: Final = (
     Field("cost.max_input_per_million", "max_input_per_million", amount(PER_MILLION_DECIMALS)),
     Field("cost.max_output_per_million", "max_output_per_million", amount(PER_MILLION_DECIMALS)),
     Field("prefer", "prefer", read_prefer),
-    Field("budget.hold", "hold", one_of("full", later="hold: sliced")),
+    Field("budget.hold", "hold", one_of("full", "sliced")),
+    Field("budget.slice", "slice", integer(_LEAST_SLICE, _MAX_TOKENS)),
     Field("budget.clamp", "clamp", read_switch),
     Field("budget.least_output", "least_output", integer(1, _MAX_TOKENS)),
     Field("budget.default_output", "default_output", integer(1, _MAX_TOKENS)),
-    Field(
-        "budget.on_exhausted", "on_exhausted", one_of("refuse", later="on_exhausted: degrade_to")
-    ),
     Field("idempotency.store_answers", "store_answers", read_switch),
     Field("idempotency.keep_seconds", "keep_seconds", integer(1, 86_400)),
+    Field("budget.on_exhausted", "on_exhausted", read_exhausted),
     Field("retries.max_attempts", "max_attempts", integer(1, _MAX_ATTEMPTS)),
     Field("retries.hedge_after_ms", "hedge_after_ms", read_absent),
 )

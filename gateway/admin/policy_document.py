@@ -13,6 +13,7 @@ Placement = Literal["on_prem", "edge", "cloud", "workstation"]
 Placements = Annotated[tuple[Placement, ...], Meta(min_length=1, max_length=256)]
 Millis = Annotated[int, Meta(ge=1, le=3_600_000)]
 OutputTokens = Annotated[int, Meta(ge=1, le=10_000_000)]
+SliceTokens = Annotated[int, Meta(ge=16, le=10_000_000)]
 
 
 class Section(
@@ -43,12 +44,19 @@ class Cost(Section, frozen=True):
     max_output_per_million: Decimal | None = None
 
 
+class Degrade(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Serve this model when no budget covers the one asked for."""
+
+    degrade_to: Text
+
+
 class BudgetRules(Section, frozen=True):
-    hold: Literal["full"] | None = None
+    hold: Literal["full", "sliced"] | None = None
+    slice: SliceTokens | None = None
     clamp: Literal["on", "off"] | bool | None = None
     least_output: OutputTokens | None = None
     default_output: OutputTokens | None = None
-    on_exhausted: Literal["refuse"] | None = None
+    on_exhausted: Literal["refuse"] | Degrade | None = None
 
 
 class Retries(Section, frozen=True):

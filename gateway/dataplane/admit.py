@@ -128,7 +128,7 @@ def _admission(flow: Flow, ttl_ms: int, meta: bytes, owner: str) -> Admission:
         input_money=quote.worst.input_nanos,
         output_money=quote.worst.output_nanos_per_token,
         input_tokens=ask.input_estimate,
-        wanted=quote.wanted,
+        wanted=quote.first,
         least=quote.least,
         choices=quote.choices,
         gates=gates,
@@ -186,6 +186,25 @@ def _deny(flow: Flow, refused: Refused) -> Deny:
             return _over_budget(flow, standing, refused)
         case _:
             return _store_down()
+
+
+def used_up(flow: Flow, blocked: int, used: int) -> Deny:
+    """Why an answer was cut after `used` tokens: the account at `blocked` paid no more."""
+    standing = flow.standing
+    if standing is None:
+        raise RuntimeError("a refusal without levels")
+    meter, account = standing.meters[blocked], standing.accounts[blocked]
+    if meter.unit != MONEY:
+        return Deny(
+            DenyCode.RATE_LIMIT_EXCEEDED,
+            f"{meter.label} has used its {account.cap} {meter.period}: the answer was cut after"
+            f" {used} output tokens; ask again when the day is over",
+        )
+    return Deny(
+        DenyCode.INSUFFICIENT_QUOTA,
+        f"the {meter.period} budget of {meter.label} is used up: the answer was cut after {used}"
+        " output tokens; ask the budget's owner for more",
+    )
 
 
 def _over_budget(flow: Flow, standing: Standing, refused: Refused) -> Deny:

@@ -126,6 +126,18 @@ class Tokeniser:
             except Exception:  # noqa: BLE001 - then its texts are estimated; serving goes on
                 _LOG.exception("the vocabulary of %s cannot be loaded", encoding)
 
+    async def ready(self, encoding: str) -> None:
+        """Returns when `at_once` of this encoding counts. Never raises."""
+        await self.count(encoding, ["."])
+
+    def at_once(self, encoding: str, text: str) -> int:
+        """Tokens of a short text, without waiting: its bytes where it is not short, or the
+        vocabulary not loaded. Never less than one for a text that is not empty.
+        """
+        if encoding not in self._encodings or len(text) > _INLINE_BYTES:
+            return len(text.encode(errors="replace"))
+        return self._count_one(encoding, text)
+
     async def aside(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         """What the work answers, done in the thread that counts."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)

@@ -49,6 +49,7 @@ class Attempt(msgspec.Struct, gc=False):
     meter: StreamMeter | None = None
     finish_reasons: tuple[str, ...] = ()
     plain_text: str = ""  # of a whole answer, for counting only
+    told: Meters | None = None  # what the client was told that it used, where that is our own count
 
     @property
     def turned_away(self) -> bool:
@@ -92,6 +93,8 @@ class Flow(msgspec.Struct, gc=False, kw_only=True):
     transcript: Transcript | None = None  # where a policy keeps the answer for that key
     original_id: str = ""  # the request that has the idempotency key already
     granted: Granted | None = None
+    first_slice: int = 0  # the part of the grant that was held at admission; 0: all of it
+    degraded_from: str = ""  # the model that was asked for, where another one serves
     admit_started_us: int = 0
     admitted_us: int = 0
     attempts: list[Attempt] = []

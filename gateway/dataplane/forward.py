@@ -144,12 +144,14 @@ def _body(flow: Flow, way: Way) -> bytes:
     envelope, granted = flow.envelope, flow.granted
     if envelope is None or granted is None:
         raise RuntimeError("forwarding before admission")
+    sliced = flow.first_slice > 0  # then it is streamed, or it could not be cut
     return rewrite(
         flow.fields,
         model=way.candidate.upstream_model,
         output_tokens=None if flow.operation == EMBEDDINGS else granted.output_tokens,
         output_field="max_completion_tokens" if way.provider == "openai" else "max_tokens",
-        include_usage=bool(envelope.stream) and not envelope.wants_usage,
+        include_usage=(sliced or bool(envelope.stream)) and not envelope.wants_usage,
+        stream=sliced,
     )
 
 

@@ -95,7 +95,8 @@ class Idempotency:
             return
         request_id = flow.arrival.request_id
         last = flow.attempts[-1]
-        content_type = JSON if last.meter is None else EVENT_STREAM
+        streamed = flow.envelope is not None and flow.envelope.stream
+        content_type = EVENT_STREAM if streamed else JSON
         answer = _Answer(content_type, last.way.candidate.region, body)
         keeping = Keeping(
             index=ticket.index,

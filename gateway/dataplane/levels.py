@@ -98,6 +98,9 @@ class Levels:
             (kind, tuple(one for one in numbered if one[1].kind == kind))
             for kind in dict.fromkeys(limit.kind for limit in self.per_minute)
         )
+        self.capped = any(budget.mode == "hard" for _, budget in self._budgets) or any(
+            limit.tokens_per_day is not None for _, limit in self._limits
+        )
         self.slots = tuple(
             Slot(names.slots(self.tag, limit.id), limit.concurrent_requests, limit.id)
             for _, limit in self._limits

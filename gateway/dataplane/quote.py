@@ -18,6 +18,7 @@ class Quote(msgspec.Struct, frozen=True, gc=False):
     worst: WorstCase
     input_bound: int
     wanted: int  # output tokens per choice that the client could use
+    first: int  # those held at admission: all of them, or the first slice
     least: int  # fewer are of no use to it: refuse rather than clamp below
     choices: int
 
@@ -55,17 +56,20 @@ def ask_of(
     )
 
 
-def quote(ask: Ask, plan: Plan, route: Route, currency: str) -> Quote:
+def quote(ask: Ask, plan: Plan, route: Route, currency: str, *, in_slices: bool) -> Quote:
     """The worst case over every attempt of the plan, so that no failover can outgrow the hold."""
     policy = route.policy
-    wanted = ask.output_wanted
+    first = wanted = ask.output_wanted
+    if in_slices:
+        first = min(wanted, max(policy.slice, policy.least_output))
     input_picos = max([c.charge_input_picos or 0 for c in plan.attempts])
     output_picos = max([c.charge_output_picos or 0 for c in plan.attempts])
     return Quote(
         worst=worst_case_at(ask.input_bound, input_picos, output_picos, currency),
         input_bound=ask.input_bound,
         wanted=wanted,
-        least=min(policy.least_output, wanted) if policy.clamp else wanted,
+        first=first,
+        least=min(policy.least_output, first) if policy.clamp else first,
         choices=ask.choices,
     )
 

@@ -31,12 +31,12 @@ _MARK_TOKENS: Final = 256
 _MARK_NS: Final = 5_000_000_000
 _BYTES_A_TOKEN: Final = 4  # about; where nobody has counted yet
 
-_GARBAGE: Final = Deny(
+GARBAGE: Final = Deny(
     DenyCode.UPSTREAM_ERROR,
     "the backend's answer was not valid for this API; it may have done work, so the request was not"
     " repeated",
 )
-_ENDED_EARLY: Final = Deny(
+ENDED_EARLY: Final = Deny(
     DenyCode.UPSTREAM_ERROR,
     "the backend's stream ended before it was complete; what came until here was metered",
 )
@@ -48,7 +48,7 @@ async def relay_plain(flow: Flow, answer: Answer, send: Send, spool: Spool) -> D
     try:
         body = await answer.read(MOST_ANSWER_BYTES)
     except TransportError as fault:
-        return _broke(flow, attempt, fault)
+        return broke(flow, attempt, fault)
     except BaseException:
         answer.abort()  # the client hung up: neither the backend nor its place waits for nobody
         raise
@@ -57,12 +57,12 @@ async def relay_plain(flow: Flow, answer: Answer, send: Send, spool: Spool) -> D
     if not read.readable:
         attempt.error_type = ErrorType.MALFORMED
         attempt.land(Outcome.FAILED, flow.arrival.now_us())
-        return _GARBAGE
+        return GARBAGE
     attempt.complete = attempt.won = True
     attempt.reported, attempt.finish_reasons = read.reported, read.finish_reasons
     attempt.plain_text = read.text
     attempt.land(Outcome.SERVED, flow.arrival.now_us())
-    _mark(flow, attempt, spool, len(read.text) // _BYTES_A_TOKEN)
+    mark(flow, attempt, spool, len(read.text) // _BYTES_A_TOKEN)
     flow.status, flow.started_answer = 200, True
     flow.end_by, flow.end_phase = "upstream", "done"
     if flow.transcript is not None:
@@ -84,14 +84,14 @@ async def relay_stream(flow: Flow, answer: Answer, send: Send, spool: Spool) -> 
         answer.abort()
         attempt.error_type = ErrorType.MALFORMED
         attempt.land(Outcome.FAILED, flow.arrival.now_us())
-        return _GARBAGE
+        return GARBAGE
     attempt.meter = attempt.way.dialect.meter()
     try:
         fault = await _pump(flow, attempt, answer, send, spool)
-    except TransportError as broke:
-        fault = _broke(flow, attempt, broke)
+    except TransportError as broken:
+        fault = broke(flow, attempt, broken)
     except OversizedEventError:
-        fault = _GARBAGE
+        fault = GARBAGE
     except BaseException:
         answer.abort()  # the client hung up or we are told to stop: the backend is let go at once
         raise
@@ -99,9 +99,9 @@ async def relay_stream(flow: Flow, answer: Answer, send: Send, spool: Spool) -> 
         attempt.reported = attempt.meter.reported
         attempt.finish_reasons, flow.chunks = attempt.meter.finish_reasons, attempt.meter.chunks
     if fault is None:
-        await _complete(flow, attempt, answer, send)
+        await complete(flow, attempt, answer, send)
         return None
-    return await _cut(flow, attempt, answer, send, fault)
+    return await cut(flow, attempt, answer, send, fault)
 
 
 async def _pump(
@@ -116,7 +116,7 @@ async def _pump(
     hide_usage = not envelope.wants_usage
     splitter = Splitter()
     over = broken = False
-    marks = _Marks(flow, attempt, spool)
+    marks = Marks(flow, attempt, spool)
     while not (over or broken or meter.done):
         piece = await answer.receive()
         over = piece is None
@@ -129,7 +129,7 @@ async def _pump(
         marks.look(meter.chunks, last=over or meter.done)
         if out:
             if not flow.started_answer:
-                await _start(flow, attempt, send)
+                await start(flow, attempt, send)
             failpoint("relay.piece")
             body = out[0] if len(out) == 1 else b"".join(out)
             if flow.transcript is not None:
@@ -137,10 +137,10 @@ async def _pump(
             del piece, events, out  # a client that takes its time need not keep all three
             await send({"type": "http.response.body", "body": body, "more_body": True})
     whole = not broken and (meter.done or bool(meter.finish_reasons))
-    return None if whole else _ENDED_EARLY
+    return None if whole else ENDED_EARLY
 
 
-class _Marks:
+class Marks:
     """Checkpoints of a stream in the spool: what a dead worker's request is billed from."""
 
     __slots__ = ("_attempt", "_flow", "_spool", "_told", "_told_ns")
@@ -161,11 +161,11 @@ class _Marks:
         if few and not last:
             return
         self._told, self._told_ns = chunks, now_ns
-        _mark(self._flow, self._attempt, self._spool, chunks)
+        mark(self._flow, self._attempt, self._spool, chunks)
         failpoint("relay.checkpointed")
 
 
-def _mark(flow: Flow, attempt: Attempt, spool: Spool, counted: int) -> None:
+def mark(flow: Flow, attempt: Attempt, spool: Spool, counted: int) -> None:
     """What a dead worker's request is billed from, before the client has it: `counted` tokens of
     output, or what the backend says.
     """
@@ -195,18 +195,18 @@ def _sift(
             shown = at + 1
         at += 1
     if meter.text_bytes and not attempt.content_us:
-        _first_content(flow, attempt)
+        first_content(flow, attempt)
     if not shown:
         return events, broken
     return out if broken else out + events[shown:], broken
 
 
-async def _complete(flow: Flow, attempt: Attempt, answer: Answer, send: Send) -> None:
+async def complete(flow: Flow, attempt: Attempt, answer: Answer, send: Send) -> None:
     failpoint("relay.metered")
     attempt.complete = True
     attempt.land(Outcome.SERVED, flow.arrival.now_us())
     if not flow.started_answer:
-        await _start(flow, attempt, send)
+        await start(flow, attempt, send)
     flow.end_by, flow.end_phase = "upstream", "done"
     ended = attempt.meter is not None and attempt.meter.done
     last = b"" if ended else _DONE
@@ -214,10 +214,10 @@ async def _complete(flow: Flow, attempt: Attempt, answer: Answer, send: Send) ->
         flow.transcript.end(last)
     await send({"type": "http.response.body", "body": last, "more_body": False})
     failpoint("relay.ended")
-    await _let_go(answer)
+    await let_go(answer)
 
 
-async def _let_go(answer: Answer) -> None:
+async def let_go(answer: Answer) -> None:
     """After [DONE] nothing counts any more. The end of the body usually comes with it; a backend
     that leaves it open gets a moment, for the sake of its connection, and then none.
     """
@@ -230,9 +230,7 @@ async def _let_go(answer: Answer) -> None:
     answer.abort()
 
 
-async def _cut(
-    flow: Flow, attempt: Attempt, answer: Answer, send: Send, fault: Deny
-) -> Deny | None:
+async def cut(flow: Flow, attempt: Attempt, answer: Answer, send: Send, fault: Deny) -> Deny | None:
     answer.abort()
     attempt.error_type = attempt.error_type or ErrorType.STREAM_TRUNCATED
     attempt.land(Outcome.FAILED, flow.arrival.now_us())
@@ -243,7 +241,7 @@ async def _cut(
     return None
 
 
-async def _start(flow: Flow, attempt: Attempt, send: Send) -> None:
+async def start(flow: Flow, attempt: Attempt, send: Send) -> None:
     failpoint("relay.begins")
     attempt.won = True
     flow.status, flow.end_phase, flow.started_answer = 200, "stream", True
@@ -255,13 +253,13 @@ async def _start(flow: Flow, attempt: Attempt, send: Send) -> None:
 _NO_BUFFERING: Final = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
-def _first_content(flow: Flow, attempt: Attempt) -> None:
+def first_content(flow: Flow, attempt: Attempt) -> None:
     attempt.content_us = flow.first_content_us = flow.arrival.now_us()
     if attempt.flight is not None:
         attempt.flight.first_byte(attempt.content_us - flow.arrival.clock_offset_ns // 1000)
 
 
-def _broke(flow: Flow, attempt: Attempt, fault: TransportError) -> Deny:
+def broke(flow: Flow, attempt: Attempt, fault: TransportError) -> Deny:
     attempt.error_type = error_type(fault)
     attempt.land(Outcome.FAILED, flow.arrival.now_us())
     return failed(fault)

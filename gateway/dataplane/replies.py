@@ -47,6 +47,8 @@ def _add_limits(headers: Headers, flow: Flow) -> None:
     granted, envelope, standing = flow.granted, flow.envelope, flow.standing
     if granted is None:
         return
+    if flow.degraded_from:
+        headers.append((b"x-meterhouse-degraded-from", flow.degraded_from.encode()))
     asked = envelope.max_output if envelope is not None else None
     if granted.output_tokens != asked and flow.operation != EMBEDDINGS:
         headers.append((b"x-meterhouse-max-tokens", b"%d" % granted.output_tokens))

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from random import Random
 from typing import Final
 
 import msgspec
 from litestar.types import HTTPScope, Receive, Send
+from msgspec.structs import replace
 
 from gateway import clock
 from gateway.backends.answer import Answer
@@ -26,13 +28,16 @@ from gateway.dataplane.reading import LARGE_BYTES, LargeBodies, Reading, read
 from gateway.dataplane.relay import relay_plain, relay_stream
 from gateway.dataplane.replies import limit_headers, send_rendered
 from gateway.dataplane.settle import Settler
-from gateway.dataplane.snapshot import Snapshot
+from gateway.dataplane.sliced import Slicer
+from gateway.dataplane.slices import begin, may_be_sliced
+from gateway.dataplane.snapshot import Snapshot, bound_by
 from gateway.dataplane.standing import Readers
 from gateway.errors import INTERNAL, RESTARTING, error_event, render_openai
 from gateway.keyring import Peppers
-from gateway.stores.redis.holds import HoldStore
+from gateway.stores.redis.holds import HoldStore, Replay
 from gateway.stores.spool import Spool
 from gateway.telemetry.service import Telemetry
+from policies.compile import EffectivePolicy
 from policies.decision import Deny, DenyCode
 from policies.route import Plan, decide
 
@@ -70,6 +75,7 @@ class DataPlane:
         backends: Backends,
         forwarder: Forwarder,
         settler: Settler,
+        slicer: Slicer,
         idempotency: Idempotency,
         calibration: Calibration,
         telemetry: Telemetry,
@@ -88,6 +94,7 @@ class DataPlane:
         self.backends = backends
         self._forwarder = forwarder
         self._settler = settler
+        self._slicer = slicer
         self._idempotency = idempotency
         self._calibration = calibration
         self.telemetry = telemetry
@@ -136,20 +143,33 @@ class DataPlane:
         if (deny := self._plan(flow)) is not None:
             return deny
         with HangUp(receive, self._hang_ups):
-            refused = await admit(flow, self.holds, self._spool, self._idempotency)
+            refused = await self._admit(flow)
             if refused is not None:
-                if isinstance(refused, Deny):
-                    return refused
-                return await self._idempotency.answer(flow, refused, send)
+                refused = await self._cheaper(flow, reading, refused)
+            if refused is not None:
+                return await self._turn_away(flow, refused, send)
             self._track(flow)
             answer = await self._forwarder.forward(flow)
             if not isinstance(answer, Answer):
                 flow.end_by, flow.end_phase = "upstream", "ttfb"
                 return answer
-            streams = flow.envelope is not None and bool(flow.envelope.stream)
-            if streams:
-                return await relay_stream(flow, answer, send, self._spool)
-            return await relay_plain(flow, answer, send, self._spool)
+            return await self._relay(flow, answer, send)
+
+    def _admit(self, flow: Flow) -> Awaitable[Deny | Replay | None]:
+        if flow.quote is not None and flow.quote.first < flow.quote.wanted:
+            return self._admit_slice(flow)
+        return admit(flow, self.holds, self._spool, self._idempotency)
+
+    async def _admit_slice(self, flow: Flow) -> Deny | Replay | None:
+        await self._slicer.ready(flow)
+        return await admit(flow, self.holds, self._spool, self._idempotency)
+
+    def _relay(self, flow: Flow, answer: Answer, send: Send) -> Awaitable[Deny | None]:
+        if flow.first_slice:
+            return self._slicer.relay(flow, answer, send)
+        if flow.envelope is not None and flow.envelope.stream:
+            return relay_stream(flow, answer, send, self._spool)
+        return relay_plain(flow, answer, send, self._spool)
 
     def _understand(self, flow: Flow, reading: Reading, snapshot: Snapshot) -> Deny | None:
         """What was read -> route, size, ask."""
@@ -188,9 +208,50 @@ class DataPlane:
         if not isinstance(routed, Plan):
             return routed
         flow.plan, flow.verdicts = routed, routed.verdicts
-        flow.quote = quote(ask, routed, found, principal.tenant.currency)
         flow.levels = self.snapshot.levels(principal)
+        in_slices = found.policy.hold == "sliced" and may_be_sliced(flow)
+        flow.quote = quote(ask, routed, found, principal.tenant.currency, in_slices=in_slices)
         return None
+
+    async def _cheaper(
+        self, flow: Flow, reading: Reading, refused: Deny | Replay
+    ) -> Deny | Replay | None:
+        """Where a budget refused: the model that the policy names instead, with its own policy,
+        route and price, but nowhere that the model asked for may not go; then the one that its
+        policy names. As `admit`; nothing is tried after any other refusal.
+        """
+        asked, tried, last = reading.envelope, [reading.envelope.model], refused
+        known = (flow.envelope, flow.route, flow.ask, flow.plan, flow.verdicts, flow.quote)
+        while isinstance(last, Deny) and last.code is DenyCode.INSUFFICIENT_QUOTA:
+            bound = flow.route.policy if flow.route is not None else None
+            if bound is None or bound.degrade_to is None or bound.degrade_to in tried:
+                break
+            tried.append(bound.degrade_to)
+            flow.transcript = None
+            instead = replace(reading, envelope=replace(asked, model=bound.degrade_to))
+            answer: Deny | Replay | None = self._replan(flow, instead, bound)
+            if answer is None:
+                answer = await self._admit(flow)
+            if not isinstance(answer, Deny):
+                flow.degraded_from = asked.model
+                return answer
+            last = answer
+        (flow.envelope, flow.route, flow.ask, flow.plan, flow.verdicts, flow.quote) = known
+        if last is refused or not isinstance(refused, Deny) or not isinstance(last, Deny):
+            return refused
+        return replace(refused, message=f"{refused.message}; {tried[-1]} instead: {last.message}")
+
+    def _replan(self, flow: Flow, reading: Reading, bound: EffectivePolicy) -> Deny | None:
+        deny = self._understand(flow, reading, self.snapshot)
+        if deny is not None or flow.route is None:
+            return deny
+        flow.route = bound_by(flow.route, bound)
+        return self._plan(flow)
+
+    async def _turn_away(self, flow: Flow, refused: Deny | Replay, send: Send) -> Deny | None:
+        if isinstance(refused, Deny):
+            return refused
+        return await self._idempotency.answer(flow, refused, send)
 
     async def _refuse(self, flow: Flow, deny: Deny, send: Send) -> None:
         rendered = render_openai(deny, flow.arrival.request_id)
@@ -220,6 +281,7 @@ class DataPlane:
             await asyncio.wait([live.task for live in left], timeout=10)
 
     def _track(self, flow: Flow) -> None:
+        begin(flow)
         task = asyncio.current_task()
         if task is not None and flow.levels is not None:
             self.in_flight[flow.arrival.request_id] = Live(task, flow, flow.levels.tag)

@@ -65,11 +65,15 @@ def rewrite(
     output_tokens: int | None,
     output_field: str,
     include_usage: bool,
+    stream: bool = False,
 ) -> bytes:
     """Model name, output clamp and `stream_options` replaced. `output_tokens` None leaves the
-    output fields alone (embeddings); `output_field` is used where the client named none.
+    output fields alone (embeddings); `output_field` is used where the client named none. With
+    `stream` the answer is streamed, whatever the client asked for.
     """
     fields: dict[str, msgspec.Raw | str | int] = {**sent, "model": model}
+    if stream:
+        fields["stream"] = True
     if output_tokens is not None:
         named = [name for name in OUTPUT_FIELDS if not absent(given(sent, name))]
         for name in OUTPUT_FIELDS:

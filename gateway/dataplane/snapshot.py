@@ -27,7 +27,7 @@ from gateway.backends.endpoint import Endpoint, Timeouts
 from gateway.dataplane.levels import Level, Levels
 from gateway.stores.sql import rows
 from policies.candidates import Candidate
-from policies.compile import EffectivePolicy, compile_policies
+from policies.compile import EffectivePolicy, compile_policies, within
 from policies.decision import Deny, DenyCode
 from policies.document import load
 from policies.panel import Panel
@@ -74,6 +74,15 @@ class Route(msgspec.Struct, frozen=True):
     panel: Panel
     ways: dict[tuple[str, str], Way]  # by (backend id, upstream model)
     until_us: int  # when a price on it changes
+
+
+def bound_by(route: Route, policy: EffectivePolicy) -> Route:
+    """The route, kept to where that policy, of another model, lets a request go (L8)."""
+    bound = within(route.policy, policy)
+    if bound is route.policy:
+        return route
+    panel = Panel(bound, route.panel.candidates)
+    return msgspec.structs.replace(route, policy=bound, panel=panel)
 
 
 class Snapshot:

@@ -1,12 +1,11 @@
 """What a data plane worker is made of."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from random import Random
 from typing import Any, Final
 
@@ -26,6 +25,7 @@ from gateway.dataplane.refresh import Refresher, load_snapshot
 from gateway.dataplane.report import keep_reporting
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
+from gateway.dataplane.sliced import Slicer
 from gateway.dataplane.standing import Readers, Used
 from gateway.dataplane.upkeep import keep_holds_alive, load_while_quiet, settle_what_waits
 from gateway.descriptors import most_exchanges
@@ -114,9 +114,8 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         channels = await opened_channels(stack, settings)  # until it is up we refuse
         spool = Spool.open(settings.spool_dir, f"data-{worker}")
         stack.push_async_callback(spool.close)
-        tokeniser = Tokeniser(settings.home / "vocabularies")
-        stack.callback(tokeniser.close)
-        large_bodies = stack.enter_context(contextlib.closing(LargeBodies()))
+        tokeniser = stack.enter_context(closing(Tokeniser(settings.home / "vocabularies")))
+        large_bodies = stack.enter_context(closing(LargeBodies()))
         transport = Transport(max_connections=most_exchanges())
         stack.push_async_callback(transport.close)
 
@@ -134,6 +133,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             backends=backends,
             forwarder=Forwarder(transport, backends, spool, RetryBudget()),
             settler=settler,
+            slicer=Slicer(holds, tokeniser, spool),
             idempotency=Idempotency(holds, held.secret_key, _bounds(settings)),
             calibration=calibration,
             telemetry=telemetry,
@@ -195,5 +195,5 @@ async def _last_settlements(settler: Settler, holds: HoldStore) -> None:
 
 async def _end(task: "asyncio.Task[None]") -> None:
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
+    with suppress(asyncio.CancelledError):
         await task

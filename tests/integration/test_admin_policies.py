@@ -70,7 +70,7 @@ def test_a_policy_is_refused_with_every_problem_and_its_remedy(
         "scope": scope,
         "name": "p",
         "require": {"residency": ["UK"], "colour": "red"},
-        "budget": {"hold": "sliced"},
+        "budget": {"hold": "by-the-hour"},
     }
 
     answer = admin_client.post("/policies", json=body)

@@ -6,9 +6,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.compile import EffectivePolicy, Scoped, compile_policies
+from policies.compile import EffectivePolicy, Scoped, compile_policies, within
 from policies.document import canonical, load, parse
-from policies.filters import case_of, judge
+from policies.filters import Reason, case_of, judge
 from policies.route import NOWHERE, Plan, route
 from tests.policy_builders import a_candidate, an_ask
 
@@ -46,6 +46,9 @@ DOCUMENTS = st.fixed_dictionaries(
         ),
         "prefer": st.sampled_from(["cheapest", "fastest", "balanced", ["edge", "cloud"]]),
         "budget": section(
+            hold=st.sampled_from(["full", "sliced"]),
+            slice=st.integers(16, 2_000),
+            on_exhausted=st.sampled_from(["refuse", {"degrade_to": "s"}, {"degrade_to": "xs"}]),
             clamp=st.sampled_from(["on", "off", True, False]),
             least_output=TOKENS,
             default_output=st.integers(64, 4_096),
@@ -77,7 +80,7 @@ CANDIDATES = st.lists(
 GATEWAYS = st.frozensets(st.sampled_from(["DE", "US", "CH"]), max_size=2)
 
 
-def within(inner: frozenset[str] | None, outer: frozenset[str] | None) -> bool:
+def inside(inner: frozenset[str] | None, outer: frozenset[str] | None) -> bool:
     return outer is None or (inner is not None and inner <= outer)
 
 
@@ -87,8 +90,8 @@ def below(inner: int | None, outer: int | None) -> bool:
 
 def is_no_wider(inner: EffectivePolicy, outer: EffectivePolicy) -> bool:
     return (
-        within(inner.residency, outer.residency)
-        and within(inner.placements, outer.placements)
+        inside(inner.residency, outer.residency)
+        and inside(inner.placements, outer.placements)
         and inner.capabilities >= outer.capabilities
         and below(inner.slo_ttft_us, outer.slo_ttft_us)
         and below(inner.slo_tpot_us, outer.slo_tpot_us)
@@ -108,8 +111,12 @@ def test_no_document_anywhere_widens_what_the_others_allow(
     after = compile_policies([*above, added], "chat-default")
 
     assert is_no_wider(after, before)
-    if "max_attempts" in before.sources:
-        assert after.max_attempts <= before.max_attempts
+    for ceiling in {"max_attempts", "slice"} & set(before.sources):
+        assert getattr(after, ceiling) <= getattr(before, ceiling)
+    if "hold" in before.sources and before.hold == "full":
+        assert after.hold == "full"
+    if "degrade_to" in before.sources and before.degrade_to is None:
+        assert after.degrade_to is None
 
 
 @given(st.lists(scoped(), max_size=3), scoped(), CANDIDATES, GATEWAYS)
@@ -127,6 +134,22 @@ def test_a_narrower_policy_never_makes_a_candidate_eligible(
 
     for outer, inner in zip(before, after, strict=True):
         assert outer.eligible or not inner.eligible
+
+
+@given(st.lists(scoped(), max_size=3), st.lists(scoped(), max_size=3), CANDIDATES, GATEWAYS)
+def test_no_other_policy_takes_a_request_where_its_own_does_not_let_it(
+    own: list[Scoped], other: list[Scoped], candidates: list[Any], gateway: frozenset[str]
+) -> None:
+    asked, served = compile_policies(own, "chat-default"), compile_policies(other, "chat-small")
+
+    bound = within(served, asked)
+
+    verdicts = judge(case_of(bound, an_ask(), gateway), candidates, NOWHERE)
+    at_home = judge(case_of(asked, an_ask(), gateway), candidates, NOWHERE)
+    for there, here in zip(verdicts, at_home, strict=True):
+        if there.eligible:
+            assert not {Reason.RESIDENCY, Reason.PLACEMENT} & set(here.reasons)
+    assert is_no_wider(bound, served)
 
 
 @given(st.lists(scoped(), max_size=4), st.randoms(use_true_random=False))

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from policies.compile import DEFAULT, EffectivePolicy, Scoped, compile_policies
+from policies.compile import DEFAULT, EffectivePolicy, Scoped, compile_policies, within
 from policies.document import load
 from tests.policy_builders import a_document, only
 
@@ -129,6 +129,51 @@ def test_the_nearest_scope_chooses() -> None:
     }
 
 
+def test_a_full_hold_or_the_smaller_slice_of_any_scope_stands() -> None:
+    sliced, full = {"hold": "sliced", "slice": 128}, {"hold": "full"}
+
+    assert compiled().hold == "full"
+    assert (compiled(at_team(budget=sliced)).hold, compiled(at_team(budget=sliced)).slice) == (
+        "sliced",
+        128,
+    )
+    for outer, inner in ((full, sliced), (sliced, full)):
+        policy = compiled(at_tenant(budget=outer), at_key(budget=inner))
+        assert policy.hold == "full"
+        assert policy.sources["hold"] == ("t" if outer is full else "k")
+    narrow, wide = {"slice": 64}, {"slice": 512}
+    assert compiled(at_tenant(budget=narrow), at_key(budget=wide)).slice == 64
+
+
+def test_the_nearest_scope_says_which_model_is_cheaper_unless_one_refuses() -> None:
+    small, tiny = {"degrade_to": "chat-small"}, {"degrade_to": "chat-tiny"}
+
+    def degrade_to(tenant: Any, key: Any) -> tuple[str | None, str]:
+        policy = compiled(
+            at_tenant(budget={"on_exhausted": tenant}), at_key(budget={"on_exhausted": key})
+        )
+        return policy.degrade_to, policy.sources["degrade_to"]
+
+    assert compiled().degrade_to is None
+    assert degrade_to(small, tiny) == ("chat-tiny", "k")
+    assert degrade_to("refuse", tiny) == (None, "t")
+    assert degrade_to(small, "refuse") == (None, "k")
+
+
+def test_what_was_asked_under_one_policy_goes_nowhere_else_under_another() -> None:
+    asked = compiled(at_tenant(require={"residency": ["EU"], "placements": ["edge", "cloud"]}))
+    loose = compiled(at_key(prefer="fastest"))
+    other = compiled(at_key(require={"residency": ["DE", "US"], "placements": ["edge"]}))
+
+    assert within(loose, asked).residency == asked.residency
+    assert within(loose, asked).sources["residency"] == "t"
+    assert within(loose, asked).prefer == "fastest"
+    assert within(other, asked).residency == frozenset({"DE"})
+    assert within(other, asked).placements == frozenset({"edge"})
+    assert within(other, asked).sources["placements"] == "t, k"
+    assert within(loose, loose) is loose
+
+
 def test_a_choice_repeated_by_the_nearest_scope_is_its_own() -> None:
     policy = compiled(at_tenant(prefer="fastest"), at_team(prefer="fastest"))
 
@@ -184,7 +229,7 @@ def test_a_restriction_that_cannot_be_read_refuses_everything(stored: bytes) -> 
 
 
 def test_a_preference_that_cannot_be_read_is_forgone() -> None:
-    stored = b'{"name":"n","scope":{"team":"t"},"budget":{"hold":"sliced"},"experiment":{}}'
+    stored = b'{"name":"n","scope":{"team":"t"},"budget":{"hold":"by-the-hour"},"experiment":{}}'
 
     policy = compile_policies([("team", 1, "n", load(stored))], "chat-default")
 

@@ -54,6 +54,16 @@ def test_every_field_of_the_design_is_read() -> None:
     assert document.max_attempts == 3
 
 
+def test_a_budget_may_be_held_in_slices_and_a_cheaper_model_named() -> None:
+    budget = {"hold": "sliced", "slice": 128, "on_exhausted": {"degrade_to": "chat-small"}}
+
+    document = a_document(budget=budget)
+
+    assert (document.hold, document.slice) == ("sliced", 128)
+    assert document.on_exhausted == {"degrade_to": "chat-small"}
+    assert load(canonical(document)) == document
+
+
 def test_json_bytes_and_a_mapping_are_the_same_document() -> None:
     assert parse(json.dumps(FULL).encode()) == parse(FULL)
 
@@ -125,8 +135,6 @@ def test_the_error_reads_as_text_and_gives_its_first_problem() -> None:
 @pytest.mark.parametrize(
     "sections",
     [
-        {"budget": {"hold": "sliced"}},
-        {"budget": {"on_exhausted": {"degrade_to": "chat-small"}}},
         {"retries": {"hedge_after_ms": 200}},
         {"experiment": {"weights": [1, 2]}},
         {"match": {"tags": {"a": "b"}}},
@@ -175,6 +183,11 @@ def test_what_a_later_version_brings_is_refused_and_says_so(sections: dict[str, 
         {"prefer": 3},
         {"budget": {"clamp": "yes"}},
         {"budget": {"hold": "none"}},
+        {"budget": {"hold": "sliced", "slice": 15}},
+        {"budget": {"on_exhausted": "degrade"}},
+        {"budget": {"on_exhausted": {"degrade_to": ""}}},
+        {"budget": {"on_exhausted": {"degrade_to": None}}},
+        {"budget": {"on_exhausted": {"degrade_to": "a", "or": "b"}}},
         {"budget": {"least_output": 65, "default_output": 64}},
         {"retries": {"max_attempts": 11}},
     ],
