@@ -1,0 +1,67 @@
+"""Three wrong steps, planted on purpose in place of the right ones, for the simulator to find."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.jobs.endings import NEVER_SENT, Ending, ending
+from gateway.jobs.traces import Traces
+from policies import budgets
+from policies.budgets import MONEY, NO_CAP, Admission, Granted, Hold, Settlement, State
+from tests.simulator.store import Scripts
+from tests.simulator.world import Parts
+
+
+def double_settle() -> Parts:
+    """A settlement that comes again is posted again."""
+    settled: dict[str, Hold] = {}
+
+    def settle(state: State, done: Settlement, now_us: int) -> tuple[State, bool]:
+        hold = state.holds.get(done.hold_id)
+        if hold is not None:
+            settled[done.hold_id] = hold
+        elif done.hold_id in settled and done.reaping is None:
+            state = _posted(state, settled[done.hold_id], done)
+        return budgets.settle(state, done, now_us)
+
+    return Parts(scripts=Scripts(settle=settle))
+
+
+def _posted(state: State, hold: Hold, done: Settlement) -> State:
+    accounts = dict(state.accounts)
+    for account in hold.admission.accounts:
+        was = accounts[account.key]
+        more = done.money if account.unit == MONEY else done.tokens
+        accounts[account.key] = msgspec.structs.replace(was, posted=was.posted + more)
+    return msgspec.structs.replace(state, accounts=accounts)
+
+
+def refund_on_expiry() -> Parts:
+    """A hold that expires goes back to who pays, as in a bank."""
+
+    def judge(hold: Hold, seen: Traces, booked: Mapping[str, tuple[int, int]]) -> Ending | None:
+        return None if ending(hold, seen, booked) is None else NEVER_SENT
+
+    return Parts(judge=judge)
+
+
+def check_then_act() -> Parts:
+    """The balance is read, then written to, and somebody else may have been there in between."""
+    read = [State()]
+
+    def admit(state: State, ask: Admission, now_us: int) -> tuple[State, Any]:
+        _, answer = budgets.admit(read[0], ask, now_us)
+        read[0] = state
+        if not isinstance(answer, Granted) or answer.duplicate:
+            return state, answer
+        unchecked = msgspec.structs.replace(
+            ask,
+            wanted=answer.output_tokens,
+            least=answer.output_tokens,
+            accounts=tuple(msgspec.structs.replace(a, cap=NO_CAP) for a in ask.accounts),
+            slots=tuple(msgspec.structs.replace(slot, maximum=1 << 30) for slot in ask.slots),
+        )
+        return budgets.admit(state, unchecked, now_us)
+
+    return Parts(scripts=Scripts(admit=admit))
