@@ -13,6 +13,7 @@ from gateway.admin import (
     backends,
     budgets,
     catalogue,
+    grants,
     invoices,
     keys,
     limits,
@@ -38,6 +39,7 @@ def operations() -> list[Operation]:
     plain = (tenants, teams, backends, models, budgets, limits)
     return [
         *(each for noun in plain for each in noun.RESOURCE.operations()),
+        *grants.operations(),
         *keys.operations(),
         *policies.operations(),
         *prices.operations(),

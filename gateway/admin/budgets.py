@@ -16,7 +16,7 @@ from gateway.admin.problems import invalid, together
 from gateway.admin.resource import Resource
 from gateway.stores.redis.channel import StoreUnavailable
 from gateway.stores.redis.keys import account
-from gateway.stores.sql import budgets, rows, tenants
+from gateway.stores.sql import budgets, grants, rows, tenants
 
 Percent = Annotated[int, Meta(ge=1, le=1000)]
 
@@ -32,12 +32,15 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class BudgetView(msgspec.Struct, frozen=True, kw_only=True):
-    """`spent`, `held` and `remaining` are of the window; null while the quota store is away."""
+    """`spent`, `held` and `remaining` are of the window; null while the quota store is away.
+    `granted` is what grants allow at present beyond the amount.
+    """
 
     id: str
     tenant_id: str
     scope: fields.Scope
     amount: str
+    granted: str
     currency: str
     period: str
     mode: str
@@ -100,14 +103,28 @@ def _tenant(connection: Connection, tenant_id: str) -> rows.Tenant:
     return tenant
 
 
-async def _show(deps: AdminDeps, row: rows.Budget, tenant: rows.Tenant) -> BudgetView:
+class _Facts(msgspec.Struct, frozen=True):
+    tenant: rows.Tenant
+    granted: int  # counter units
+
+
+def _facts(connection: Connection, row: rows.Budget) -> _Facts:
+    tenant = _tenant(connection, row.tenant_id)
+    found = grants.in_force(connection, clock.now_us(), budget_id=row.id)
+    granted = sum(money.parse_counter(each.amount, tenant.currency) for each in found)
+    return _Facts(tenant, granted)
+
+
+async def _show(deps: AdminDeps, row: rows.Budget, facts: _Facts) -> BudgetView:
+    tenant = facts.tenant
     span = window(row.period, ZoneInfo(tenant.timezone), clock.now_us())  # type: ignore[arg-type]
-    spent, held, remaining = await _standing(deps, row, tenant, span)
+    spent, held, remaining = await _standing(deps, row, facts, span)
     return BudgetView(
         id=row.id,
         tenant_id=row.tenant_id,
         scope=fields.scope_of(row.scope_kind, row.scope_id),
         amount=row.amount,
+        granted=money.format_counter(facts.granted, tenant.currency),
         currency=tenant.currency,
         period=row.period,
         mode=row.mode,
@@ -123,18 +140,24 @@ async def _show(deps: AdminDeps, row: rows.Budget, tenant: rows.Tenant) -> Budge
 
 
 async def _standing(
-    deps: AdminDeps, row: rows.Budget, tenant: rows.Tenant, span: Window
+    deps: AdminDeps, row: rows.Budget, facts: _Facts, span: Window
 ) -> tuple[str, str, str] | tuple[None, None, None]:
     """(spent, held, remaining): exact decimals; remaining is negative after an overrun."""
+    tenant = facts.tenant
     key = account(tenant.shard, row.account_id, span.id)
     try:
         posted, held = await deps.account(tenant.shard, key) or (0, 0)
     except StoreUnavailable:
         return None, None, None
-    cap = money.parse_counter(row.amount, tenant.currency)
+    cap = money.parse_counter(row.amount, tenant.currency) + facts.granted
     figures = (posted, held, cap - posted - held)
     spent, set_aside, remaining = (money.format_counter(n, tenant.currency) for n in figures)
     return spent, set_aside, remaining
+
+
+def _forget(connection: Connection, row: rows.Budget) -> None:
+    """A budget's grants go with it."""
+    grants.RECORDS.remove(connection, budget_id=row.id)
 
 
 RESOURCE: Final = Resource(
@@ -148,6 +171,7 @@ RESOURCE: Final = Resource(
     show=_show,
     in_use=lambda _connection, _row: None,
     taken="a budget of this period for this scope",
-    facts=lambda connection, row: _tenant(connection, row.tenant_id),
-    opened=lambda deps, row, tenant: opening.open_accounts(deps, tenant, ((row,), ())),
+    facts=_facts,
+    remove=_forget,
+    opened=lambda deps, row, facts: opening.open_accounts(deps, facts.tenant, ((row,), ())),
 )

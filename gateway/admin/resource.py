@@ -7,6 +7,7 @@ filters, ETags, 404, 409, 412, announcing the change) is the same for all and st
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -187,6 +188,7 @@ def version_of(row: Any) -> int:
     return int(row.version)
 
 
+@cache
 def page_of(view: Any) -> type[msgspec.Struct]:
     """The Struct of a page of views, named after them for the API description."""
     fields = [("items", tuple[view, ...]), ("next", str | None)]

@@ -21,6 +21,7 @@ KINDS: Final = (  # in the order in which they may refer to one another
     "price",
     "policy",
     "budget",
+    "grant",
     "limit",
 )
 NOUNS: Final = {kind: f"{kind}s" for kind in KINDS} | {"policy": "policies"}

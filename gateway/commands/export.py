@@ -26,9 +26,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+_OVER = ("expired", "revoked")  # grants that nobody can make again
+
+
 def exported(remote: Any) -> Iterator[dict[str, Any]]:
     """Documents in the order in which `apply` takes them. Revoked keys are history: they and what
-    is attached to them are left out.
+    is attached to them are left out, and so are grants that are over.
     """
     from gateway.commands.documents import KINDS, NOUNS
     from gateway.commands.names import Names
@@ -38,7 +41,7 @@ def exported(remote: Any) -> Iterator[dict[str, Any]]:
     names = Names(there)
     for kind in KINDS:
         for view in there[kind]:
-            if not revoked(kind, view, there):
+            if not revoked(kind, view, there) and view.get("state") not in _OVER:
                 yield {"kind": kind} | _document(kind, view, names, remote)
 
 
@@ -84,6 +87,11 @@ def _named(fields: dict[str, Any], names: Any) -> dict[str, Any]:
             case "scope":
                 ((scope_kind, scope_id),) = value.items()
                 named["scope"] = names.path(scope_kind, scope_id)
+            case "budget_id":
+                budget = names.of(value)
+                ((scope_kind, scope_id),) = budget["scope"].items()
+                named["scope"] = names.path(scope_kind, scope_id)
+                named["period"] = budget["period"]
             case "team_id":
                 named |= names.path("team", value)
             case "targets":

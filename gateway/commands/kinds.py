@@ -14,6 +14,7 @@ from gateway import clock
 from gateway.admin import bodies
 from gateway.admin.backends import Backend
 from gateway.admin.budgets import Budget
+from gateway.admin.grants import Grant
 from gateway.admin.keys import Key
 from gateway.admin.limits import Limit
 from gateway.admin.models import Model
@@ -22,6 +23,7 @@ from gateway.admin.teams import Team
 from gateway.admin.tenants import Tenant
 from gateway.commands.names import Names, UnknownNameError
 from gateway.commands.pricing import APPROVED
+from gateway.stores.sql.rows import plain_decimal
 from policies.document import canonical, load, parse
 
 Fields = dict[str, Any]
@@ -34,9 +36,11 @@ BODIES: Final[dict[str, type[msgspec.Struct]]] = {
     "model": Model,
     "price": Price,
     "budget": Budget,
+    "grant": Grant,
     "limit": Limit,
 }
 _EXACT: Final = ("amount", "amount_per_million", "markup", "bytes_factor")
+_UNCOMPARED: Final = {"backend": ("credential",), "budget": ("currency",)}
 _SETS: Final = ("jurisdictions", "tag_names", "capabilities")
 
 
@@ -49,7 +53,7 @@ def written(kind: str, fields: Mapping[str, Any], names: Names) -> Fields:
     for name in _EXACT:
         if isinstance(body.get(name), int):
             body[name] = str(body[name])
-    if kind in {"policy", "budget", "limit"} and isinstance(body.get("scope"), Mapping):
+    if kind in {"policy", "budget", "grant", "limit"} and isinstance(body.get("scope"), Mapping):
         body["scope"] = names.scope(body["scope"])
     rewrite = _REWRITES.get(kind)
     return body if rewrite is None else rewrite(body, names)
@@ -93,6 +97,15 @@ def _price(body: Fields, names: Names) -> Fields:
     return body
 
 
+def _grant(body: Fields, names: Names) -> Fields:
+    """Of the budget of a scope and period; of the month's, where no period is named."""
+    scope, period = body.pop("scope", None), body.pop("period", "month")
+    if scope is not None:
+        body["budget_id"] = names.budget(scope, period)
+    spelled = zip(("amount", "until"), _granted(body), strict=True)
+    return body | {name: value for name, value in spelled if value is not None}
+
+
 def _backend(body: Fields, _names: Names) -> Fields:
     """`credential: {env: NAME}` keeps the secret out of the file."""
     credential = body.get("credential")
@@ -109,6 +122,7 @@ _REWRITES: Final[dict[str, Callable[[Fields, Names], Fields]]] = {
     "key": _key,
     "model": _model,
     "price": _price,
+    "grant": _grant,
     "backend": _backend,
 }
 
@@ -125,6 +139,8 @@ def identity(kind: str, body: Mapping[str, Any]) -> tuple[Any, ...]:
             return (scope, body.get("name"))
         case "budget":
             return (scope, body.get("period"))
+        case "grant":
+            return (body.get("budget_id"), *_granted(body))
         case "limit":
             return (scope,)
         case "price":
@@ -134,6 +150,21 @@ def identity(kind: str, body: Mapping[str, Any]) -> tuple[Any, ...]:
             return (body.get("name"),)
 
 
+def _granted(body: Mapping[str, Any]) -> tuple[Any, Any]:
+    """How much until when, in one spelling."""
+    amount, until = body.get("amount"), body.get("until")
+    if isinstance(until, str):
+        with suppress(ValueError):
+            until = clock.rfc3339(clock.parse_rfc3339(until))
+    return plain_decimal(amount) if isinstance(amount, str) else amount, until
+
+
+_SPELLINGS: Final[dict[str, Callable[[Fields], Fields]]] = {
+    "grant": lambda full: dict(zip(("amount", "until"), _granted(full), strict=True)),
+    "price": lambda full: {"state": full["state"] or APPROVED},
+}
+
+
 def comparable(kind: str, body: Mapping[str, Any]) -> Fields:
     """Every field with its default, in the one spelling that the API keeps. ProblemError or, of a
     policy, DocumentError when the document has not the form of its kind.
@@ -141,11 +172,11 @@ def comparable(kind: str, body: Mapping[str, Any]) -> Fields:
     if kind == "policy":
         return dict(msgspec.json.decode(canonical(parse(dict(body)))))
     full: Fields = msgspec.to_builtins(bodies.convert(body, BODIES[kind]))
-    full.pop("credential", None)
-    if kind == "budget":
-        full.pop("currency")
-    if kind == "price":
-        full["state"] = full["state"] or APPROVED
+    for name in _UNCOMPARED.get(kind, ()):
+        full.pop(name, None)
+    spelled = _SPELLINGS.get(kind)
+    if spelled is not None:
+        full |= spelled(full)
     for name in _SETS:
         if full.get(name):
             full[name] = sorted(full[name])
@@ -181,5 +212,6 @@ _POLICY_FIELDS: Final = (
     "cost",
     "prefer",
     "budget",
+    "idempotency",
     "retries",
 )

@@ -52,6 +52,17 @@ class Names:
             keys = [each for each in keys if each["tenant_id"] == tenant_id]
         return self._one("key", name, keys, "")
 
+    def budget(self, scope: Mapping[str, str], period: str) -> str:
+        """The budget of a scope of ids."""
+        for each in self._by_kind.get("budget", ()):
+            if each["scope"] == dict(scope) and each["period"] == period:
+                return str(each["id"])
+        raise UnknownNameError(f"the scope has no budget of the period {period!r}")
+
+    def of(self, identifier: str) -> Mapping[str, Any]:
+        """The object that bears an id."""
+        return self._by_id[identifier]
+
     def scope(self, written: Mapping[str, Any]) -> dict[str, str]:
         """`{tenant: acme, team: core}` is the team: the innermost that is named is meant."""
         tenant, team, key = (written.get(kind) for kind in ("tenant", "team", "key"))

@@ -18,7 +18,7 @@ Refusal = tuple[str, View, str | Named]  # kind and object, and what keeps it: h
 # what refers to it
 
 USAGE: Final = "usage refers to it"
-_SCOPED: Final = ("policy", "budget", "limit")
+_SCOPED: Final = ("policy", "budget", "grant", "limit")
 _EVER: Final = {"from": "1970-01-01T00:00:00Z"}
 _METERED: Final = ("tenant", "team", "key")
 
@@ -28,7 +28,11 @@ class PruneRefusedError(Exception):
 
 
 def left_alone(kind: str, view: View, there: Found) -> bool:
-    """History that no prune touches: approved prices, and what `revoked` says."""
+    """History that no prune touches: approved prices, grants that are over, and what `revoked`
+    says.
+    """
+    if kind == "grant" and view["state"] != "active":
+        return True
     return revoked(kind, view, there) or (kind == "price" and view["state"] == APPROVED)
 
 
@@ -72,6 +76,8 @@ def reasons(remote: Remote, there: Found, going: Sequence[Named]) -> Iterator[Re
 
 def _refers(referrer: Named, kind: str, identifier: str) -> bool:
     own_kind, view = referrer
+    if own_kind == "grant":  # it goes with its budget, wherever that goes
+        return False
     if own_kind in _SCOPED:
         owner = kind == "tenant" and view.get("tenant_id") == identifier
         return owner or view["scope"].get(kind) == identifier

@@ -116,7 +116,10 @@ class Reconciler:
         if there["id"] in self._kept:
             raise document.fault("the same object is described twice")
         if there.get("revoked_at") is not None:
-            raise document.fault("this key was revoked for ever; give the new one another name")
+            other = "name" if kind == "key" else "time"
+            raise document.fault(
+                f"this {kind} was revoked for ever; give the new one another {other}"
+            )
         self._kept.add(there["id"])
         try:
             return self._update(kind, there, body, wanted, activate=activate)
@@ -220,6 +223,9 @@ def label(names: Names, kind: str, view: dict[str, Any]) -> str:
         path = "/".join(names.path(scope_kind, scope_id).values())
         own = view.get("name") or view.get("period")
         return f"{path} {own}" if own else path
+    if kind == "grant":
+        of = label(names, "budget", dict(names.of(view["budget_id"])))
+        return f"{of} +{view['amount']} until {view['until']}"
     if kind == "price":
         backend = names.name(view["backend_id"]) if view.get("backend_id") else None
         tenant = names.name(view["tenant_id"]) if view.get("tenant_id") else None

@@ -14,9 +14,11 @@ from billing.money import parse_counter
 from billing.periods import Period, Window, window
 from gateway.stores.redis import keys as names
 from gateway.stores.redis.holds import MONEY, TOKENS, Account, Gate, Slot
-from gateway.stores.sql.rows import Budget, Limit, Tenant
+from gateway.stores.sql.rows import Budget, Grant, Limit, Tenant
+from policies.budgets import MAX_COUNTER, NO_CAP
 
 MINUTE_US: Final = 60_000_000
+_LOOK_AGAIN_US: Final = 3_600_000_000
 BURST_US: Final = MINUTE_US // 6  # the published burst: a sixth of a minute's allowance
 
 
@@ -79,7 +81,12 @@ class Levels:
     """One key's path: its rate limits, slots and accounts."""
 
     def __init__(
-        self, tenant: Tenant, levels: list[Level], budgets: list[Budget], limits: list[Limit]
+        self,
+        tenant: Tenant,
+        levels: list[Level],
+        budgets: list[Budget],
+        limits: list[Limit],
+        grants: list[Grant],
     ) -> None:
         self.tag = tenant.shard
         self._zone = ZoneInfo(tenant.timezone)
@@ -89,6 +96,7 @@ class Levels:
         caps = [(order[(li.scope_kind, li.scope_id)], li) for li in limits if _on(order, li)]
         rank = {level: place for place, level in enumerate(levels)}
         self._budgets = sorted(mine, key=lambda pair: rank[pair[0]])
+        self._grants = grants
         self._limits = sorted(caps, key=lambda pair: rank[pair[0]])
         self.requests = self._rate_limits("requests_per_minute", "requests", "rpm")
         self.tokens = self._rate_limits("tokens_per_minute", "tokens", "tpm")
@@ -141,14 +149,25 @@ class Levels:
             if getattr(limit, field) is not None
         )
 
+    def _cap(self, budget: Budget, now_us: int) -> tuple[int, int]:
+        """The amount with what is granted beyond it, and when the next of that ends."""
+        living = [g for g in self._grants if g.budget_id == budget.id and g.until_us > now_us]
+        until_us = min([g.until_us for g in living], default=now_us + _LOOK_AGAIN_US)
+        if budget.mode != "hard":
+            return NO_CAP, until_us
+        amounts = (budget.amount, *(g.amount for g in living))
+        cap = sum([parse_counter(amount, self._currency) for amount in amounts])
+        return min(cap, MAX_COUNTER), until_us
+
     def _stand(self, now_us: int) -> Standing:
         accounts: list[Account] = []
         meters: list[Meter] = []
-        until_us = now_us + 3_600_000_000
+        until_us = now_us + _LOOK_AGAIN_US
         for level, budget in self._budgets:
             spell = window(cast("Period", budget.period), self._zone, now_us)
             until_us = min(until_us, spell.end_us)
-            cap = parse_counter(budget.amount, self._currency) if budget.mode == "hard" else -1
+            cap, cap_until_us = self._cap(budget, now_us)
+            until_us = min(until_us, cap_until_us)
             key = names.account(self.tag, budget.account_id, spell.id)
             accounts.append(_account(key, cap, spell, MONEY, budget))
             meters.append(Meter(level.label, budget.period, MONEY, budget.id, level.kind))

@@ -35,7 +35,7 @@ from policies.panel import Panel
 Unseal = Callable[[rows.Backend], str | None]  # a backend's credential in clear
 FAR_FUTURE_US: Final = 2**62
 
-Row = TypeVar("Row", rows.Budget, rows.Limit, rows.Policy)
+Row = TypeVar("Row", rows.Budget, rows.Grant, rows.Limit, rows.Policy)
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -94,6 +94,7 @@ class Snapshot:
         self._teams = {t.id: t for t in config.teams}
         self._budgets = _by_tenant(config.budgets)
         self._limits = _by_tenant(config.limits)
+        self._grants = _by_tenant(config.grants)
         self._documents = _by_tenant(config.policies)
         self.models: Mapping[str, rows.Model] = {m.name: m for m in config.models}
         self._backends = {b.id: _Reach(b, unseal) for b in config.backends}
@@ -139,7 +140,11 @@ class Snapshot:
             path += [Level("team", team.id, f"team {team.name}") for team in principal.teams]
             path += [Level("key", principal.key.id, f"key {principal.key.name}")]
             known = Levels(
-                tenant, path, self._budgets.get(tenant.id, []), self._limits.get(tenant.id, [])
+                tenant,
+                path,
+                self._budgets.get(tenant.id, []),
+                self._limits.get(tenant.id, []),
+                self._grants.get(tenant.id, []),
             )
             self._levels[principal.key.id] = known
         return known

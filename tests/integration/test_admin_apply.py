@@ -29,6 +29,13 @@ amount: 250.10
 period: month
 thresholds: [50, 90]
 ---
+kind: grant
+scope: {tenant: acme, team: support}
+amount: 20.50
+until: 2098-12-31T23:00:00+01:00
+approver: Ada
+reason: the launch
+---
 kind: budget
 scope: {key: bot}
 amount: 3
@@ -45,6 +52,7 @@ slo: {ttft_p95_ms: 800, on_breach: prefer_faster}
 cost: {max_per_request: 0.05, max_output_per_million: 15.00}
 prefer: [on_prem, edge, cloud]
 budget: {clamp: on, least_output: 64}
+idempotency: {store_answers: on, keep_seconds: 60}
 ---
 kind: policy
 name: drafted
@@ -164,7 +172,7 @@ def test_documents_in_any_order_become_objects_with_names_for_ids(
 
     found = configuration.load(server.engine)
     assert actions(steps) == {"create"}
-    assert len(steps) == 16
+    assert len(steps) == 17
     assert {tenant.name for tenant in found.tenants} == {"acme", "globex"}
     support, tier2 = sorted(found.teams, key=lambda team: team.name)
     assert (tier2.parent_id, support.cost_center) == (support.id, "4711")
@@ -355,10 +363,10 @@ def test_the_commands_do_the_same_from_the_shell(
 ) -> None:
     applied = command(server, "apply", "-f", str(house), "--json", home=tmp_path)
     assert applied.returncode == 0, applied.stderr
-    assert len(json.loads(applied.stdout)["steps"]) == 16
+    assert len(json.loads(applied.stdout)["steps"]) == 17
 
     words = command(server, "apply", "-f", str(house), "--dry-run", home=tmp_path)
-    assert words.stdout == "would be: 16 unchanged\n"
+    assert words.stdout == "would be: 17 unchanged\n"
 
     told = command(server, "export", home=tmp_path)
     assert "kind: tenant\nname: acme\n" in told.stdout

@@ -10,9 +10,11 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, select, update
 
+from gateway import clock
 from gateway.stores.sql import (
     backends,
     budgets,
+    grants,
     keys,
     limits,
     models,
@@ -57,6 +59,7 @@ def load(engine: Engine) -> Configuration:
             models=models.RECORDS.all(connection),
             policies=policies.active(connection),
             budgets=budgets.RECORDS.all(connection),
+            grants=grants.in_force(connection, clock.now_us()),
             limits=limits.RECORDS.all(connection),
             prices=prices.RECORDS.all(connection, state="approved"),
         )

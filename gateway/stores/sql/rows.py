@@ -138,6 +138,21 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
         return self.reopened_at_us or self.created_at_us
 
 
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """More than a budget's amount, from when it was made until a time."""
+
+    id: str
+    tenant_id: str
+    budget_id: str
+    amount: str  # decimal without needless zeros, in the tenant's currency
+    until_us: int
+    approver: str
+    reason: str
+    revoked_at_us: int | None = None
+    version: int = 1
+    created_at_us: int = 0
+
+
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     tenant_id: str
@@ -192,5 +207,11 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[Model, ...] = ()
     policies: tuple[Policy, ...] = ()
     budgets: tuple[Budget, ...] = ()
+    grants: tuple[Grant, ...] = ()  # in force when this was read
     limits: tuple[Limit, ...] = ()
     prices: tuple[Price, ...] = ()
+
+
+def plain_decimal(text: str) -> str:
+    """Decimal text without needless zeros: `5.00` and `5` are one amount."""
+    return text.rstrip("0").rstrip(".") if "." in text else text

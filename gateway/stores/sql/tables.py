@@ -61,11 +61,14 @@ def _kept() -> tuple[Column[Any], Column[Any]]:
     )
 
 
+def _texts(*names: str) -> tuple[Column[str], ...]:
+    return tuple(Column(name, Text, nullable=False) for name in names)
+
+
 def _scope() -> tuple[Column[Any], ...]:
     return (
         Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False, index=True),
-        Column("scope_kind", Text, nullable=False),
-        Column("scope_id", Text, nullable=False),
+        *_texts("scope_kind", "scope_id"),
     )
 
 
@@ -82,8 +85,7 @@ tenants: Final = Table(
     metadata,
     _id(),
     Column("name", Text, nullable=False, unique=True),
-    Column("currency", Text, nullable=False),
-    Column("timezone", Text, nullable=False),
+    *_texts("currency", "timezone"),
     Column("tag_names", Text),  # JSON array or null
     Column("shard", Text, nullable=False),
     *_kept(),
@@ -133,9 +135,7 @@ backends: Final = Table(
     metadata,
     _id(),
     Column("name", Text, nullable=False, unique=True),
-    Column("dialect", Text, nullable=False),
-    Column("base_url", Text, nullable=False),
-    Column("region", Text, nullable=False),
+    *_texts("dialect", "base_url", "region"),
     Column("jurisdictions", Text, nullable=False),  # JSON array
     Column("placement", Text, nullable=False),
     Column("credential_sealed", LargeBinary),
@@ -159,8 +159,7 @@ models: Final = Table(
     Column("capabilities", Text, nullable=False),  # JSON array
     Column("context_window", Integer),
     Column("max_output_tokens", Integer),
-    Column("encoding", Text, nullable=False),
-    Column("bytes_factor", Text, nullable=False),
+    *_texts("encoding", "bytes_factor"),
     Column("image_tokens", Integer, nullable=False),
     Column("markup", Text, nullable=False),
     *_kept(),
@@ -195,14 +194,24 @@ budgets: Final = Table(
     metadata,
     _id(),
     *_scope(),
-    Column("amount", Text, nullable=False),
-    Column("period", Text, nullable=False),
-    Column("mode", Text, nullable=False),
-    Column("outage", Text, nullable=False),
+    *_texts("amount", "period", "mode", "outage"),
     Column("thresholds", Text, nullable=False),  # JSON array
     Column("reopened_at_us", BigInteger, nullable=False, server_default="0"),
     *_kept(),
     UniqueConstraint("scope_kind", "scope_id", "period"),
+)
+
+grants: Final = Table(
+    "grants",
+    metadata,
+    _id(),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False, index=True),
+    Column("budget_id", Text, ForeignKey("budgets.id"), nullable=False, index=True),
+    Column("amount", Text, nullable=False),
+    Column("until_us", BigInteger, nullable=False),
+    *_texts("approver", "reason"),
+    Column("revoked_at_us", BigInteger),
+    *_kept(),
 )
 
 limits: Final = Table(
@@ -228,12 +237,9 @@ prices: Final = Table(
     Column("tenant_id", Text, ForeignKey("tenants.id")),
     Column("backend_id", Text, ForeignKey("backends.id")),
     Column("upstream_model", Text),
-    Column("meter", Text, nullable=False),
-    Column("amount_per_million", Text, nullable=False),
-    Column("currency", Text, nullable=False),
+    *_texts("meter", "amount_per_million", "currency"),
     Column("effective_from_us", BigInteger, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("source", Text, nullable=False),
+    *_texts("state", "source"),
     *_kept(),
 )
 
@@ -267,12 +273,7 @@ usage_rows: Final = Table(
     Column("tenant_id", Text, nullable=False),
     Column("team_id", Text, nullable=False),  # the key's own team, last of team_path
     Column("team_path", Text, nullable=False),  # ids joined by "/"
-    Column("key_id", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("backend_id", Text, nullable=False),
-    Column("upstream_model", Text, nullable=False),
-    Column("region", Text, nullable=False),
-    Column("operation", Text, nullable=False),
+    *_texts("key_id", "model", "backend_id", "upstream_model", "region", "operation"),
     Column("stream", Boolean, nullable=False),
     Column("admitted_at_us", BigInteger, nullable=False),
     Column("finished_at_us", BigInteger, nullable=False),
@@ -295,8 +296,7 @@ usage_rows: Final = Table(
     Column("cost_picos", Picos, nullable=False),
     Column("counter_nanos", BigInteger, nullable=False),
     Column("status", Integer, nullable=False),
-    Column("end_by", Text, nullable=False),
-    Column("end_phase", Text, nullable=False),
+    *_texts("end_by", "end_phase"),
     Column("tags", Text, nullable=False),  # JSON object
     Column("hold", Text, nullable=False),
     Index("ix_usage_rows_tenant_admitted", "tenant_id", "admitted_at_us"),
@@ -307,14 +307,16 @@ rollups: Final = Table(
     "rollups",
     metadata,
     Column("bucket_us", BigInteger, nullable=False),
-    Column("tenant_id", Text, nullable=False),
-    Column("team_id", Text, nullable=False),
-    Column("key_id", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("backend_id", Text, nullable=False),
-    Column("region", Text, nullable=False),
-    Column("provenance", Text, nullable=False),
-    Column("charge_card", Text, nullable=False),
+    *_texts(
+        "tenant_id",
+        "team_id",
+        "key_id",
+        "model",
+        "backend_id",
+        "region",
+        "provenance",
+        "charge_card",
+    ),
     Column("cost_card", Text, nullable=False),  # "" where no cost price is known
     Column("winner", Boolean, nullable=False),
     Column("currency", Text, nullable=False),
@@ -348,8 +350,7 @@ postings: Final = Table(
     metadata,
     Column("event_id", Text, nullable=False),
     Column("kind", Text, nullable=False),  # charge | cost
-    Column("account", Text, nullable=False),
-    Column("tenant_id", Text, nullable=False),
+    *_texts("account", "tenant_id"),
     Column("amount_picos", Picos, nullable=False),  # debit positive, credit negative
     Column("currency", Text, nullable=False),
     Column("at_us", BigInteger, nullable=False),
@@ -377,13 +378,7 @@ invoice_lines: Final = Table(
     metadata,
     Column("invoice_id", Text, ForeignKey("invoices.id"), nullable=False),
     Column("position", Integer, nullable=False),
-    Column("line_id", Text, nullable=False),
-    Column("cost_center", Text, nullable=False),
-    Column("team", Text, nullable=False),
-    Column("key", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("backend_region", Text, nullable=False),
-    Column("meter", Text, nullable=False),
+    *_texts("line_id", "cost_center", "team", "key", "model", "backend_region", "meter"),
     Column("quantity", BigInteger, nullable=False),
     Column("unit", Text, nullable=False),
     Column("picos_per_token", BigInteger, nullable=False),
