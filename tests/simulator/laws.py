@@ -19,6 +19,7 @@ from policies.budgets import (
     State,
     held_on,
 )
+from policies.slices import Slice
 from tests.simulator.backend import Work
 from tests.simulator.ledger import Ledger
 from tests.simulator.store import QuotaStore, Watcher
@@ -26,6 +27,10 @@ from tests.simulator.store import QuotaStore, Watcher
 WHOLE_LOOK_EVERY: Final = 64  # writes
 MOST_UNMARKED: Final = 256 + 400  # tokens between two checkpoints, and the piece that passed them
 _NOTHING: Final = Balance()
+
+
+def held_money(ask: Admission, grant: int) -> int:
+    return ask.input_money + ask.choices * ask.output_money * grant
 
 
 class Violation(Exception):  # noqa: N818 (the word for it)
@@ -51,7 +56,9 @@ class Asked:
 
 
 class Laws(Watcher):
-    def __init__(self) -> None:
+    def __init__(self, runs_ahead: int = 0) -> None:
+        """`runs_ahead`: output tokens that can come while a slice is asked for."""
+        self._runs_ahead = runs_ahead
         self.asked: dict[str, Asked] = {}
         self.sent: dict[str, set[int]] = {}  # what the workers know they dispatched
         self.burnt: set[str] = set()  # spools that are gone
@@ -109,7 +116,8 @@ class Laws(Watcher):
             held = held_on(account, asked.ask, asked.grant)
             if (now.posted - was.posted, was.held - now.held) != (actual, held):
                 raise Violation("L1", f"{done.hold_id} on {account.id}", done.hold_id)
-            if account.unit == MONEY and actual > held:
+            ahead = self._runs_ahead * asked.ask.output_money
+            if account.unit == MONEY and actual > held + ahead:
                 raise Violation("L2", f"{done.hold_id} cost more than was held", done.hold_id)
         self._look(after)
 
@@ -120,6 +128,20 @@ class Laws(Watcher):
         if asked is None or asked.ended is not None or asked.released:
             raise Violation("L1", f"{hold_id} was released after its end", hold_id)
         asked.released = True
+        self._look(after)
+
+    def grown(self, before: State, after: State, hold_id: str, answer: Slice | None) -> None:
+        if after.accounts is before.accounts:
+            return
+        asked = self.asked[hold_id]
+        more = held_money(asked.ask, answer.grant) - held_money(asked.ask, asked.grant)
+        asked.grant = answer.grant
+        for account in asked.ask.accounts:
+            was, now = before.accounts[account.key], after.accounts[account.key]
+            if account.unit == MONEY and now.held - was.held != more:
+                raise Violation("L3", f"{hold_id} has not grown on {account.id}", hold_id)
+            if account.cap != NO_CAP and now.posted + now.held > account.cap:
+                raise Violation("L2", f"{account.id} is over its cap by a slice", hold_id)
         self._look(after)
 
     def lost(self, after: State) -> None:

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from policies import budgets
+from policies import budgets, slices
 from policies.budgets import Admission, Granted, Hold, Refused, Settlement, State
+from policies.slices import Slice, SliceAsked
 from tests.simulator.kernel import Kernel, Peer
 
 SPENT_US: Final = 120_000_000  # as release.lua's SPENT_MS
@@ -25,6 +26,7 @@ class Scripts(msgspec.Struct, frozen=True):
     settle: Callable[..., tuple[State, bool]] = budgets.settle
     release: Callable[..., tuple[State, bool]] = budgets.release
     extend: Callable[..., tuple[State, tuple[str, ...]]] = budgets.extend
+    take_slice: Callable[..., tuple[State, Slice | None]] = slices.take_slice
 
 
 class Watcher:
@@ -33,6 +35,7 @@ class Watcher:
     def admitted(self, before: State, after: State, ask: Admission, answer: Any) -> None: ...
     def settled(self, before: State, after: State, done: Settlement, found: bool) -> None: ...
     def released(self, before: State, after: State, hold_id: str, found: bool) -> None: ...
+    def grown(self, before: State, after: State, hold_id: str, answer: Slice | None) -> None: ...
     def lost(self, after: State) -> None: ...
 
 
@@ -97,6 +100,13 @@ class QuotaStore(Peer):
     def extend(self, hold_ids: Sequence[str], ttl_ms: int) -> tuple[str, ...]:
         self.state, absent = self._scripts.extend(self._expired(), hold_ids, ttl_ms, self.now_us)
         return absent
+
+    def take_slice(self, asked: SliceAsked) -> Slice | None:
+        before = self._expired()
+        self.state, answer = self._scripts.take_slice(before, asked)
+        self._tell(f"slice {asked.hold_id} : {answer}")
+        self._watcher.grown(before, self.state, asked.hold_id, answer)
+        return answer
 
     # reading holds
 

@@ -18,12 +18,14 @@ from gateway.dataplane.events import event, template
 from gateway.dataplane.figures import Figures, at_once
 from gateway.dataplane.flow import Attempt, Flow
 from gateway.dataplane.quote import quote
+from gateway.dataplane.slices import begin
 from gateway.stores.spool import Checkpoint, Closed, Dispatch, Intent, SpoolUnavailable
 from gateway.stores.spool import Outcome as Ended
 from policies.ask import Ask
 from policies.budgets import Admission, Granted, Refused, Settlement
 from policies.failover import Attempts, RetryBudget, outcome_of_failure, outcome_of_status
 from policies.route import Plan
+from policies.slices import SliceAsked
 from tests.simulator import house
 from tests.simulator.backend import Head
 from tests.simulator.kernel import (
@@ -133,7 +135,9 @@ class Worker:
         flow.plan = Plan(candidates[turn:] + candidates[:turn], ())
         currency = principal.tenant.currency
         terms = quote(flow.ask, flow.plan, route, currency, in_slices=False)
-        flow.quote = msgspec.structs.replace(terms, least=request.least)
+        sliced = self._world.scenario.slice if request.streams else 0
+        first = min(terms.wanted, max(sliced, request.least)) if sliced else terms.wanted
+        flow.quote = msgspec.structs.replace(terms, first=first, least=request.least)
         flow.levels = self._snapshot.levels(principal)
         return flow
 
@@ -184,6 +188,7 @@ class Worker:
             self._upkeep.in_flight.discard(request_id)
             self._upkeep.owe(request_id, ())
             return False
+        begin(flow)
         return True
 
     def _admission(self, flow: Flow, meta: bytes) -> Admission:
@@ -251,12 +256,21 @@ class Worker:
     def _relay(self, flow: Flow, attempt: Attempt, head: Head) -> Any:
         work, dice, streams = head.work, self._world.dice, flow.ask.stream
         end = dice.between(0, work.planned) if head.cut else work.planned
+        held = flow.first_slice or flow.granted.output_tokens
         pace_us, told, told_us = dice.between(2_000, 40_000), 0, self._kernel.now_us
         while work.output_tokens < end:
             left = end - work.output_tokens
             piece = min(left, dice.between(20, MOST_IN_A_PIECE)) if streams else left
             yield piece * pace_us
             work.output_tokens += piece
+            while work.output_tokens > held:
+                was, held = held, (yield from self._slice(flow, held))
+                if held <= was:
+                    told_now = Meters(
+                        input=flow.ask.input_estimate, output=work.output_tokens - piece
+                    )
+                    attempt.told, flow.end_by = told_now, "limit"
+                    return
             if streams:
                 attempt.won, flow.status, flow.end_phase = True, 200, "stream"
                 attempt.content_us = attempt.content_us or self._now_us(flow)
@@ -275,6 +289,18 @@ class Worker:
             attempt.reported = Reported(meters)
         if pause_us := self._kernel.at("relay.whole", self.process):
             yield pause_us
+
+    def _slice(self, flow: Flow, held: int) -> Any:
+        """What is held after the next slice was asked for; no more than before: it was refused, or
+        the store did not answer.
+        """
+        upto = min(held + self._world.scenario.slice, flow.quote.wanted)
+        asked = SliceAsked(flow.arrival.request_id, upto)
+        try:
+            taken = yield Call(self._store, "slice", self._store.take_slice, asked)
+        except Unreachable:
+            return held
+        return held if taken is None else taken.grant
 
     def _mark(self, flow: Flow, attempt: Attempt, tokens: int) -> None:
         at_us = self._now_us(flow)

@@ -18,7 +18,7 @@ from tests.simulator.ledger import Ledger
 from tests.simulator.machine import Machine, Surroundings
 from tests.simulator.scenario import GENTLE, ON_WORLD, Fault, Scenario
 from tests.simulator.store import QuotaStore, Scripts
-from tests.simulator.worker import Request, Worker
+from tests.simulator.worker import MOST_IN_A_PIECE, Request, Worker
 
 REST_WITHIN_US: Final = 2 * 3_600_000_000
 LOOK_EVERY: Final = 256  # events, whether everything is at rest
@@ -56,7 +56,7 @@ class World:
         start_us = midnight_us - dice.between(0, 240_000_000)
         kernel = self.kernel = Kernel(start_us, dice)
         book: dict[tuple[str, int], Work] = {}
-        self.laws = Laws()
+        self.laws = Laws(MOST_IN_A_PIECE if scenario.slice else 0)
         self.store = QuotaStore(kernel, self.laws, parts.scripts)
         self.ledger = parts.ledger or Ledger()
         self.book = book
