@@ -28,8 +28,10 @@ class Sliced:
         self.house = house
         self.world = world
         self.backend = backend
+        self._newcomers = 0
+        self._budget = ""
 
-    async def budget(self, tokens: int, **scope: str) -> dict[str, Any]:
+    async def budget(self, tokens: int, **scope: str) -> None:
         """One that can pay so many output tokens; of the key unless told."""
         made = await self.house.make(
             "budgets",
@@ -38,14 +40,15 @@ class Sliced:
             period="month",
         )
         await self.house.in_force()
-        return made
+        self._budget = made["id"]
 
-    async def newcomer(self, tokens: int) -> str:
-        """From now on another key asks, with a budget of so many tokens; the budget's id."""
-        squad, name = self.world.squad["id"], f"app-{tokens}-{len(self.backend.book)}"
+    async def newcomer(self, tokens: int) -> None:
+        """From now on another key asks, with a budget of so many tokens."""
+        self._newcomers += 1
+        squad, name = self.world.squad["id"], f"app-{self._newcomers}"
         key = await self.house.make("keys", team_id=squad, name=name)
         self.world.key, self.world.secret = key, key["secret"]
-        return str((await self.budget(tokens))["id"])
+        await self.budget(tokens)
 
     async def left(self) -> tuple[int, int]:
         """(tokens spent, tokens held) of the newest budget, once all is settled."""
@@ -54,7 +57,7 @@ class Sliced:
 
     async def held(self) -> tuple[int, int]:
         """The same at this moment."""
-        budget = (await self.house.look("budgets"))["items"][-1]
+        budget = await self.house.look(f"budgets/{self._budget}")
         return tokens_of(budget["spent"]), tokens_of(budget["held"])
 
     def stream(self, **body: Any) -> "Stream":

@@ -132,12 +132,13 @@ class OpenAIEnding:
         return b"".join([*map(_event, chunks), b"data: [DONE]\n\n"])
 
 
-def usage_of(used: Meters) -> dict[str, int]:
+def usage_of(used: Meters) -> Plain:
     """Our own count in OpenAI's words."""
     return {
         "prompt_tokens": used.all_input,
         "completion_tokens": used.output,
         "total_tokens": used.total,
+        "prompt_tokens_details": {"cached_tokens": used.cache_read},
     }
 
 

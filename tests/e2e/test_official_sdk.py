@@ -187,6 +187,22 @@ def test_twenty_requests_of_the_async_sdk_at_once_are_all_answered(running: SdkH
         assert counts(running.booked(answer._request_id)) == reported(answer.usage)
 
 
+def test_a_real_model_held_in_slices_is_cut_where_its_budget_ends(
+    running: SdkHouse, figure: Callable[[str], None]
+) -> None:
+    with running.sdk("sparing") as client:
+        answer = client.chat.completions.create(model="chat", messages=TALE, max_tokens=1500)
+
+    (choice,) = answer.choices
+    assert choice.finish_reason == "length"
+    assert (choice.message.content or "").strip()
+    assert (answer.model_extra or {})["meterhouse"]["code"] == "insufficient_quota"
+    attempt = running.booked(answer._request_id)
+    assert counts(attempt) == reported(answer.usage)
+    assert attempt["end_by"] == "limit"
+    figure(f"a plain answer on a budget of 0.015: {answer.usage}")
+
+
 # --- Refusals and faults -----------------------------------------------------------------------
 
 BAD, AUTH, NO, MISSING = (

@@ -114,7 +114,12 @@ def test_an_answer_that_was_cut_says_length_and_why_and_what_is_billed() -> None
     answer = json.loads(whole.body(2, used=Meters(input=5, output=3), notice=NOTICE))
 
     assert [each["finish_reason"] for each in answer["choices"]] == ["length", "stop"]
-    assert answer["usage"] == {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+    assert answer["usage"] == {
+        "prompt_tokens": 5,
+        "completion_tokens": 3,
+        "total_tokens": 8,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
     assert answer["meterhouse"] == NOTICE
 
 
