@@ -27,6 +27,10 @@ class Point:
     estimates: int = 2  # at most, when the process is killed: of those in flight
     phantoms: int = 0  # of them, at most so many that had not left yet
 
+    @property
+    def failpoint(self) -> str:
+        return self.name.partition(",")[0]
+
 
 @dataclass(frozen=True)
 class Call:
@@ -88,6 +92,11 @@ POINTS: Final = (
     Point("settle.answered", "worker", "plain", _NO_TASK, "C10", estimates=1),
     Point("release.spooled", "worker", "dead", _ANY, "C3", estimates=0),
     Point("release.answered", "worker", "dead", _ANY, "C3", estimates=0),
+    Point("admit.granted, keyed", "worker", "keyed", _NO_TASK, "C2", estimates=1),
+    Point("admit.intended, keyed", "worker", "keyed", _NO_TASK, "C3", estimates=1),
+    Point("forward.marked, keyed", "worker", "keyed", _NO_TASK, "C4", phantoms=1),
+    Point("relay.whole, keyed", "worker", "keyed", _NO_TASK, "C6"),
+    Point("settle.spooled, keyed", "worker", "keyed", _NO_TASK, "C8", estimates=1),
     Point("upkeep.extends", "worker", "lasting", _NO_TASK, "C6", nth=1),
     Point("spool.turns", "worker", "plain", _ANY, "C19", nth=1),
     Point("spool.syncs", "worker", "plain", _NO_TASK, "C19", nth=1),

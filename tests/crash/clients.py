@@ -1,12 +1,18 @@
 """What a client asked for and what it got."""
 
+import asyncio
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
+from gateway import ids
+
 REPLIED_WITHIN_S = 60
+MOST_REPEATS = 200
+_KEY = re.compile(r"again_\w{26}")
 
 # What a request does, by name; `dead` has no backend that can be reached.
 SCRIPTS: dict[str, dict[str, Any]] = {
@@ -17,6 +23,7 @@ SCRIPTS: dict[str, dict[str, Any]] = {
     "counted": {"tokens": 6, "chunk_delay_ms": 1, "usage": "missing"},
     "retried": {"tokens": 6},
     "dead": {"tokens": 1},
+    "keyed": {"tokens": 6},  # with an idempotency key; the client asks until it is told
 }
 STREAMS = frozenset({"stream", "long", "lasting", "counted"})
 
@@ -43,16 +50,48 @@ def body(kind: str, model: str = "chat") -> dict[str, Any]:
 
 
 async def ask(client: httpx.AsyncClient, kind: str, model: str = "chat") -> Reply:
+    if kind == "keyed":
+        return await _keyed(client)
     try:
         if kind in STREAMS:
             return await _streamed(client, kind, model)
         answer = await client.post("/v1/chat/completions", json=body(kind, model))
     except httpx.HTTPError as fault:
         return Reply(0, False, 0, type(fault).__name__)
+    return _plain(answer)
+
+
+def _plain(answer: httpx.Response) -> Reply:
     if answer.status_code != 200:
         return Reply(answer.status_code, False, 0, _code(answer))
     said = answer.json()["choices"][0]["message"]["content"]
     return Reply(200, True, len(said.split()))
+
+
+async def _keyed(client: httpx.AsyncClient) -> Reply:
+    """As an SDK does it: the same key and body again, for as long as nobody knows the end."""
+    key = ids.new("again")
+    asked = body("keyed")
+    asked["messages"][0]["content"] += f" {key}"
+    reply = Reply(0, False, 0, "never answered")
+    for _ in range(MOST_REPEATS):
+        try:
+            reply = _plain(
+                await client.post(
+                    "/v1/chat/completions", json=asked, headers={"idempotency-key": key}
+                )
+            )
+        except httpx.HTTPError as fault:
+            reply = Reply(0, False, 0, type(fault).__name__)
+        if reply.status not in {0, 503} and reply.error != "idempotency_in_flight":
+            break
+        await asyncio.sleep(0.1)
+    return reply
+
+
+def keys_of(text: str) -> list[str]:
+    """The idempotency keys that a request's text names."""
+    return _KEY.findall(text)
 
 
 async def _streamed(client: httpx.AsyncClient, kind: str, model: str) -> Reply:

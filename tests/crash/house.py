@@ -72,7 +72,8 @@ class CrashHouse:
         words = ("serve", "--plane", "data", "--worker", "0", "--fd", str(fd))
         return await self._started.start(*words, environ=environ, points=points, fd=fd)
 
-    async def start_jobs(self, points: str = "") -> Process:
+    async def start_jobs(self, points: str = "", home: Path | None = None) -> Process:
+        """On another `home` they are of another machine: they see none of our spools."""
         url = self.settings.database_url
         if self.jobs_sql is not None:
             assert isinstance(self.jobs_sql.address, Path)
@@ -80,6 +81,8 @@ class CrashHouse:
             made = sqlalchemy.make_url(url).update_query_dict({"host": directory})
             url = made.render_as_string(hide_password=False)
         environ = self._environ(self.jobs_store, url)
+        if home is not None:
+            environ["METERHOUSE_HOME"] = str(home)
         self.jobs = await self._started.start("jobs", environ=environ, points=points)
         return self.jobs
 

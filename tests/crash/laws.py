@@ -19,7 +19,7 @@ from gateway.stores import spooled
 from gateway.stores.redis import keys, quarantine
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.tables import postings, rollups, usage_rows
-from tests.crash.clients import Reply
+from tests.crash.clients import Reply, keys_of
 from tests.scripted_backend import Entry
 
 TAG = "s00"
@@ -123,6 +123,7 @@ async def check(place: Place, since_us: int, replies: Sequence[Reply]) -> Found:
     if any(row.model == "dead" for row in rows):
         found.violations.append("a row for what was never sent")
     found.violations += _against_the_clients(rows, replies)
+    found.violations += _asked_once(place)
     found.violations += await _against_the_counters(place, late=found.late > 0)
     found.violations += await asyncio.to_thread(_within_the_ledger, place)
     if aside := await quarantine.ids(place.store, TAG):
@@ -190,6 +191,13 @@ def _against_the_clients(rows: Sequence[Any], replies: Sequence[Reply]) -> list[
     sure = sum(row.winner and row.output_tokens > 0 for row in _net(rows))
     whole = sum(reply.whole for reply in replies)
     return [] if whole <= sure else [f"{whole} whole answers, {sure} charged for output"]
+
+
+def _asked_once(place: Place) -> list[str]:
+    """However often a request comes under one idempotency key, a backend hears of it once."""
+    texts = [str(entry.body) for book in place.books.values() for entry in book]
+    heard = Counter(key for text in texts for key in set(keys_of(text)))
+    return [f"{key} was asked {times} times" for key, times in heard.items() if times > 1]
 
 
 async def _against_the_counters(place: Place, *, late: bool) -> list[str]:

@@ -61,10 +61,10 @@ async def _worker_point(house: CrashHouse, cell: Cell, stop_s: float) -> tuple[l
     point = cell.point
     assert isinstance(point, Point)
     await _jobs_run(house)
-    worker = await house.start_worker(f"{point.name}={cell.fault}@{point.nth}")
+    worker = await house.start_worker(f"{point.failpoint}={cell.fault}@{point.nth}")
     replies = [await house.ask(point.kind)] if point.nth > 1 else []
     asked = await _asked(house, point)
-    struck = await worker.passed(point.name)
+    struck = await worker.passed(point.failpoint)
     await _suffer(worker, cell.fault, stop_s)
     return replies + await _ended(house, worker, asked), struck
 
@@ -164,8 +164,8 @@ async def _jobs_point(house: CrashHouse, cell: Cell, stop_s: float) -> tuple[lis
     assert isinstance(point, Point)
     await _jobs_end(house)
     replies = await _left_by_a_worker(house, point)
-    armed = await house.start_jobs(f"{point.name}={cell.fault}@{point.nth}")
-    struck = await armed.passed(point.name)
+    armed = await house.start_jobs(f"{point.failpoint}={cell.fault}@{point.nth}")
+    struck = await armed.passed(point.failpoint)
     await _taken_over(house, armed, cell.fault, stop_s)
     return replies, struck
 

@@ -12,7 +12,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -91,7 +91,8 @@ def kill_all(up: House) -> int:
     """Everything that `up` is, itself first; how many processes that were."""
     pids = family(up.process.pid)
     for pid in sorted(pids, key=lambda pid: pid != up.process.pid):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it came to an end of its own just now
+            os.kill(pid, signal.SIGKILL)
     up.process.wait(30)
     up.stop()
     return len(pids)

@@ -15,6 +15,6 @@ def test_every_failpoint_is_told() -> None:
 
 
 def test_every_failpoint_is_struck() -> None:
-    struck = {point.name for point in cells.POINTS} | cells.STRUCK_APART
+    struck = {point.failpoint for point in cells.POINTS} | cells.STRUCK_APART
 
     assert struck == POINTS
