@@ -36,6 +36,7 @@ class Reply:
     whole: bool
     words: int
     error: str = ""
+    request_id: str = ""
 
 
 def body(kind: str, model: str = "chat") -> dict[str, Any]:
@@ -65,7 +66,7 @@ def _plain(answer: httpx.Response) -> Reply:
     if answer.status_code != 200:
         return Reply(answer.status_code, False, 0, _code(answer))
     said = answer.json()["choices"][0]["message"]["content"]
-    return Reply(200, True, len(said.split()))
+    return Reply(200, True, len(said.split()), request_id=answer.headers["x-request-id"])
 
 
 async def _keyed(client: httpx.AsyncClient) -> Reply:
@@ -96,10 +97,10 @@ def keys_of(text: str) -> list[str]:
 
 async def _streamed(client: httpx.AsyncClient, kind: str, model: str) -> Reply:
     words, whole, error = 0, False, ""
-    status = 0
+    status, request_id = 0, ""
     try:
         async with client.stream("POST", "/v1/chat/completions", json=body(kind, model)) as answer:
-            status = answer.status_code
+            status, request_id = answer.status_code, answer.headers.get("x-request-id", "")
             if status != 200:
                 await answer.aread()
                 return Reply(status, False, 0, _code(answer))
@@ -111,8 +112,8 @@ async def _streamed(client: httpx.AsyncClient, kind: str, model: str) -> Reply:
                     error = event["error"]["code"] if "error" in event else error
                     words += sum(bool(_said(choice)) for choice in event.get("choices", ()))
     except httpx.HTTPError as fault:
-        return Reply(status, whole, words, type(fault).__name__)
-    return Reply(status, whole, words, error)
+        error = type(fault).__name__
+    return Reply(status, whole, words, error, request_id)
 
 
 def _code(answer: httpx.Response) -> str:

@@ -48,6 +48,7 @@ class CrashHouse:
         self.client: httpx.AsyncClient
         self._started = started
         self._listener = listener()
+        self.key_id = ""
         self._secret = ""
 
     @property
@@ -59,6 +60,13 @@ class CrashHouse:
     @property
     def on_postgres(self) -> bool:
         return self.jobs_sql is not None
+
+    async def start_admin(self, listening: socket.socket, points: str = "") -> Process:
+        """A process of the admin plane, on a socket that outlives it."""
+        fd = listening.fileno()
+        environ = self._environ(self.worker_store, self.settings.database_url)
+        words = ("serve", "--plane", "admin", "--fd", str(fd))
+        return await self._started.start(*words, environ=environ, points=points, fd=fd)
 
     async def _recount(self) -> None:
         """The jobs look at every account when they begin."""
@@ -120,7 +128,7 @@ class CrashHouse:
             "teams", tenant_id=tenant["id"], parent_id=team["id"], name="b", cost_center="2"
         )
         key = await self.make("keys", team_id=squad["id"], name="app")
-        self._secret = key["secret"]
+        self.key_id, self._secret = key["id"], key["secret"]
         scopes = [
             {"tenant": tenant["id"]}, {"team": team["id"]}, {"team": squad["id"]},
             {"key": key["id"]},

@@ -24,10 +24,10 @@ def home() -> Iterator[Path]:
 
 
 def test_its_late_truth_takes_the_estimate_back(
-    home: Path, store_url: str, database_url: str
+    home: Path, store_url: str, sqlite_url: str
 ) -> None:
     async def scenario() -> None:
-        async with crash_house(home / "ours", store_url, database_url) as house:
+        async with crash_house(home / "ours", store_url, sqlite_url) as house:
             await house.start_jobs(home=home / "theirs")
             worker = await house.start_worker()
             asking = asyncio.create_task(house.ask("lasting"))
