@@ -21,7 +21,7 @@ from tests.crash.processes import ROOT
 from tests.spooling import event, living_spool
 
 WRITER = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 from gateway.stores.spool import Spool
 from tests.spooling import event
@@ -36,6 +36,7 @@ while True:
     if number % 3:
         spool.outcome(request, event(request, 0))
     os.write(1, f"{number}\\n".encode())
+    time.sleep(0.0005)  # no faster than a disk
 """
 PRUNER = """
 import sys
