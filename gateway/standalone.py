@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ _SETTLE_SECONDS: Final = 20  # what a drained worker may still need for its last
 _STOP_SECONDS: Final = 20
 _STORE_READY_SECONDS: Final = 60  # a large append-only file takes a while to read
 _LOOK_EVERY_SECONDS: Final = 0.05
+_READY_SECONDS: Final = 60  # for a process that replaces another
 _STORE: Final = "store"
 
 
@@ -45,6 +47,8 @@ class Standalone:
         self._environ = dict(environ)
         self._supervisor = Supervisor(settings.run_dir, say)
         self._listeners: list[socket.socket] = []
+        self._pipes: list[int] = []
+        self._generation = 0  # of the planes: each roll begins another
 
     @property
     def broken(self) -> asyncio.Future[str]:
@@ -67,8 +71,9 @@ class Standalone:
         # Planes load their code while the stores come up; the gate opens once these are ready.
         gate, opener = os.pipe()
         for worker in range(settings.workers):
-            self._keep_plane(f"data-{worker}", "data", data, gate, worker)
-        self._keep_plane("admin", "admin", admin, gate)
+            name = f"data-{worker}"
+            self._supervisor.keep(self._plane(name, "data", data, worker, "--wait-fd", gate))
+        self._supervisor.keep(self._plane("admin", "admin", admin, 0, "--wait-fd", gate))
         if not await self._prepare():
             return
         os.close(opener)
@@ -79,16 +84,68 @@ class Standalone:
         self._welcome(with_demo)
         await asyncio.Event().wait()
 
-    async def stop(self) -> None:
-        """Drains and ends everything, in order."""
+    async def roll(self) -> None:
+        """Every plane and the jobs started afresh, one after another, with the code that is
+        installed now. The new process takes connections before the old one is told to go, so no
+        client is turned away. One that does not come up leaves the old one where it is.
+        """
+        before = self._supervisor.names()
+        if "jobs" not in before:
+            say("not started yet: nothing is rolled")
+            return
+        if await self._supervisor.run_once(self._gateway_part("migrate", "migrate", "--quiet")):
+            say("not rolled: the database could not be brought to the new release's schema")
+            return
+        self._generation += 1
+        data, admin = self._listeners
+        seconds = self._settings.drain_seconds + _SETTLE_SECONDS
+        for worker in range(self._settings.workers):
+            name = f"data-{worker}"
+            if not await self._replace(before, name, "data", data, worker, seconds):
+                return
+        if await self._replace(before, "admin", "admin", admin, 0, _STOP_SECONDS):
+            await self._supervisor.stop(["jobs"], _STOP_SECONDS)
+            self._supervisor.keep(self._gateway_part("jobs", "jobs"))
+            say("rolled: every process is a new one")
+
+    async def _replace(
+        self,
+        running: tuple[str, ...],
+        name: str,
+        plane: str,
+        listener: socket.socket,
+        worker: int,
+        seconds: float,
+    ) -> bool:
+        """Whether the new one is there and the old one gone."""
+        heard, told = os.pipe()
+        self._pipes.append(told)  # should the new one die, the next start inherits it as well
+        try:
+            part = self._plane(
+                f"{name}.{self._generation}", plane, listener, worker, "--ready-fd", told
+            )
+            if not await self._supervisor.try_out(part, heard, _READY_SECONDS):
+                say(f"not rolled: the new {name} does not come up; the old one stays")
+                return False
+        finally:
+            os.close(heard)
+        old = [each for each in running if each == name or each.startswith(f"{name}.")]
+        await self._supervisor.stop(old, seconds)
+        return True
+
+    async def stop(self, number: signal.Signals) -> None:
+        """Drains and ends everything, in order. SIGTERM lets clients take their leave first."""
         for listener in self._listeners:
             listener.close()
+        for pipe in self._pipes:
+            os.close(pipe)
         (self._settings.run_dir / "endpoints.json").unlink(missing_ok=True)
         names = self._supervisor.names()
         data = [name for name in names if name.startswith("data-")]
-        await self._supervisor.stop(data, self._settings.drain_seconds + _SETTLE_SECONDS)
+        seconds = self._settings.drain_seconds + _SETTLE_SECONDS
+        await self._supervisor.stop(data, seconds, number)
         others = [name for name in names if name != _STORE]
-        await self._supervisor.stop(others, _STOP_SECONDS)
+        await self._supervisor.stop(others, _STOP_SECONDS, signal.SIGINT)  # no leave to take
         await self._supervisor.stop([_STORE], _STOP_SECONDS)
         self._supervisor.close()
 
@@ -158,13 +215,13 @@ class Standalone:
     def _admin_url(self) -> str:
         return f"http://{url_host(self._settings.admin_host)}:{self._settings.admin_port}"
 
-    def _keep_plane(
-        self, name: str, plane: str, listener: socket.socket, gate: int, worker: int = 0
-    ) -> None:
-        fds = (listener.fileno(), gate)
+    def _plane(
+        self, name: str, plane: str, listener: socket.socket, worker: int, pipe: str, end: int
+    ) -> Part:
+        """A plane on its listener, with one end of a pipe to wait for or to tell on."""
         words = ("serve", "--plane", plane, "--worker", str(worker))
-        inherited = ("--fd", str(fds[0]), "--wait-fd", str(fds[1]))
-        self._supervisor.keep(self._gateway_part(name, *words, *inherited, fds=fds))
+        inherited = ("--fd", str(listener.fileno()), pipe, str(end))
+        return self._gateway_part(name, *words, *inherited, fds=(listener.fileno(), end))
 
     def _gateway_part(self, name: str, *words: str, fds: tuple[int, ...] = ()) -> Part:
         return Part(

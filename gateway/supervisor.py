@@ -60,8 +60,12 @@ class Deaths:
 class Child:
     """One part and its life: `run` ends once `stopping` is set and the process is gone."""
 
-    def __init__(self, part: Part, spawn: Callable[[Part], Awaitable[Process]]) -> None:
+    def __init__(
+        self, part: Part, spawn: Callable[[Part], Awaitable[Process]], *, vital: bool = True
+    ) -> None:
+        """`vital`: the house cannot go on without it."""
         self.part = part
+        self.vital = vital
         self.stopping = asyncio.Event()
         self._spawn = spawn
         self._process: Process | None = None
@@ -136,6 +140,18 @@ class Supervisor:
         child = Child(part, self._spawn)
         self._lives[part.name] = (child, asyncio.create_task(self._keep(child)))
 
+    async def try_out(self, part: Part, ready_fd: int, seconds: float) -> bool:
+        """As `keep` if the part writes to the pipe behind `ready_fd` in time, else it is stopped
+        again, and nothing is broken by it.
+        """
+        child = Child(part, self._spawn, vital=False)
+        self._lives[part.name] = (child, asyncio.create_task(self._keep(child)))
+        if await _readable(ready_fd, seconds):
+            child.vital = True
+            return True
+        await self.stop([part.name], _HURRIED_SECONDS)
+        return False
+
     async def run_once(self, part: Part) -> int:
         """Runs a command to its end; its exit status."""
         child = Child(part, self._spawn)
@@ -147,19 +163,23 @@ class Supervisor:
         """The parts that are not stopped, in the order of their start."""
         return tuple(self._lives)
 
-    async def stop(self, names: Iterable[str], seconds: float) -> None:
-        """SIGTERM, up to `seconds` to end (two once `hurry` is set), then SIGKILL."""
+    async def stop(
+        self, names: Iterable[str], seconds: float, number: signal.Signals = signal.SIGTERM
+    ) -> None:
+        """The signal, up to `seconds` to end (two once `hurry` is set), then SIGKILL."""
         lives = [self._lives.pop(name) for name in names if name in self._lives]
         if not lives:
             return
         for child, _ in lives:
             child.stopping.set()
-            child.signal(signal.SIGTERM)
+            child.signal(number)
         tasks = {task for _, task in lives}
         everyone = asyncio.create_task(asyncio.wait(tasks))
         hurried = asyncio.create_task(self.hurry.wait())
         await asyncio.wait({everyone, hurried}, timeout=seconds, return_when="FIRST_COMPLETED")
         if self.hurry.is_set():
+            for child, _ in lives:
+                child.signal(signal.SIGINT)
             await asyncio.wait({everyone}, timeout=_HURRIED_SECONDS)
         hurried.cancel()
         for child, task in lives:
@@ -173,7 +193,9 @@ class Supervisor:
 
     async def _keep(self, child: Child) -> None:
         message = await child.run(self._say)
-        if message is not None and not self.broken.done():
+        if message is not None and not child.vital:
+            self._say(message)
+        elif message is not None and not self.broken.done():
             self.broken.set_result(message)
 
     async def _spawn(self, part: Part) -> Process:
@@ -194,6 +216,19 @@ class Supervisor:
         finally:
             os.close(lock)
         return process
+
+
+async def _readable(fd: int, seconds: float) -> bool:
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    loop.add_reader(fd, told.set)
+    try:
+        await asyncio.wait_for(told.wait(), seconds)
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(fd)
+    return True
 
 
 async def _done(task: asyncio.Task[int]) -> None:

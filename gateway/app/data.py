@@ -2,12 +2,13 @@
 
 import asyncio
 import gc
+from collections.abc import Callable
 from typing import Any
 
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
 
-from gateway.app.server import Application, serve
+from gateway.app.server import Application, nobody_asked, serve
 from gateway.dataplane.endpoints import doors, routes, unforeseen
 from gateway.errors import openai_error
 from gateway.ops import Readiness, probes
@@ -64,9 +65,11 @@ def _spare_the_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def serve_data(settings: Settings, sock_fd: int, worker: int) -> None:
+async def serve_data(
+    settings: Settings, sock_fd: int, worker: int, ready: Callable[[], None] = nobody_asked
+) -> None:
     """One data plane worker on an inherited listening socket, until SIGTERM or SIGINT; then
-    unready, drained, settled, closed.
+    unready, drained, settled, closed. `ready` is called once it takes connections.
     """
     stopping = asyncio.Event()
     async with open_data(settings, worker) as data:
@@ -75,4 +78,5 @@ async def serve_data(settings: Settings, sock_fd: int, worker: int) -> None:
         async def drain() -> None:
             await data.plane.drain(settings.drain_seconds)
 
-        await serve(data_app(data, stopping), sock_fd, stopping, drain, settings.drain_seconds)
+        seconds = settings.drain_seconds
+        await serve(data_app(data, stopping), sock_fd, stopping, drain, seconds, ready)

@@ -25,6 +25,9 @@ from litestar.types import (
 from gateway.app.inbound import Inbound
 from gateway.listeners import BACKLOG
 
+_LEAVE_SECONDS: Final = 6.0  # common clients forget a connection that was idle for 5
+_LOOK_EVERY_SECONDS: Final = 0.05
+_CLOSE: Final = (b"connection", b"close")
 _LAST_SECONDS: Final = 15  # after the drain: settlements, spool, connections
 
 
@@ -80,9 +83,36 @@ def server_config(app: Litestar, drain_seconds: int) -> uvicorn.Config:
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers: when and how to stop is decided here."""
 
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    async def take_leave(self, hurry: asyncio.Event) -> None:
+        """Until no client is connected, or those that are have had the time to forget an idle
+        connection: closed under a client's hands, it would fail a request that nobody has read.
+        Whoever still asks is served and told that it was the last time on this connection.
+        """
+        self.config.encoded_headers.append(_CLOSE)  # for the answers from the next second on
+        self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
+        until = asyncio.get_running_loop().time() + _LEAVE_SECONDS
+        while self.server_state.connections and not hurry.is_set():
+            left = until - asyncio.get_running_loop().time()
+            if left <= 0:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(hurry.wait(), min(left, _LOOK_EVERY_SECONDS))
+
+
+def nobody_asked() -> None:
+    """For a listener of whose start nobody wants to hear."""
 
 
 async def serve(
@@ -91,23 +121,31 @@ async def serve(
     stopping: asyncio.Event,
     drain: Callable[[], Awaitable[None]],
     drain_seconds: int,
+    ready: Callable[[], None] = nobody_asked,
 ) -> None:
-    """Until SIGTERM or SIGINT, which sets `stopping`; returns once drained and closed."""
+    """Until SIGTERM or SIGINT, which sets `stopping`; returns once drained and closed. SIGTERM lets
+    clients take their leave first, and a second signal of either kind does not.
+    """
     listener = socket.socket(fileno=sock_fd)
-    server = _Server(server_config(app, drain_seconds))
+    server = _Server(server_config(app, drain_seconds), ready)
     loop = asyncio.get_running_loop()
+    hurry = asyncio.Event()
 
-    def stop() -> None:
+    def stop(number: signal.Signals) -> None:
+        if stopping.is_set() or number is signal.SIGINT:
+            hurry.set()
         stopping.set()
-        server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop, number)
     running = asyncio.create_task(server.serve(sockets=[listener]))
     await asyncio.wait(
         {running, stopped := asyncio.create_task(stopping.wait())},
         return_when=asyncio.FIRST_COMPLETED,
     )
     stopped.cancel()
+    if not running.done():
+        await server.take_leave(hurry)
+    server.should_exit = True
     await drain()
     await running

@@ -4,6 +4,7 @@ import argparse
 import gc
 import os
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from gateway.descriptors import raise_limit
@@ -17,6 +18,11 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
         "--worker", type=int, default=0, help="number of this data plane process; names its spool"
     )
     parser.add_argument("--fd", type=int, help="a listening socket that this process inherited")
+    parser.add_argument(
+        "--ready-fd",
+        type=int,
+        help="an inherited pipe; a byte is written once connections are taken",
+    )
     parser.add_argument(
         "--wait-fd", type=int, help="an inherited pipe; begin once its other end is closed"
     )
@@ -40,6 +46,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _teller(ready_fd: int | None) -> Callable[[], None]:
+    """Says on the pipe, if there is one, that connections are taken."""
+
+    def tell() -> None:
+        if ready_fd is not None:
+            with suppress(OSError):  # nobody listens any more
+                os.write(ready_fd, b"1")
+
+    return tell
+
+
 def _bound(settings: Settings, plane: str) -> int:
     from gateway.listeners import bind
 
@@ -55,7 +72,7 @@ def _plane(
     if args.plane == "data":
         from gateway.app.data import serve_data
 
-        return lambda fd: serve_data(settings, fd, args.worker)
+        return lambda fd: serve_data(settings, fd, args.worker, _teller(args.ready_fd))
     from gateway.app.admin import serve_admin
 
-    return lambda fd: serve_admin(settings, fd)
+    return lambda fd: serve_admin(settings, fd, _teller(args.ready_fd))

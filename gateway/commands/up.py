@@ -38,23 +38,40 @@ async def _up(settings: Settings, environ: Mapping[str, str], with_demo: bool) -
     """1 when something could not be started or kept alive, else 0."""
     house = Standalone(settings, environ)
     asked = asyncio.Event()
+    how = signal.SIGTERM
+    rolls: set[asyncio.Task[None]] = set()
 
     def on_signal(number: signal.Signals) -> None:
+        nonlocal how
         if asked.is_set():
             say("hurrying")
             house.hurry()
         else:
             say(f"{number.name}: draining for at most {settings.drain_seconds} s; again to hurry")
+            how = signal.SIGTERM if number is signal.SIGTERM else signal.SIGINT
             asked.set()
+
+    def on_roll() -> None:
+        if rolls or asked.is_set():
+            say("SIGUSR1: there is a roll or a stop under way already")
+            return
+        say("SIGUSR1: rolling; every process is replaced, one after another")
+        roll = asyncio.create_task(house.roll())
+        rolls.add(roll)
+        roll.add_done_callback(rolls.discard)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
             loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(signal.SIGUSR1, on_roll)
     try:
         return await _until_asked(house, asked, with_demo)
     finally:
-        await house.stop()
+        for roll in rolls:
+            roll.cancel()
+        await asyncio.gather(*rolls, return_exceptions=True)
+        await house.stop(how)
         if asked.is_set():
             say("stopped")
 
