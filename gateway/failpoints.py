@@ -36,6 +36,8 @@ POINTS: Final = frozenset(
         "drain.taken", "drain.booked", "drain.done",
         "replay.adopted", "replay.handed_in", "replay.booked", "replay.discarded",
         "reap.leased", "reap.decided", "reap.ended",
+        "rebuild.begun", "rebuild.closed", "rebuild.told", "rebuild.placed",
+        "rebuild.counted", "rebuild.held", "rebuild.opened",
         "prune.deletes",
     }
 )  # fmt: skip

@@ -77,8 +77,9 @@ class Standalone:
         if not await self._prepare():
             return
         os.close(opener)
-        await self._until_ready()
+        # Only the jobs say that the counters of a store that has just started are whole.
         self._supervisor.keep(self._gateway_part("jobs", "jobs"))
+        await self._until_ready()
         if with_demo and await self._supervisor.run_once(demo.tour(settings, self._part_environ())):
             say("the demo's tour did not end well; everything stays up for a look")
         self._welcome(with_demo)

@@ -67,6 +67,7 @@ def any_store_url(request: pytest.FixtureRequest) -> str:
 def _emptied(url: str) -> str:
     with redis.Redis.from_url(url) as client:
         client.flushall()
+    servers.make_whole(url)
     return url
 
 

@@ -22,8 +22,10 @@ def data_app(data: Data, stopping: asyncio.Event) -> Litestar:
     def readiness() -> Readiness:
         if stopping.is_set():
             return Readiness(ready=False, checks={"process": "draining"})
-        store = "ok" if data.channels.up else "out of reach; requests are refused"
-        return Readiness(ready=True, checks={"store": store})
+        if not data.channels.up:
+            return Readiness(ready=True, checks={"store": "out of reach; requests are refused"})
+        store = "ok" if data.whole.known else "its counters are not whole yet; the jobs see to it"
+        return Readiness(ready=data.whole.known, checks={"store": store})
 
     return Application(
         [*routes(data.plane), *probes(readiness)],

@@ -26,6 +26,8 @@ from policies.decision import Deny, DenyCode
 TYPICAL_OUTPUT: Final = 256  # tokens a per-minute limit is charged before the real figure is known
 _ASK_AGAIN: Final = frozenset({"stale_window", "unopened"})
 _STALE_TRIES: Final = 3
+# Shorter than what a rebuild of lost counters waits before it asks the spools who is living.
+_UNSURE_US: Final = 400_000
 _OPEN_TRIES: Final = 20
 _OPEN_AGAIN_S: Final = 0.05
 
@@ -70,7 +72,8 @@ async def admit(
             retry_after_ms=2_000,
         )
     failpoint("admit.intended")
-    if arrival.now_us() - now_us > holds.ttl_ms * 667:
+    took_us = arrival.now_us() - now_us
+    if took_us > holds.ttl_ms * 667 or (took_us > _UNSURE_US and not await _is_there(flow, holds)):
         # A process that was stopped for two thirds of its life may not have it any more. Asked only
         # now: from the intent on no reaper takes the silence of this spool for "never sent".
         with suppress(SpoolUnavailable):
@@ -107,6 +110,17 @@ async def _asked_again(
             break
         answer = await holds.admit(levels.tag, _admission(flow, holds.ttl_ms, meta, owner))
     return answer, meta
+
+
+async def _is_there(flow: Flow, holds: HoldStore) -> bool:
+    """A grant that took its time may have expired, or be of a store that has lost it since."""
+    levels = flow.levels
+    try:
+        return levels is not None and not await holds.extend(
+            levels.tag, (flow.arrival.request_id,), holds.ttl_ms
+        )
+    except StoreUnavailable:
+        return False
 
 
 async def _give_back(flow: Flow, holds: HoldStore, tag: str) -> None:

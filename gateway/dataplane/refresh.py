@@ -30,6 +30,7 @@ class Refresher:
         self._unseal = unseal
         self._news = asyncio.Event()
         self.failures = 0
+        plane.holds.at_least(plane.snapshot.epochs)
 
     def told(self, _revision: int = 0) -> None:
         """Somebody says that the configuration has changed."""
@@ -62,6 +63,7 @@ class Refresher:
         snapshot = await asyncio.to_thread(load_snapshot, self._engine, self._unseal)
         failpoint("refresh.loaded")
         self._plane.snapshot = snapshot
+        self._plane.holds.at_least(snapshot.epochs)
 
 
 def load_snapshot(engine: Engine, unseal: Unseal) -> Snapshot:

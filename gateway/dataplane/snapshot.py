@@ -25,6 +25,7 @@ from gateway.backends.dialect import Dialect
 from gateway.backends.dialects import DIALECTS
 from gateway.backends.endpoint import Endpoint, Timeouts
 from gateway.dataplane.levels import Level, Levels
+from gateway.stores.redis.keys import DEFAULT_TAG
 from gateway.stores.sql import rows
 from policies.candidates import Candidate
 from policies.compile import EffectivePolicy, compile_policies, within
@@ -90,6 +91,8 @@ class Snapshot:
 
     def __init__(self, config: rows.Configuration, unseal: Unseal) -> None:
         self.revision = config.revision
+        self.epochs = config.epochs
+        self.tags = {DEFAULT_TAG, *(tenant.shard for tenant in config.tenants)}
         self._tenants = {t.id: t for t in config.tenants}
         self._teams = {t.id: t for t in config.teams}
         self._budgets = _by_tenant(config.budgets)

@@ -4,7 +4,8 @@ it will need to count by loaded while nobody waits.
 
 import asyncio
 import logging
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from gateway.dataplane.count import Tokeniser
 from gateway.dataplane.request import DataPlane
@@ -15,9 +16,42 @@ from gateway.stores.redis.holds import HoldStore, StoreUnavailable
 _EXTENDED_AFTER: Final = 0.27  # of a hold's life: two failures in a row lose nothing
 RETRY_EVERY_S: Final = 0.5
 QUIET_S: Final = 0.5
+LOOK_EVERY_S: Final = 0.05
 _SLICES: Final = 32
 
 _LOG: Final = logging.getLogger(__name__)
+
+
+class Whole:
+    """Whether the store's counters were ever found whole. Who cannot admit anything yet should get
+    no work; a later loss is refused request by request, for others might be no better off.
+    """
+
+    def __init__(self, plane: DataPlane, holds: HoldStore) -> None:
+        self._plane = plane
+        self._holds = holds
+        self.known = False
+
+    async def look(self) -> bool:
+        self.known = all([await self._holds.learn_epoch(tag) for tag in self._plane.snapshot.tags])
+        return self.known
+
+    async def wait(self) -> None:
+        while True:
+            if self.known or await self.look():
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
+
+
+def upkeep(
+    plane: DataPlane, holds: HoldStore, settler: Settler, tokeniser: Tokeniser
+) -> tuple[Coroutine[Any, Any, None], ...]:
+    """All that goes on until the worker ends."""
+    return (
+        keep_holds_alive(plane, holds),
+        settle_what_waits(settler),
+        load_while_quiet(plane, tokeniser),
+    )
 
 
 async def keep_holds_alive(plane: DataPlane, holds: HoldStore) -> None:

@@ -17,6 +17,7 @@ from gateway.jobs.deps import JobDeps
 from gateway.jobs.schedule import pause
 from gateway.stores.redis import leases, quarantine
 from gateway.stores.redis.journal import Entry, Journal
+from gateway.stores.redis.keys import DEFAULT_TAG
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.tables import tenants
 
@@ -27,7 +28,6 @@ WAIT_MS: Final = 500
 ASK_AGAIN_S: Final = 0.05
 TURN_US: Final = 4_000_000
 LEASE_MS: Final = 8_000  # a turn and its last transaction; overrunning it is harmless
-DEFAULT_TAG: Final = "s00"
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -88,7 +88,7 @@ def found_in(
     untouched: list[tuple[str, str]] = []
     lost: list[str] = []
     for hold_id, request in still_open.items():
-        template = None if request.intent is None else _template(request.intent)
+        template = None if request.intent is None else template_of(request.intent)
         if request.intent is None or template is None:
             lost.append(hold_id)
         elif not request.unanswered and proves_absence:
@@ -127,7 +127,7 @@ def _parts(events: Iterator[UsageEvent]) -> Iterator[list[UsageEvent]]:
         yield part
 
 
-def _template(intent: Intent) -> UsageEvent | None:
+def template_of(intent: Intent) -> UsageEvent | None:
     """Of the time of its admission: the intent has it by the store's clock."""
     try:
         return msgspec.structs.replace(DECODER.decode(intent.meta), admitted_at_us=intent.at_us)

@@ -15,11 +15,11 @@ from billing.usage import ENCODER, UsageEvent
 from gateway.clock import monotonic_us
 from gateway.failpoints import failpoint
 from gateway.jobs.deps import JobDeps
-from gateway.jobs.drain_journal import DEFAULT_TAG
 from gateway.jobs.evidence import Findings, findings, surroundings
 from gateway.stores import spooled
 from gateway.stores.redis import quarantine, records
 from gateway.stores.redis.holds import Settlement
+from gateway.stores.redis.keys import DEFAULT_TAG
 from gateway.stores.spool import Closed, Record
 from gateway.stores.sql import usage
 from gateway.stores.sql.corrections import is_weak

@@ -5,7 +5,14 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.jobs import drain_journal, open_accounts, prune, reap_holds, replay_spool
+from gateway.jobs import (
+    drain_journal,
+    open_accounts,
+    prune,
+    reap_holds,
+    rebuild_counters,
+    replay_spool,
+)
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.schedule import Job, pause
 
@@ -20,6 +27,7 @@ def jobs_for(hold_ms: int) -> tuple[Job, ...]:
     hold_s = hold_ms / 1000
     return (
         Job("drain_journal", drain_journal.run, every_s=0.0, once_more=True),
+        Job("rebuild_counters", rebuild_counters.run, every_s=rebuild_counters.EVERY_S),
         Job("open_accounts", open_accounts.run, every_s=open_accounts.EVERY_S),
         Job("replay_spool", replay_spool.run, every_s=hold_s / 15),
         Job("reap_holds", reap_holds.run, every_s=hold_s / 6),

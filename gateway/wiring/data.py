@@ -27,7 +27,7 @@ from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
 from gateway.dataplane.sliced import Slicer
 from gateway.dataplane.standing import Readers, Used
-from gateway.dataplane.upkeep import keep_holds_alive, load_while_quiet, settle_what_waits
+from gateway.dataplane.upkeep import Whole, upkeep
 from gateway.descriptors import most_exchanges
 from gateway.settings import Settings
 from gateway.stores.redis import address, bus
@@ -60,6 +60,7 @@ class Data(msgspec.Struct, frozen=True):
     channels: Channels
     spool: Spool
     telemetry: Telemetry
+    whole: Whole
 
 
 def unsealer(sealer: Sealer) -> Callable[[rows.Backend], str | None]:
@@ -141,19 +142,19 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             random=Random(os.urandom(16)),  # noqa: S311 - routing draws, not secrets
         )
         _show(telemetry, plane, transport)
-        refresher = Refresher(plane, engine, unseal)
+        refresher, whole = Refresher(plane, engine, unseal), Whole(plane, holds)
+        await whole.look()
         _keep_going(
             stack,
             refresher.run(),
             bus.listen(address.parse(settings.redis_url), refresher.told),
-            keep_holds_alive(plane, holds),
-            settle_what_waits(settler),
-            load_while_quiet(plane, tokeniser),
+            whole.wait(),
+            *upkeep(plane, holds, settler, tokeniser),
             keep_reporting(channels, f"{socket.gethostname()}/{worker}", plane, settler),
             telemetry.watch_loop(),
         )
         stack.push_async_callback(_last_settlements, settler, holds)
-        yield Data(plane, transport, channels, spool, telemetry)
+        yield Data(plane, transport, channels, spool, telemetry, whole)
 
 
 def _bounds(settings: Settings) -> Bounds:

@@ -57,6 +57,7 @@ class Extend(msgspec.Struct, frozen=True):
 
 Step = Admission | Settle | Release | Extend | SliceAsked | Keeping
 
+History = tuple[str, list[list[Step]], int]
 HOLD_IDS = [f"req_{n}" for n in range(6)]
 amounts = st.sampled_from(
     [LARGE, 0, 1, 999, 10**6, LARGE - 1, MAX_COUNTER // 2, MAX_COUNTER - 1, MAX_COUNTER]
@@ -165,7 +166,7 @@ def reapings(tag: str) -> st.SearchStrategy[Reaping | None]:
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> tuple[str, list[list[Step]]]:
+def histories(draw: st.DrawFn) -> History:
     """Batches of one kind of step each, as the client sends them. An id is always asked alike."""
     tag = next(_tags)
     asks = {hold_id: draw(admissions(tag, hold_id)) for hold_id in HOLD_IDS}
@@ -189,13 +190,16 @@ def histories(draw: st.DrawFn) -> tuple[str, list[list[Step]]]:
     batches: list[st.SearchStrategy[list[Step]]] = [admit, settle, release, extend, grow, keep]
     kinds = st.sampled_from([0, 0, 0, 0, 1, 1, 1, 2, 3, 4, 4, 4, 5, 5])
     batch = kinds.flatmap(batches.__getitem__)
-    return tag, draw(st.lists(batch, min_size=1, max_size=12))
+    since_ms = draw(st.sampled_from([0, 0, 0, 1]))
+    return tag, draw(st.lists(batch, min_size=1, max_size=12)), since_ms
 
 
 def in_store(client: redis.Redis, tag: str, batch: Sequence[Step]) -> tuple[int, list[Any]]:
     """Send one batch as the client would: when it was served, and the answers."""
     script, args = _packed(batch)
     names = [keys.holds(tag), keys.journal(tag)][: 2 if script is SETTLE else 1]
+    if script in (ADMIT, SLICE):
+        names, args = [keys.holds(tag), keys.epoch(tag)], [client.get(keys.epoch(tag)), *args]
     if script is KEEP:
         names = list(keys.answers(tag))
     now_us, *answers = client.eval(script.text, len(names), *names, *args)
@@ -290,14 +294,16 @@ def without_empty(state: State) -> State:
         slots={key: members for key, members in state.slots.items() if members},
         leases={},
         tickets=Tickets(),  # these are looked at apart
+        since_ms=0,
     )
 
 
-def agree(url: str, tag: str, history: Sequence[Sequence[Step]]) -> None:
+def agree(url: str, tag: str, history: Sequence[Sequence[Step]], since_ms: int) -> None:
     lease = keys.lease(f"reap:{{{tag}}}")
-    state = State(leases={lease: "mine"})
+    state = State(leases={lease: "mine"}, since_ms=since_ms)
     with redis.Redis.from_url(url) as client:
         client.set(lease, "mine")
+        client.set(keys.epoch(tag), f"open:1:{since_ms}:abc")
         try:
             for batch in history:
                 now_us, answers = in_store(client, tag, batch)
@@ -321,7 +327,7 @@ SHARED = settings(
 @settings(SHARED, max_examples=150)
 @given(histories())
 def test_any_history_ends_alike_in_valkey_and_in_the_model(
-    store_server_url: str, history: tuple[str, list[list[Step]]]
+    store_server_url: str, history: History
 ) -> None:
     agree(store_server_url, *history)
 
@@ -329,7 +335,7 @@ def test_any_history_ends_alike_in_valkey_and_in_the_model(
 @settings(SHARED, max_examples=100)
 @given(histories())
 def test_any_history_ends_alike_in_redis_and_in_the_model(
-    redis_server_url: str | None, history: tuple[str, list[list[Step]]]
+    redis_server_url: str | None, history: History
 ) -> None:
     if redis_server_url is None:
         pytest.skip("no redis-server on PATH")
@@ -339,7 +345,5 @@ def test_any_history_ends_alike_in_redis_and_in_the_model(
 @pytest.mark.long
 @settings(SHARED, max_examples=5_000)
 @given(histories())
-def test_thousands_of_histories_end_alike(
-    store_server_url: str, history: tuple[str, list[list[Step]]]
-) -> None:
+def test_thousands_of_histories_end_alike(store_server_url: str, history: History) -> None:
     agree(store_server_url, *history)

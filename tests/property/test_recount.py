@@ -21,6 +21,7 @@ from policies.recount import Correction
 LARGE = 123_456_789_012_345
 NAMES = ["b0", "b1", "b2"]
 FOREVER_MS = 2**52
+EPOCH = "open:1:0:abc"
 _tags = (f"r{os.getpid()}x{n}" for n in itertools.count())
 
 amounts = st.sampled_from([0, 1, 999, LARGE]) | st.integers(0, LARGE)
@@ -43,6 +44,7 @@ class Both:
         self.held: list[tuple[str, set[str]]] = []
         self.pending: tuple[str, list[Correction]] | None = None
         self.numbers = itertools.count()
+        client.set(keys.epoch(tag), EPOCH)
 
     def key(self, name: str) -> str:
         return keys.account(self.tag, name, "w")
@@ -58,7 +60,8 @@ class Both:
             f"req_{next(self.numbers)}", 30_000, amount, 0, 0, 0, 0, 1, (), (), attached
         )
         packed = wire.admission_args(ask)
-        now_us, _ = self.client.eval(ADMIT.text, 1, keys.holds(self.tag), *packed)
+        guarded = [keys.holds(self.tag), keys.epoch(self.tag)]
+        now_us, _ = self.client.eval(ADMIT.text, 2, *guarded, EPOCH, *packed)
         self.state, _ = budgets.admit(self.state, ask, now_us)
         self.held.append((ask.hold_id, names))
 

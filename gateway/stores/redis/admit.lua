@@ -2,9 +2,9 @@
 -- Take every limit and place the hold on every account, or change nothing.
 -- Specification: admit() of policies/budgets.py; a property test holds the two together.
 --
--- KEYS[1]  the tag's index of holds, mh:{tag}:holds
--- ARGV     two for each request, served in order: its msgpack admission (wire.py), and what is kept
---          with the hold unread
+-- KEYS[1], KEYS[2]  the tag's index of holds, mh:{tag}:holds, and its epoch
+-- ARGV     the epoch that the caller knows; then two for each request, served in order: its msgpack
+--          admission (wire.py), and what is kept with the hold unread
 -- answers  {now_us, answer...}, one answer a request:
 --          {0, duplicate, grant, held_money, remaining of each account..., wait_us of each gate...}
 --          {1 rate | 2 concurrency | 3 budget | 4 stale window | 5 spent | 6 tickets |
@@ -12,6 +12,7 @@
 --          {7, 0 in flight | 1 finished | 2 other body, request id, kept answer}: another has the
 --          ticket
 --          {9, message}: this one failed and wrote nothing
+--          The error EPOCH and the epoch that is: what the caller knows is not this state's
 --
 -- Every read and every check of a request comes before its first write: nothing is rolled back here.
 -- Amounts stay numbers, exact to 2^53. Never format one: from 1e14 it would read 1.2345678901234e+14.
@@ -21,7 +22,8 @@ local KEPT_AFTER_MS = 3456000000 -- a window's counters outlive it by 40 days
 local GATE_KEPT_MS = 60000       -- an idle gate outlives any skew of clocks
 local TICKET_KEPT_MS = 120000    -- a living hold's ticket outlives it; extend.lua sees to the rest
 local LISTED_MS = 700000000      -- longer than any ticket is remembered
-local index = KEYS[1]
+local index, epoch = KEYS[1], redis.call('GET', KEYS[2])
+if epoch ~= ARGV[1] then return redis.error_reply('EPOCH ' .. (epoch or '')) end
 local hold_prefix = string.sub(index, 1, -2) .. ':' -- mh:{tag}:hold:
 local time = call('TIME')
 local now_us = time[1] * 1000000 + time[2]
@@ -127,7 +129,9 @@ local function admit(packed, kept)
     if account[5] == 1 then input, per_token = tokens, choices end
     local balance = call('HMGET', account[1], 'posted', 'held')
     new[i] = not balance[1] and not balance[2]
-    if new[i] and account[3] < (account[7] or 0) then return {8, i - 1, 0, 0} end
+    if new[i] and account[3] < max(account[7] or 0, tonumber(string.match(epoch, ':(%d+):[^:]*$'))) then
+      return {8, i - 1, 0, 0}
+    end
     if cap >= 0 then
       local room = cap - (balance[1] or 0) - (balance[2] or 0) - input
       local fits = -1
@@ -172,9 +176,9 @@ local function admit(packed, kept)
 end
 
 local answers = {now_us}
-for i = 1, #ARGV / 2 do
+for i = 1, (#ARGV - 1) / 2 do
   -- One tenant's broken key must not take the others' answers with it.
-  local ok, answer = pcall(admit, ARGV[2 * i - 1], ARGV[2 * i])
+  local ok, answer = pcall(admit, ARGV[2 * i], ARGV[2 * i + 1])
   if not ok then
     answer = {9, type(answer) == 'table' and answer.err or tostring(answer)}
   end

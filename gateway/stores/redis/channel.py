@@ -9,6 +9,7 @@ follows.
 import asyncio
 import contextlib
 import random
+import re
 import socket
 import ssl
 from collections import deque
@@ -57,6 +58,11 @@ class Channel:
     @property
     def up(self) -> bool:
         return self._wire is not None and not self._wire.ended.is_set()
+
+    @property
+    def run_id(self) -> str:
+        """Which process of the store we are connected to; empty when to none."""
+        return self._wire.run_id if self._wire is not None else ""
 
     @property
     def waiting(self) -> int:
@@ -157,6 +163,7 @@ class Channel:
             try:
                 for words in greeting(self._address):
                     await wire.ask(words)
+                wire.run_id = _run_id(await wire.ask(("INFO", "server")))
             except BaseException:
                 wire.abort()
                 raise
@@ -169,6 +176,7 @@ class _Wire(asyncio.Protocol):
     def __init__(self) -> None:
         self.waiting: deque[tuple[Callable[[Reply], None], int]] = deque()
         self.ended = asyncio.Event()
+        self.run_id = ""
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._transport: asyncio.Transport | None = None
 
@@ -202,12 +210,18 @@ class _Wire(asyncio.Protocol):
         self.waiting.append((on_reply, clock.monotonic_us()))
         self._transport.write(command)
 
-    async def ask(self, words: tuple[str, ...]) -> None:
+    async def ask(self, words: tuple[str, ...]) -> Reply:
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.send(pack(*words), answered.set_result)
+
+        def answer(reply: Reply) -> None:
+            if not answered.done():  # it was given up
+                answered.set_result(reply)
+
+        self.send(pack(*words), answer)
         reply = await answered
         if isinstance(reply, Exception):
             raise StoreUnavailable(f"the store refused {words[0]}: {reply}")
+        return reply
 
     def oldest_us(self) -> int:
         """When the longest waiting call was sent; now when none waits."""
@@ -216,6 +230,14 @@ class _Wire(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+
+def _run_id(info: bytes) -> str:
+    """Each process of a store makes up its own."""
+    found = re.search(rb"^run_id:([0-9a-zA-Z]+)\r?$", info, re.MULTILINE)
+    if found is None:
+        raise StoreUnavailable("the store does not say which process it is (INFO server, run_id)")
+    return found[1].decode()
 
 
 async def dial(address: StoreAddress, protocol: Callable[[], P]) -> P:

@@ -7,7 +7,7 @@ went away: a cancelled, late or lost admission is released by the store client i
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import msgspec
 
 from gateway.stores.redis import keys, wire
 from gateway.stores.redis.channel import Channels, StoreUnavailable, pack
+from gateway.stores.redis.epochs import Guard
 from gateway.stores.redis.lane import Lane
 from gateway.stores.redis.scripts import ADMIT, EXTEND, KEEP, RELEASE, SETTLE, SLICE
 from policies.budgets import (
@@ -96,6 +97,8 @@ class HoldStore:
         self._tags: dict[str, _Tag] = {}
         self._owed: dict[tuple[str, str], _Release] = {}
         self._again: asyncio.TimerHandle | None = None
+        self._guards: dict[str, Guard] = {}
+        self._least: Mapping[str, int] = {}
         channels.when_up(self._pay_owed)
 
     async def admit(self, tag: str, admission: Admission) -> Admitted:
@@ -115,6 +118,22 @@ class HoldStore:
             if caller.done() and not caller.cancelled() and caller.exception() is None:
                 self._unclaimed(tag, admission, caller.result())
             raise
+
+    def at_least(self, epochs: Mapping[str, int]) -> None:
+        """The epochs that the ledger remembers, by tag: state of an earlier one is stale."""
+        self._least = epochs
+        for tag, guard in self._guards.items():
+            guard.at_least(epochs.get(tag, 0))
+
+    async def learn_epoch(self, tag: str) -> bool:
+        """Ask the store which epoch of the tag's counters it has; whether it is one to admit
+        against. Admissions learn it by themselves, for the price of one more round trip.
+        """
+        guard = self._guard(tag)
+        with contextlib.suppress(StoreUnavailable):
+            text = await self._channels.of(tag).ask("GET", keys.epoch(tag))
+            return text is not None and guard.told(text.decode(errors="replace"))
+        return False
 
     def needs_account(self, tag: str) -> None:
         """Ask the jobs to open what is not open. Whether they hear of it is not known."""
@@ -211,26 +230,36 @@ class HoldStore:
             lanes = self._tags[tag] = self._lanes(tag)
         return lanes
 
+    def _guard(self, tag: str) -> Guard:
+        if tag not in self._guards:
+            self._guards[tag] = Guard(self._channels.of(tag), self._least.get(tag, 0))
+        return self._guards[tag]
+
     def _lanes(self, tag: str) -> _Tag:
         channel, index, patience_s = self._channels.of(tag), keys.holds(tag), self._settle_within_s
+        guard = self._guard(tag)
+        guarded = (index, keys.epoch(tag))
         unclaimed = partial(self._unclaimed, tag)
         paid, unpaid = partial(self._paid, tag), partial(self._unpaid, tag)
         return _Tag(
             admits=Lane(
                 channel,
                 ADMIT,
-                (index,),
+                guarded,
                 wire.admitted,
                 unclaimed,
                 self._admit_within_s,
                 revocable=True,
+                guard=guard,
             ),
             settles=Lane(
                 channel, SETTLE, (index, keys.journal(tag)), wire.found, _noted, patience_s
             ),
             releases=Lane(channel, RELEASE, (index,), paid, unpaid, patience_s),
             extends=Lane(channel, EXTEND, (index,), wire.found, _noted, patience_s),
-            slices=Lane(channel, SLICE, (index,), wire.sliced, _noted, self._admit_within_s),
+            slices=Lane(
+                channel, SLICE, guarded, wire.sliced, _noted, self._admit_within_s, guard=guard
+            ),
             keeps=Lane(channel, KEEP, keys.answers(tag), wire.found, _noted, patience_s),
         )
 

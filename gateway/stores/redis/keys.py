@@ -2,6 +2,7 @@
 
 from typing import Final
 
+DEFAULT_TAG: Final = "s00"  # of whoever is alone on one server
 CONFIG_CHANNEL: Final = "mh:config"
 
 
@@ -27,6 +28,11 @@ def quarantine(tag: str) -> str:
 def account(tag: str, budget_id: str, window_id: str) -> str:
     """HASH `posted`, `held` of one budget in one window; of tokens per day: `{limit_id}:tpd`."""
     return f"mh:{{{tag}}}:acct:{budget_id}:{window_id}"
+
+
+def epoch(tag: str) -> str:
+    """Which state of the store may be admitted against."""
+    return f"mh:{{{tag}}}:epoch"
 
 
 def cut(tag: str) -> str:

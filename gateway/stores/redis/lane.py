@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 from gateway.stores.redis.channel import Channel, Reply, StoreUnavailable
+from gateway.stores.redis.epochs import Guard
 from gateway.stores.redis.scripts import Script
 
 MOST_A_CALL: Final = 16  # a longer script call would hold the store up for others
@@ -20,13 +21,24 @@ _TOO_LATE: Final = "the store did not answer in time"
 _READ_FIRST_S: Final = 0.01  # at least one look at the sockets lies between two timers
 # The store says these before it runs a script: nothing has happened.
 _UNTOUCHED: Final = frozenset(
-    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MOVED", "NOAUTH", "NOPERM", "NOSCRIPT"}
+    {
+        "BUSY",
+        "CLUSTERDOWN",
+        "EPOCH",
+        "LOADING",
+        "MASTERDOWN",
+        "MOVED",
+        "NOAUTH",
+        "NOPERM",
+        "NOSCRIPT",
+    }
     | {"OOM", "READONLY", "TRYAGAIN"}
 )
 
 S = TypeVar("S")  # the subject: what the caller asked about
 T = TypeVar("T")  # the answer the caller gets
 
+Packed = Callable[[tuple[str, ...], list[bytes]], bytes]
 Entry = tuple[tuple[bytes, ...], asyncio.Future[T] | None, S]
 
 
@@ -43,10 +55,11 @@ class Lane(Generic[S, T]):
         within_s: float,
         *,
         revocable: bool = False,
+        guard: Guard | None = None,
     ) -> None:
         """`on_loss(subject, answer)`: nobody waits for this answer any more; None: the outcome of
         this call is unknown, though it may have taken effect. `revocable`: a call cancelled before
-        its turn ends is not sent at all.
+        its turn ends is not sent at all. `guard`: the script is told what we take its state for.
         """
         self.decode = decode
         self.on_loss = on_loss
@@ -55,6 +68,7 @@ class Lane(Generic[S, T]):
         self._keys = keys
         self._within_s = within_s
         self._revocable = revocable
+        self.guard = guard
         self._pending: deque[Entry[T, S]] = deque()
         self._under_way = 0
         self._flushing = False
@@ -121,29 +135,37 @@ class Lane(Generic[S, T]):
         return entries
 
     def _send(self, entries: list[Entry[T, S]]) -> None:
-        args = [arg for entry in entries for arg in entry[0]]
         self._under_way += 1
         batch = _Batch(self, entries, self._channel)
         try:
-            self._channel.send(self._script.packed(self._keys, args), batch.answered)
+            self._channel.send(self.command(entries, self._script.packed), batch.answered)
         except StoreUnavailable as fault:
             batch.fail(str(fault), sent=False)
             return
-        batch.spelled_out = lambda: self._script.spelled_out(self._keys, args)
+        batch.again = {"NOSCRIPT": self._script.spelled_out}
+        if self.guard is not None:
+            batch.again["EPOCH"] = self._script.packed
         batch.timer = self._loop.call_later(self._within_s, batch.due, self._loop)
+
+    def command(self, entries: list[Entry[T, S]], packed: Packed) -> bytes:
+        args = [arg for entry in entries for arg in entry[0]]
+        if self.guard is not None:
+            args.insert(0, self.guard.token)
+        return packed(self._keys, args)
 
 
 class _Batch(Generic[S, T]):
     """One script call on its way, and whom its answers belong to."""
 
-    __slots__ = ("_ended", "channel", "entries", "lane", "spelled_out", "timer")
+    __slots__ = ("_ended", "again", "channel", "entries", "lane", "timer")
 
     def __init__(self, lane: Lane[S, T], entries: list[Entry[T, S]], channel: Channel) -> None:
         self.lane = lane
         self.entries = entries
         self.channel = channel
         self.timer: asyncio.TimerHandle | None = None
-        self.spelled_out: Callable[[], bytes] | None = None
+        # Why it is sent once more, and how.
+        self.again: dict[str, Packed] = {}
         self._ended = False
 
     def answered(self, reply: Reply) -> None:
@@ -184,12 +206,16 @@ class _Batch(Generic[S, T]):
             self.lane.fail_one(entry, reason, sent=sent)
 
     def _refused(self, fault: Exception) -> None:
-        """The whole call failed. A script the store has forgotten is sent again with its text."""
-        code = str(fault).partition(" ")[0]
-        if code == "NOSCRIPT" and self.spelled_out is not None:
-            command, self.spelled_out = self.spelled_out(), None
+        """The whole call failed. A script the store has forgotten is sent again with its text, and
+        what bore an epoch that is over again with the one that is.
+        """
+        code, _, rest = str(fault).partition(" ")
+        packed = self.again.pop(code, None)
+        if code == "EPOCH" and not (self.lane.guard is not None and self.lane.guard.told(rest)):
+            packed = None
+        if packed is not None:
             try:
-                self.channel.send(command, self.answered)
+                self.channel.send(self.lane.command(self.entries, packed), self.answered)
             except StoreUnavailable as down:
                 self.fail(str(down), sent=False)
             return

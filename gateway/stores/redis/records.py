@@ -70,6 +70,11 @@ async def ids(client: Redis, tag: str) -> tuple[str, ...]:
     return tuple(hold_id.decode() for hold_id in found)
 
 
+async def everything(client: Redis, tag: str) -> dict[str, Hold]:
+    """Every hold of the tag by its id. Raises StoreUnavailable."""
+    return await all_of(client, tag, await ids(client, tag))
+
+
 async def living(client: Redis, tag: str) -> int:
     """How many holds this tag has, expired ones included. Raises StoreUnavailable."""
     try:

@@ -2,8 +2,8 @@
 -- Raise the grant of a living hold towards what its stream needs next, on every account or on none.
 -- Specification: take_slice() of policies/slices.py; a property test holds the two together.
 --
--- KEYS[1]  the tag's index of holds, mh:{tag}:holds
--- ARGV     one msgpack {hold_id, upto} a hold, `upto` being the whole grant wanted, per choice
+-- KEYS[1], KEYS[2]  the tag's index of holds, mh:{tag}:holds, and its epoch
+-- ARGV     the epoch that the caller knows, as in admit.lua; then one msgpack {hold_id, upto} a hold, `upto` being the whole grant wanted, per choice
 -- answers  {now_us, answer...}: {1, grant, blocked}, the grant now and the index of the account that
 --          pays no more of it, -1 for none; {0, 0, 0} the hold is not there; or {9, message}
 --
@@ -12,6 +12,8 @@
 -- allow-oom: nothing grows but numbers, and streams that have begun must get on in a full store.
 local call, min, floor = redis.call, math.min, math.floor
 local MAX_COUNTER, MAX_TOKENS = 9007199254740991, 4294967296
+local epoch = call('GET', KEYS[2])
+if epoch ~= ARGV[1] then return redis.error_reply('EPOCH ' .. (epoch or '')) end
 local hold_prefix = string.sub(KEYS[1], 1, -2) .. ':'
 local time = call('TIME')
 
@@ -52,8 +54,8 @@ local function slice(packed)
 end
 
 local answers = {time[1] * 1000000 + time[2]}
-for i = 1, #ARGV do
-  local ok, answer = pcall(slice, ARGV[i])
+for i = 1, #ARGV - 1 do
+  local ok, answer = pcall(slice, ARGV[i + 1])
   if not ok then
     answer = {9, type(answer) == 'table' and answer.err or tostring(answer)}
   end

@@ -25,7 +25,7 @@ from gateway.stores.sql import (
 )
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.rows import Configuration
-from gateway.stores.sql.tables import config_state
+from gateway.stores.sql.tables import config_state, store_epochs
 
 
 @contextmanager
@@ -51,6 +51,7 @@ def load(engine: Engine) -> Configuration:
     with reading(engine) as connection:
         return Configuration(
             revision=_revision(connection),
+            epochs=_epochs(connection),
             tenants=tenants.RECORDS.all(connection),
             teams=teams.RECORDS.all(connection),
             keys=keys.RECORDS.all(connection),
@@ -63,6 +64,10 @@ def load(engine: Engine) -> Configuration:
             limits=limits.RECORDS.all(connection),
             prices=prices.RECORDS.all(connection, state="approved"),
         )
+
+
+def _epochs(connection: Connection) -> dict[str, int]:
+    return {tag: int(number) for tag, number, *_ in connection.execute(select(store_epochs))}
 
 
 def _revision(connection: Connection) -> int:

@@ -4,6 +4,8 @@ Rows never leave stores/sql in any other form. Times are microseconds UTC; money
 decimal) or picos where the name says so.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 
@@ -199,6 +201,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     """All a data plane worker needs, of one instant: active policies and approved prices only."""
 
     revision: int
+    epochs: Mapping[str, int] = {}  # of the store's counters, by tag: what is older is stale
     tenants: tuple[Tenant, ...] = ()
     teams: tuple[Team, ...] = ()
     keys: tuple[Key, ...] = ()

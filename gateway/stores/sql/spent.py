@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, Engine, and_, case, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Engine, and_, case, func, literal, select
 
 from billing.usage import UsageEvent
 from gateway.stores.sql.engine import reading
@@ -14,6 +14,7 @@ from gateway.stores.sql.usage import TOKENS, missing_of
 _AT_ONCE: Final = 500  # tenants a query
 
 Span = tuple[int, int]  # start_us <= admitted < end_us
+Figure = tuple[Span, bool]  # and whether tokens are asked for
 Scope = tuple[str, str, str]  # tenant id, kind, id
 
 
@@ -38,8 +39,8 @@ def totals(
     for one in found:
         wanted.setdefault((one.tenant_id, one.scope_kind, one.scope_id), []).append(one)
     with reading(engine) as connection:
-        for tenants, spans in _alike(found):
-            _add_booked(connection, tenants, spans, wanted, found)
+        for tenants, figures in _alike(found):
+            _add_booked(connection, tenants, figures, wanted, found)
         unbooked = missing_of(connection, {event.event_id for event in journaled})
     for event in journaled:
         if event.event_id in unbooked:
@@ -51,13 +52,13 @@ def totals(
     return found
 
 
-def _alike(asked: Iterable[Asked]) -> Iterable[tuple[list[str], Sequence[Span]]]:
-    """Tenants whose figures are of the same spans: one look at their rows answers all of them."""
-    spans: dict[str, set[Span]] = {}
+def _alike(asked: Iterable[Asked]) -> Iterable[tuple[list[str], Sequence[Figure]]]:
+    """Tenants of whom the same is asked: one look at their rows answers for all of them."""
+    figures: dict[str, set[Figure]] = {}
     for one in asked:
-        spans.setdefault(one.tenant_id, set()).add(one.span)
-    groups: dict[tuple[Span, ...], list[str]] = {}
-    for tenant_id, found in spans.items():
+        figures.setdefault(one.tenant_id, set()).add((one.span, one.tokens))
+    groups: dict[tuple[Figure, ...], list[str]] = {}
+    for tenant_id, found in figures.items():
         groups.setdefault(tuple(sorted(found)), []).append(tenant_id)
     for shared, tenants in groups.items():
         for start in range(0, len(tenants), _AT_ONCE):
@@ -67,30 +68,35 @@ def _alike(asked: Iterable[Asked]) -> Iterable[tuple[list[str], Sequence[Span]]]
 def _add_booked(
     connection: Connection,
     tenants: Sequence[str],
-    spans: Sequence[Span],
+    figures: Sequence[Figure],
     wanted: Mapping[Scope, list[Asked]],
     found: dict[Asked, int],
 ) -> None:
     of = usage_rows.c
-    tokens = case((of.winner, sum((of[name] for name in TOKENS), start=literal(0))), else_=0)
-    columns = []
-    for start_us, end_us in spans:
-        within = and_(of.admitted_at_us >= start_us, of.admitted_at_us < end_us)
-        columns.append(func.sum(case((within, of.counter_nanos), else_=0)))
-        columns.append(func.sum(case((within, tokens), else_=0)))
+    whole = min(start for (start, _), _ in figures), max(end for (_, end), _ in figures)
     rows = connection.execute(
-        select(of.tenant_id, of.team_path, of.key_id, *columns)
+        select(of.tenant_id, of.team_path, of.key_id, *(_sum(one, whole) for one in figures))
         .where(
             of.tenant_id.in_(tenants),
-            of.admitted_at_us >= min(start_us for start_us, _ in spans),
-            of.admitted_at_us < max(end_us for _, end_us in spans),
+            of.admitted_at_us >= whole[0],
+            of.admitted_at_us < whole[1],
         )
         .group_by(of.tenant_id, of.team_path, of.key_id)
     )
-    place = {span: 2 * number for number, span in enumerate(spans)}
+    place = {figure: number for number, figure in enumerate(figures)}
     for tenant_id, team_path, key_id, *sums in rows:
         for one in _on(tenant_id, team_path.split("/"), key_id, wanted):
-            found[one] += int(sums[place[one.span] + one.tokens])
+            found[one] += int(sums[place[one.span, one.tokens]])
+
+
+def _sum(figure: Figure, whole: Span) -> ColumnElement[int]:
+    """The database looks at each row for each condition: none is asked without need."""
+    of, (span, tokens) = usage_rows.c, figure
+    conditions = [of.admitted_at_us >= span[0]] if span[0] != whole[0] else []
+    conditions += [of.admitted_at_us < span[1]] if span[1] != whole[1] else []
+    conditions += [of.winner] if tokens else []
+    amount = sum((of[name] for name in TOKENS), start=literal(0)) if tokens else of.counter_nanos
+    return func.sum(case((and_(*conditions), amount), else_=0) if conditions else amount)
 
 
 def _on(

@@ -11,14 +11,13 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    Numeric,
     PrimaryKeyConstraint,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.engine import Dialect
+
+from gateway.stores.sql.picos import Picos
 
 metadata: Final = MetaData(
     naming_convention={
@@ -28,25 +27,6 @@ metadata: Final = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-
-
-class Picos(TypeDecorator[int]):
-    """An exact integer amount. A float is refused rather than rounded."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        kind = Numeric(38, 0) if dialect.name == "postgresql" else BigInteger()
-        return dialect.type_descriptor(kind)
-
-    def process_bind_param(self, value: int | None, _dialect: Dialect) -> int | None:
-        if value is not None and type(value) is not int:
-            raise TypeError(f"money must be a whole number of picos, not {value!r}")
-        return value
-
-    def process_result_value(self, value: Any | None, _dialect: Dialect) -> int | None:
-        return None if value is None else int(value)
 
 
 def _id() -> Column[str]:
@@ -78,6 +58,15 @@ config_state: Final = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("revision", BigInteger, nullable=False),
+)
+
+# The epoch of the store's counters that was begun last: a store that has an older one is stale.
+store_epochs: Final = Table(
+    "store_epochs",
+    metadata,
+    Column("tag", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("begun_at_us", BigInteger, nullable=False),
 )
 
 tenants: Final = Table(

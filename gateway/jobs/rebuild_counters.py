@@ -1,0 +1,154 @@
+"""A store that lost its counters gets them back, and only then is admitted against again (L7, L2).
+
+Whatever happened to it - emptied, restarted, restored, failed over, swapped - shows in its epoch.
+Under a lease whose token every step checks: a new epoch is begun, what the spools know and the
+ledger does not is handed in, the holds of living requests are put back, counters are made what
+ledger and journal add up to, and the epoch is published. Each step may be run again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from billing.usage import ENCODER
+from gateway import clock
+from gateway.clock import monotonic_us
+from gateway.failpoints import failpoint
+from gateway.jobs import restoration
+from gateway.jobs.deps import JobDeps
+from gateway.jobs.drain_journal import tags_of
+from gateway.jobs.open_accounts import in_force
+from gateway.jobs.restoration import Known
+from gateway.stores.recount import Counted, recount, recount_held
+from gateway.stores.redis import epochs, keys, leases, records
+from gateway.stores.redis.channel import StoreUnavailable
+from gateway.stores.redis.epochs import Epoch
+from gateway.stores.redis.holds import Settlement
+from gateway.stores.redis.leases import Lease
+from gateway.stores.redis.restoring import restore
+from gateway.stores.sql import usage
+from gateway.stores.sql.engine import reading
+from gateway.stores.sql.epochs import begin, numbers
+
+EVERY_S: Final = 0.2
+LEASE_MS: Final = 5_000
+RENEW_EVERY_S: Final = 1.0
+# A worker that had its grant longer ago than this before it used it asks the store again, so what
+# was granted by lost counters is in the spools by then.
+GRACE_S: Final = 0.5
+_AT_ONCE: Final = 64
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+async def run(deps: JobDeps, stopping: asyncio.Event) -> None:
+    """One look at every tag. Without store or ledger nothing can be rebuilt yet."""
+    try:
+        tags, least = await asyncio.to_thread(_remembered, deps.engine)
+        for tag in tags:
+            if not stopping.is_set():
+                await look(deps, tag, least.get(tag, 0))
+    except (StoreUnavailable, SQLAlchemyError) as fault:
+        _LOG.debug("counters cannot be looked at now: %s", fault)
+
+
+def _remembered(engine: Engine) -> tuple[tuple[str, ...], Mapping[str, int]]:
+    with reading(engine) as connection:
+        least = numbers(connection)
+    return tags_of(engine), least
+
+
+async def look(deps: JobDeps, tag: str, least: int) -> bool:
+    """Rebuilds the counters of one tag where that is needed; answers whether it did."""
+    channels = deps.holds.channels
+    epoch = await epochs.read(channels, tag)
+    if epochs.is_whole(channels, tag, epoch, least):
+        return False
+    lease = await leases.take(deps.client, f"rebuild:{{{tag}}}", LEASE_MS)
+    if lease is None:
+        return False
+    began_us = monotonic_us()
+    kept = asyncio.create_task(_keep(deps, lease))
+    try:
+        seen = epoch.number if epoch is not None else 0
+        number = await asyncio.to_thread(begin, deps.engine, tag, max(seen, least))
+        failpoint("rebuild.begun")
+        mine = keys.lease(lease.name), lease.token
+        closed = await epochs.close(channels, tag, number, mine)
+        failpoint("rebuild.closed")
+        if epoch is not None or least:
+            await asyncio.sleep(GRACE_S)
+        count = await _rebuild(deps, tag, closed)
+        await epochs.open_again(channels, tag, closed, mine, closed.since_ms)
+        failpoint("rebuild.opened")
+    finally:
+        kept.cancel()
+        with suppress(StoreUnavailable):  # then it expires
+            await leases.give_back(deps.client, lease)
+    took_ms = (monotonic_us() - began_us) // 1000
+    _LOG.warning("tag %s: %d counters rebuilt in %d ms, epoch %d", tag, count, took_ms, number)
+    return True
+
+
+async def _keep(deps: JobDeps, lease: Lease) -> None:
+    """A rebuild may take longer than its lease; one whose process died must not hold up others."""
+    while True:
+        await asyncio.sleep(RENEW_EVERY_S)
+        with suppress(StoreUnavailable):
+            await leases.renew(deps.client, lease, LEASE_MS)
+
+
+async def _rebuild(deps: JobDeps, tag: str, closed: Epoch) -> int:
+    """How many accounts there are. Nothing is admitted while it goes on; requests go on ending."""
+    channels = deps.holds.channels
+    found = await asyncio.to_thread(in_force, deps.engine, clock.now_us())
+    mine = found.get(tag, [])
+    known = await asyncio.to_thread(restoration.known, deps.engine, deps.spool_dir, tag)
+    await _hand_in(deps, tag, known)
+    failpoint("rebuild.told")
+    await _lift_ended(deps, tag)
+    placed = await restore(channels, tag, closed, restoration.holds(known, mine, deps.holds.ttl_ms))
+    failpoint("rebuild.placed")
+    await _lift_done(deps, tag, placed)
+    await recount(deps.engine, channels, tag, mine)
+    failpoint("rebuild.counted")
+    await _count_held(deps, tag, mine)
+    failpoint("rebuild.held")
+    return len(mine)
+
+
+async def _hand_in(deps: JobDeps, tag: str, known: Known) -> None:
+    """What the ledger lacks goes into the journal; no hold bears these ids, so no counter moves."""
+    for start in range(0, len(known.events), _AT_ONCE):
+        await asyncio.gather(
+            *(
+                deps.holds.settle(tag, Settlement(event.event_id, 0, 0, (), ENCODER.encode(event)))
+                for event in known.events[start : start + _AT_ONCE]
+            )
+        )
+
+
+async def _lift_ended(deps: JobDeps, tag: str) -> None:
+    """Holds in old state of requests that have ended: their money counts as spent already."""
+    ids = await records.ids(deps.client, tag)
+    events = await restoration.journaled(deps.holds.channels, tag)
+    for hold_id in await asyncio.to_thread(usage.ended, deps.engine, ids, events):
+        await deps.holds.release(tag, hold_id)
+
+
+async def _lift_done(deps: JobDeps, tag: str, placed: list[str]) -> None:
+    """Of the holds put back, those whose requests had ended before they were: their settlement
+    found none, and none is coming that could end them.
+    """
+    for hold_id in await asyncio.to_thread(restoration.done, deps.spool_dir, placed):
+        await deps.holds.release(tag, hold_id)
+
+
+async def _count_held(deps: JobDeps, tag: str, mine: list[Counted]) -> None:
+    channels, client = deps.holds.channels, deps.client
+    await recount_held(channels, tag, mine, lambda: records.everything(client, tag))

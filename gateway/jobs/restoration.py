@@ -1,0 +1,138 @@
+"""What the spools of this home know that a store without its state does not: what was spent and
+the ledger has not heard of, and which requests are living.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import Engine
+
+from billing.money import counter_units
+from billing.rating import rate
+from billing.usage import DECODER, UsageEvent
+from gateway.jobs.evidence import findings, surroundings, template_of
+from gateway.stores import spooled
+from gateway.stores.recount import Counted
+from gateway.stores.redis import cuts
+from gateway.stores.redis.channel import Channels
+from gateway.stores.spool import Outcome
+from gateway.stores.sql import usage
+from gateway.stores.sql.corrections import is_weak
+from policies.budgets import MAX_COUNTER, MAX_TOKENS, NO_CAP, Account, Admission
+
+
+class Living(msgspec.Struct, frozen=True):
+    """A request that has not ended, and the template that its hold bore."""
+
+    hold_id: str
+    meta: bytes
+    template: UsageEvent
+    owner: str
+
+
+class Known(msgspec.Struct, frozen=True):
+    """`events` are not in the ledger."""
+
+    events: tuple[UsageEvent, ...]
+    living: tuple[Living, ...]
+
+
+def known(engine: Engine, spool_dir: Path, tag: str) -> Known:
+    """All that the spools know of the tenants of one tag. Of dead writers the very events that
+    their replay hands in, but for those that only a hold would make true.
+    """
+    around = surroundings(engine)
+    events: list[UsageEvent] = []
+    living: list[Living] = []
+    for writer in spooled.writers(spool_dir):
+        try:
+            with spooled.adopted(writer):
+                found = findings(engine, writer, around.places).events
+                events += [event for event in found if not is_weak(event)]
+        except spooled.WriterAlive:
+            with suppress(
+                FileNotFoundError
+            ):  # it was replayed, or a segment acknowledged, just now
+                said, still = _of_living(engine, writer)
+                events += said
+                living += still
+    return Known(
+        tuple(event for event in events if around.tags.get(event.tenant_id) == tag),
+        tuple(one for one in living if around.tags.get(one.template.tenant_id) == tag),
+    )
+
+
+def _of_living(engine: Engine, writer: Path) -> tuple[list[UsageEvent], list[Living]]:
+    records = list(spooled.read(writer))
+    said = [DECODER.decode(record.event) for record in records if isinstance(record, Outcome)]
+    missing = usage.missing(engine, [event.event_id for event in said])
+    living = []
+    for hold_id, request in spooled.open_requests(records).items():
+        template = None if request.intent is None else template_of(request.intent)
+        if request.intent is not None and template is not None:
+            living.append(Living(hold_id, request.intent.meta, template, writer.name))
+    return [event for event in said if event.event_id in missing], living
+
+
+def done(spool_dir: Path, hold_ids: Collection[str]) -> set[str]:
+    """Those of the holds whose requests have ended by now, or whose writers have."""
+    still = {
+        hold_id
+        for writer in spooled.writers(spool_dir)
+        if spooled.is_alive(writer)
+        for hold_id in spooled.open_requests(spooled.read(writer))
+    }
+    return set(hold_ids) - still
+
+
+def holds(found: Known, counted: Iterable[Counted], ttl_ms: int) -> list[Admission]:
+    """The holds of the living on the accounts in force: the most that their first attempt may
+    cost, which is no less than they were granted.
+    """
+    by_scope: dict[tuple[str, str], list[Counted]] = {}
+    for one in counted:
+        by_scope.setdefault((one.scope_kind, one.scope_id), []).append(one)
+    return [_hold(one, by_scope, ttl_ms) for one in found.living]
+
+
+def _hold(one: Living, by_scope: dict[tuple[str, str], list[Counted]], ttl_ms: int) -> Admission:
+    template = one.template
+    path = [("tenant", template.tenant_id), *(("team", team) for team in template.team_path)]
+    accounts = [
+        _account(counted)
+        for scope in (*path, ("key", template.key_id))
+        for counted in by_scope.get(scope, ())
+        if counted.window.start_us <= template.admitted_at_us < counted.window.end_us
+    ]
+    money = counter_units(rate(template.usage, template.charge_card), template.currency)
+    return Admission(
+        hold_id=one.hold_id,
+        ttl_ms=ttl_ms,
+        input_money=min(money, MAX_COUNTER),
+        output_money=0,
+        input_tokens=min(template.usage.total, MAX_TOKENS),
+        wanted=0,
+        least=0,
+        choices=1,
+        gates=(),
+        slots=(),
+        accounts=tuple(accounts),
+        meta=one.meta,
+        owner=one.owner,
+    )
+
+
+def _account(one: Counted) -> Account:
+    start_ms, end_ms = one.window.start_us // 1000, one.window.end_us // 1000
+    return Account(one.key, NO_CAP, start_ms, end_ms, one.unit, one.scope_id)
+
+
+async def journaled(channels: Channels, tag: str) -> Sequence[UsageEvent]:
+    """The events that wait for the ledger."""
+    found = []
+    for packed in await cuts.journaled(channels, tag, b"+"):
+        with suppress(msgspec.DecodeError):  # the drain sets it aside, and says so
+            found.append(DECODER.decode(packed))
+    return found
