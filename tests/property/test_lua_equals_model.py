@@ -298,7 +298,7 @@ def without_empty(state: State) -> State:
     )
 
 
-def agree(url: str, tag: str, history: Sequence[Sequence[Step]], since_ms: int) -> None:
+def agree(url: str, tag: str, history: Sequence[Sequence[Step]], since_ms: int = 0) -> None:
     lease = keys.lease(f"reap:{{{tag}}}")
     state = State(leases={lease: "mine"}, since_ms=since_ms)
     with redis.Redis.from_url(url) as client:
