@@ -46,12 +46,13 @@ async def count(flow: Flow, attempt: Attempt, tokeniser: Tokeniser) -> Figures:
     route, quote = flow.route, flow.quote
     if route is None or quote is None:
         raise RuntimeError("an attempt that was never routed")
-    if attempt.told is not None:
-        return Figures(attempt.told, Provenance.COUNTED, attempt.told)
     encoding = route.model.encoding
     prompt = await count_prompt(
         tokeniser, encoding, flow.fields, flow.operation, input_estimate(flow)
     )
+    if attempt.paid is not None:
+        paid = Meters(input=prompt, output=attempt.paid)
+        return Figures(paid, Provenance.COUNTED, paid)
     text = _text(attempt)[:MAX_COUNTED_BYTES]
     output = await tokeniser.count(encoding, [text])
     kept = len(text.encode(errors="replace"))

@@ -49,7 +49,7 @@ class Attempt(msgspec.Struct, gc=False):
     meter: StreamMeter | None = None
     finish_reasons: tuple[str, ...] = ()
     plain_text: str = ""  # of a whole answer, for counting only
-    told: Meters | None = None  # what the client was told that it used, where that is our own count
+    paid: int | None = None  # output tokens that were held for, where more may have come
 
     @property
     def turned_away(self) -> bool:

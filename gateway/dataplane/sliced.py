@@ -12,13 +12,13 @@ from litestar.types import Send
 
 from billing.meters import Meters
 from gateway.backends.answer import Answer
-from gateway.backends.dialect import Seen
+from gateway.backends.dialect import Reported, Seen
 from gateway.backends.failures import AnswerTooLarge, TransportError
 from gateway.backends.health import Outcome
 from gateway.backends.sse import OversizedEventError, Splitter
 from gateway.dataplane.admit import used_up
-from gateway.dataplane.count import Tokeniser, count_prompt
-from gateway.dataplane.figures import input_estimate
+from gateway.dataplane.count import Tokeniser
+from gateway.dataplane.figures import count
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.relay import (
     ENDED_EARLY,
@@ -109,12 +109,15 @@ class Slicer:
             answer.abort()
             raise
         finally:
-            attempt.reported = meter.reported
+            attempt.reported = _believed(meter.reported, slices)
+            # However it ends but whole: what came and was not held for is not billed.
+            attempt.paid = slices.used
             attempt.finish_reasons, flow.chunks = meter.finish_reasons, meter.chunks
         if fault is not None:
             return await cut(flow, attempt, answer, send, fault)
         if slices.over:
             return await self._cut(flow, answer, send, sink, slices)
+        attempt.reported, attempt.paid = meter.reported, None
         await sink.complete(answer)
         return None
 
@@ -177,9 +180,7 @@ class Slicer:
     ) -> Deny | None:
         """Lets the backend go, then tells the client; a Deny where it has seen nothing yet."""
         answer.abort()
-        attempt, quote, route = flow.attempts[-1], flow.quote, flow.route
-        if quote is None or route is None:
-            raise RuntimeError("a cut before admission")
+        attempt = flow.attempts[-1]
         attempt.land(Outcome.ABANDONED, flow.arrival.now_us())
         flow.end_phase = "stream"
         if slices.blocked is None:
@@ -191,15 +192,11 @@ class Slicer:
             return None
         why = used_up(flow, slices.blocked, slices.used)
         flow.deny, flow.end_by = why, "limit"
-        prompt = await count_prompt(
-            self._tokeniser, route.model.encoding, flow.fields, flow.operation, input_estimate(flow)
-        )
-        # What came and was not paid for is not billed: neither it nor a report that covers it.
-        attempt.reported, attempt.told = None, Meters(input=prompt, output=slices.used)
-        attempt.won = True
+        attempt.reported, attempt.won = None, True
         attempt.finish_reasons += ("length",)
         mark(flow, attempt, self._spool, slices.used)
-        await sink.cut(attempt.told, {"code": why.code.value, "message": why.message})
+        billed = await count(flow, attempt, self._tokeniser)
+        await sink.cut(billed.usage, {"code": why.code.value, "message": why.message})
         return None
 
 
@@ -281,6 +278,13 @@ class _Gathered:
         headers.append((b"content-length", b"%d" % len(body)))
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _believed(reported: Reported | None, slices: Slices) -> Reported | None:
+    """The backend's word of a stream that did not end, unless it speaks of what nobody got."""
+    if reported is not None and reported.meters.output > slices.used:
+        return None
+    return reported
 
 
 def _choices(flow: Flow) -> int:
