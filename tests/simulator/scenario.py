@@ -59,7 +59,7 @@ ON_BACKENDS: Final = (
     Fault.CUT,
     Fault.WITHHOLDS,
 )
-# They strike only where they are asked for: the recount that follows them is not simulated.
+# They strike only where they are asked for: epoch and rebuild, their defence, are not simulated.
 LOSES_THE_STORE: Final = frozenset({Fault.WIPE, Fault.FAILOVER})
 ORDINARY: Final = frozenset(Fault) - LOSES_THE_STORE
 # Of these none makes a hold end before its worker, or that worker's spool, has ended it.
