@@ -25,7 +25,7 @@ POINTS: Final = frozenset(
         "forward.connected", "forward.marked", "transport.written", "forward.answered",
         "forward.refused",
         "relay.whole", "relay.replied", "relay.begins", "relay.piece", "relay.checkpointed",
-        "relay.metered", "relay.ended",
+        "relay.metered", "relay.ended", "sliced.piece",
         "settle.begins", "settle.counted", "settle.spooled", "settle.answered",
         "release.spooled", "release.answered",
         # beside the requests of a worker

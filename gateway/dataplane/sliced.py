@@ -38,6 +38,7 @@ from gateway.dataplane.relay import (
 from gateway.dataplane.replies import JSON, answer_headers
 from gateway.dataplane.slices import Slices, Terms
 from gateway.errors import error_event
+from gateway.failpoints import failpoint
 from gateway.stores.redis.holds import HoldStore
 from gateway.stores.spool import Spool
 from policies.decision import Deny, DenyCode
@@ -156,6 +157,7 @@ class Slicer:
                 if slices.spent and not await self._more(sink, slices, slices.used + 1):
                     return None
             marks.look(slices.used, last=over or meter.done)
+            failpoint("sliced.piece")
             await sink.flush()
         return None if meter.done or meter.finish_reasons else ENDED_EARLY
 

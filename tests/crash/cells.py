@@ -23,7 +23,8 @@ class Point:
     faults: tuple[Fault, ...]
     crash: str  # of the table
     nth: int = 2
-    after: str = ""  # for jobs: what must have happened to a worker before (kill | lose)
+    # For jobs: what must have happened before to a worker (kill, lose) or to the store (wipe).
+    after: str = ""
     estimates: int = 2  # at most, when the process is killed: of those in flight
     phantoms: int = 0  # of them, at most so many that had not left yet
 
@@ -56,7 +57,7 @@ class Cell:
     @property
     def most_estimates(self) -> int:
         """A process that goes on knows what its requests used; so does the ledger's evidence."""
-        if self.point.after:
+        if self.point.after in {"kill", "lose"}:
             return 3
         of_worker = self.point.process == "worker" if isinstance(self.point, Point) else True
         return self.point.estimates if self.fault == "kill" and of_worker else 0
@@ -97,6 +98,8 @@ POINTS: Final = (
     Point("forward.marked, keyed", "worker", "keyed", _NO_TASK, "C4", phantoms=1),
     Point("relay.whole, keyed", "worker", "keyed", _NO_TASK, "C6"),
     Point("settle.spooled, keyed", "worker", "keyed", _NO_TASK, "C8", estimates=1),
+    Point("sliced.piece", "worker", "sliced", _ANY, "C6", nth=100),
+    Point("relay.ended, sliced", "worker", "sliced", _ANY, "C7"),
     Point("upkeep.extends", "worker", "lasting", _NO_TASK, "C6", nth=1),
     Point("spool.turns", "worker", "plain", _ANY, "C19", nth=1),
     Point("spool.syncs", "worker", "plain", _NO_TASK, "C19", nth=1),
@@ -113,12 +116,20 @@ POINTS: Final = (
     Point("reap.leased", "jobs", "lasting", _ANY, "C6", nth=1, after="lose"),
     Point("reap.decided", "jobs", "lasting", _ANY, "C6", nth=1, after="lose"),
     Point("reap.ended", "jobs", "lasting", _ANY, "C9", nth=1, after="lose"),
+    Point("rebuild.begun", "jobs", "plain", ("kill",), "C17", nth=1, after="wipe"),
+    Point("rebuild.closed", "jobs", "plain", ("kill",), "C17", nth=1, after="wipe"),
+    Point("rebuild.opened", "jobs", "plain", ("kill",), "C17", nth=1, after="wipe"),
+    Point("rebuild.told", "jobs", "plain", ("kill",), "C17", nth=1, after="wipe"),
+    Point("rebuild.placed", "jobs", "plain", ("kill",), "C17", nth=1, after="wipe"),
+    Point("rebuild.counted", "jobs", "plain", ("kill",), "C17", nth=1, after="wipe"),
+    Point("rebuild.held", "jobs", "plain", ("kill",), "C17", nth=1, after="wipe"),
 )
 # A worker passes them once a minute: they have processes of their own in test_spool_kills.
 STRUCK_APART: Final = frozenset({"spool.rotates", "prune.deletes"})
 CALLS: Final = (
     Call("admit.lua", "worker_store", b"{admit}", "plain", _CALL, "C1"),
     Call("settle.lua", "worker_store", b"{settle}", "stream", _CALL, "C9"),
+    Call("slice.lua", "worker_store", b"{slice}", "sliced", _CALL, "C6"),
     Call("release.lua", "worker_store", b"{release}", "dead", _CALL, "C1", estimates=0),
     Call("extend.lua", "worker_store", b"{extend}", "lasting", _CALL, "C6"),
     Call("backend", "backend", b"POST /v1/", "plain", _CALL, "C4 C5", phantoms=1),

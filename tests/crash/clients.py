@@ -23,9 +23,10 @@ SCRIPTS: dict[str, dict[str, Any]] = {
     "counted": {"tokens": 6, "chunk_delay_ms": 1, "usage": "missing"},
     "retried": {"tokens": 6},
     "dead": {"tokens": 1},
+    "sliced": {"tokens": 60, "chunk_delay_ms": 2},  # its hold grows with it
     "keyed": {"tokens": 6},  # with an idempotency key; the client asks until it is told
 }
-STREAMS = frozenset({"stream", "long", "lasting", "counted"})
+STREAMS = frozenset({"stream", "long", "lasting", "counted", "sliced"})
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def body(kind: str, model: str = "chat") -> dict[str, Any]:
     script = {} if kind == "retried" else {"script": SCRIPTS[kind]}
     text = "tell me a story" + (f" script:{json.dumps(script['script'])}" if script else "")
     return {
-        "model": "dead" if kind == "dead" else model,
+        "model": kind if kind in {"dead", "sliced"} else model,
         "messages": [{"role": "user", "content": text}],
         "max_tokens": 500,
         "stream": kind in STREAMS,

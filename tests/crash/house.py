@@ -144,12 +144,19 @@ class CrashHouse:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             closed = taken.getsockname()[1]
         await self._backend(9, f"http://127.0.0.1:{closed}/v1", "0.1")
-        for name, ids in (("chat", self.backend_ids[:2]), ("dead", self.backend_ids[2:])):
-            await self._model(name, ids)
-        made = await self.make(
-            "policies", name="cheap", scope={"tenant": tenant["id"]}, prefer="cheapest"
-        )
-        await self.admin.post(f"/policies/{made['id']}/activate", json={})
+        for name in ("chat", "sliced"):
+            await self._model(name, self.backend_ids[:2])
+        await self._model("dead", self.backend_ids[2:])
+        for document in (
+            {"name": "cheap", "prefer": "cheapest"},
+            {
+                "name": "sliced",
+                "match": {"models": ["sliced"]},
+                "budget": {"hold": "sliced", "slice": 16},
+            },
+        ):
+            made = await self.make("policies", scope={"tenant": tenant["id"]}, **document)
+            await self.admin.post(f"/policies/{made['id']}/activate", json={})
         self.client = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{self._listener.getsockname()[1]}",
             headers={"authorization": f"Bearer {self._secret}"},

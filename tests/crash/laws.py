@@ -39,6 +39,7 @@ class Place:
     spool_dir: Path
     books: Mapping[str, list[Entry]]
     recount: Callable[[], Awaitable[None]]
+    workers: int = 0  # that live
 
 
 @dataclass(frozen=True)
@@ -84,18 +85,18 @@ async def unrest(place: Place) -> list[str]:
         "holds": await place.store.zcard(keys.holds(TAG)),
         "held": sum(1 for amount in now.held.values() if amount),
         "slots": now.slots,
-        "spools": await asyncio.to_thread(_unfinished, place.spool_dir),
+        "spools": await asyncio.to_thread(_unfinished, place),
     }
     return [f"{name}: {count}" for name, count in waiting.items() if count]
 
 
-def _unfinished(spool_dir: Path) -> int:
+def _unfinished(place: Place) -> int:
     """Spools of the dead, and requests that the living are at."""
-    count = 0
-    for writer in spooled.writers(spool_dir):
+    writers = spooled.writers(place.spool_dir)
+    count = max(0, len(writers) - place.workers)
+    for writer in writers if place.workers else ():
         try:
-            alive = spooled.is_alive(writer)
-            count += len(spooled.open_requests(spooled.read(writer))) if alive else 1
+            count += len(spooled.open_requests(spooled.read(writer)))
         except FileNotFoundError:
             count += 1  # it is being replayed
     return count

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from gateway import ids
 from gateway.stores import spooled
-from gateway.stores.redis.scripts import ADMIT, EXTEND, RELEASE, SETTLE
+from gateway.stores.redis.scripts import ADMIT, EXTEND, RELEASE, SETTLE, SLICE
 from tests.crash.cells import Call, Cell, Point
 from tests.crash.clients import Reply
 from tests.crash.house import CrashHouse
@@ -16,7 +16,7 @@ from tests.crash.processes import Process
 from tests.fault_proxy import FaultProxy, Strike
 from tests.scripted_answers import Script
 
-_SHAS = {f"{{{s.name}}}".encode(): s.sha for s in (ADMIT, EXTEND, RELEASE, SETTLE)}
+_SHAS = {f"{{{s.name}}}".encode(): s.sha for s in (ADMIT, EXTEND, RELEASE, SETTLE, SLICE)}
 
 
 async def play(house: CrashHouse, cell: Cell, stop_s: float) -> Found:
@@ -187,13 +187,21 @@ async def _jobs_call(house: CrashHouse, cell: Cell, stop_s: float) -> tuple[list
 
 async def _left_by_a_worker(house: CrashHouse, point: Point | Call) -> list[Reply]:
     """Requests that nobody has booked yet; with `kill` the worker died over them, with `lose` its
-    machine is gone for ever, spool and all.
+    machine is gone for ever, spool and all; with `wipe` the store has lost everything since.
     """
     worker = await house.start_worker()
+    if point.after == "wipe":
+        await _jobs_run(house)  # a new store is opened by them
+        while not (await house.ask(point.kind)).whole:
+            await asyncio.sleep(0.1)
+        await _jobs_end(house)
     asked = [asyncio.create_task(house.ask(point.kind)) for _ in range(3)]
-    if not point.after:
+    if point.after in {"", "wipe"}:
         replies = await asyncio.gather(*asked)
         await worker.stop()
+        assert all(reply.whole for reply in replies), replies
+        if point.after:
+            await house.store.flushall()
         return replies
     while sum(entry.generated_tokens > 4 for b in house.backends for entry in b.book) < 3:
         await asyncio.sleep(0.01)

@@ -131,7 +131,7 @@ async def _found(up: House, home: Path, backend_url: str, load: Load) -> Found:
     store, engine = open_client(settings.redis_url), open_engine(settings.database_url)
     try:
         books = {backend["id"]: book}
-        place = Place(store, engine, settings.spool_dir, books, lambda: _jobs_anew(up))
+        place = Place(store, engine, settings.spool_dir, books, lambda: _jobs_anew(up), 2)
         return await check(place, 0, load.replies)
     finally:
         await store.aclose()
