@@ -1,6 +1,6 @@
 """Accounts: one budget in one window, what stands on it, and when it may be used."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -47,3 +47,15 @@ def unopened(accounts: Sequence[Account], known: Container[str], since_ms: int) 
         if account.key not in known and account.start_ms < max(account.since_ms, since_ms):
             return index
     return None
+
+
+def posted(
+    balances: Mapping[str, Balance], accounts: Sequence[Account], money: int, tokens: int
+) -> dict[str, Balance]:
+    """All balances, with so much more spent on these accounts."""
+    after = dict(balances)
+    for account in accounts:
+        was = after.get(account.key, Balance())
+        actual = money if account.unit == MONEY else tokens
+        after[account.key] = Balance(was.posted + actual, was.held)
+    return after

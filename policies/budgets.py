@@ -13,7 +13,7 @@ import msgspec
 from policies import accounts as of_accounts
 from policies import idempotency
 from policies.idempotency import Replay, Ticket, Tickets
-from policies.limits import Gate, Slot, corrected, is_full, taken, wait_us
+from policies.limits import Gate, Slot, all_corrected, is_full, taken, wait_us
 
 V = TypeVar("V")
 
@@ -111,7 +111,8 @@ class Settlement(msgspec.Struct, frozen=True, array_like=True):
     """What became of a hold: posted on every account instead of it, with its journal entry.
 
     With `reaping` it changes nothing, the journal included, unless the hold is there and overdue.
-    `unprocessed`: no backend did any work for it, so its ticket is given back.
+    `unprocessed`: no backend did any work for it, so its ticket is given back. `unheld`: it was
+    admitted without the store, and is posted on these accounts, once however often it is sent.
     """
 
     hold_id: str
@@ -121,6 +122,7 @@ class Settlement(msgspec.Struct, frozen=True, array_like=True):
     event: bytes | None = None
     reaping: Reaping | None = None
     unprocessed: bool = False
+    unheld: tuple[Account, ...] = ()
 
     def __post_init__(self) -> None:
         if not (0 <= self.money <= MAX_COUNTER and 0 <= self.tokens <= MAX_COUNTER):
@@ -151,6 +153,7 @@ class State(msgspec.Struct, frozen=True):
     tickets: Tickets = Tickets()
     since_ms: int = 0
     cut: str = ""
+    posted: frozenset[str] = frozenset()  # ids that are on the counters, whatever comes after
 
 
 def admit(state: State, ask: Admission, now_us: int) -> tuple[State, Granted | Refused | Replay]:
@@ -186,15 +189,16 @@ def settle(state: State, done: Settlement, now_us: int) -> tuple[State, bool]:
     hold = state.holds.get(done.hold_id)
     if hold is not None:
         state = _lifted(state, hold)
-        accounts = dict(state.accounts)
-        for account in hold.admission.accounts:
-            was = accounts[account.key]
-            actual = done.money if account.unit == MONEY else done.tokens
-            accounts[account.key] = Balance(was.posted + actual, was.held)
-        state = msgspec.structs.replace(state, accounts=accounts)
-        state = _corrected(state, done.gate_corrections, now_us)
+        accounts = () if done.unheld else hold.admission.accounts
+        balances = of_accounts.posted(state.accounts, accounts, done.money, done.tokens)
+        gates = all_corrected(state.gates, done.gate_corrections, now_us)
+        state = msgspec.structs.replace(state, accounts=balances, gates=gates)
         if done.unprocessed:
             state = _ticket_back(state, hold)
+    if done.unheld and done.hold_id not in state.posted:
+        state = _posted_unheld(state, done)
+    if done.unheld or (hold is not None and done.reaping is not None and not done.unprocessed):
+        state = msgspec.structs.replace(state, posted=state.posted | {done.hold_id})
     if done.event is not None:
         entry = (done.event, hold is not None)
         state = msgspec.structs.replace(state, journal=(*state.journal, entry))
@@ -209,7 +213,8 @@ def release(
     if hold is None:
         return msgspec.structs.replace(state, holds={**state.holds, hold_id: None}), False
     state = _ticket_back(_lifted(state, hold), hold)
-    return _corrected(state, corrections, now_us), True
+    gates = all_corrected(state.gates, corrections, now_us)
+    return msgspec.structs.replace(state, gates=gates), True
 
 
 def extend(
@@ -247,6 +252,15 @@ def grant_of(state: State, ask: Admission) -> int:
         grant = min(grant, worth)
     fits = [_fits(state, account, ask) for account in ask.accounts if account.cap != NO_CAP]
     return min([grant, *fits])
+
+
+def _posted_unheld(state: State, done: Settlement) -> State:
+    """What may not begin at zero has this of the journal when it is opened, by a later cut."""
+    known, since_ms = state.accounts, state.since_ms
+    opened = [a for a in done.unheld if of_accounts.unopened([a], known, since_ms) is None]
+    balances = of_accounts.posted(known, opened, done.money, done.tokens)
+    cut = state.cut if len(opened) == len(done.unheld) else ""
+    return msgspec.structs.replace(state, accounts=balances, cut=cut)
 
 
 def _may_reap(state: State, done: Settlement, reaping: Reaping, now_us: int) -> bool:
@@ -383,12 +397,3 @@ def _ticket_back(state: State, hold: Hold) -> State:
 
 def _without(mapping: Mapping[str, V], key: str) -> dict[str, V]:
     return {name: value for name, value in mapping.items() if name != key}
-
-
-def _corrected(state: State, corrections: Sequence[tuple[str, int]], now_us: int) -> State:
-    gates = dict(state.gates)
-    for key, delta_us in corrections:
-        tat_us = corrected(gates.pop(key, 0), delta_us, now_us)
-        if tat_us is not None:
-            gates[key] = tat_us
-    return msgspec.structs.replace(state, gates=gates)

@@ -5,7 +5,7 @@ limit is in use. A concurrency limit counts live holds. Times are microseconds o
 unless the name says otherwise; an idle gate has no entry.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -54,6 +54,18 @@ def corrected(tat_us: int, delta_us: int, now_us: int) -> int | None:
     """The gate after the true size became known; None when that leaves it idle."""
     tat_us = min(max(tat_us, now_us) + delta_us, now_us + MAX_DEBT_US)
     return tat_us if tat_us > now_us else None
+
+
+def all_corrected(
+    gates: Mapping[str, int], corrections: Sequence[tuple[str, int]], now_us: int
+) -> dict[str, int]:
+    """The gates after each of these (key, delta_us); an idle one has no entry."""
+    after = dict(gates)
+    for key, delta_us in corrections:
+        tat_us = corrected(after.pop(key, 0), delta_us, now_us)
+        if tat_us is not None:
+            after[key] = tat_us
+    return after
 
 
 def is_full(slot: Slot, expiries_ms: Mapping[str, int], now_ms: int) -> bool:

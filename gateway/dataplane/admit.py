@@ -10,6 +10,7 @@ from gateway.dataplane.events import template
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.idempotency import Idempotency
 from gateway.dataplane.levels import Standing
+from gateway.dataplane.outage import Outage, store_down
 from gateway.failpoints import failpoint
 from gateway.stores.redis.holds import (
     MONEY,
@@ -33,7 +34,7 @@ _OPEN_AGAIN_S: Final = 0.05
 
 
 async def admit(
-    flow: Flow, holds: HoldStore, spool: Spool, idempotency: Idempotency
+    flow: Flow, holds: HoldStore, spool: Spool, idempotency: Idempotency, outage: Outage
 ) -> Deny | Replay | None:
     """Sets `flow.granted`, or says why not. After a grant the intent is in the spool. A Replay: the
     request's idempotency key is another's.
@@ -56,7 +57,7 @@ async def admit(
         if isinstance(answer, Refused) and answer.reason in _ASK_AGAIN:
             answer, meta = await _asked_again(flow, holds, answer, spool.name)
     except StoreUnavailable:
-        return _store_down()
+        return outage.admit(flow)
     flow.admitted_us = arrival.now_us()
     if not isinstance(answer, Granted):
         return answer if isinstance(answer, Replay) else _deny(flow, answer)
@@ -79,7 +80,7 @@ async def admit(
         with suppress(SpoolUnavailable):
             spool.closed(arrival.request_id)
         await _give_back(flow, holds, levels.tag)
-        return _store_down()
+        return store_down()
     return None
 
 
@@ -133,9 +134,6 @@ def _admission(flow: Flow, ttl_ms: int, meta: bytes, owner: str) -> Admission:
     levels, quote, standing, ask = flow.levels, flow.quote, flow.standing, flow.ask
     if levels is None or quote is None or standing is None or ask is None:
         raise RuntimeError("admission before the quote")
-    gates = levels.request_gates
-    if levels.tokens:
-        gates += tuple([limit.gate(flow.estimated_tokens) for limit in levels.tokens])
     return Admission(
         hold_id=flow.arrival.request_id,
         ttl_ms=ttl_ms,
@@ -145,7 +143,7 @@ def _admission(flow: Flow, ttl_ms: int, meta: bytes, owner: str) -> Admission:
         wanted=quote.first,
         least=quote.least,
         choices=quote.choices,
-        gates=gates,
+        gates=levels.gates(flow.estimated_tokens),
         slots=levels.slots,
         accounts=standing.accounts,
         meta=meta,
@@ -159,14 +157,6 @@ def _estimate(flow: Flow) -> int:
     if ask is None:
         raise RuntimeError("admission before the ask")
     return ask.input_estimate + ask.choices * min(ask.output_wanted, TYPICAL_OUTPUT)
-
-
-def _store_down() -> Deny:
-    return Deny(
-        DenyCode.QUOTA_UNAVAILABLE,
-        "budgets cannot be checked right now, so nothing is served; retry shortly",
-        retry_after_ms=2_000,
-    )
 
 
 def _deny(flow: Flow, refused: Refused) -> Deny:
@@ -199,7 +189,7 @@ def _deny(flow: Flow, refused: Refused) -> Deny:
         case "budget":
             return _over_budget(flow, standing, refused)
         case _:
-            return _store_down()
+            return store_down()
 
 
 def used_up(flow: Flow, blocked: int, used: int) -> Deny:

@@ -20,6 +20,7 @@ from gateway.dataplane.transcript import Transcript
 from gateway.stores.redis.holds import Granted, Ticket
 from gateway.telemetry.record import TraceIds
 from policies import failover
+from policies.accounts import Account
 from policies.ask import Ask
 from policies.decision import Deny
 from policies.filters import Verdict
@@ -93,6 +94,7 @@ class Flow(msgspec.Struct, gc=False, kw_only=True):
     transcript: Transcript | None = None  # where a policy keeps the answer for that key
     original_id: str = ""  # the request that has the idempotency key already
     granted: Granted | None = None
+    unheld: tuple[Account, ...] = ()  # admitted without the store: where it will be posted
     first_slice: int = 0  # the part of the grant that was held at admission; 0: all of it
     degraded_from: str = ""  # the model that was asked for, where another one serves
     admit_started_us: int = 0

@@ -5,6 +5,7 @@ the clock has left the one in use. Amounts are counter units of the tenant's cur
 tokens.
 """
 
+from collections.abc import Iterable
 from typing import Final, cast
 from zoneinfo import ZoneInfo
 
@@ -109,6 +110,8 @@ class Levels:
         self.capped = any(budget.mode == "hard" for _, budget in self._budgets) or any(
             limit.tokens_per_day is not None for _, limit in self._limits
         )
+        self.outage = _tightest(budget for _, budget in self._budgets)
+        self.limited = bool(self._limits)
         self.slots = tuple(
             Slot(names.slots(self.tag, limit.id), limit.concurrent_requests, limit.id)
             for _, limit in self._limits
@@ -119,6 +122,12 @@ class Levels:
         )
         self.request_gates = tuple(limit.gate(1) for limit in self.requests)
         self._standing = Standing((), (), 0)
+
+    def gates(self, tokens: int) -> tuple[Gate, ...]:
+        """One request of so many tokens before the per-minute limits, in the order of these."""
+        if not self.tokens:
+            return self.request_gates
+        return self.request_gates + tuple([limit.gate(tokens) for limit in self.tokens])
 
     def at(self, now_us: int) -> Standing:
         """The accounts in force now."""
@@ -190,6 +199,14 @@ class Levels:
 def _account(key: str, cap: int, spell: Window, unit: int, row: Budget | Limit) -> Account:
     start_ms, end_ms = spell.start_us // 1000, spell.end_us // 1000
     return Account(key, cap, start_ms, end_ms, unit, row.id, -(-row.counts_from_us // 1000))
+
+
+def _tightest(budgets: Iterable[Budget]) -> str:
+    """What holds for the whole path while the store does not answer: strict | bounded | open. A
+    soft budget has no cap that anything could exceed, so only its `strict` counts.
+    """
+    modes = {one.outage for one in budgets if one.mode == "hard" or one.outage == "strict"}
+    return next((mode for mode in ("strict", "bounded") if mode in modes), "open")
 
 
 def _on(order: dict[tuple[str, str], Level], row: Budget | Limit) -> bool:

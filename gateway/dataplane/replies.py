@@ -52,7 +52,7 @@ def _add_limits(headers: Headers, flow: Flow) -> None:
     asked = envelope.max_output if envelope is not None else None
     if granted.output_tokens != asked and flow.operation != EMBEDDINGS:
         headers.append((b"x-meterhouse-max-tokens", b"%d" % granted.output_tokens))
-    if standing is not None and standing.own and flow.principal is not None:
+    if standing is not None and standing.own and granted.remaining and flow.principal is not None:
         left = min([granted.remaining[place] for place in standing.own])
         currency = flow.principal.tenant.currency
         told = f"{format_counter(left, currency)} {currency}".encode()

@@ -23,6 +23,7 @@ from gateway.dataplane.forward import Forwarder
 from gateway.dataplane.hangup import ClientGone, HangUp, HangUps
 from gateway.dataplane.idempotency import Idempotency
 from gateway.dataplane.observe import record_of
+from gateway.dataplane.outage import Outage
 from gateway.dataplane.quote import ask_of, quote
 from gateway.dataplane.reading import LARGE_BYTES, LargeBodies, Reading, read
 from gateway.dataplane.relay import relay_plain, relay_stream
@@ -77,6 +78,7 @@ class DataPlane:
         settler: Settler,
         slicer: Slicer,
         idempotency: Idempotency,
+        outage: Outage,
         calibration: Calibration,
         telemetry: Telemetry,
         large_bodies: LargeBodies,
@@ -96,6 +98,7 @@ class DataPlane:
         self._settler = settler
         self._slicer = slicer
         self._idempotency = idempotency
+        self._outage = outage
         self._calibration = calibration
         self.telemetry = telemetry
         self._large_bodies = large_bodies
@@ -158,11 +161,11 @@ class DataPlane:
     def _admit(self, flow: Flow) -> Awaitable[Deny | Replay | None]:
         if flow.quote is not None and flow.quote.first < flow.quote.wanted:
             return self._admit_slice(flow)
-        return admit(flow, self.holds, self._spool, self._idempotency)
+        return admit(flow, self.holds, self._spool, self._idempotency, self._outage)
 
     async def _admit_slice(self, flow: Flow) -> Deny | Replay | None:
         await self._slicer.ready(flow)
-        return await admit(flow, self.holds, self._spool, self._idempotency)
+        return await admit(flow, self.holds, self._spool, self._idempotency, self._outage)
 
     def _relay(self, flow: Flow, answer: Answer, send: Send) -> Awaitable[Deny | None]:
         if flow.first_slice:

@@ -124,10 +124,11 @@ class Settler:
         unprocessed = flow.ticket is not None and flow.unprocessed
         packed = ENCODER.encode(row)
         with suppress(SpoolUnavailable):  # the journal below is the other copy
-            self._spool.outcome(flow.arrival.request_id, packed)
+            self._spool.outcome(flow.arrival.request_id, packed, flow.unheld)
         failpoint("settle.spooled")
+        unheld = flow.unheld if hold_id == flow.arrival.request_id else ()
         settlement = Settlement(
-            hold_id, money, tokens, corrections, packed, unprocessed=unprocessed
+            hold_id, money, tokens, corrections, packed, unprocessed=unprocessed, unheld=unheld
         )
         told = asyncio.get_running_loop().create_future()
         self._holds.settling(tag, settlement).add_done_callback(

@@ -1,6 +1,6 @@
 """What a dead worker's spool says: how its attempts ended, and what it never sent anywhere."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -12,10 +12,11 @@ from sqlalchemy import Engine
 from billing.usage import DECODER, UsageEvent
 from gateway.jobs.estimates import Place, estimates, without_evidence
 from gateway.stores import spooled
-from gateway.stores.spool import Intent, Outcome
+from gateway.stores.spool import Intent, Outcome, Record
 from gateway.stores.spooled import OpenRequest
 from gateway.stores.sql import backends, models, tenants, usage
 from gateway.stores.sql.engine import reading
+from policies.accounts import Account
 
 _AT_ONCE: Final = 1_000
 
@@ -30,13 +31,14 @@ class Surroundings(msgspec.Struct, frozen=True):
 class Findings(msgspec.Struct, frozen=True):
     """`events` are those the ledger does not have yet. `closing` of them end the request's hold.
     `untouched` holds reached no backend: (tag, hold id). `lost` requests cannot be told any more:
-    their holds expire.
+    their holds expire. `unheld`: the accounts of requests that were admitted without the store.
     """
 
     events: tuple[UsageEvent, ...]
     closing: frozenset[str]
     untouched: tuple[tuple[str, str], ...]
     lost: tuple[str, ...]
+    unheld: Mapping[str, tuple[Account, ...]] = {}
 
 
 def surroundings(engine: Engine) -> Surroundings:
@@ -56,13 +58,23 @@ def surroundings(engine: Engine) -> Surroundings:
 
 def findings(engine: Engine, writer: Path, places: Mapping[str, Place]) -> Findings:
     """All that is still to be done for an adopted spool. Reads the ledger."""
-    return found_in(
+    found = found_in(
         _outcomes(writer),
         spooled.open_requests(spooled.read(writer)),
         places,
         partial(usage.unbooked, engine),
         proves_absence=spooled.proves_absence(writer),
     )
+    return msgspec.structs.replace(found, unheld=unheld_in(spooled.read(writer)))
+
+
+def unheld_in(spoken: Iterable[Record]) -> dict[str, tuple[Account, ...]]:
+    """The accounts of requests that were admitted without the store, by request."""
+    return {
+        record.hold_id: record.unheld
+        for record in spoken
+        if isinstance(record, Intent | Outcome) and record.unheld
+    }
 
 
 def found_in(

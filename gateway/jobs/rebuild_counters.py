@@ -15,7 +15,7 @@ from typing import Final
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from billing.usage import ENCODER
+from billing.usage import ENCODER, UsageEvent
 from gateway import clock
 from gateway.clock import monotonic_us
 from gateway.failpoints import failpoint
@@ -34,6 +34,7 @@ from gateway.stores.redis.restoring import restore
 from gateway.stores.sql import usage
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.epochs import begin, numbers
+from policies.accounts import Account
 
 EVERY_S: Final = 0.2
 LEASE_MS: Final = 5_000
@@ -123,14 +124,21 @@ async def _rebuild(deps: JobDeps, tag: str, closed: Epoch) -> int:
 
 
 async def _hand_in(deps: JobDeps, tag: str, known: Known) -> None:
-    """What the ledger lacks goes into the journal; no hold bears these ids, so no counter moves."""
+    """What the ledger lacks goes into the journal, and is counted from there: no hold bears these
+    ids, so no counter moves. What was admitted without the store is marked as posted with it.
+    """
     for start in range(0, len(known.events), _AT_ONCE):
         await asyncio.gather(
             *(
-                deps.holds.settle(tag, Settlement(event.event_id, 0, 0, (), ENCODER.encode(event)))
+                deps.holds.settle(tag, _told(event, known.unheld.get(event.request_id, ())))
                 for event in known.events[start : start + _AT_ONCE]
             )
         )
+
+
+def _told(event: UsageEvent, unheld: tuple[Account, ...]) -> Settlement:
+    told = event.request_id if unheld else event.event_id
+    return Settlement(told, 0, 0, (), ENCODER.encode(event), unheld=unheld)
 
 
 async def _lift_ended(deps: JobDeps, tag: str) -> None:

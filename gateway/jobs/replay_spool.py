@@ -23,6 +23,7 @@ from gateway.stores.redis.keys import DEFAULT_TAG
 from gateway.stores.spool import Closed, Record
 from gateway.stores.sql import usage
 from gateway.stores.sql.corrections import is_weak
+from policies.accounts import Account
 
 SEND_AGAIN_US: Final = 60_000_000  # what the ledger still lacks then is sent once more
 _AT_ONCE: Final = 64
@@ -55,7 +56,8 @@ async def _replay(deps: JobDeps, writer: Path) -> None:
     aside: set[str] = set()
     for tag in {DEFAULT_TAG, *around.tags.values()}:
         aside |= await quarantine.ids(deps.client, tag)
-    ended = await _ended(deps, found.events, around.tags)
+    held = [event for event in found.events if event.request_id not in found.unheld]
+    ended = await _ended(deps, held, around.tags)
     waiting = [event for event in found.events if event.event_id not in aside | ended]
     if not waiting:
         if found.lost:
@@ -94,17 +96,22 @@ async def _settle(
     deps: JobDeps, event: UsageEvent, found: Findings, tags: Mapping[str, str]
 ) -> None:
     tag = tags.get(event.tenant_id, DEFAULT_TAG)
-    await deps.holds.settle(tag, handed_in(event, closes=event.event_id in found.closing))
+    closes = event.event_id in found.closing
+    unheld = found.unheld.get(event.request_id, ()) if closes else ()
+    await deps.holds.settle(tag, handed_in(event, closes=closes, unheld=unheld))
 
 
-def handed_in(event: UsageEvent, *, closes: bool) -> Settlement:
-    """What the store is told of an event; `closes`: it ends the request's hold."""
+def handed_in(event: UsageEvent, *, closes: bool, unheld: tuple[Account, ...] = ()) -> Settlement:
+    """What the store is told of an event; `closes`: it ends the request's hold, or is posted on the
+    `unheld` accounts where there never was one.
+    """
     return Settlement(
         # No hold bears an event's id: then only the journal entry is written.
         hold_id=event.request_id if closes else event.event_id,
         money=event.counter_nanos if closes else 0,
         tokens=event.usage.total if closes and event.winner else 0,
         event=ENCODER.encode(event),
+        unheld=unheld,
     )
 
 

@@ -2,7 +2,7 @@
 the ledger has not heard of, and which requests are living.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from billing.money import counter_units
 from billing.rating import rate
 from billing.usage import DECODER, UsageEvent
-from gateway.jobs.evidence import findings, surroundings, template_of
+from gateway.jobs.evidence import findings, surroundings, template_of, unheld_in
 from gateway.stores import spooled
 from gateway.stores.recount import Counted
 from gateway.stores.redis import cuts
@@ -33,10 +33,13 @@ class Living(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """`events` are not in the ledger."""
+    """`events` are not in the ledger. `unheld`: the accounts of those requests of theirs that were
+    admitted without the store.
+    """
 
     events: tuple[UsageEvent, ...]
     living: tuple[Living, ...]
+    unheld: Mapping[str, tuple[Account, ...]] = {}
 
 
 def known(engine: Engine, spool_dir: Path, tag: str) -> Known:
@@ -46,11 +49,13 @@ def known(engine: Engine, spool_dir: Path, tag: str) -> Known:
     around = surroundings(engine)
     events: list[UsageEvent] = []
     living: list[Living] = []
+    unheld: dict[str, tuple[Account, ...]] = {}
     for writer in spooled.writers(spool_dir):
         try:
             with spooled.adopted(writer):
-                found = findings(engine, writer, around.places).events
-                events += [event for event in found if not is_weak(event)]
+                found = findings(engine, writer, around.places)
+                events += [event for event in found.events if not is_weak(event)]
+                unheld |= found.unheld
         except spooled.WriterAlive:
             with suppress(
                 FileNotFoundError
@@ -58,9 +63,13 @@ def known(engine: Engine, spool_dir: Path, tag: str) -> Known:
                 said, still = _of_living(engine, writer)
                 events += said
                 living += still
+                # Of a living writer's only those that have ended: the others it posts itself.
+                ended = (one for one in spooled.read(writer) if isinstance(one, Outcome))
+                unheld |= unheld_in(ended)
     return Known(
         tuple(event for event in events if around.tags.get(event.tenant_id) == tag),
         tuple(one for one in living if around.tags.get(one.template.tenant_id) == tag),
+        unheld,
     )
 
 

@@ -25,6 +25,7 @@ from gateway.stores.boot import boot_id
 from gateway.stores.mapped import page_ceiling
 from gateway.stores.segment import Segment
 from gateway.stores.spool_keeper import Keeper
+from policies.accounts import Account
 
 FORMAT_VERSION: Final = 2
 HEADER: Final = struct.Struct("<BII")  # version, length of the body, CRC-32 from the version on
@@ -40,13 +41,14 @@ class SpoolUnavailable(Exception):  # noqa: N818 (the word of the interface)
 
 class Intent(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """A hold was granted, `at_us` by the store's clock; nothing has left for a backend. `meta` is
-    the hold's own.
+    the hold's own. With `unheld` accounts there is no hold: it was admitted without the store.
     """
 
     hold_id: str
     tag: str
     at_us: int
     meta: bytes
+    unheld: tuple[Account, ...] = ()
 
 
 class Dispatch(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -68,10 +70,11 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """One attempt is over; `event` is its UsageEvent."""
+    """One attempt is over; `event` is its UsageEvent, to be posted on the `unheld` accounts."""
 
     hold_id: str
     event: bytes
+    unheld: tuple[Account, ...] = ()
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -133,8 +136,10 @@ class Spool:
             raise SpoolUnavailable(f"cannot open a spool in {directory}: {fault}") from fault
         return cls(path, lock, keeper, reserve_bytes)
 
-    def intent(self, hold_id: str, tag: str, at_us: int, meta: bytes) -> None:
-        self._append(Intent(hold_id, tag, at_us, meta), self._reserve)
+    def intent(
+        self, hold_id: str, tag: str, at_us: int, meta: bytes, unheld: tuple[Account, ...] = ()
+    ) -> None:
+        self._append(Intent(hold_id, tag, at_us, meta, unheld), self._reserve)
 
     def dispatch(self, hold_id: str, attempt: int, backend_id: str, at_us: int) -> None:
         self._append(Dispatch(hold_id, attempt, backend_id, at_us), self._reserve)
@@ -142,9 +147,9 @@ class Spool:
     def checkpoint(self, hold_id: str, attempt: int, output_tokens: int, at_us: int) -> None:
         self._append(Checkpoint(hold_id, attempt, output_tokens, at_us), self._reserve)
 
-    def outcome(self, hold_id: str, event: bytes) -> None:
+    def outcome(self, hold_id: str, event: bytes, unheld: tuple[Account, ...] = ()) -> None:
         """May spend the reserve, rather than lose what a request has cost."""
-        self._append(Outcome(hold_id, event), 0)
+        self._append(Outcome(hold_id, event, unheld), 0)
 
     def closed(self, hold_id: str) -> None:
         """May spend the reserve."""

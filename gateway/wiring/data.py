@@ -20,6 +20,7 @@ from gateway.backends.transport import Transport
 from gateway.dataplane.count import Calibration, Tokeniser
 from gateway.dataplane.forward import Forwarder
 from gateway.dataplane.idempotency import Bounds, Idempotency
+from gateway.dataplane.outage import Outage
 from gateway.dataplane.reading import LargeBodies
 from gateway.dataplane.refresh import Refresher, load_snapshot
 from gateway.dataplane.report import keep_reporting
@@ -116,7 +117,6 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         spool = Spool.open(settings.spool_dir, f"data-{worker}")
         stack.push_async_callback(spool.close)
         tokeniser = stack.enter_context(closing(Tokeniser(settings.home / "vocabularies")))
-        large_bodies = stack.enter_context(closing(LargeBodies()))
         transport = Transport(max_connections=most_exchanges())
         stack.push_async_callback(transport.close)
 
@@ -136,9 +136,10 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             settler=settler,
             slicer=Slicer(holds, tokeniser, spool),
             idempotency=Idempotency(holds, held.secret_key, _bounds(settings)),
+            outage=_outage(settler, spool, settings),
             calibration=calibration,
             telemetry=telemetry,
-            large_bodies=large_bodies,
+            large_bodies=stack.enter_context(closing(LargeBodies())),
             random=Random(os.urandom(16)),  # noqa: S311 - routing draws, not secrets
         )
         _show(telemetry, plane, transport)
@@ -155,6 +156,15 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         )
         stack.push_async_callback(_last_settlements, settler, holds)
         yield Data(plane, transport, channels, spool, telemetry, whole)
+
+
+def _outage(settler: Settler, spool: Spool, settings: Settings) -> Outage:
+    return Outage(
+        spool,
+        lambda: len(settler.waiting),
+        workers=settings.workers,
+        limits_open=settings.limits_in_outage == "open",
+    )
 
 
 def _bounds(settings: Settings) -> Bounds:

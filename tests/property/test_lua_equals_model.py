@@ -3,7 +3,8 @@
 import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -182,6 +183,9 @@ def histories(draw: st.DrawFn) -> History:
         st.booleans(),
     )
     admit = st.lists(hold_ids.map(asks.__getitem__), min_size=1, max_size=6)
+    settlements = st.builds(
+        partial(unheld, asks), settlements, is_unheld=st.sampled_from([False, False, True])
+    )
     settle = st.lists(st.builds(Settle, settlements), min_size=1, max_size=4)
     release = st.lists(st.builds(Release, hold_ids, corrections(tag)), min_size=1, max_size=1)
     extend = st.lists(st.builds(Extend, hold_ids, ttls), min_size=1, max_size=3)
@@ -192,6 +196,14 @@ def histories(draw: st.DrawFn) -> History:
     batch = kinds.flatmap(batches.__getitem__)
     since_ms = draw(st.sampled_from([0, 0, 0, 1]))
     return tag, draw(st.lists(batch, min_size=1, max_size=12)), since_ms
+
+
+def unheld(asks: Mapping[str, Admission], settlement: Settlement, *, is_unheld: bool) -> Settlement:
+    """As it would be sent had the store not answered to the request."""
+    if not is_unheld:
+        return settlement
+    accounts = asks[settlement.hold_id].accounts
+    return msgspec.structs.replace(settlement, reaping=None, unheld=accounts)
 
 
 def in_store(client: redis.Redis, tag: str, batch: Sequence[Step]) -> tuple[int, list[Any]]:
@@ -259,6 +271,7 @@ def stored(client: redis.Redis, tag: str) -> State:
     slots: dict[str, dict[str, int]] = {}
     accounts: dict[str, Balance] = {}
     holds: dict[str, Hold | None] = {}
+    posted: set[str] = set()
     for key in sorted(raw.decode() for raw in client.scan_iter(f"{prefix}*", count=1000)):
         kind = key.removeprefix(prefix).split(":")[0]
         if kind == "gate":
@@ -270,6 +283,8 @@ def stored(client: redis.Redis, tag: str) -> State:
             accounts[key] = Balance(**fields)
         elif kind == "hold":
             holds[key.removeprefix(f"{prefix}hold:")] = wire.hold(client.get(key))
+        elif kind == "posted":
+            posted.add(key.removeprefix(f"{prefix}posted:"))
     entries = client.xrange(keys.journal(tag))
     return State(
         gates=gates,
@@ -278,6 +293,7 @@ def stored(client: redis.Redis, tag: str) -> State:
         holds=holds,
         expiries_ms=_members(client, keys.holds(tag)),
         journal=tuple((fields[b"e"], fields[b"h"] == b"1") for _, fields in entries),
+        posted=frozenset(posted),
     )
 
 

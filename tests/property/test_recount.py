@@ -29,6 +29,7 @@ steps = st.one_of(
     st.tuples(st.just("spend"), st.sets(st.sampled_from(NAMES)), amounts),
     st.tuples(st.just("hold"), st.sets(st.sampled_from(NAMES)), amounts),
     st.tuples(st.just("settle"), amounts),
+    st.tuples(st.just("late"), st.sets(st.sampled_from(NAMES)), amounts, st.booleans()),
     st.tuples(st.just("cut"), st.lists(st.sampled_from(NAMES), unique=True)),
     st.tuples(st.just("correct"), st.booleans()),
 )
@@ -76,6 +77,21 @@ class Both:
         for name in names:
             self.settled[name] += amount
 
+    def late(self, names: set[str], amount: int, *, twice: bool) -> None:
+        """A request that was admitted without the store, on accounts open or not."""
+        accounts = tuple(
+            Account(self.key(name), NO_CAP, 0, FOREVER_MS, MONEY, name, FOREVER_MS)
+            for name in sorted(names)
+        )
+        number = next(self.numbers)
+        done = budgets.Settlement(f"late_{number}", amount, 0, (), b"x", unheld=accounts)
+        names_of = [keys.holds(self.tag), keys.journal(self.tag)]
+        for _ in range(1 + twice):
+            now_us, _ = self.client.eval(SETTLE.text, 2, *names_of, *wire.settlement_args(done))
+            self.state, _ = budgets.settle(self.state, done, now_us)
+        for name in names:
+            self.settled[name] += amount
+
     def cut(self, names: list[str]) -> None:
         token = f"cut{next(self.numbers)}"
         wanted = [self.key(name) for name in names]
@@ -118,6 +134,8 @@ class Both:
                 self.hold(names, amount)
             case ("settle", amount):
                 self.settle(amount)
+            case ("late", names, amount, twice):
+                self.late(names, amount, twice=twice)
             case ("cut", names):
                 self.cut(names)
             case ("correct", twice):

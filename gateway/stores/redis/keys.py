@@ -16,6 +16,11 @@ def hold(tag: str, hold_id: str) -> str:
     return f"mh:{{{tag}}}:hold:{hold_id}"
 
 
+def posted(tag: str, hold_id: str) -> str:
+    """The mark of a request that is on the counters though no hold of its own was settled."""
+    return f"mh:{{{tag}}}:posted:{hold_id}"
+
+
 def journal(tag: str) -> str:
     return f"mh:{{{tag}}}:journal"
 

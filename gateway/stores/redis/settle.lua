@@ -8,11 +8,16 @@
 -- answers  {now_us, answer...}: 1 the hold was there, 0 it was not (journal only), 2 it may not be
 --          reaped (nothing changed), or {9, message}
 --
+-- Of a request that was admitted without the store it bears the accounts to post on. They are posted
+-- on once, however often it is sent: a mark under its id says that it was.
 -- allow-oom: a full store must still let holds become terminal.
 local call, min, max = redis.call, math.min, math.max
 local MAX_DEBT_US, GATE_KEPT_MS = 1125899906842624, 60000
+local KEPT_AFTER_MS = 3456000000 -- as in admit.lua
+local MARKED_MS = 604800000 -- a worker that cannot reach the store for longer may post twice
 local index, journal = KEYS[1], KEYS[2]
 local hold_prefix = string.sub(index, 1, -2) .. ':'
+local tag_prefix = string.sub(index, 1, -6) -- mh:{tag}:
 local time = call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now_us / 1000)
@@ -41,12 +46,32 @@ local function give_back(ticket, hold_id)
   end
 end
 
+-- An account that may not begin at zero is left to whoever opens it: he has the journal, and so
+-- this. A cut of before would not know it, and is void.
+local function post(account, s)
+  local key, actual = account[1], account[5] == 1 and s[3] or s[2]
+  if call('EXISTS', key) == 0 then
+    local epoch = call('GET', tag_prefix .. 'epoch') or ''
+    local since_ms = tonumber(string.match(epoch, ':(%d+):[^:]*$') or 0)
+    if account[3] < max(account[7] or 0, since_ms) then
+      call('DEL', tag_prefix .. 'cut')
+      return
+    end
+    call('HINCRBY', key, 'posted', actual)
+    call('PEXPIREAT', key, account[4] + KEPT_AFTER_MS)
+  else
+    call('HINCRBY', key, 'posted', actual)
+  end
+end
+
 local function settle(packed, event)
   local s = cmsgpack.unpack(packed)
   local hold_id, found = s[1], 0
   if s[5] and not may_reap(hold_id, unpack(s[5])) then return 2 end
   local hold_key = hold_prefix .. hold_id
   local record = call('GET', hold_key)
+  local unheld = s[7]
+  if unheld and #unheld == 0 then unheld = nil end
   if record and record ~= '' then
     found = 1
     local _, r = cmsgpack.unpack_one(record)
@@ -59,11 +84,17 @@ local function settle(packed, event)
       if account[5] == 1 then held, actual = tokens, s[3] end
       -- Held first: posted + held stays below the cap even between the two.
       call('HINCRBY', account[1], 'held', 0 - held) -- 0 - x: minus zero is no integer to Redis
-      call('HINCRBY', account[1], 'posted', actual)
+      if not unheld then call('HINCRBY', account[1], 'posted', actual) end
     end
     for _, slot in ipairs(a[10]) do call('ZREM', slot[1], hold_id) end
     for _, correction in ipairs(s[4]) do correct(correction[1], correction[2]) end
     if s[6] and a[13] then give_back(a[13], hold_id) end
+  end
+  if unheld or (found == 1 and s[5] and not s[6]) then
+    local first = call('SET', tag_prefix .. 'posted:' .. hold_id, '', 'NX', 'PX', MARKED_MS)
+    if unheld and first then
+      for _, account in ipairs(unheld) do post(account, s) end
+    end
   end
   if event ~= '' then call('XADD', journal, '*', 'e', event, 'h', found) end
   return found

@@ -66,7 +66,9 @@ def admission_args(a: Admission) -> tuple[bytes, bytes]:
 
 def settlement_args(s: Settlement) -> tuple[bytes, bytes]:
     told: tuple[Any, ...] = (s.hold_id, s.money, s.tokens, s.gate_corrections)
-    if s.reaping is not None or s.unprocessed:
+    if s.unheld:
+        told = (*told, s.reaping, s.unprocessed, s.unheld)
+    elif s.reaping is not None or s.unprocessed:
         told = (*told, s.reaping, s.unprocessed)
     return _encode(told), s.event or b""
 
