@@ -49,6 +49,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 32 * 1024 * 1024
     hold_seconds: int = 30  # a hold's life after its worker last said that it is at work
     store_timeout_ms: int = 1_000  # how long an admission waits for the quota store
+    ledger_away_seconds: int = 86_400  # how long usage may wait for the ledger, and how much of it
+    journal_bytes: int = 1024 * 1024 * 1024  # may wait in each shard, before nothing is served
     idempotency_seconds: int = 86_400  # how long an idempotency key is remembered
     idempotency_keys: int = 100_000  # so many at a time for each application key
     stored_answer_bytes: int = 64 * 1024 * 1024  # all that policies keep of answers, in each shard
@@ -87,6 +89,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             max_body_bytes=_integer(ours, "MAX_BODY_BYTES", 32 * 1024 * 1024, 1024, 2**31 - 1),
             hold_seconds=_integer(ours, "HOLD_SECONDS", 30, 1, 3_600),
             store_timeout_ms=_integer(ours, "STORE_TIMEOUT_MS", 1_000, 10, 60_000),
+            ledger_away_seconds=_integer(ours, "LEDGER_AWAY_SECONDS", 86_400, 1, 2_592_000),
+            journal_bytes=_integer(ours, "JOURNAL_BYTES", 1024 * 1024 * 1024, 1024, 2**40),
             idempotency_seconds=_integer(ours, "IDEMPOTENCY_SECONDS", 86_400, 60, 604_800),
             idempotency_keys=_integer(ours, "IDEMPOTENCY_KEYS", 100_000, 1, 10_000_000),
             stored_answer_bytes=_integer(ours, "STORED_ANSWER_BYTES", 64 * 1024 * 1024, 0, 2**36),
@@ -160,8 +164,9 @@ def url_host(host: str) -> str:
 _VARIABLES: Final = (
     "HOME", "HOST", "PORT", "ADMIN_LISTEN", "ADMIN_URL", "WORKERS", "REDIS_URL", "DATABASE_URL",
     "ADMIN_TOKEN", "SECRET_KEY", "KEY_PEPPER", "JURISDICTION", "DRAIN_SECONDS", "MAX_BODY_BYTES",
-    "HOLD_SECONDS", "STORE_TIMEOUT_MS", "IDEMPOTENCY_SECONDS", "IDEMPOTENCY_KEYS",
-    "STORED_ANSWER_BYTES", "LIMITS_IN_OUTAGE", "ACCESS_LOG",
+    "HOLD_SECONDS", "STORE_TIMEOUT_MS", "LEDGER_AWAY_SECONDS", "JOURNAL_BYTES",
+    "IDEMPOTENCY_SECONDS", "IDEMPOTENCY_KEYS", "STORED_ANSWER_BYTES", "LIMITS_IN_OUTAGE",
+    "ACCESS_LOG",
 )  # fmt: skip
 
 

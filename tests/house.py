@@ -101,7 +101,7 @@ async def open_house(home: Path, store_url: str, **overrides: str) -> AsyncItera
     settings = Settings.from_env(environ)
     home.mkdir(parents=True, exist_ok=True)
     engine = open_engine(settings.database_url)
-    migrate(engine)
+    await asyncio.to_thread(migrate, engine)
     engine.dispose()
     async with open_data(settings, 0) as data, open_admin(settings) as admin:
         admin_app = Litestar(

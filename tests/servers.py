@@ -133,19 +133,42 @@ def postgres() -> Iterator[str]:
     if external:
         yield external
         return
-    binaries = _postgres_binaries()
-    wrap = _as_somebody() if os.geteuid() == 0 else []
+    with own_postgres() as server:
+        yield server.url
+
+
+class Postgres:
+    """A server of our own, that a test may stop and start."""
+
+    def __init__(self, directory: Path) -> None:
+        self.socket = directory / ".s.PGSQL.5432"
+        self.url = f"postgresql+psycopg://mh:{_PASSWORD}@/postgres?host={quote(str(directory))}"
+        self._log = directory / "log"
+        binaries = _postgres_binaries()
+        wrap = _as_somebody() if os.geteuid() == 0 else []
+        self._argv = _postgres_argv(wrap, binaries, directory / "data", directory)
+        self._ready = [str(binaries / "pg_isready"), "-q", "-h", str(directory), "-U", "mh"]
+        _init_cluster([*wrap, str(binaries / "initdb")], directory / "data")
+        self.start()
+
+    def start(self) -> None:
+        self._process = _spawn(self._argv, self._log)
+        _wait_for(lambda: _succeeds(self._ready), self._process, self._log)
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGINT)  # fast shutdown: its children end with it
+        self._process.wait(timeout=START_WITHIN_S)
+
+
+@contextlib.contextmanager
+def own_postgres() -> Iterator[Postgres]:
+    """A fresh one; nobody else's."""
     with short_directory("mh-pg-") as directory:
-        data = directory / "data"
-        _init_cluster([*wrap, str(binaries / "initdb")], data)
-        process = _spawn(_postgres_argv(wrap, binaries, data, directory), directory / "log")
-        ready = [str(binaries / "pg_isready"), "-q", "-h", str(directory), "-U", "mh"]
+        server = Postgres(directory)
         try:
-            _wait_for(lambda: _succeeds(ready), process, directory / "log")
-            yield f"postgresql+psycopg://mh:{_PASSWORD}@/postgres?host={quote(str(directory))}"
+            yield server
         finally:
-            process.send_signal(signal.SIGINT)  # fast shutdown: its children end with it
-            process.wait(timeout=START_WITHIN_S)
+            server.stop()
 
 
 def _as_somebody() -> list[str]:

@@ -43,6 +43,12 @@ from policies.decision import Deny, DenyCode
 from policies.route import Plan, decide
 
 _LOG: Final = logging.getLogger(__name__)
+_LEDGER_AWAY: Final = Deny(
+    DenyCode.JOURNAL_UNAVAILABLE,
+    "the ledger has been out of reach for as long as its operator allows, so nothing is served;"
+    " retry later",
+    retry_after_ms=5_000,
+)
 _ENCODED: Final = Deny(
     DenyCode.INVALID_REQUEST,
     "content-encoding: send the body uncompressed",
@@ -89,6 +95,7 @@ class DataPlane:
         self.holds = holds
         self.readers = readers
         self.in_flight: dict[str, Live] = {}  # by request id, while a hold lives
+        self.overdue: frozenset[str] = frozenset()  # tags whose usage waits for the ledger too long
         self.stopping = False
         self._jurisdictions = jurisdictions
         self._max_body_bytes = max_body_bytes
@@ -211,7 +218,9 @@ class DataPlane:
         if not isinstance(routed, Plan):
             return routed
         flow.plan, flow.verdicts = routed, routed.verdicts
-        flow.levels = self.snapshot.levels(principal)
+        flow.levels = levels = self.snapshot.levels(principal)
+        if levels.tag in self.overdue:
+            return _LEDGER_AWAY
         in_slices = found.policy.hold == "sliced" and may_be_sliced(flow)
         flow.quote = quote(ask, routed, found, principal.tenant.currency, in_slices=in_slices)
         return None

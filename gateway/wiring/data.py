@@ -20,6 +20,7 @@ from gateway.backends.transport import Transport
 from gateway.dataplane.count import Calibration, Tokeniser
 from gateway.dataplane.forward import Forwarder
 from gateway.dataplane.idempotency import Bounds, Idempotency
+from gateway.dataplane.ledger_away import Patience, keep_looking
 from gateway.dataplane.outage import Outage
 from gateway.dataplane.reading import LargeBodies
 from gateway.dataplane.refresh import Refresher, load_snapshot
@@ -114,8 +115,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         telemetry = await started_telemetry(stack, settings, f"data-{worker}")
         engine = opened_engine(stack, settings)
         channels = await opened_channels(stack, settings)  # until it is up we refuse
-        spool = Spool.open(settings.spool_dir, f"data-{worker}")
-        stack.push_async_callback(spool.close)
+        spool = _opened_spool(stack, settings, worker)
         tokeniser = stack.enter_context(closing(Tokeniser(settings.home / "vocabularies")))
         transport = Transport(max_connections=most_exchanges())
         stack.push_async_callback(transport.close)
@@ -152,6 +152,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             whole.wait(),
             *upkeep(plane, holds, settler, tokeniser),
             keep_reporting(channels, f"{socket.gethostname()}/{worker}", plane, settler),
+            keep_looking(channels, plane, _patience(settings)),
             telemetry.watch_loop(),
         )
         stack.push_async_callback(_last_settlements, settler, holds)
@@ -167,12 +168,22 @@ def _outage(settler: Settler, spool: Spool, settings: Settings) -> Outage:
     )
 
 
+def _opened_spool(stack: AsyncExitStack, settings: Settings, worker: int) -> Spool:
+    spool = Spool.open(settings.spool_dir, f"data-{worker}")
+    stack.push_async_callback(spool.close)
+    return spool
+
+
 def _bounds(settings: Settings) -> Bounds:
     return Bounds(
         ttl_ms=settings.idempotency_seconds * 1000,
         most_keys=settings.idempotency_keys,
         most_bytes=settings.stored_answer_bytes,
     )
+
+
+def _patience(settings: Settings) -> Patience:
+    return Patience(settings.ledger_away_seconds * 1000, settings.journal_bytes)
 
 
 def _show(telemetry: Telemetry, plane: DataPlane, transport: Transport) -> None:

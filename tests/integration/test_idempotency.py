@@ -167,6 +167,25 @@ def test_a_stored_answer_is_given_again_byte_for_byte_and_bills_nothing(
     played(story, stored=True)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_of_a_sliced_hold_is_stored_like_any_other(played: Play, stream: bool) -> None:
+    async def story(house: House, world: World, backend: ScriptedBackend) -> None:
+        await house.policy(
+            name="sliced", scope={"tenant": world.tenant["id"]}, budget={"hold": "sliced"}
+        )
+        await house.make("budgets", scope={"key": world.key["id"]}, amount="1", period="month")
+        await house.in_force()
+        first = await ask(house, world, "k1", stream=stream)
+        await house.settled()
+        again = await ask(house, world, "k1", stream=stream)
+        assert again.headers["x-meterhouse-replayed"] == "1"
+        assert again.content == first.content
+        assert again.headers["content-type"] == first.headers["content-type"]
+        assert len(backend.book) == 1
+
+    played(story, stored=True)
+
+
 def test_without_a_policy_nothing_of_an_answer_is_stored(played: Play, store_url: str) -> None:
     async def story(house: House, world: World, backend: ScriptedBackend) -> None:
         await ask(house, world, "k1")

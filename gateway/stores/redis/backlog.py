@@ -28,3 +28,19 @@ async def read(channels: Channels, tag: str) -> Backlog:
     )
     oldest_ms = int(oldest[0][0].split(b"-")[0]) if oldest else None
     return Backlog(entries, oldest_ms, quarantined, holds)
+
+
+async def journal(channels: Channels, tag: str) -> tuple[int, int]:
+    """How long its oldest entry has waited, in ms, and its bytes in the store, about. (0, 0) where
+    nothing waits. StoreUnavailable.
+    """
+    ask, key = channels.of(tag).ask, keys.journal(tag)
+    oldest, size, time = await asyncio.gather(
+        ask("XRANGE", key, "-", "+", "COUNT", 1),
+        ask("MEMORY", "USAGE", key, "SAMPLES", 5),
+        ask("TIME"),
+    )
+    if not oldest:
+        return 0, 0
+    now_ms = int(time[0]) * 1000 + int(time[1]) // 1000
+    return max(0, now_ms - int(oldest[0][0].split(b"-")[0])), int(size or 0)

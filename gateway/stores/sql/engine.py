@@ -10,12 +10,20 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, ExceptionContext
 
 from gateway.failpoints import failpoint
 from gateway.stores.sql import revisions
 
 BUSY_TIMEOUT_S: Final = 10
+_READ_ONLY: Final = "25006"
+_SILENT: Final = {  # libpq's names
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 11_000,
+}
 _MIGRATION_LOCK: Final = 0x6D68_0001  # any number, the same for every process that migrates
 
 
@@ -24,7 +32,29 @@ def open_engine(url: str) -> Engine:
     parsed = _with_driver(make_url(url))
     if parsed.get_backend_name() == "sqlite":
         return _open_sqlite(parsed)
-    return create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=5, pool_timeout=5)
+    return _open_postgres(parsed)
+
+
+def _open_postgres(url: URL) -> Engine:
+    """A database that falls silent fails what waits for it, in seconds; what the URL says of these
+    parameters stands before ours.
+    """
+    engine = create_engine(
+        url,
+        connect_args={name: value for name, value in _SILENT.items() if name not in url.query},
+        pool_pre_ping=True,
+        pool_size=5,
+        max_overflow=5,
+        pool_timeout=5,
+    )
+    event.listen(engine, "handle_error", _leave_replica)
+    return engine
+
+
+def _leave_replica(context: ExceptionContext) -> None:
+    """A server that was the primary and is read-only now is left for whoever is the primary."""
+    if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+        context.is_disconnect = True
 
 
 def _with_driver(url: URL) -> URL:

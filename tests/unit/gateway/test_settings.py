@@ -41,6 +41,8 @@ def test_a_misspelt_variable_stops_the_start_and_names_the_nearest() -> None:
         ("JURISDICTION", "DE;US"),
         ("ACCESS_LOG", "maybe"),
         ("IDEMPOTENCY_SECONDS", "59"),
+        ("LEDGER_AWAY_SECONDS", "0"),
+        ("JOURNAL_BYTES", "1"),
         ("IDEMPOTENCY_KEYS", "0"),
         ("STORED_ANSWER_BYTES", "-1"),
     ],
