@@ -266,10 +266,7 @@ class Worker:
             while work.output_tokens > held:
                 was, held = held, (yield from self._slice(flow, held))
                 if held <= was:
-                    told_now = Meters(
-                        input=flow.ask.input_estimate, output=work.output_tokens - piece
-                    )
-                    attempt.told, flow.end_by = told_now, "limit"
+                    attempt.paid, flow.end_by = work.output_tokens - piece, "limit"
                     return
             if streams:
                 attempt.won, flow.status, flow.end_phase = True, 200, "stream"
@@ -348,7 +345,10 @@ class Worker:
         if known is not None:
             return known
         work = self._world.book.get((flow.arrival.request_id, attempt.number))
-        own = Meters(input=flow.ask.input_estimate, output=work.output_tokens if work else 0)
+        output = attempt.paid
+        if output is None:
+            output = work.output_tokens if work else 0
+        own = Meters(input=flow.ask.input_estimate, output=output)
         sure = attempt.complete or attempt.content_us
         return Figures(own, Provenance.COUNTED if sure else Provenance.ESTIMATED, own)
 
