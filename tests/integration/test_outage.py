@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import select
 
 from gateway.jobs import drain_journal, open_accounts, replay_spool
+from gateway.stores.redis.scripts import ADMIT, SETTLE
 from gateway.stores.sql.engine import open_engine, reading
 from gateway.stores.sql.tables import usage_rows
 from gateway.wiring.jobs import open_jobs
 from tests.fault_proxy import FaultProxy, Strike
-from tests.holding import TAG
 from tests.house import House, World, furnish, open_house
 from tests.running import run
 from tests.scripted_answers import Script
@@ -27,8 +27,6 @@ from tests.workers import another_worker
 
 HELLO = [{"role": "user", "content": "hello there"}]
 COST = 100_000_000  # counter nanos: 100 tokens at 0.001, nothing for input
-INDEX = f"mh:{{{TAG}}}:holds".encode()
-JOURNAL = f"mh:{{{TAG}}}:journal".encode()
 
 
 class Scene:
@@ -170,7 +168,7 @@ def test_an_admission_that_was_lost_on_its_way_leaves_no_second_hold_and_no_seco
     async def scenario() -> None:
         async with scene(tmp_path, store_url) as it:
             budget = await it.budget("open", "100")
-            strike = it.proxy.strike(Strike(lost, match=INDEX))
+            strike = it.proxy.strike(Strike(lost, match=ADMIT.sha))
             assert (await it.ask()).status_code == 200
             assert strike.done.is_set()
             await it.house.settled()
@@ -189,7 +187,7 @@ def test_a_settlement_whose_confirmation_was_lost_is_posted_once(
             it.store_goes()
             assert (await it.ask()).status_code == 200
             await it.house.settled()
-            strike = it.proxy.strike(Strike("reply_lost", match=JOURNAL))
+            strike = it.proxy.strike(Strike("reply_lost", match=SETTLE.sha))
             await it.store_returns()
             assert strike.done.is_set()
             await it.agree(budget, "0.1")

@@ -17,6 +17,7 @@ from gateway.stores.redis import keys, wire
 from gateway.stores.redis.channel import Channels, StoreUnavailable, pack
 from gateway.stores.redis.epochs import Guard
 from gateway.stores.redis.lane import Lane
+from gateway.stores.redis.patience import Patience
 from gateway.stores.redis.scripts import ADMIT, EXTEND, KEEP, RELEASE, SETTLE, SLICE
 from policies.budgets import (
     MONEY,
@@ -111,7 +112,11 @@ class HoldStore:
         not wrap this call in `asyncio.wait_for`: it has its own deadline, and wait_for may drop an
         answer that arrived.
         """
-        caller = self._of(tag).admits.put(wire.admission_args(admission), admission)
+        lanes = self._of(tag)
+        patience = lanes.admits.patience
+        if patience is not None and patience.lost:  # nothing is owed: it was not sent
+            raise StoreUnavailable("the store was too slow just now")
+        caller = lanes.admits.put(wire.admission_args(admission), admission)
         try:
             return await caller
         except asyncio.CancelledError:
@@ -237,7 +242,7 @@ class HoldStore:
 
     def _lanes(self, tag: str) -> _Tag:
         channel, index, patience_s = self._channels.of(tag), keys.holds(tag), self._settle_within_s
-        guard = self._guard(tag)
+        guard, patience = self._guard(tag), Patience(channel, self._admit_within_s / 4)
         guarded = (index, keys.epoch(tag))
         unclaimed = partial(self._unclaimed, tag)
         paid, unpaid = partial(self._paid, tag), partial(self._unpaid, tag)
@@ -251,6 +256,7 @@ class HoldStore:
                 self._admit_within_s,
                 revocable=True,
                 guard=guard,
+                patience=patience,
             ),
             settles=Lane(
                 channel, SETTLE, (index, keys.journal(tag)), wire.found, _noted, patience_s

@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from gateway.stores.redis.channel import Channel, Reply, StoreUnavailable
 from gateway.stores.redis.epochs import Guard
+from gateway.stores.redis.patience import READ_FIRST_S, Patience
 from gateway.stores.redis.scripts import Script
 
 MOST_A_CALL: Final = 16  # a longer script call would hold the store up for others
@@ -18,7 +19,6 @@ MOST_A_CALL: Final = 16  # a longer script call would hold the store up for othe
 MOST_CALLS: Final = 16
 MOST_PENDING: Final = 10_000  # what waits is no slower for it, but by then it has waited enough
 _TOO_LATE: Final = "the store did not answer in time"
-_READ_FIRST_S: Final = 0.01  # at least one look at the sockets lies between two timers
 # The store says these before it runs a script: nothing has happened.
 _UNTOUCHED: Final = frozenset(
     {
@@ -45,7 +45,7 @@ Entry = tuple[tuple[bytes, ...], asyncio.Future[T] | None, S]
 class Lane(Generic[S, T]):
     """One queue. `decode(subject, now_us, answer)` makes the caller's answer of the script's."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each lane is made in one place, by name
         self,
         channel: Channel,
         script: Script,
@@ -56,19 +56,22 @@ class Lane(Generic[S, T]):
         *,
         revocable: bool = False,
         guard: Guard | None = None,
+        patience: Patience | None = None,
     ) -> None:
         """`on_loss(subject, answer)`: nobody waits for this answer any more; None: the outcome of
         this call is unknown, though it may have taken effect. `revocable`: a call cancelled before
         its turn ends is not sent at all. `guard`: the script is told what we take its state for.
+        `patience` learns how long the calls take, and cuts them short where it is lost.
         """
         self.decode = decode
         self.on_loss = on_loss
         self._channel = channel
         self._script = script
         self._keys = keys
-        self._within_s = within_s
+        self.within_s = within_s
         self._revocable = revocable
         self.guard = guard
+        self.patience = patience
         self._pending: deque[Entry[T, S]] = deque()
         self._under_way = 0
         self._flushing = False
@@ -145,7 +148,10 @@ class Lane(Generic[S, T]):
         batch.again = {"NOSCRIPT": self._script.spelled_out}
         if self.guard is not None:
             batch.again["EPOCH"] = self._script.packed
-        batch.timer = self._loop.call_later(self._within_s, batch.due, self._loop)
+        if self.patience is not None:
+            batch.timer = self._loop.call_later(self.patience.slow_s, batch.dawdles, self._loop)
+        else:
+            batch.timer = self._loop.call_later(self.within_s, batch.due, self._loop)
 
     def command(self, entries: list[Entry[T, S]], packed: Packed) -> bytes:
         args = [arg for entry in entries for arg in entry[0]]
@@ -157,7 +163,7 @@ class Lane(Generic[S, T]):
 class _Batch(Generic[S, T]):
     """One script call on its way, and whom its answers belong to."""
 
-    __slots__ = ("_ended", "again", "channel", "entries", "lane", "timer")
+    __slots__ = ("_ended", "_looks", "again", "channel", "entries", "lane", "timer")
 
     def __init__(self, lane: Lane[S, T], entries: list[Entry[T, S]], channel: Channel) -> None:
         self.lane = lane
@@ -167,12 +173,15 @@ class _Batch(Generic[S, T]):
         # Why it is sent once more, and how.
         self.again: dict[str, Packed] = {}
         self._ended = False
+        self._looks = 0  # how often it was not answered yet
 
     def answered(self, reply: Reply) -> None:
         if isinstance(reply, Exception):
             self._refused(reply)
             return
         self._stop()
+        if self.lane.patience is not None and not self._looks:
+            self.lane.patience.quick()
         now_us = reply[0]
         for entry, answer in zip(self.entries, reply[1:], strict=True):
             if isinstance(answer, list) and answer[0] == 9:
@@ -185,9 +194,29 @@ class _Batch(Generic[S, T]):
             else:
                 caller.set_result(decoded)
 
+    def dawdles(self, loop: asyncio.AbstractEventLoop) -> None:
+        """As `due`, for a call that may yet be answered in time."""
+        self.timer = loop.call_later(READ_FIRST_S, self.slow, loop)
+
+    def slow(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Not answered yet. Where that is the rule, nobody waits any longer."""
+        patience = self.lane.patience
+        if patience is None:
+            return
+        self._looks += 1
+        if self._looks == 1:
+            patience.slow()
+        left_s = self.lane.within_s - self._looks * patience.slow_s
+        if patience.lost:
+            self.late()
+        elif left_s > 0:
+            self.timer = loop.call_later(min(left_s, patience.slow_s), self.slow, loop)
+        else:
+            self.due(loop)
+
     def due(self, loop: asyncio.AbstractEventLoop) -> None:
         """Time is up, but it may be we who were busy: what has arrived by now is read first."""
-        self.timer = loop.call_later(_READ_FIRST_S, self.late)
+        self.timer = loop.call_later(READ_FIRST_S, self.late)
 
     def late(self) -> None:
         """No answer in time. The callers go; the entries stay, for the answer may yet come."""
@@ -196,6 +225,8 @@ class _Batch(Generic[S, T]):
             if caller is not None and not caller.done():
                 caller.set_exception(StoreUnavailable(_TOO_LATE))
         self.channel.suspect()
+        if self.lane.patience is not None:
+            self.lane.patience.lose()
         self._end()
         self.lane.give_up_pending()
 
