@@ -168,12 +168,14 @@ def test_an_admission_that_was_lost_on_its_way_leaves_no_second_hold_and_no_seco
     async def scenario() -> None:
         async with scene(tmp_path, store_url) as it:
             budget = await it.budget("open", "100")
+            await it.ask()  # the store knows the scripts
+            await it.house.settled()
             strike = it.proxy.strike(Strike(lost, match=ADMIT.sha))
             assert (await it.ask()).status_code == 200
             assert strike.done.is_set()
             await it.house.settled()
             await it.store_returns()
-            await it.agree(budget, "0.1")
+            await it.agree(budget, "0.2")
 
     run(scenario(), within_s=60)
 
@@ -184,13 +186,15 @@ def test_a_settlement_whose_confirmation_was_lost_is_posted_once(
     async def scenario() -> None:
         async with scene(tmp_path, store_url) as it:
             budget = await it.budget("open", "100")
+            await it.ask()  # the store knows the scripts
+            await it.house.settled()
             it.store_goes()
             assert (await it.ask()).status_code == 200
             await it.house.settled()
             strike = it.proxy.strike(Strike("reply_lost", match=SETTLE.sha))
             await it.store_returns()
             assert strike.done.is_set()
-            await it.agree(budget, "0.1")
+            await it.agree(budget, "0.2")
 
     run(scenario(), within_s=60)
 
