@@ -194,7 +194,8 @@ def test_a_second_start_neither_seeds_nor_asks_nor_touches_a_key_and_is_ready_so
         assert "Applied" not in again.output
         again.says("as they were left; no request was sent")
         assert admin.get("/keys").json()["items"] == keys
-        assert admin.get("/status").json()["revision"] == revision
+        # A store that was started again gets an epoch or two, and nothing else is new.
+        assert revision < admin.get("/status").json()["revision"] <= revision + 3
         assert (again.home / "demo" / "key").read_text() == key
         command = between(again, "A first request:", "The same from Python")
         assert json.loads(executed("sh", "-c", command))["choices"]
