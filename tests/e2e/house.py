@@ -18,6 +18,13 @@ ROOT = Path(__file__).parents[2]
 READY = "Ctrl-C drains and stops everything."
 
 
+# A shell that runs the tests in the background has interrupts ignored, and `up` minds that.
+_HEEDING = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+
+
 class House:
     """One `up`. Its lines are read as they come, so that it never waits for us."""
 
@@ -27,7 +34,7 @@ class House:
         environ |= {"METERHOUSE_HOME": str(home), "METERHOUSE_PORT": "0", "METERHOUSE_WORKERS": "1"}
         environ |= settings
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "up", *words],
+            [sys.executable, "-c", _HEEDING, "-m", "gateway", "up", *words],
             cwd=ROOT,
             env=environ,
             stdout=subprocess.PIPE,

@@ -5,6 +5,7 @@ in the middle. On PostgreSQL a reading one is REPEATABLE READ, which SQLite's WA
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -12,6 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine import URL, ExceptionContext
 
+from gateway import clock
 from gateway.failpoints import failpoint
 from gateway.stores.sql import revisions
 
@@ -81,10 +83,26 @@ def _open_sqlite(url: URL) -> Engine:
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # the driver must not begin transactions of its own
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
+    _use_wal(cursor)
     cursor.execute("PRAGMA synchronous = FULL")  # the ledger is the system of record
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _use_wal(cursor: sqlite3.Cursor) -> None:
+    """The switch of a new file needs it alone and, unlike everything else, does not wait for that:
+    processes that open it for the first time together would refuse each other.
+    """
+    until_us = clock.monotonic_us() + BUSY_TIMEOUT_S * 1_000_000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if clock.monotonic_us() >= until_us:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:
