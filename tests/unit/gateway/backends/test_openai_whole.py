@@ -29,25 +29,24 @@ def asked(operation: str = "chat", **fields: Any) -> Asked:
     return Asked(operation, {"model": "m", "max_tokens": 40, **given, **options, **fields})
 
 
-@pytest.mark.parametrize("operation", ["chat", "completions"])
+ANY = [
+    Script(tokens=12),
+    Script(tokens=99),
+    Script(tokens=12, usage="missing"),
+    Script(tokens=12, usage="continuous"),
+    Script(tokens=0),
+]
+OF_CHATS = [Script(tokens=12, reasoning_tokens=5), Script(tokens=12, tool_call=True)]
+
+
 @pytest.mark.parametrize(
-    "script",
-    [
-        Script(tokens=12),
-        Script(tokens=99),
-        Script(tokens=12, reasoning_tokens=5),
-        Script(tokens=12, tool_call=True),
-        Script(tokens=12, usage="missing"),
-        Script(tokens=12, usage="continuous"),
-        Script(tokens=0),
-    ],
+    ("operation", "script"),
+    [("chat", one) for one in ANY + OF_CHATS] + [("completions", one) for one in ANY],
 )
 @pytest.mark.parametrize("choices", [1, 3])
 def test_a_stream_put_together_is_the_plain_answer(
     operation: str, script: Script, choices: int
 ) -> None:
-    if operation == "completions" and (script.tool_call or script.reasoning_tokens):
-        pytest.skip("a completion has neither")
     request = asked(operation, n=choices)
     whole = DIALECT.whole(operation)
     for each in [b": keep-alive\n\n", *streamed(request, script), b"data: [DONE]\n\n"]:
