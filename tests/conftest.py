@@ -2,6 +2,7 @@
 figures that a run shows at its end.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,27 +11,27 @@ import redis
 
 from tests import servers
 
-_FIGURES = pytest.StashKey[list[str]]()
+_FIGURE = "figure"
 
 
 @pytest.fixture
-def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Says what a test measured; the run's summary shows it."""
-    said = request.config.stash.setdefault(_FIGURES, [])
-
-    def say(text: str) -> None:
-        said.extend([f"{request.node.nodeid}:", *(f"  {line}" for line in text.splitlines())])
-
-    return say
+    return lambda text: record_property(_FIGURE, text)
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    said = config.stash.get(_FIGURES, [])
-    if said:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """From the reports, which come from wherever a test ran."""
+    lines = []
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        properties = getattr(report, "user_properties", ())
+        said = [value for name, value in properties if name == _FIGURE]
+        if said and getattr(report, "when", "") == "call":
+            lines.append(f"{report.nodeid}:")
+            lines += [f"  {line}" for text in said for line in str(text).splitlines()]
+    if lines:
         terminalreporter.section("figures")
-        terminalreporter.write("\n".join(said) + "\n")
+        terminalreporter.write("\n".join(lines) + "\n")
 
 
 @pytest.fixture(scope="session")
