@@ -3,6 +3,7 @@
 Nothing is changed. A check that fails is a finding, never an exception.
 """
 
+import asyncio
 import importlib.util
 import json
 import platform
@@ -24,12 +25,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway import clock, embedded, secrets, standing
 from gateway.descriptors import most_exchanges, raise_limit
 from gateway.settings import Settings, SettingsError, StartError, socket_path
+from gateway.stores.redis import address
+from gateway.stores.redis.connection import StoreUnavailable
+from gateway.stores.redis.masters import masters
 from gateway.stores.sql import configuration, engine
 from gateway.stores.sql.rows import Configuration
 from policies.document import load
 
 _LEAST_AT_ONCE: Final = 1_000
 _LEAST_FREE_BYTES: Final = 1024**3
+_STORE_REMEDY: Final = "check METERHOUSE_REDIS_URL, its password and the network"
 _LEAST_STORE: Final = (7, 0)
 _MOST_SKEW_US: Final = 1_000_000
 _CONNECT_SECONDS: Final = 2.0
@@ -131,12 +136,34 @@ def store(settings: Settings) -> Iterator[Finding]:
             return
         yield Finding("store", "ok", found, "starts with `meterhouse up`")
         return
-    client = Redis.from_url(settings.redis_url, socket_timeout=_CONNECT_SECONDS)
+    try:
+        servers = asyncio.run(masters(address.parse(settings.redis_url)))
+    except address.AddressError as error:
+        yield Finding("store", "failed", str(error), "correct METERHOUSE_REDIS_URL")
+        return
+    except StoreUnavailable as error:
+        yield Finding("store", "failed", str(error), _STORE_REMEDY)
+        return
+    for server in servers:
+        yield from _server_findings(server)
+
+
+def _server_findings(server: address.StoreAddress) -> Iterator[Finding]:
+    client = Redis(
+        host=server.host,
+        port=server.port,
+        unix_socket_path=server.path,
+        username=server.username,
+        password=server.password,
+        db=server.database,
+        ssl=server.tls,
+        ssl_ca_certs=server.ca_file,
+        socket_timeout=_CONNECT_SECONDS,
+    )
     try:
         yield from _store_findings(client)
     except RedisError as error:
-        remedy = "check METERHOUSE_REDIS_URL, its password and the network"
-        yield Finding("store", "failed", f"does not answer: {error}", remedy)
+        yield Finding("store", "failed", f"does not answer: {error}", _STORE_REMEDY)
     finally:
         client.close()
 

@@ -50,7 +50,7 @@ class StoreServer:
         is for the rebuild of its counters to say.
         """
         self.socket.unlink(missing_ok=True)
-        self._process = _spawn(self._argv, self.directory / "log")
+        self._process = spawn(self._argv, self.directory / "log")
         _wait_for(lambda: _pings(self.socket), self._process, self.directory / "log")
         if whole:
             make_whole(self.url)
@@ -152,7 +152,7 @@ class Postgres:
         self.start()
 
     def start(self) -> None:
-        self._process = _spawn(self._argv, self._log)
+        self._process = spawn(self._argv, self._log)
         _wait_for(lambda: _succeeds(self._ready), self._process, self._log)
 
     def stop(self) -> None:
@@ -252,7 +252,7 @@ def _engine(program: str, *options: str) -> Iterator[Engine]:
         port = chosen.getsockname()[1]
     with short_directory("mh-engine-") as directory:
         argv = [sys.executable, "-P", str(_ENGINES / program), str(port), *options]
-        process = _spawn(argv, directory / "log")
+        process = spawn(argv, directory / "log")
         engine = Engine(process, port)
         try:
             _wait_for(lambda: _lists_models(engine.base_url), process, directory / "log")
@@ -279,7 +279,7 @@ def short_directory(prefix: str) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _spawn(argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+def spawn(argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     # A killed test run must leave no server behind.
     setpriv = shutil.which("setpriv")
     wrap = [setpriv, "--pdeathsig", "INT"] if setpriv else []

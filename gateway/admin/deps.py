@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from gateway.keyring import Peppers
 from gateway.stores.redis.accounts import AccountReader
 from gateway.stores.redis.channel import Channels
+from gateway.stores.redis.keys import ONE_TAG
 from gateway.stores.sql.seal import Sealer
 
 
@@ -26,6 +27,7 @@ class AdminDeps:
     account: AccountReader
     jurisdictions: frozenset[str] = frozenset()  # every law that reaches this gateway
     store: Channels | None = None  # for what status shows
+    tags: tuple[str, ...] = ONE_TAG  # of which a new tenant gets one, for good
     # gateway.admin.policies.Explain -> policies.explain's plain data. It raises ProblemError for an
     # unknown key or model. The data plane's snapshot is behind it, which this plane may not import.
     explain: Callable[[Any], Awaitable[dict[str, Any]]] | None = None

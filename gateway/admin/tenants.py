@@ -55,7 +55,7 @@ class TenantPage(Page, frozen=True, forbid_unknown_fields=True):
 
 
 def _build(
-    connection: Connection, _deps: AdminDeps, body: Tenant, before: rows.Tenant | None
+    connection: Connection, deps: AdminDeps, body: Tenant, before: rows.Tenant | None
 ) -> rows.Tenant:
     together(
         lambda: fields.currency(body.currency),
@@ -64,7 +64,12 @@ def _build(
     )
     if before is None:
         before = rows.Tenant(
-            id=ids.new("tenant"), name="", currency="", timezone="", created_at_us=clock.now_us()
+            id=ids.new("tenant"),
+            name="",
+            currency="",
+            timezone="",
+            shard=tenants.least_used(connection, deps.tags),
+            created_at_us=clock.now_us(),
         )
     if before.currency != body.currency and before.currency:
         money = tenants.has_money(connection, before.id)

@@ -15,7 +15,7 @@ from gateway.failpoints import failpoint
 from gateway.jobs.booking import book
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.schedule import pause
-from gateway.stores.redis import leases, quarantine
+from gateway.stores.redis import keys, leases, quarantine
 from gateway.stores.redis.journal import Entry, Journal
 from gateway.stores.redis.keys import DEFAULT_TAG
 from gateway.stores.sql.engine import reading
@@ -35,9 +35,10 @@ _LOG: Final = logging.getLogger(__name__)
 async def run(deps: JobDeps, stopping: asyncio.Event) -> None:
     """One turn at every tag. Raises what the stores raise; entries read by then come again."""
     tags = await asyncio.to_thread(tags_of, deps.engine)
-    async with asyncio.TaskGroup() as tasks:
-        for tag in tags:
-            tasks.create_task(drain(deps, tag, stopping))
+    turns = [drain(deps, tag, stopping) for tag in tags]
+    ended = await asyncio.gather(*turns, return_exceptions=True)  # a shard may be down
+    if faults := [fault for fault in ended if isinstance(fault, Exception)]:
+        raise ExceptionGroup("some tags failed", faults)
 
 
 async def drain(deps: JobDeps, tag: str, stopping: asyncio.Event) -> int:
@@ -45,8 +46,8 @@ async def drain(deps: JobDeps, tag: str, stopping: asyncio.Event) -> int:
     Answers how many rows are new; 0 while another process has the lease.
     """
     lease = None
-    if not await leases.is_held(deps.client, f"still:{tag}"):
-        lease = await leases.take(deps.client, f"drain:{tag}", LEASE_MS)
+    if not await leases.is_held(deps.client, keys.still(tag)):
+        lease = await leases.take(deps.client, keys.drain(tag), LEASE_MS)
     if lease is None:
         await pause(stopping, ASK_AGAIN_S)
         return 0
@@ -65,7 +66,7 @@ async def _turn(deps: JobDeps, tag: str, stopping: asyncio.Event) -> int:
         booked += await _book(deps, tag, journal, orphans)
     end_us = monotonic_us() + TURN_US
     while monotonic_us() < end_us:
-        if await leases.is_held(deps.client, f"still:{tag}"):
+        if await leases.is_held(deps.client, keys.still(tag)):
             break  # a recount compares the journal with the ledger
         entries = await journal.take(MOST_ENTRIES, 0 if stopping.is_set() else WAIT_MS)
         few = len(entries) < FEW_ENTRIES

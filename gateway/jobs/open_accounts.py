@@ -7,6 +7,7 @@ requests that began before it was opened or usage that came to light late, is pu
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Final
 
 from sqlalchemy import Engine
@@ -15,8 +16,10 @@ from gateway import clock
 from gateway.clock import monotonic_us
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.drain_journal import tags_of
+from gateway.jobs.schedule import at_every_tag
 from gateway.stores.recount import Counted, accounts, recount
 from gateway.stores.redis import keys
+from gateway.stores.redis.channel import StoreUnavailable
 from gateway.stores.sql import budgets, configuration, limits, rows, tenants
 from gateway.stores.sql.engine import reading
 
@@ -35,10 +38,15 @@ async def run(deps: JobDeps, stopping: asyncio.Event) -> None:
     due = monotonic_us() >= known.count_at_us
     if not (changed or due or await _asked_for(deps, tags)):
         return
-    for tag, found in (await asyncio.to_thread(in_force, deps.engine, clock.now_us())).items():
-        if stopping.is_set():
-            return
-        await _look(deps, tag, found, count=due)
+    found = await asyncio.to_thread(in_force, deps.engine, clock.now_us())
+
+    async def look(tag: str) -> None:
+        if not stopping.is_set():
+            await _look(deps, tag, found[tag], count=due)
+
+    await at_every_tag(found, look)
+    if stopping.is_set():
+        return
     known.revision = revision
     if due:
         known.count_at_us = monotonic_us() + COUNT_EVERY_US
@@ -53,8 +61,11 @@ def _state(engine: Engine) -> tuple[tuple[str, ...], int]:
 async def _asked_for(deps: JobDeps, tags: tuple[str, ...]) -> bool:
     """Whether a worker waits for an account. It asks again while it does."""
     channels = deps.holds.channels
-    asked = [await channels.of(tag).ask("GETDEL", keys.unopened(tag)) for tag in tags]
-    return any(asked)
+    for tag in tags:
+        with suppress(StoreUnavailable):  # nor does its worker get an answer
+            if await channels.of(tag).ask("GETDEL", keys.unopened(tag)):
+                return True
+    return False
 
 
 async def _look(deps: JobDeps, tag: str, found: list[Counted], *, count: bool) -> None:

@@ -20,6 +20,7 @@ from gateway.failpoints import failpoint
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.drain_journal import tags_of
 from gateway.jobs.endings import UNBILLABLE, Ending, ending, settlement
+from gateway.jobs.schedule import at_every_tag
 from gateway.jobs.traces import traces
 from gateway.stores.redis import keys, leases, records
 from gateway.stores.redis.holds import Reaping
@@ -35,10 +36,13 @@ _LOG: Final = logging.getLogger(__name__)
 
 async def run(deps: JobDeps, stopping: asyncio.Event) -> None:
     """One look at every tag. Raises what the stores raise: without the ledger nothing is ended."""
-    for tag in await asyncio.to_thread(tags_of, deps.engine):
+
+    async def look(tag: str) -> None:
         if not stopping.is_set():
             # Half a life late, so that a worker that merely stalls keeps its holds.
             await reap(deps, tag, deps.holds.ttl_ms // 2)
+
+    await at_every_tag(await asyncio.to_thread(tags_of, deps.engine), look)
 
 
 async def reap(deps: JobDeps, tag: str, late_ms: int) -> int:

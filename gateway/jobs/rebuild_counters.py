@@ -49,13 +49,21 @@ _LOG: Final = logging.getLogger(__name__)
 
 async def run(deps: JobDeps, stopping: asyncio.Event) -> None:
     """One look at every tag. Without store or ledger nothing can be rebuilt yet."""
-    try:
-        tags, least = await asyncio.to_thread(_remembered, deps.engine)
-        for tag in tags:
+
+    async def unless_down(tag: str) -> None:
+        try:
             if not stopping.is_set():
                 await look(deps, tag, least.get(tag, 0))
-    except (StoreUnavailable, SQLAlchemyError) as fault:
+        except (StoreUnavailable, SQLAlchemyError) as fault:
+            _LOG.debug("the counters of %s cannot be looked at now: %s", tag, fault)
+
+    try:
+        tags, least = await asyncio.to_thread(_remembered, deps.engine)
+    except SQLAlchemyError as fault:
         _LOG.debug("counters cannot be looked at now: %s", fault)
+        return
+    for tag in tags:
+        await unless_down(tag)
 
 
 def _remembered(engine: Engine) -> tuple[tuple[str, ...], Mapping[str, int]]:

@@ -10,8 +10,9 @@ from sqlalchemy import Engine
 from gateway import secrets
 from gateway.admin.deps import AdminDeps
 from gateway.settings import Settings
-from gateway.stores.redis import bus
+from gateway.stores.redis import address, bus
 from gateway.stores.redis.accounts import account_reader
+from gateway.stores.redis.keys import CLUSTER_TAGS, ONE_TAG
 from gateway.stores.sql.seal import Sealer
 from gateway.telemetry.service import Telemetry
 from gateway.wiring.parts import opened_channels, opened_engine, peppers_of, started_telemetry
@@ -48,6 +49,7 @@ async def open_admin(settings: Settings) -> AsyncIterator[Admin]:
             publish=publish,
             account=account_reader(channels),
             store=channels,
+            tags=CLUSTER_TAGS if address.parse(settings.redis_url).kind == "cluster" else ONE_TAG,
             jurisdictions=settings.jurisdictions,
             explain=_explaining(engine, settings.jurisdictions),
         )

@@ -8,6 +8,7 @@ import pytest
 import uvloop
 
 from gateway.stores.redis import keys, records
+from gateway.stores.redis.channel import Channel
 from gateway.stores.redis.holds import (
     Granted,
     HoldStore,
@@ -162,7 +163,9 @@ def test_a_lost_connection_fails_its_callers_at_once_and_their_holds_are_undone(
             asks = [ask(accounts=(account(CAP),), slots=(slot(99),)) for _ in range(20)]
             asking = [asyncio.create_task(holds.admit(TAG, one)) for one in asks]
             await asyncio.sleep(0.01)  # they are written to a server that does not read
-            holds._channels._one._wire.abort()  # type: ignore[union-attr]
+            channel = holds.channels.of(TAG)
+            assert isinstance(channel, Channel)
+            channel.drop()
             answers = await asyncio.gather(*asking, return_exceptions=True)
             assert all(isinstance(answer, StoreUnavailable) for answer in answers)
             assert holds.owed == 20

@@ -164,7 +164,7 @@ def test_one_process_at_a_time_drains_a_tag(
     async def story(engine: Engine) -> None:
         async with some_jobs(engine, store_url, tmp_path) as deps:
             await settle(deps, an_event("req_1"))
-            other = await leases.take(deps.client, f"drain:{TAG}", 60_000)
+            other = await leases.take(deps.client, keys.drain(TAG), 60_000)
             assert other is not None
             assert await drain(deps, TAG, at_once()) == 0
             await leases.give_back(deps.client, other)

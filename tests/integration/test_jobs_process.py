@@ -70,7 +70,7 @@ def test_one_that_is_killed_is_carried_on_by_the_next(
         _until(lambda: _rows(engine) > 0, first)
         first.kill()
         first.wait()
-        store.delete(keys.lease(f"drain:{TAG}"))  # as when it has run out
+        store.delete(keys.lease(keys.drain(TAG)))  # as when it has run out
 
         second = started()
         _until(lambda: store.xlen(keys.journal(TAG)) == 0, second)

@@ -13,14 +13,8 @@ import hiredis
 
 from gateway.stores.redis import keys
 from gateway.stores.redis.address import StoreAddress
-from gateway.stores.redis.channel import (
-    CONNECT_WITHIN_S,
-    Channels,
-    StoreUnavailable,
-    dial,
-    greeting,
-    pack,
-)
+from gateway.stores.redis.channel import Channels, StoreUnavailable, pack, some_server
+from gateway.stores.redis.connection import CONNECT_WITHIN_S, dial, greeting
 
 LISTEN_AGAIN_S: Final = 0.5
 _QUIET_S: Final = 5.0
@@ -42,8 +36,8 @@ async def listen(address: StoreAddress, told: Callable[[int], None]) -> None:
     After each (re)connection it is called with 0: something may have been missed.
     """
     while True:
-        with contextlib.suppress(OSError, TimeoutError):
-            await _listen_once(address, told)
+        with contextlib.suppress(OSError, TimeoutError, StoreUnavailable):
+            await _listen_once(await some_server(address), told)
         await asyncio.sleep(LISTEN_AGAIN_S)
 
 

@@ -1,33 +1,97 @@
-"""redis-py for what is not hot: jobs, the bus, leases, reads of the admin API."""
+"""redis-py for what is not hot: the jobs' leases, journals and reads of holds."""
 
-from typing import Final
+from typing import Any, Final, cast
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import RedisClusterException
 
-from gateway.stores.redis.address import parse
+from gateway.stores.redis.address import StoreAddress, parse
 
 CONNECT_WITHIN_S: Final = 2.0
 ANSWER_WITHIN_S: Final = 10.0  # above the longest blocking read
 
 
+class _Cluster(RedisCluster):
+    """As the client of one server, a fault of the store is a RedisError."""
+
+    async def initialize(self, *args: Any, **options: Any) -> "_Cluster":
+        try:
+            await super().initialize(*args, **options)
+        except RedisClusterException as fault:
+            raise NotConnected(str(fault)) from fault
+        return self
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().execute_command(*args, **options)
+        except RedisClusterException as fault:
+            raise NotConnected(str(fault)) from fault
+
+
+class _OfService(Redis):
+    """Closes also the connections to those it asked for the master."""
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        await super().aclose(close_connection_pool)
+        for sentinel in cast("Any", self.connection_pool).sentinel_manager.sentinels:
+            await sentinel.aclose()
+
+
 def open_client(url: str) -> Redis:
-    """A client that never retries by itself: whether to send a write twice is ours to decide.
+    """A client that never retries by itself: whether to send a write twice is ours to decide. It
+    does go where MOVED sends it, for that is said before anything happens.
 
     Connects on first need; raises AddressError for an URL that cannot be used.
     """
     address = parse(url)
+    if address.kind == "cluster":
+        # Both have the commands that our callers use, each on keys of one slot.
+        return cast("Redis", _cluster(address))
+    if address.kind == "sentinel":
+        return _of_service(address)
     return Redis(
         host=address.host,
         port=address.port,
         unix_socket_path=address.path,
-        username=address.username,
-        password=address.password,
         db=address.database,
         ssl=address.tls,
         ssl_ca_certs=address.ca_file,
-        retry=Retry(NoBackoff(), 0),
-        socket_connect_timeout=CONNECT_WITHIN_S,
-        socket_timeout=ANSWER_WITHIN_S,
+        **_options(address.username, address.password),
     )
+
+
+def _cluster(address: StoreAddress) -> RedisCluster:
+    return _Cluster(
+        startup_nodes=[ClusterNode(host, port) for host, port in address.seeds],
+        require_full_coverage=False,  # one shard that is down does not stop the others
+        ssl=address.tls,
+        ssl_ca_certs=address.ca_file,
+        **_options(address.username, address.password),
+    )
+
+
+def _of_service(address: StoreAddress) -> Redis:
+    tls: dict[str, Any] = {"ssl": True, "ssl_ca_certs": address.ca_file} if address.tls else {}
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        list(address.seeds),
+        sentinel_kwargs=tls | _options(address.sentinel_username, address.sentinel_password),
+        db=address.database,
+        **tls,
+        **_options(address.username, address.password),
+    )
+    client: Redis = sentinel.master_for(address.service, redis_class=_OfService)
+    return client
+
+
+def _options(username: str | None, password: str | None) -> dict[str, Any]:
+    return {
+        "username": username,
+        "password": password,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_connect_timeout": CONNECT_WITHIN_S,
+        "socket_timeout": ANSWER_WITHIN_S,
+    }

@@ -90,8 +90,8 @@ async def still(channels: Channels, tag: str) -> AsyncIterator[None]:
     """Nothing of this tag's journal goes into the ledger meanwhile. Raises StoreUnavailable, also
     when the drain does not come to rest.
     """
-    ask, token = channels.house.ask, secrets.token_hex(16)
-    asked, drain = keys.lease(f"still:{tag}"), keys.lease(f"drain:{tag}")
+    ask, token = channels.of(tag).ask, secrets.token_hex(16)
+    asked, drain = keys.lease(keys.still(tag)), keys.lease(keys.drain(tag))
     until_us = monotonic_us() + _STILL_WITHIN_US
     try:
         await ask("SET", asked, token, "PX", _STILL_MS)

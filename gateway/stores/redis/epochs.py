@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from gateway.stores.redis import keys
-from gateway.stores.redis.channel import Channel, Channels, StoreUnavailable
+from gateway.stores.redis.channel import Channels, Link, StoreUnavailable
 from gateway.stores.redis.scripts import CLOSE_EPOCH, OPEN_EPOCH
 
 _WRITTEN: Final = re.compile(r"(open|closed):(\d{1,18}):(\d{1,16}):([0-9a-zA-Z]+)")
@@ -45,7 +45,7 @@ class Guard:
     one that bears another than its own.
     """
 
-    def __init__(self, channel: Channel, least: int = 0) -> None:
+    def __init__(self, channel: Link, least: int = 0) -> None:
         """`least` is the number that the ledger remembers: no smaller one is believed."""
         self._channel = channel
         self._least = least

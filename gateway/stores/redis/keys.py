@@ -4,6 +4,8 @@ from typing import Final
 
 DEFAULT_TAG: Final = "s00"  # of whoever is alone on one server
 CONFIG_CHANNEL: Final = "mh:config"
+ONE_TAG: Final = ("s00",)
+CLUSTER_TAGS: Final = tuple(f"s{number:02}" for number in range(64))
 
 
 def holds(tag: str) -> str:
@@ -70,6 +72,16 @@ def tickets(tag: str, key_id: str) -> str:
 def answers(tag: str) -> tuple[str, str]:
     """ZSET and HASH of all kept answers of the tag: when they expire, what they count."""
     return f"mh:{{{tag}}}:answers", f"mh:{{{tag}}}:answers:size"
+
+
+def drain(tag: str) -> str:
+    """The lease of whoever brings this tag's journal to the ledger; on the tag's shard."""
+    return f"drain:{{{tag}}}"
+
+
+def still(tag: str) -> str:
+    """The lease of whoever wants that journal at rest."""
+    return f"still:{{{tag}}}"
 
 
 def lease(name: str) -> str:

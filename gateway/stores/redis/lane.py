@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
-from gateway.stores.redis.channel import Channel, Reply, StoreUnavailable
+from gateway.stores.redis.channel import Link, Reply, StoreUnavailable
 from gateway.stores.redis.epochs import Guard
 from gateway.stores.redis.patience import READ_FIRST_S, Patience
 from gateway.stores.redis.scripts import Script
@@ -22,6 +22,7 @@ _TOO_LATE: Final = "the store did not answer in time"
 # The store says these before it runs a script: nothing has happened.
 _UNTOUCHED: Final = frozenset(
     {
+        "ASK",
         "BUSY",
         "CLUSTERDOWN",
         "EPOCH",
@@ -47,7 +48,7 @@ class Lane(Generic[S, T]):
 
     def __init__(  # noqa: PLR0913 - each lane is made in one place, by name
         self,
-        channel: Channel,
+        channel: Link,
         script: Script,
         keys: tuple[str, ...],
         decode: Callable[[S, int, Any], T],
@@ -165,7 +166,7 @@ class _Batch(Generic[S, T]):
 
     __slots__ = ("_ended", "_looks", "again", "channel", "entries", "lane", "timer")
 
-    def __init__(self, lane: Lane[S, T], entries: list[Entry[T, S]], channel: Channel) -> None:
+    def __init__(self, lane: Lane[S, T], entries: list[Entry[T, S]], channel: Link) -> None:
         self.lane = lane
         self.entries = entries
         self.channel = channel

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from gateway.stores.redis.channel import Channel, Reply, StoreUnavailable, pack
+from gateway.stores.redis.channel import Link, Reply, StoreUnavailable, pack
 
 MOST_SLOW: Final = 3
 PAUSE_S: Final = 1.0
@@ -25,7 +25,7 @@ _LOG: Final = logging.getLogger(__name__)
 class Patience:
     """One channel's. `lost`: admissions are not to be sent."""
 
-    def __init__(self, channel: Channel, slow_s: float) -> None:
+    def __init__(self, channel: Link, slow_s: float) -> None:
         """`slow_s`: what takes longer is slow, by the time that we were free to see an answer."""
         self.lost = False
         self.slow_s = slow_s

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from gateway.stores.redis import keys, wire
 from gateway.stores.redis.channel import StoreUnavailable
+from gateway.stores.redis.scripts import OVERDUE
 from policies.budgets import Hold
 
 _AT_ONCE: Final = 256
@@ -30,9 +31,8 @@ async def overdue(client: Redis, tag: str, most: int, late_ms: int = 0) -> tuple
     An expired hold still counts in `held`; it ends by settle or release like any other.
     """
     try:
-        seconds, micros = await client.time()
-        until = seconds * 1000 + micros // 1000 - late_ms
-        found: Any = await client.zrangebyscore(keys.holds(tag), "-inf", until, start=0, num=most)
+        text = OVERDUE.text.decode()
+        found: Any = await client.eval(text, 1, keys.holds(tag), late_ms, most)
     except (RedisError, OSError) as fault:
         raise StoreUnavailable(str(fault)) from fault
     return tuple(hold_id.decode() for hold_id in found)

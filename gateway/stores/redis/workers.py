@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.stores.redis.channel import Channels
 
-KEY: Final = "mh:workers"  # HASH: worker -> msgpack of its Report
+KEY: Final = "mh:{house}:workers"  # HASH: worker -> msgpack of its Report
 STALE_AFTER_US: Final = 10_000_000
 
 Counts = dict[int, int]  # a bucket of policies.latency -> samples

@@ -1,8 +1,10 @@
 """Tenants: who is invoiced. Every other row of a tenant carries its id."""
 
+import secrets
+from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, func, select, update
 
 from gateway.stores.sql.records import Records, first_in_use
 from gateway.stores.sql.rows import Tenant
@@ -34,6 +36,14 @@ def in_use(connection: Connection, tenant_id: str) -> str | None:
         ("invoices", invoices.c.tenant_id == tenant_id),
         ("usage", rollups.c.tenant_id == tenant_id),
     )
+
+
+def least_used(connection: Connection, tags: Sequence[str]) -> str:
+    """The tag that the fewest tenants have; of several, any."""
+    counted = select(tenants.c.shard, func.count()).group_by(tenants.c.shard)
+    used: dict[str, int] = {row[0]: row[1] for row in connection.execute(counted)}
+    fewest = min(used.get(tag, 0) for tag in tags)
+    return secrets.choice([tag for tag in tags if used.get(tag, 0) == fewest])
 
 
 def has_money(connection: Connection, tenant_id: str) -> str | None:

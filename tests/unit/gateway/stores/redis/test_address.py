@@ -22,8 +22,12 @@ def test_a_url_names_a_store(url: str, named: StoreAddress) -> None:
 @pytest.mark.parametrize(
     ("url", "fault"),
     [
-        ("redis+cluster://h:1", "not available in this version"),
-        ("redis+sentinel://h:1", "not available in this version"),
+        ("redis://h:1,i:2", "redis\\+cluster:// for several"),
+        ("redis+cluster://h:1,:2", "names no host"),
+        ("redis+cluster://h:x", "malformed"),
+        ("redis+cluster://h:1/3", "one database"),
+        ("redis+cluster://h?db=3", "unknown option 'db'"),
+        ("redis+sentinel://h:1", "needs the service's name"),
         ("http://h", "must begin with"),
         ("", "must begin with"),
         ("redis://", "names no host"),
@@ -36,6 +40,24 @@ def test_a_url_names_a_store(url: str, named: StoreAddress) -> None:
 def test_a_url_that_cannot_be_used_is_refused_with_the_reason(url: str, fault: str) -> None:
     with pytest.raises(AddressError, match=fault):
         parse(url)
+
+
+def test_a_cluster_is_asked_at_any_of_its_servers() -> None:
+    found = parse("rediss+cluster://u:p%40ss@h:7000,[::1]:7001,i?ssl_ca_certs=/ca")
+    assert (found.kind, found.seeds) == ("cluster", (("h", 7000), ("::1", 7001), ("i", 6379)))
+    assert found.server("i", 7003) == StoreAddress(
+        "i", 7003, tls=True, ca_file="/ca", username="u", password="p@ss"
+    )
+
+
+def test_sentinels_have_credentials_of_their_own() -> None:
+    found = parse("redis+sentinel://:pw@h,i:7000/house/2?sentinel_password=other")
+    assert (found.kind, found.service) == ("sentinel", "house")
+    assert found.server("m", 1) == StoreAddress("m", 1, password="pw", database=2)
+    assert found.sentinels() == (
+        StoreAddress("h", 26379, password="other"),
+        StoreAddress("i", 7000, password="other"),
+    )
 
 
 def test_a_refusal_never_repeats_the_password() -> None:
