@@ -1,7 +1,7 @@
 """Status: backends with live percentiles, load and breaker; workers; stores; queues; versions."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -195,7 +195,7 @@ def _database_version(connection: Connection) -> str:
 
 
 async def _store(
-    channels: Channels | None, tags: Iterable[str], now_us: int
+    channels: Channels | None, tags: Sequence[str], now_us: int
 ) -> tuple[StoreStatus, tuple[Report, ...], tuple[QueueStatus, ...]]:
     if channels is None:
         return _down("redis", ConnectionError()), (), ()
@@ -205,18 +205,22 @@ async def _store(
         answer_ms = (clock.monotonic_us() - began_us) / 1000
         memory = _fields(await channels.house.ask("INFO", "memory"))
         reports = tuple(await workers.read(channels, now_us))
-        queues = tuple([await _queue(channels, tag) for tag in tags])
     except StoreUnavailable as fault:
         return _down("redis", fault), (), ()
+    queues = await asyncio.gather(*(_queue(channels, tag) for tag in tags))
+    away = [tag for tag, queue in zip(tags, queues, strict=True) if queue is None]
+    detail = f"{memory.get('used_memory_human', '?')} used"
+    if away:
+        detail = f"out of reach, their tenants are refused: {', '.join(away)}"
     version = server.get("valkey_version") or server.get("redis_version") or ""
     state = StoreStatus(
         kind="valkey" if "valkey_version" in server else "redis",
-        ok=True,
+        ok=not away,
         version=version,
         answer_ms=answer_ms,
-        detail=f"{memory.get('used_memory_human', '?')} used",
+        detail=detail,
     )
-    return state, reports, queues
+    return state, reports, tuple(queue for queue in queues if queue is not None)
 
 
 def _fields(info: bytes) -> dict[str, str]:
@@ -225,8 +229,12 @@ def _fields(info: bytes) -> dict[str, str]:
     return {name: value for name, colon, value in lines if colon}
 
 
-async def _queue(channels: Channels, tag: str) -> QueueStatus:
-    waiting = await backlog.read(channels, tag)
+async def _queue(channels: Channels, tag: str) -> QueueStatus | None:
+    """None: its shard is out of reach."""
+    try:
+        waiting = await backlog.read(channels, tag)
+    except StoreUnavailable:
+        return None
     oldest_ms = waiting.oldest_ms
     return QueueStatus(
         tag=tag,

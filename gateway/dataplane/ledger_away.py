@@ -6,8 +6,6 @@ an operator may not want to serve for days what he cannot see. Each worker looks
 """
 
 import asyncio
-import contextlib
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -27,19 +25,24 @@ class Patience(msgspec.Struct, frozen=True):
 
 
 async def keep_looking(channels: Channels, plane: DataPlane, patience: Patience) -> None:
-    """Until cancelled, `plane.overdue` has the tags whose journal is beyond its bounds. While the
-    store cannot be asked it stays as it is: nothing is admitted then anyway.
+    """Until cancelled, `plane.overdue` has the tags whose journal is beyond its bounds. Those whose
+    shard cannot be asked stay as they are: nothing is admitted there then anyway.
     """
     while True:
-        with contextlib.suppress(StoreUnavailable):
-            plane.overdue = await _overdue(channels, plane.snapshot.tags, patience)
+        tags = sorted(plane.snapshot.tags)
+        found = await asyncio.gather(*(_is_overdue(channels, tag, patience) for tag in tags))
+        plane.overdue = frozenset(
+            tag
+            for tag, overdue in zip(tags, found, strict=True)
+            if overdue or (overdue is None and tag in plane.overdue)
+        )
         await asyncio.sleep(LOOK_EVERY_S)
 
 
-async def _overdue(channels: Channels, tags: Iterable[str], patience: Patience) -> frozenset[str]:
-    waiting = [(tag, await backlog.journal(channels, tag)) for tag in sorted(tags)]
-    return frozenset(
-        tag
-        for tag, (age_ms, size) in waiting
-        if age_ms > patience.age_ms or size > patience.most_bytes
-    )
+async def _is_overdue(channels: Channels, tag: str, patience: Patience) -> bool | None:
+    """None: the store cannot be asked."""
+    try:
+        age_ms, size = await backlog.journal(channels, tag)
+    except StoreUnavailable:
+        return None
+    return age_ms > patience.age_ms or size > patience.most_bytes

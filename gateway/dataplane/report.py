@@ -30,7 +30,7 @@ async def keep_reporting(
             started_us=started_us,
             revision=plane.snapshot.revision,
             in_flight=len(plane.in_flight),
-            unsettled=len(settler.waiting),
+            unsettled=settler.waiting,
             backends=_backends(plane.backends),
         )
 

@@ -5,10 +5,9 @@ under-billed.
 """
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 from functools import partial
-
-import msgspec
 
 from billing.meters import Provenance
 from billing.usage import ENCODER, UsageEvent
@@ -21,13 +20,6 @@ from gateway.stores.redis.holds import HoldStore, Settlement, StoreUnavailable
 from gateway.stores.spool import Spool, SpoolUnavailable
 
 
-class Unsettled(msgspec.Struct, frozen=True):
-    """A settlement that the store has not confirmed; it is safe to send again."""
-
-    tag: str
-    settlement: Settlement
-
-
 class Settler:
     """Ends holds. What the store cannot take now waits here; the spool has it on disk already."""
 
@@ -38,7 +30,13 @@ class Settler:
         self._spool = spool
         self._tokeniser = tokeniser
         self._calibration = calibration
-        self.waiting: list[Unsettled] = []
+        # Not confirmed by the store; safe to send again. By tag: each shard fails by itself.
+        self._unconfirmed: dict[str, deque[Settlement]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Settlements that the store has not confirmed."""
+        return sum(map(len, self._unconfirmed.values()))
 
     async def settle(self, flow: Flow) -> None:
         """Every attempt that may have reached a backend becomes one event; the hold ends either
@@ -99,17 +97,20 @@ class Settler:
         )
 
     async def retry_waiting(self) -> None:
-        """Sends again what the store had not confirmed, oldest first; stops at the first
-        failure.
+        """Sends again what the store had not confirmed: of each tag the oldest first, up to its
+        first failure. A shard that is down keeps no other's back.
         """
-        while self.waiting:
-            first = self.waiting[0]
+        await asyncio.gather(*(self._retry(tag, of) for tag, of in self._unconfirmed.items()))
+
+    async def _retry(self, tag: str, waiting: deque[Settlement]) -> None:
+        while waiting:
+            first = waiting[0]
             try:
-                await self._holds.settle(first.tag, first.settlement)
+                await self._holds.settle(tag, first)
             except StoreUnavailable:
                 return
-            if self.waiting and self.waiting[0] is first:
-                self.waiting.pop(0)
+            if waiting and waiting[0] is first:
+                waiting.popleft()
 
     def _post(
         self,
@@ -132,18 +133,22 @@ class Settler:
         )
         told = asyncio.get_running_loop().create_future()
         self._holds.settling(tag, settlement).add_done_callback(
-            partial(self._answered, told, Unsettled(tag, settlement))
+            partial(self._answered, told, tag, settlement)
         )
         return told
 
     def _answered(
-        self, told: asyncio.Future[bool], sent: Unsettled, answer: asyncio.Future[bool]
+        self,
+        told: asyncio.Future[bool],
+        tag: str,
+        sent: Settlement,
+        answer: asyncio.Future[bool],
     ) -> None:
         """An outcome that is not known is sent again later; a settlement may be sent twice."""
         failpoint("settle.answered")
         found = not answer.cancelled() and answer.exception() is None
         if not found:
-            self.waiting.append(sent)
+            self._unconfirmed.setdefault(tag, deque()).append(sent)
         if not told.done():
             told.set_result(found)
 

@@ -23,8 +23,9 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class Whole:
-    """Whether the store's counters were ever found whole. Who cannot admit anything yet should get
-    no work; a later loss is refused request by request, for others might be no better off.
+    """Whether the store's counters were ever found whole, on every shard within reach. Who cannot
+    admit anything yet should get no work; a later loss, or a shard that is down, is refused request
+    by request, for others might be no better off.
     """
 
     def __init__(self, plane: DataPlane, holds: HoldStore) -> None:
@@ -33,7 +34,10 @@ class Whole:
         self.known = False
 
     async def look(self) -> bool:
-        self.known = all([await self._holds.learn_epoch(tag) for tag in self._plane.snapshot.tags])
+        tags, channels = self._plane.snapshot.tags, self._holds.channels
+        asked = [tag for tag in tags if channels.of(tag).up]
+        whole = await asyncio.gather(*map(self._holds.learn_epoch, asked))
+        self.known = all(whole) and bool(asked or not tags)
         return self.known
 
     async def wait(self) -> None:
@@ -70,12 +74,16 @@ async def keep_holds_alive(plane: DataPlane, holds: HoldStore) -> None:
         for request_id, live in plane.in_flight.items():
             if hash(request_id) % _SLICES in due:
                 by_tag.setdefault(live.tag, []).append(request_id)
-        for tag, ids in by_tag.items():
-            failpoint("upkeep.extends")
-            try:
-                await holds.extend(tag, ids, holds.ttl_ms)
-            except StoreUnavailable as fault:
-                _LOG.warning("holds could not be extended: %s", fault)
+        # All at once: while one shard hangs, the others' holds must not expire.
+        await asyncio.gather(*(_extend(holds, tag, ids) for tag, ids in by_tag.items()))
+
+
+async def _extend(holds: HoldStore, tag: str, ids: list[str]) -> None:
+    failpoint("upkeep.extends")
+    try:
+        await holds.extend(tag, ids, holds.ttl_ms)
+    except StoreUnavailable as fault:
+        _LOG.warning("holds could not be extended: %s", fault)
 
 
 async def settle_what_waits(settler: Settler) -> None:

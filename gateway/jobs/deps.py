@@ -1,5 +1,6 @@
 """What the jobs are made of: built once where the process is wired."""
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,3 +32,5 @@ class JobDeps:
     # By spool, when an event or release of it was last sent. Forgetting costs time, nothing else.
     opened: Opened = field(default_factory=Opened)
     sent: dict[str, dict[str, int]] = field(default_factory=dict)
+    # To whoever reads it, a dead worker's spool that another reads looks like a living one's.
+    adopting: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -14,7 +14,7 @@ from gateway.clock import monotonic_us
 from gateway.failpoints import failpoint
 from gateway.jobs.booking import book
 from gateway.jobs.deps import JobDeps
-from gateway.jobs.schedule import pause
+from gateway.jobs.schedule import at_every_tag, pause
 from gateway.stores.redis import keys, leases, quarantine
 from gateway.stores.redis.journal import Entry, Journal
 from gateway.stores.redis.keys import DEFAULT_TAG
@@ -26,6 +26,7 @@ FEW_ENTRIES: Final = 250
 PAUSE_S: Final = 0.2  # after few entries: a transaction for each request would only wear the disk
 WAIT_MS: Final = 500
 ASK_AGAIN_S: Final = 0.05
+FAILED_PAUSE_S: Final = 1.0
 TURN_US: Final = 4_000_000
 LEASE_MS: Final = 8_000  # a turn and its last transaction; overrunning it is harmless
 
@@ -35,10 +36,15 @@ _LOG: Final = logging.getLogger(__name__)
 async def run(deps: JobDeps, stopping: asyncio.Event) -> None:
     """One turn at every tag. Raises what the stores raise; entries read by then come again."""
     tags = await asyncio.to_thread(tags_of, deps.engine)
-    turns = [drain(deps, tag, stopping) for tag in tags]
-    ended = await asyncio.gather(*turns, return_exceptions=True)  # a shard may be down
-    if faults := [fault for fault in ended if isinstance(fault, Exception)]:
-        raise ExceptionGroup("some tags failed", faults)
+
+    async def turn(tag: str) -> None:
+        try:
+            await drain(deps, tag, stopping)
+        except Exception:
+            await pause(stopping, FAILED_PAUSE_S)  # the next turn comes at once
+            raise
+
+    await at_every_tag(tags, turn)
 
 
 async def drain(deps: JobDeps, tag: str, stopping: asyncio.Event) -> int:

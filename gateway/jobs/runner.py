@@ -14,7 +14,7 @@ from gateway.jobs import (
     replay_spool,
 )
 from gateway.jobs.deps import JobDeps
-from gateway.jobs.schedule import Job, pause
+from gateway.jobs.schedule import Job, causes, pause
 
 LONGEST_WAIT_S: Final = 30.0
 LAST_RUN_WITHIN_S: Final = 12.0  # below the supervisor's patience
@@ -63,14 +63,7 @@ async def _run(job: Job, deps: JobDeps, stopping: asyncio.Event) -> bool:
     try:
         await job.run(deps, stopping)
     except Exception as fault:  # noqa: BLE001 - whatever it is, the other jobs go on and this one again
-        _LOG.warning("job %s failed, it will be tried again: %s", job.name, _causes(fault))
+        _LOG.warning("job %s failed, it will be tried again: %s", job.name, causes(fault))
         _LOG.debug("job %s", job.name, exc_info=fault)
         return False
     return True
-
-
-def _causes(fault: BaseException) -> str:
-    """A group's own message says nothing; its members' do."""
-    if isinstance(fault, BaseExceptionGroup):
-        return "; ".join(_causes(each) for each in fault.exceptions)
-    return f"{type(fault).__name__}: {fault}".splitlines()[0][:300]

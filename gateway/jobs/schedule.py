@@ -2,10 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.jobs.deps import JobDeps
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -21,17 +25,24 @@ class Job:
 
 
 async def at_every_tag(tags: Iterable[str], look: Callable[[str], Awaitable[object]]) -> None:
-    """One tag after another, each whatever became of those before: a shard that is down must not
-    keep the others waiting. Raises the faults of all together.
+    """All tags at once, each whatever becomes of the others: a shard that is down or hangs keeps
+    nobody waiting for what is due elsewhere. Raises only when no tag went well, for then it is more
+    than a shard.
     """
-    faults: list[Exception] = []
-    for tag in tags:
-        try:
-            await look(tag)
-        except Exception as fault:  # noqa: BLE001 - raised below
-            faults.append(fault)
-    if faults:
-        raise ExceptionGroup("some tags failed", faults)
+    named = list(tags)
+    ended = await asyncio.gather(*map(look, named), return_exceptions=True)
+    faults = {tag: one for tag, one in zip(named, ended, strict=True) if isinstance(one, Exception)}
+    if faults and len(faults) == len(named):
+        raise ExceptionGroup("every tag failed", list(faults.values()))
+    for tag, fault in faults.items():
+        _LOG.warning("tag %s is tried again soon: %s", tag, causes(fault))
+
+
+def causes(fault: BaseException) -> str:
+    """A group's own message says nothing; its members' do."""
+    if isinstance(fault, BaseExceptionGroup):
+        return "; ".join(dict.fromkeys(map(causes, fault.exceptions)))
+    return f"{type(fault).__name__}: {fault}".splitlines()[0][:300]
 
 
 async def pause(stopping: asyncio.Event, seconds: float) -> None:

@@ -162,7 +162,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
 def _outage(settler: Settler, spool: Spool, settings: Settings) -> Outage:
     return Outage(
         spool,
-        lambda: len(settler.waiting),
+        lambda: settler.waiting,
         workers=settings.workers,
         limits_open=settings.limits_in_outage == "open",
     )
