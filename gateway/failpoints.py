@@ -21,13 +21,13 @@ ALLOWED_BY: Final = "TEST_MAY_KILL_ME"
 POINTS: Final = frozenset(
     {
         # a request, in the order of its walk
-        "admit.begins", "admit.granted", "admit.intended",
+        "admit.begins", "admit.granted", "admit.intended", "outage.intended",
         "forward.connected", "forward.marked", "transport.written", "forward.answered",
         "forward.refused",
         "relay.whole", "relay.replied", "relay.begins", "relay.piece", "relay.checkpointed",
         "relay.metered", "relay.ended", "sliced.piece",
         "settle.begins", "settle.counted", "settle.spooled", "settle.answered",
-        "release.spooled", "release.answered",
+        "settle.resent", "release.spooled", "release.answered",
         # beside the requests of a worker
         "upkeep.extends", "spool.turns", "spool.syncs", "spool.rotates", "refresh.loaded",
         # every writing transaction of the database

@@ -15,6 +15,7 @@ from billing.usage import ENCODER
 from gateway import clock
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.levels import Levels
+from gateway.failpoints import failpoint
 from gateway.stores.redis.holds import Granted
 from gateway.stores.spool import Spool, SpoolUnavailable
 from policies import limits
@@ -58,6 +59,7 @@ class Outage:
             self._spool.intent(request_id, levels.tag, now_ms * 1000, meta, standing.accounts)
         except SpoolUnavailable:
             return _unrecorded()
+        failpoint("outage.intended")
         # Nothing was asked of a slice at a time: no store could say that the next one fits.
         flow.quote = msgspec.structs.replace(quote, first=quote.wanted)
         flow.granted = Granted(quote.wanted, 0, now_ms, (), (), duplicate=False)

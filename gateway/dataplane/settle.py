@@ -109,6 +109,7 @@ class Settler:
                 await self._holds.settle(tag, first)
             except StoreUnavailable:
                 return
+            failpoint("settle.resent")
             if waiting and waiting[0] is first:
                 waiting.popleft()
 

@@ -12,6 +12,10 @@ _ANY: Final[tuple[Fault, ...]] = ("kill", "cancel", "stop")
 _NO_TASK: Final[tuple[Fault, ...]] = ("kill", "stop")  # a thread or a callback cannot be cancelled
 _CALL: Final[tuple[Fault, ...]] = ("kill", "stop", "request lost", "reply lost")
 
+# open: the budgets serve while the store does not answer; away: and it is out of reach while the
+# requests are asked, until the strike; back: until they have their answers.
+Store = Literal["", "open", "away", "back"]
+
 
 @dataclass(frozen=True)
 class Point:
@@ -23,8 +27,10 @@ class Point:
     faults: tuple[Fault, ...]
     crash: str  # of the table
     nth: int = 2
-    # For jobs: what must have happened before to a worker (kill, lose) or to the store (wipe).
+    # For jobs: what must have happened before to a worker (kill, lose) or to the store (wipe, and
+    # wipe alive: under requests that go on).
     after: str = ""
+    store: Store = ""
     estimates: int = 2  # at most, when the process is killed: of those in flight
     phantoms: int = 0  # of them, at most so many that had not left yet
 
@@ -45,6 +51,7 @@ class Call:
     crash: str
     first: bytes = b""  # it counts from these bytes on
     after: str = ""
+    store: Store = ""
     estimates: int = 2
     phantoms: int = 0
 
@@ -62,9 +69,19 @@ class Cell:
         of_worker = self.point.process == "worker" if isinstance(self.point, Point) else True
         return self.point.estimates if self.fault == "kill" and of_worker else 0
 
-    @property
-    def needs_postgres(self) -> bool:
-        return isinstance(self.point, Call) and self.point.line == "jobs_sql"
+    def is_on(self, database: str) -> bool:
+        return not self.meaningless_on(database)
+
+    def meaningless_on(self, database: str) -> str:
+        """Why it is not played there, by the letter of the table's legend; empty: it is."""
+        a_call = isinstance(self.point, Call)
+        if isinstance(self.point, Call) and self.point.line == "jobs_sql" and database == "sqlite":
+            return "d"
+        if self.fault in self.point.faults:
+            return ""
+        if self.fault == "cancel":
+            return "c" if a_call else "a"
+        return "b"
 
     @property
     def name(self) -> str:
@@ -93,17 +110,24 @@ POINTS: Final = (
     Point("settle.answered", "worker", "plain", _NO_TASK, "C10", estimates=1),
     Point("release.spooled", "worker", "dead", _ANY, "C3", estimates=0),
     Point("release.answered", "worker", "dead", _ANY, "C3", estimates=0),
-    Point("admit.granted, keyed", "worker", "keyed", _NO_TASK, "C2", estimates=1),
-    Point("admit.intended, keyed", "worker", "keyed", _NO_TASK, "C3", estimates=1),
-    Point("forward.marked, keyed", "worker", "keyed", _NO_TASK, "C4", phantoms=1),
-    Point("relay.whole, keyed", "worker", "keyed", _NO_TASK, "C6"),
-    Point("settle.spooled, keyed", "worker", "keyed", _NO_TASK, "C8", estimates=1),
+    Point("admit.granted, keyed", "worker", "keyed", _ANY, "C2", estimates=1),
+    Point("admit.intended, keyed", "worker", "keyed", _ANY, "C3", estimates=1),
+    Point("forward.marked, keyed", "worker", "keyed", _ANY, "C4", phantoms=1),
+    Point("relay.whole, keyed", "worker", "keyed", _ANY, "C6"),
+    Point("settle.spooled, keyed", "worker", "keyed", _ANY, "C8", estimates=1),
+    Point("settle.begins, kept", "worker", "kept", _ANY, "C7"),
     Point("sliced.piece", "worker", "sliced", _ANY, "C6", nth=100),
     Point("relay.ended, sliced", "worker", "sliced", _ANY, "C7"),
     Point("upkeep.extends", "worker", "lasting", _NO_TASK, "C6", nth=1),
     Point("spool.turns", "worker", "plain", _ANY, "C19", nth=1),
     Point("spool.syncs", "worker", "plain", _NO_TASK, "C19", nth=1),
     Point("refresh.loaded", "worker", "stream", _NO_TASK, "C18", nth=1),
+    Point("outage.intended", "worker", "plain", _ANY, "C3", nth=1, store="away", estimates=1),
+    Point("forward.marked, open", "worker", "plain", _ANY, "C4", store="away", phantoms=1),
+    Point("relay.piece, open", "worker", "stream", _ANY, "C6", nth=12, store="away"),
+    Point("settle.spooled, open", "worker", "stream", _ANY, "C8", store="away", estimates=1),
+    Point("settle.answered, open", "worker", "plain", _NO_TASK, "C9", store="away", estimates=1),
+    Point("settle.resent", "worker", "plain", _NO_TASK, "C10", nth=1, store="back", estimates=0),
     Point("drain.taken", "jobs", "plain", _ANY, "C10", nth=1),
     Point("sql.commits", "jobs", "plain", _NO_TASK, "C10 C12", nth=1),
     Point("sql.committed", "jobs", "plain", _NO_TASK, "C11", nth=1),
@@ -113,19 +137,33 @@ POINTS: Final = (
     Point("replay.handed_in", "jobs", "lasting", _ANY, "C9", nth=1, after="kill"),
     Point("replay.booked", "jobs", "lasting", _ANY, "C11", nth=1, after="kill"),
     Point("replay.discarded", "jobs", "lasting", _ANY, "C11", nth=1, after="kill"),
+    Point(
+        "replay.handed_in, open", "jobs", "lasting", _ANY, "C9", nth=1, after="kill", store="away"
+    ),
+    Point(
+        "replay.discarded, open", "jobs", "lasting", _ANY, "C11", nth=1, after="kill", store="away"
+    ),
     Point("reap.leased", "jobs", "lasting", _ANY, "C6", nth=1, after="lose"),
     Point("reap.decided", "jobs", "lasting", _ANY, "C6", nth=1, after="lose"),
     Point("reap.ended", "jobs", "lasting", _ANY, "C9", nth=1, after="lose"),
-    Point("rebuild.begun", "jobs", "plain", ("kill",), "C17", nth=1, after="wipe"),
-    Point("rebuild.closed", "jobs", "plain", ("kill",), "C17", nth=1, after="wipe"),
-    Point("rebuild.opened", "jobs", "plain", ("kill",), "C17", nth=1, after="wipe"),
-    Point("rebuild.told", "jobs", "plain", ("kill",), "C17", nth=1, after="wipe"),
-    Point("rebuild.placed", "jobs", "plain", ("kill",), "C17", nth=1, after="wipe"),
-    Point("rebuild.counted", "jobs", "plain", ("kill",), "C17", nth=1, after="wipe"),
-    Point("rebuild.held", "jobs", "plain", ("kill",), "C17", nth=1, after="wipe"),
+    Point("rebuild.begun", "jobs", "plain", _ANY, "C17", nth=1, after="wipe"),
+    Point("rebuild.closed", "jobs", "plain", _ANY, "C17", nth=1, after="wipe"),
+    Point("rebuild.opened", "jobs", "plain", _ANY, "C17", nth=1, after="wipe"),
+    Point("rebuild.told", "jobs", "plain", _ANY, "C17", nth=1, after="wipe"),
+    Point("rebuild.placed", "jobs", "enduring", _ANY, "C17", nth=1, after="wipe alive"),
+    Point("rebuild.counted", "jobs", "plain", _ANY, "C17", nth=1, after="wipe"),
+    Point("rebuild.held", "jobs", "enduring", _ANY, "C17", nth=1, after="wipe alive"),
+    Point("rebuild.told, open", "jobs", "plain", _ANY, "C17", nth=1, after="wipe", store="away"),
+    Point("rebuild.counted, open", "jobs", "plain", _ANY, "C17", nth=1, after="wipe", store="away"),
 )
-# A worker passes them once a minute: they have processes of their own in test_spool_kills.
-STRUCK_APART: Final = frozenset({"spool.rotates", "prune.deletes"})
+# Where a row of the table says nothing: by which test instead.
+STRUCK_APART: Final = {
+    # A worker passes them once a minute.
+    "spool.rotates": "test_spool_kills.py: kill, stop",
+    "prune.deletes": "test_spool_kills.py: kill",
+    "sql.commits, admin": "test_admin_kills.py: kill (C13, C15, C16)",
+    "sql.committed, admin": "test_admin_kills.py: kill (C13, C15, C16)",
+}
 CALLS: Final = (
     Call("admit.lua", "worker_store", b"{admit}", "plain", _CALL, "C1"),
     Call("settle.lua", "worker_store", b"{settle}", "stream", _CALL, "C9"),
@@ -134,10 +172,24 @@ CALLS: Final = (
     Call("extend.lua", "worker_store", b"{extend}", "lasting", _CALL, "C6"),
     Call("backend", "backend", b"POST /v1/", "plain", _CALL, "C4 C5", phantoms=1),
     Call("backend, stream", "backend", b"POST /v1/", "stream", _CALL, "C5", phantoms=1),
+    Call("admit.lua, keyed", "worker_store", b"{admit}", "keyed", _CALL, "C1"),
+    Call("settle.lua, keyed", "worker_store", b"{settle}", "keyed", _CALL, "C9"),
+    Call("keep.lua", "worker_store", b"{keep}", "kept", _CALL, "C8"),
+    Call("admit.lua, open", "worker_store", b"{admit}", "plain", _CALL, "C1", store="open"),
+    Call("settle.lua, open", "worker_store", b"{settle}", "stream", _CALL, "C9", store="back"),
     Call("journal read", "jobs_store", b"XREADGROUP", "plain", _CALL, "C10"),
     Call("journal done", "jobs_store", b"XACK", "plain", _CALL, "C11"),
     Call("replay's settle", "jobs_store", b"{settle}", "lasting", _CALL, "C9", after="kill"),
     Call("reaper's settle", "jobs_store", b"{settle}", "lasting", _CALL, "C9", after="lose"),
+    Call(
+        "replay's settle, open", "jobs_store", b"{settle}", "lasting", _CALL, "C9", after="kill",
+        store="away",
+    ),
+    Call("close_epoch.lua", "jobs_store", b"{close_epoch}", "plain", _CALL, "C17", after="wipe"),
+    Call("restore.lua", "jobs_store", b"{restore}", "enduring", _CALL, "C17", after="wipe alive"),
+    Call("cut.lua", "jobs_store", b"{cut}", "plain", _CALL, "C17", after="wipe"),
+    Call("correct.lua", "jobs_store", b"{correct}", "plain", _CALL, "C17", after="wipe"),
+    Call("open_epoch.lua", "jobs_store", b"{open_epoch}", "plain", _CALL, "C17", after="wipe"),
     Call(
         "booking", "jobs_sql", b"COPY incoming_usage_rows", "plain", _CALL, "C10"
     ),

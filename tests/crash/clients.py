@@ -12,6 +12,7 @@ from gateway import ids
 
 REPLIED_WITHIN_S = 60
 MOST_REPEATS = 200
+_UNSURE = frozenset({0, 500, 503})  # 500: the request was cancelled under it
 _KEY = re.compile(r"again_\w{26}")
 
 # What a request does, by name; `dead` has no backend that can be reached.
@@ -22,11 +23,14 @@ SCRIPTS: dict[str, dict[str, Any]] = {
     "lasting": {"tokens": 40, "chunk_delay_ms": 50},
     "counted": {"tokens": 6, "chunk_delay_ms": 1, "usage": "missing"},
     "retried": {"tokens": 6},
+    "enduring": {"tokens": 160, "chunk_delay_ms": 50},  # through a rebuild of the counters
     "dead": {"tokens": 1},
     "sliced": {"tokens": 60, "chunk_delay_ms": 2},  # its hold grows with it
     "keyed": {"tokens": 6},  # with an idempotency key; the client asks until it is told
+    "kept": {"tokens": 6},  # the same, and asked once more: its answer is stored
 }
-STREAMS = frozenset({"stream", "long", "lasting", "counted", "sliced"})
+STREAMS = frozenset({"stream", "long", "lasting", "enduring", "counted", "sliced"})
+MODELS = frozenset({"dead", "sliced", "kept"})  # kinds with a model of their own
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def body(kind: str, model: str = "chat") -> dict[str, Any]:
     script = {} if kind == "retried" else {"script": SCRIPTS[kind]}
     text = "tell me a story" + (f" script:{json.dumps(script['script'])}" if script else "")
     return {
-        "model": kind if kind in {"dead", "sliced"} else model,
+        "model": kind if kind in MODELS else model,
         "messages": [{"role": "user", "content": text}],
         "max_tokens": 500,
         "stream": kind in STREAMS,
@@ -52,8 +56,8 @@ def body(kind: str, model: str = "chat") -> dict[str, Any]:
 
 
 async def ask(client: httpx.AsyncClient, kind: str, model: str = "chat") -> Reply:
-    if kind == "keyed":
-        return await _keyed(client)
+    if kind in {"keyed", "kept"}:
+        return await _keyed(client, kind)
     try:
         if kind in STREAMS:
             return await _streamed(client, kind, model)
@@ -67,14 +71,27 @@ def _plain(answer: httpx.Response) -> Reply:
     if answer.status_code != 200:
         return Reply(answer.status_code, False, 0, _code(answer))
     said = answer.json()["choices"][0]["message"]["content"]
-    return Reply(200, True, len(said.split()), request_id=answer.headers["x-request-id"])
+    told = answer.headers
+    request_id = told.get("x-meterhouse-original-request", told["x-request-id"])
+    return Reply(200, True, len(said.split()), request_id=request_id)
 
 
-async def _keyed(client: httpx.AsyncClient) -> Reply:
-    """As an SDK does it: the same key and body again, for as long as nobody knows the end."""
+async def _keyed(client: httpx.AsyncClient, kind: str) -> Reply:
+    """As an SDK does it: the same key and body again, for as long as nobody knows the end. A stored
+    answer is the same as the first one, or is not there.
+    """
     key = ids.new("again")
-    asked = body("keyed")
+    asked = body(kind)
     asked["messages"][0]["content"] += f" {key}"
+    reply = await _until_told(client, key, asked)
+    if kind == "kept" and reply.whole:
+        again = await _until_told(client, key, asked)
+        if again != reply and again.error != "idempotency_finished":
+            return Reply(0, False, 0, f"another answer: {again} after {reply}")
+    return reply
+
+
+async def _until_told(client: httpx.AsyncClient, key: str, asked: dict[str, Any]) -> Reply:
     reply = Reply(0, False, 0, "never answered")
     for _ in range(MOST_REPEATS):
         try:
@@ -85,7 +102,7 @@ async def _keyed(client: httpx.AsyncClient) -> Reply:
             )
         except httpx.HTTPError as fault:
             reply = Reply(0, False, 0, type(fault).__name__)
-        if reply.status not in {0, 503} and reply.error != "idempotency_in_flight":
+        if reply.status not in _UNSURE and reply.error != "idempotency_in_flight":
             break
         await asyncio.sleep(0.1)
     return reply

@@ -48,6 +48,8 @@ class CrashHouse:
         self.client: httpx.AsyncClient
         self._started = started
         self._listener = listener()
+        self._budgets: dict[str, dict[str, Any]] = {}  # as they were made, by id
+        self._outage = "bounded"
         self.key_id = ""
         self._secret = ""
 
@@ -119,6 +121,23 @@ class CrashHouse:
         made: dict[str, Any] = answer.json()
         return made
 
+    async def outage(self, mode: str) -> None:
+        """What the budgets do while the store does not answer; for processes started later."""
+        if mode == self._outage:
+            return
+        for id_, budget in self._budgets.items():
+            answer = await self.admin.put(f"/budgets/{id_}", json=budget | {"outage": mode})
+            assert answer.status_code == 200, answer.text
+        self._outage = mode
+
+    def store_goes(self) -> None:
+        """Out of the worker's reach; everybody else still has it."""
+        self.worker_store.refuse = True
+        self.worker_store.reset()
+
+    def store_returns(self) -> None:
+        self.worker_store.refuse = False
+
     async def furnish(self) -> None:
         """Budgets and limits on four levels; the first backend is the cheaper one."""
         tenant = await self.make("tenants", name="acme", currency="USD", timezone="Europe/Berlin")
@@ -134,7 +153,9 @@ class CrashHouse:
             {"key": key["id"]},
         ]  # fmt: skip
         for scope in scopes:
-            await self.make("budgets", scope=scope, amount="1000", period="month", mode="hard")
+            budget = {"scope": scope, "amount": "1000", "period": "month", "mode": "hard"}
+            made = await self.make("budgets", **budget)
+            self._budgets[made["id"]] = budget
         for scope in (scopes[0], scopes[3]):
             await self.make(
                 "limits", scope=scope, concurrent_requests=100, tokens_per_day=10_000_000
@@ -144,7 +165,7 @@ class CrashHouse:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             closed = taken.getsockname()[1]
         await self._backend(9, f"http://127.0.0.1:{closed}/v1", "0.1")
-        for name in ("chat", "sliced"):
+        for name in ("chat", "sliced", "kept"):
             await self._model(name, self.backend_ids[:2])
         await self._model("dead", self.backend_ids[2:])
         for document in (
@@ -153,6 +174,11 @@ class CrashHouse:
                 "name": "sliced",
                 "match": {"models": ["sliced"]},
                 "budget": {"hold": "sliced", "slice": 16},
+            },
+            {
+                "name": "kept",
+                "match": {"models": ["kept"]},
+                "idempotency": {"store_answers": "on", "keep_seconds": 600},
             },
         ):
             made = await self.make("policies", scope={"tenant": tenant["id"]}, **document)

@@ -4,10 +4,23 @@ import asyncio
 import shutil
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from gateway import ids
 from gateway.stores import spooled
-from gateway.stores.redis.scripts import ADMIT, EXTEND, RELEASE, SETTLE, SLICE
+from gateway.stores.redis.scripts import (
+    ADMIT,
+    CLOSE_EPOCH,
+    CORRECT,
+    CUT,
+    EXTEND,
+    KEEP,
+    OPEN_EPOCH,
+    RELEASE,
+    RESTORE,
+    SETTLE,
+    SLICE,
+)
 from tests.crash.cells import Call, Cell, Point
 from tests.crash.clients import Reply
 from tests.crash.house import CrashHouse
@@ -16,7 +29,10 @@ from tests.crash.processes import Process
 from tests.fault_proxy import FaultProxy, Strike
 from tests.scripted_answers import Script
 
-_SHAS = {f"{{{s.name}}}".encode(): s.sha for s in (ADMIT, EXTEND, RELEASE, SETTLE, SLICE)}
+# What a worker calls goes by the script's hash, what jobs do now and then brings its text along.
+_SENT = {f"{{{s.name}}}".encode(): s.sha for s in (ADMIT, EXTEND, KEEP, RELEASE, SETTLE, SLICE)} | {
+    f"{{{s.name}}}".encode(): s.text for s in (CLOSE_EPOCH, CORRECT, CUT, OPEN_EPOCH, RESTORE)
+}
 
 
 async def play(house: CrashHouse, cell: Cell, stop_s: float) -> Found:
@@ -35,7 +51,9 @@ async def play(house: CrashHouse, cell: Cell, stop_s: float) -> Found:
             act = _jobs_call
         case _:
             act = _worker_call
+    await house.outage("open" if cell.point.store else "bounded")
     replies, struck = await act(house, cell, stop_s)
+    house.store_returns()
     for proxy in (house.worker_store, house.jobs_store, house.jobs_sql, *house.lines):
         if proxy is not None:
             proxy.calm()
@@ -62,10 +80,11 @@ async def _worker_point(house: CrashHouse, cell: Cell, stop_s: float) -> tuple[l
     assert isinstance(point, Point)
     await _jobs_run(house)
     worker = await house.start_worker(f"{point.failpoint}={cell.fault}@{point.nth}")
-    replies = [await house.ask(point.kind)] if point.nth > 1 else []
+    replies = [await house.ask(point.kind)] if point.nth > 1 or point.store else []
     asked = await _asked(house, point)
     struck = await worker.passed(point.failpoint)
     await _suffer(worker, cell.fault, stop_s)
+    house.store_returns()
     return replies + await _ended(house, worker, asked), struck
 
 
@@ -84,11 +103,16 @@ async def _asked(house: CrashHouse, point: Point | Call) -> list["asyncio.Task[R
     """Two requests under way; and whatever else brings the point about."""
     if point.kind == "retried":
         house.backends[0].scripts += [Script(status=429), Script(status=429)]
+    if point.store in {"away", "back"}:
+        house.store_goes()
     tasks = [asyncio.create_task(house.ask(point.kind)) for _ in range(2)]
     if point.name == "refresh.loaded":
         while not any(backend.book for backend in house.backends):
             await asyncio.sleep(0.01)
         await house.make("teams", tenant_id=house.tenant_id, name=ids.new("t"), cost_center="9")
+    if point.store == "back":
+        await asyncio.wait(tasks)
+        house.store_returns()
     return tasks
 
 
@@ -119,7 +143,7 @@ def _strike(proxy: FaultProxy, call: Call, fault: str, victim: Process) -> Strik
     """A process is killed or stopped when the other end has done what it was asked and before the
     answer is here.
     """
-    match = _SHAS.get(call.match, call.match)
+    match = _SENT.get(call.match, call.match)
     number = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}.get(fault)
     if number is None:
         wanted = Strike("request_lost" if fault == "request lost" else "reply_lost", match=match)
@@ -163,18 +187,18 @@ async def _jobs_point(house: CrashHouse, cell: Cell, stop_s: float) -> tuple[lis
     point = cell.point
     assert isinstance(point, Point)
     await _jobs_end(house)
-    replies = await _left_by_a_worker(house, point)
+    left = await _left_by_a_worker(house, point)
     armed = await house.start_jobs(f"{point.failpoint}={cell.fault}@{point.nth}")
     struck = await armed.passed(point.failpoint)
     await _taken_over(house, armed, cell.fault, stop_s)
-    return replies, struck
+    return await left.ended(), struck
 
 
 async def _jobs_call(house: CrashHouse, cell: Cell, stop_s: float) -> tuple[list[Reply], bool]:
     call = cell.point
     assert isinstance(call, Call)
     await _jobs_end(house)
-    replies = await _left_by_a_worker(house, call)
+    left = await _left_by_a_worker(house, call)
     proxy = house.jobs_sql if call.line == "jobs_sql" else house.jobs_store
     assert proxy is not None
     armed = await house.start_jobs()
@@ -182,34 +206,65 @@ async def _jobs_call(house: CrashHouse, cell: Cell, stop_s: float) -> tuple[list
     struck = await _happened(strike)
     strike.release.set()
     await _taken_over(house, armed, cell.fault, stop_s)
-    return replies, struck
+    return await left.ended(), struck
 
 
-async def _left_by_a_worker(house: CrashHouse, point: Point | Call) -> list[Reply]:
+@dataclass(frozen=True)
+class Left:
+    """What jobs find: requests that were asked, and the worker, if it still serves them."""
+
+    asked: Sequence["asyncio.Task[Reply]"]
+    worker: Process | None = None
+
+    async def ended(self) -> list[Reply]:
+        replies = await asyncio.gather(*self.asked)
+        if self.worker is not None:
+            await self.worker.stop()
+        return replies
+
+
+async def _left_by_a_worker(house: CrashHouse, point: Point | Call) -> Left:
     """Requests that nobody has booked yet; with `kill` the worker died over them, with `lose` its
     machine is gone for ever, spool and all; with `wipe` the store has lost everything since.
     """
     worker = await house.start_worker()
-    if point.after == "wipe":
-        await _jobs_run(house)  # a new store is opened by them
-        while not (await house.ask(point.kind)).whole:
-            await asyncio.sleep(0.1)
-        await _jobs_end(house)
+    wiped = point.after.startswith("wipe")
+    if wiped or point.store:
+        await _served(house, by_jobs=wiped)
+    if point.store:
+        house.store_goes()
+    begun = _under_way(house)
     asked = [asyncio.create_task(house.ask(point.kind)) for _ in range(3)]
     if point.after in {"", "wipe"}:
         replies = await asyncio.gather(*asked)
         await worker.stop()
         assert all(reply.whole for reply in replies), replies
-        if point.after:
-            await house.store.flushall()
-        return replies
-    while sum(entry.generated_tokens > 4 for b in house.backends for entry in b.book) < 3:
-        await asyncio.sleep(0.01)
-    await worker.kill()
+    else:
+        while _under_way(house) < begun + 3:
+            await asyncio.sleep(0.01)
+    if point.after in {"kill", "lose"}:
+        await worker.kill()
     if point.after == "lose":
         for writer in spooled.writers(house.settings.spool_dir):
             shutil.rmtree(writer)
-    return list(await asyncio.gather(*asked))
+    if wiped:
+        await house.store.flushall()
+    house.store_returns()
+    return Left(asked, worker if point.after == "wipe alive" else None)
+
+
+async def _served(house: CrashHouse, *, by_jobs: bool) -> None:
+    """The worker admits; a store that was wiped before is opened by jobs."""
+    if by_jobs:
+        await _jobs_run(house)
+    while not (await house.ask("plain")).whole:
+        await asyncio.sleep(0.1)
+    await _jobs_end(house)
+
+
+def _under_way(house: CrashHouse) -> int:
+    """Requests of which a client has seen some words."""
+    return sum(entry.generated_tokens > 4 for b in house.backends for entry in b.book)
 
 
 async def _taken_over(house: CrashHouse, armed: Process, fault: str, stop_s: float) -> None:

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from tests.crash.cells import CALLS, FAULTS, POINTS, Cell
+from tests.crash.cells import CALLS, CELLS, FAULTS, POINTS, STRUCK_APART, Cell
 from tests.crash.laws import Found
 
 
@@ -56,32 +57,49 @@ class Results:
         ]
 
     def table(self, databases: Sequence[str]) -> str:
-        """Point x fault, one mark a database: `ok`, and how many rows were estimated (`e`) or came
-        late (`l`); `!` and the number of violations; `-` where the fault means nothing.
-        """
-        lines = [f"{'point':<22}{'crash':<9}" + "".join(f"{fault:<22}" for fault in FAULTS)]
+        """Point x fault, one mark a database, and what the marks mean."""
+        lines = [f"{'point':<26}{'crash':<9}" + "".join(f"{fault:<19}" for fault in FAULTS)]
         for point in (*POINTS, *CALLS):
-            marks = [
-                " / ".join(self._mark(Cell(point, fault), database) for database in databases)
-                for fault in FAULTS
-            ]
-            if any(set(mark) - set("- /") for mark in marks):
-                cells = "".join(f"{mark:<22}" for mark in marks)
-                lines.append(f"{point.name:<22}{point.crash:<9}{cells}".rstrip())
-        played = len(self.all)
-        seconds = sum(result.seconds for result in self.all.values())
-        lines.append(
-            f"{' / '.join(databases)}: {played} cells, {len(self.violations())} violations,"
-            f" {seconds:.0f} s"
-        )
-        return "\n".join(lines)
+            cells = [Cell(point, fault) for fault in FAULTS]
+            if any((cell.name, database) in self.all for cell in cells for database in databases):
+                marks = [" / ".join(self._mark(cell, one) for one in databases) for cell in cells]
+                told = "".join(f"{mark:<19}" for mark in marks)
+                lines.append(f"{point.name:<26}{point.crash:<9}{told}".rstrip())
+        lines += [*_LEGEND, *(f"{name:<26}{where}" for name, where in STRUCK_APART.items())]
+        return "\n".join([*lines, *self._sums(databases)])
+
+    def _sums(self, databases: Sequence[str]) -> list[str]:
+        """Of each database: cells played of those there are, rows by how they came, violations."""
+        lines = []
+        for database in databases:
+            there = [cell for cell in CELLS if cell.is_on(database)]
+            found = [self.all[c.name, database] for c in there if self.has(c, database)]
+            lines.append(
+                f"{database}: {len(found)} of {len(there)} cells,"
+                f" {sum(r.rows for r in found)} rows,"
+                f" {sum(r.estimated for r in found)} estimated, {sum(r.late for r in found)} late;"
+                f" {sum(len(r.violations) for r in found)} violations;"
+                f" {sum(r.seconds for r in found):.0f} s"
+            )
+        return lines
 
     def _mark(self, cell: Cell, database: str) -> str:
         result = self.all.get((cell.name, database))
         if result is None:
-            return "-"
+            return cell.meaningless_on(database) or "."
         if result.violations:
             return f"!{len(result.violations)}"
         marks = f"{result.estimated}e" * bool(result.estimated)
         marks += f"{result.late}l" * bool(result.late)
         return f"ok {marks}".strip()
+
+
+_LEGEND: Final = (
+    "ok: no violation; e: rows by estimate, l: rows that came late or take an estimate back;",
+    "!: violations; .: not played yet; and where a fault means nothing:",
+    "  a  a thread, a callback or the worker's own loop passes there: no request is cancelled",
+    "  b  nothing is sent there: what is, has a row of its own below",
+    "  c  no point: cancellation at each await is test_cancellation*.py",
+    "  d  SQLite is a file, not a connection",
+    "and points that are struck elsewhere:",
+)

@@ -1,15 +1,18 @@
 """Wherever a process is struck, what a backend did is billed once and nothing stays held.
 
 CRASH_RESULTS names a directory where results are kept: a run that was broken off goes on from
-there. CRASH_STOP_SECONDS is how long a stopped process stays so; CRASH_CELLS a part of the names of
-the cells to play, CRASH_DATABASES those to play them on.
+there, and so does one after CRASH_SECONDS, which begins no cell later than that.
+CRASH_STOP_SECONDS is how long a stopped process stays so, CRASH_HOUSES how many gateways are struck
+side by side; CRASH_CELLS a part of the names of the cells to play, CRASH_DATABASES those to play
+them on.
 """
 
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,7 @@ from tests.crash.results import Results
 from tests.running import run
 
 LONGEST_CELL_S = 90
+HOUSES = 3  # most of a cell is waiting
 
 
 @pytest.fixture
@@ -40,18 +44,63 @@ def _sqlite(home: Path) -> Iterator[str]:
     yield f"sqlite:///{home / 'ledger.db'}"
 
 
-async def _some(home: Path, database: str, url: str, left: list[Cell], results: Results) -> None:
-    """Plays the cells that are left, up to the first that leaves a house in disorder."""
-    stop_s = float(os.environ.get("CRASH_STOP_SECONDS", "10"))
-    with servers.valkey() as store_url:
-        async with crash_house(home, store_url, url) as house:
-            while left:
-                cell = left.pop(0)
-                began = time.monotonic()
-                found = await _found(house, cell, stop_s)
-                results.add(cell, database, time.monotonic() - began, found)
-                if found.violations:
-                    return
+@dataclass
+class Street:
+    """Houses on one database, side by side. Each plays cells that are left up to the first that
+    leaves it in disorder; then another is built in its place.
+    """
+
+    home: Path
+    database: str
+    ledger: Ledger
+    left: list[Cell]
+    results: Results
+    until: float  # by the monotonic clock: no cell begins after it
+    built: int = 0
+    building: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def play(self) -> None:
+        houses = int(os.environ.get("CRASH_HOUSES", HOUSES))
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(min(houses, len(self.left))):
+                tasks.create_task(self._one_after_another())
+
+    @property
+    def _goes_on(self) -> bool:
+        return bool(self.left) and time.monotonic() < self.until
+
+    async def _one_after_another(self) -> None:
+        while self._goes_on:
+            self.built += 1
+            home = self.home / f"{self.database}-{self.built}"
+            async with (
+                _beside(servers.valkey()) as store_url,
+                _beside(self.ledger(home)) as url,
+                AsyncExitStack() as stack,
+            ):
+                async with self.building:  # Alembic migrates one database of a process at a time
+                    house = await stack.enter_async_context(crash_house(home, store_url, url))
+                await self._some(house)
+
+    async def _some(self, house: CrashHouse) -> None:
+        stop_s = float(os.environ.get("CRASH_STOP_SECONDS", "10"))
+        while self._goes_on:
+            cell = self.left.pop(0)
+            began = time.monotonic()
+            found = await _found(house, cell, stop_s)
+            self.results.add(cell, self.database, time.monotonic() - began, found)
+            if found.violations:
+                return
+
+
+@asynccontextmanager
+async def _beside(server: AbstractContextManager[str]) -> AsyncIterator[str]:
+    """A server that comes and goes without keeping the other houses waiting."""
+    url = await asyncio.to_thread(server.__enter__)
+    try:
+        yield url
+    finally:
+        await asyncio.to_thread(server.__exit__, None, None, None)
 
 
 async def _found(house: CrashHouse, cell: Cell, stop_s: float) -> Found:
@@ -67,6 +116,7 @@ def _play(
 ) -> Results:
     wanted = os.environ.get("CRASH_CELLS", "")
     on = os.environ.get("CRASH_DATABASES", "sqlite,postgres").split(",")
+    until = time.monotonic() + float(os.environ.get("CRASH_SECONDS", "inf"))
     results = Results(directory)
     for database, ledger in ledgers.items():
         left = [
@@ -75,15 +125,10 @@ def _play(
             if database in on
             and wanted in cell.name
             and not results.has(cell, database)
-            and (database == "postgres" or not cell.needs_postgres)
+            and cell.is_on(database)
         ]
-        houses = 0
-        while left:
-            houses += 1
-            place = home / f"{database}-{houses}"
-            with ledger(place) as url:
-                patience_s = (len(left) + 1) * LONGEST_CELL_S
-                run(_some(place, database, url, left, results), within_s=patience_s)
+        street = Street(home, database, ledger, left, results, until)
+        run(street.play(), within_s=(len(left) + 1) * LONGEST_CELL_S)
     return results
 
 
