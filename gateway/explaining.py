@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Engine
 
 from gateway import clock
+from gateway.admin.fields import instant
 from gateway.admin.policies import Explain
 from gateway.admin.problems import invalid
 from gateway.dataplane.snapshot import Principal, Route, Snapshot, bound_by
@@ -59,11 +60,12 @@ def _explained(
     if isinstance(route, Deny):
         refusal = {"code": route.code.value, "message": route.message, "param": route.param}
         return {"decision": "refuse", "refusal": refusal, "attempts": [], "candidates": []}
+    route, conditional = _branch(route, asked)
     if bound is not None:
         route = bound_by(route, bound)
     told = explain(
         route.policy, _ask(asked, route), route.panel.candidates, {}, jurisdictions, 0
-    ) | {"model": asked.model}
+    ) | {"model": asked.model, "conditional": conditional}
     cheaper, tried = route.policy.degrade_to, tried | {asked.model}
     if cheaper is not None and cheaper not in tried:
         instead = msgspec.structs.replace(asked, model=cheaper)
@@ -71,6 +73,22 @@ def _explained(
             snapshot, principal, jurisdictions, instead, route.policy, tried
         )
     return told
+
+
+def _branch(route: Route, asked: Explain) -> tuple[Route, list[dict[str, Any]]]:
+    """The route of this request, and which documents that ask more than a model spoke of it."""
+    if route.branches is None:
+        return route, []
+    at_us = clock.now_us() if asked.at is None else instant(asked.at, "at")
+    occasion = route.branches.occasion(
+        asked.tags, at_us, stream=asked.stream, input_tokens=asked.input_tokens
+    )
+    occasions = route.branches.occasions
+    told = [
+        {"policy": name, "applies": applies}
+        for name, applies in occasions.told(occasions.pattern(occasion))
+    ]
+    return route.branches.route(route, occasion), told
 
 
 def _ask(asked: Explain, route: Route) -> Ask:

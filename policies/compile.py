@@ -130,7 +130,8 @@ _RULES: Final = (
 def compile_policies(documents: Sequence[Scoped], model: str) -> EffectivePolicy:
     """One policy for one key and model, from the documents of every scope above the key.
 
-    The order given does not matter: outer scopes come before inner ones, then names decide.
+    What a document asks of a request besides the model is not looked at: `occasions` chooses. The
+    order given does not matter: outer scopes come before inner ones, then names decide.
     """
     applying = sorted(
         (scoped for scoped in documents if _applies(scoped[3], model)),

@@ -17,20 +17,22 @@ from policies.fields import (
     PER_MILLION_DECIMALS,
     PICO_DECIMALS,
     SECTIONS,
-    FieldError,
-    read_texts,
 )
+from policies.match import Facets, facets_of
+from policies.readers import SWITCH, FieldError, read_texts
 
 SCOPES: Final = ("tenant", "team", "key")
 
 _BY_PATH: Final = {field.path: field for field in FIELDS}
 _PATHS: Final = tuple(_BY_PATH)
 _LATER: Final = (
-    "experiment priority weights match.tags match.hours match.stream match.input_tokens "
+    "experiment priority weights "
     "require.data_classes require.max_context slo.total_p95_ms slo.percentile slo.window_s "
     "slo.on_no_data cost.max_per_team_hour"
 )
 _COMING: Final = frozenset(_LATER.split())
+# What may stand beside match.tags: it narrows, or only orders what is permitted (L11).
+BESIDE_TAGS: Final = ("name", "scope", "match", "require", "slo", "cost", "prefer")
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 
 
@@ -41,6 +43,10 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     scope_kind: str  # tenant | team | key
     scope_id: str
     models: tuple[str, ...] | None = None  # the models it applies to; None: every model
+    tags: dict[str, tuple[str, ...]] | None = None  # each must be one of these
+    hours: dict[str, Any] | None = None  # from, to, days; on the tenant's clock
+    stream: bool | None = None
+    input_tokens: dict[str, int] | None = None  # at_least, at_most
     residency: tuple[str, ...] | None = None
     capabilities: tuple[str, ...] | None = None
     placements: tuple[str, ...] | None = None
@@ -62,6 +68,11 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int | None = None
     hedge_after_ms: None = None
     unreadable: tuple[str, ...] = ()  # paths that `load` could not read
+
+    @property
+    def facets(self) -> Facets | None:
+        """What it asks of a request besides the model; None: nothing."""
+        return facets_of(self.tags, self.hours, self.stream, self.input_tokens)
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -123,7 +134,7 @@ def canonical(document: PolicyDocument) -> bytes:
         value = getattr(document, field.attribute)
         if value is None:
             continue
-        if isinstance(value, bool):
+        if field.read is SWITCH:
             value = "on" if value else "off"
         section, _, leaf = field.path.rpartition(".")
         (tree.setdefault(section, {}) if section else tree)[leaf] = value
@@ -207,13 +218,24 @@ def _unknown(path: str) -> FieldError:
 
 
 def _at_odds(values: Mapping[str, Any]) -> list[Problem]:
+    problems = []
     least, default = values.get("least_output"), values.get("default_output")
     if least is not None and default is not None and least > default:
-        return [
+        problems.append(
             Problem(
                 "budget.least_output",
                 f"is {least}, above budget.default_output, {default}",
                 "lower it, or raise the default",
             )
+        )
+    if values.get("tags") is not None:
+        problems += [
+            Problem(
+                field.path,
+                "cannot depend on tags, which are what the client claims",
+                "write it in a document without match.tags",
+            )
+            for field in FIELDS
+            if field.attribute in values and field.path.split(".")[0] not in BESIDE_TAGS
         ]
-    return []
+    return problems

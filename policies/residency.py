@@ -56,6 +56,11 @@ def group(name: str) -> Group | None:
     return None
 
 
+def names() -> frozenset[str]:
+    """Every name that a document or a backend may bear."""
+    return COUNTRIES | {name for each in GROUPS for name in (each.name, each.pinned)}
+
+
 def fault(name: str) -> str | None:
     """What is wrong with a jurisdiction's name, as a sentence; None when it is known."""
     if name in COUNTRIES or group(name) is not None:

@@ -9,15 +9,20 @@ from sqlalchemy import Connection
 from gateway import clock, ids, standing
 from gateway.admin.fields import Id, ModelName, scope_of
 from gateway.admin.operation import Answer, Call, Filter, Operation
-from gateway.admin.policy_document import Policy, PolicyView
+from gateway.admin.policy_document import POLICY, POLICY_PAGE, POLICY_VIEW, READ_ONLY
 from gateway.admin.problems import Fault, ProblemError, conflict, invalid, missing
-from gateway.admin.resource import filters, page, page_of
+from gateway.admin.resource import filters, page
 from gateway.admin.scoped import ScopedPage, place
 from gateway.stores.sql import policies, rows
 from gateway.stores.sql.records import TakenError
 from policies.document import DocumentError, PolicyDocument, canonical, load, parse
+from policies.schema import document_schema
 
-_READ_ONLY: Final = set(PolicyView.__struct_fields__) - set(Policy.__struct_fields__)
+_SCHEMA: Final = document_schema()
+
+
+TagName = Annotated[str, Meta(pattern=r"^[a-z0-9_.-]{1,32}$")]
+TagValue = Annotated[str, Meta(pattern=r"^[\x20-\x7e]{1,64}$")]
 
 
 class PolicyPage(ScopedPage, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +43,8 @@ class Explain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     input_tokens: Annotated[int, Meta(ge=0, le=10_000_000)] = 1000
     max_tokens: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
     stream: bool = False
+    tags: dict[TagName, TagValue] = {}  # as the client would claim them
+    at: str | None = None  # RFC 3339; null: now
 
 
 async def _list(call: Call) -> Answer:
@@ -89,7 +96,7 @@ async def _read(call: Call) -> Answer:
 async def _replace(call: Call) -> Answer:
     tree = call.tree
     if isinstance(tree, dict):
-        tree = {name: value for name, value in tree.items() if name not in _READ_ONLY}
+        tree = {name: value for name, value in tree.items() if name not in READ_ONLY}
     document = _document(tree)
 
     def work(connection: Connection) -> tuple[rows.Policy, ...]:
@@ -163,6 +170,10 @@ async def _explain(call: Call) -> Answer:
     return Answer(await call.deps.explain(call.body(Explain)))
 
 
+async def _schema(_call: Call) -> Answer:
+    return Answer(_SCHEMA)
+
+
 def _document(tree: Any) -> PolicyDocument:
     """422 with every problem of the document, each with its remedy."""
     try:
@@ -209,15 +220,19 @@ def _view(call: Call, versions: tuple[rows.Policy, ...], chosen: rows.Policy) ->
 
 
 def operations() -> list[Operation]:
-    member, answers = "/policies/{id}", PolicyView
+    member, answers = "/policies/{id}", POLICY_VIEW
     return [
         Operation(
             "GET", "/policies", "policies", "List policies, the newest version of each", _list,
-            query=PolicyPage, answers=page_of(PolicyView),
+            query=PolicyPage, answers=POLICY_PAGE,
         ),
         Operation(
             "POST", "/policies", "policies", "Draft a policy", _create,
-            status=201, body=Policy, answers=answers, etag=True, refusals=(409, 422),
+            status=201, body=POLICY, answers=answers, etag=True, refusals=(409, 422),
+        ),
+        Operation(
+            "GET", "/policies/schema", "policies", "The JSON Schema of a policy document", _schema,
+            answers={"type": "object"},
         ),
         Operation(
             "GET", member, "policies", "Read a policy", _read,
@@ -225,7 +240,7 @@ def operations() -> list[Operation]:
         ),
         Operation(
             "PUT", member, "policies", "Draft the next version of a policy", _replace,
-            body=Policy, answers=answers, etag=True, if_match=True, refusals=(404, 412, 422),
+            body=POLICY, answers=answers, etag=True, if_match=True, refusals=(404, 412, 422),
         ),
         Operation(
             "DELETE", member, "policies", "Delete a policy with all versions", _delete,

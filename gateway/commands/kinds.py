@@ -25,6 +25,7 @@ from gateway.commands.names import Names, UnknownNameError
 from gateway.commands.pricing import APPROVED
 from gateway.stores.sql.rows import plain_decimal
 from policies.document import canonical, load, parse
+from policies.fields import FIELDS
 
 Fields = dict[str, Any]
 
@@ -203,15 +204,4 @@ def shown(kind: str, view: Mapping[str, Any]) -> Fields:
     return comparable(kind, {name: value for name, value in view.items() if name in names})
 
 
-_POLICY_FIELDS: Final = (
-    "name",
-    "scope",
-    "match",
-    "require",
-    "slo",
-    "cost",
-    "prefer",
-    "budget",
-    "idempotency",
-    "retries",
-)
+_POLICY_FIELDS: Final = ("scope", *dict.fromkeys(field.path.split(".")[0] for field in FIELDS))

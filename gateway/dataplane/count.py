@@ -44,6 +44,16 @@ class Size(msgspec.Struct, frozen=True):
     prompts: int  # how many prompts one request carries; each gets its own output
 
 
+_USUAL_PER_MILLION: Final = 250_000  # tokens to a million bytes
+
+
+def usual_estimate(size_bytes: int) -> int:
+    """Tokens of a body at four bytes each: the same in every process and at any time, whatever was
+    learnt, for whoever must decide alike.
+    """
+    return size_bytes * _USUAL_PER_MILLION // 1_000_000 + 1
+
+
 class Calibration:
     """Tokens per million bytes of body, per model, learnt from what backends report."""
 
@@ -51,7 +61,7 @@ class Calibration:
         self._per_million: dict[str, int] = {}
 
     def estimate(self, model: str, size_bytes: int) -> int:
-        return size_bytes * self._per_million.get(model, 250_000) // 1_000_000 + 1
+        return size_bytes * self._per_million.get(model, _USUAL_PER_MILLION) // 1_000_000 + 1
 
     def learn(self, model: str, size_bytes: int, tokens: int) -> None:
         """An eighth of the way towards each new observation; one odd request moves it little."""

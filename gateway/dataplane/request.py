@@ -16,7 +16,7 @@ from gateway.backends.health import Backends, Outcome
 from gateway.dataplane.admit import admit
 from gateway.dataplane.arrival import Arrival, parse_tags, read_head
 from gateway.dataplane.authenticate import authenticate
-from gateway.dataplane.count import Calibration, size_of
+from gateway.dataplane.count import Calibration, size_of, usual_estimate
 from gateway.dataplane.envelope import capabilities
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.forward import Forwarder
@@ -31,7 +31,7 @@ from gateway.dataplane.replies import limit_headers, send_rendered
 from gateway.dataplane.settle import Settler
 from gateway.dataplane.sliced import Slicer
 from gateway.dataplane.slices import begin, may_be_sliced
-from gateway.dataplane.snapshot import Snapshot, bound_by
+from gateway.dataplane.snapshot import Branches, Route, Snapshot, bound_by
 from gateway.dataplane.standing import Readers
 from gateway.errors import INTERNAL, RESTARTING, error_event, render_openai
 from gateway.keyring import Peppers
@@ -197,6 +197,8 @@ class DataPlane:
         needs = capabilities(envelope, reading.fields, flow.operation, reading.parts)
         estimate = self._calibration.estimate(envelope.model, len(flow.body))
         size = size_of(reading, flow.body, found.model, estimate=estimate)
+        if found.branches is not None:
+            flow.route = found = _branch(found, found.branches, flow, reading)
         ask = ask_of(envelope, flow.operation, needs, size, found)
         if isinstance(ask, Deny):
             return ask
@@ -339,6 +341,18 @@ class DataPlane:
         if size <= LARGE_BYTES:
             return read(body, flow.operation)
         return await self._large_bodies.read(body, flow.operation)
+
+
+def _branch(trunk: Route, branches: Branches, flow: Flow, reading: Reading) -> Route:
+    """The route under the policy of this very request."""
+    plain = size_of(reading, flow.body, trunk.model, estimate=usual_estimate(len(flow.body)))
+    occasion = branches.occasion(
+        flow.tags,
+        flow.arrival.arrived_us,
+        stream=bool(reading.envelope.stream),
+        input_tokens=plain.estimate,
+    )
+    return branches.route(trunk, occasion)
 
 
 def _body_too_large(most: int) -> Deny:

@@ -7,6 +7,7 @@ snapshot; a route is compiled again when a price on it changes.
 import ipaddress
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -28,13 +29,16 @@ from gateway.dataplane.levels import Level, Levels
 from gateway.stores.redis.keys import DEFAULT_TAG
 from gateway.stores.sql import rows
 from policies.candidates import Candidate
-from policies.compile import EffectivePolicy, compile_policies, within
+from policies.compile import EffectivePolicy, within
 from policies.decision import Deny, DenyCode
 from policies.document import load
+from policies.match import Occasion, minute_of_week
+from policies.occasions import Occasions
 from policies.panel import Panel
 
 Unseal = Callable[[rows.Backend], str | None]  # a backend's credential in clear
 FAR_FUTURE_US: Final = 2**62
+_MOST_BRANCHES: Final = 256  # of one route, remembered at a time: a bound, there are a few
 
 Row = TypeVar("Row", rows.Budget, rows.Grant, rows.Limit, rows.Policy)
 
@@ -75,6 +79,34 @@ class Route(msgspec.Struct, frozen=True):
     panel: Panel
     ways: dict[tuple[str, str], Way]  # by (backend id, upstream model)
     until_us: int  # when a price on it changes
+    branches: "Branches | None" = None  # where documents ask more of a request than its model
+
+
+class Branches:
+    """The same way under each policy that a request may meet, compiled when one first meets it."""
+
+    def __init__(self, occasions: Occasions, zone: ZoneInfo) -> None:
+        self.occasions = occasions
+        self._zone = zone
+        self._known: dict[int, Route] = {}
+
+    def occasion(
+        self, tags: Mapping[str, str], at_us: int, *, stream: bool, input_tokens: int
+    ) -> Occasion:
+        return Occasion(stream, input_tokens, tags, minute_of_week(at_us, self._zone))
+
+    def route(self, trunk: Route, occasion: Occasion) -> Route:
+        """The route of a request. `trunk` is the one that all branches share."""
+        pattern = self.occasions.pattern(occasion)
+        known = self._known.get(pattern)
+        if known is None:
+            policy = self.occasions.policy(pattern)
+            panel = Panel(policy, trunk.panel.candidates)
+            known = msgspec.structs.replace(trunk, policy=policy, panel=panel)
+            if len(self._known) >= _MOST_BRANCHES:
+                self._known.clear()
+            self._known[pattern] = known
+        return known
 
 
 def bound_by(route: Route, policy: EffectivePolicy) -> Route:
@@ -166,13 +198,16 @@ class Snapshot:
             if reach is not None:
                 way = self._way(principal.tenant, model, target, reach, now_us)
                 ways[(target.backend_id, target.upstream_model)] = way
-        policy = self._policy(principal, model.name)
+        occasions = self._occasions(principal, model.name)
+        policy = occasions.policy(0)
+        zone = principal.tenant.timezone
         return Route(
             model=model,
             policy=policy,
             panel=Panel(policy, tuple(way.candidate for way in ways.values())),
             ways=ways,
             until_us=self._prices.next_change_us(now_us) or FAR_FUTURE_US,
+            branches=Branches(occasions, ZoneInfo(zone)) if occasions.differ else None,
         )
 
     def _way(
@@ -219,7 +254,7 @@ class Snapshot:
             cost_tariff=tariff(cost) if cost else None,
         )
 
-    def _policy(self, principal: Principal, model: str) -> EffectivePolicy:
+    def _occasions(self, principal: Principal, model: str) -> Occasions:
         depths = {("tenant", principal.tenant.id): 0, ("key", principal.key.id): 1_000}
         depths |= {("team", team.id): n for n, team in enumerate(principal.teams, start=1)}
         found = [
@@ -227,7 +262,7 @@ class Snapshot:
             for row in self._documents.get(principal.tenant.id, [])
             if (row.scope_kind, row.scope_id) in depths
         ]
-        return compile_policies(sorted(found, key=lambda one: (one[1], one[2])), model)
+        return Occasions(found, model)
 
     def _principals_of(self, config: rows.Configuration) -> dict[str, tuple[Principal, bytes, int]]:
         keys = {key.id: key for key in config.keys if key.revoked_at_us is None}

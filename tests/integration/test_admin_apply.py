@@ -57,6 +57,11 @@ idempotency: {store_answers: on, keep_seconds: 60}
 kind: policy
 name: drafted
 scope: {tenant: globex}
+match:
+  tags: {env: prod, job: [nightly, weekly]}
+  hours: {from: 22:00, to: 06:00, days: [sat, sun]}
+  stream: true
+  input_tokens: {at_most: 8000}
 prefer: cheapest
 ---
 kind: price

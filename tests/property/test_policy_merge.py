@@ -9,61 +9,11 @@ from hypothesis import strategies as st
 from policies.compile import EffectivePolicy, Scoped, compile_policies, within
 from policies.document import canonical, load, parse
 from policies.filters import Reason, case_of, judge
+from policies.match import Occasion
+from policies.occasions import Occasions
 from policies.route import NOWHERE, Plan, route
 from tests.policy_builders import a_candidate, an_ask
-
-PLACES = ["EU", "EEA", "DE", "FR", "NO", "CH", "US", "GB"]
-PLACEMENTS = ["on_prem", "edge", "cloud", "workstation"]
-MODELS = ["chat-default", "chat-small"]
-
-
-def subset(words: list[str]) -> st.SearchStrategy[list[str]]:
-    return st.lists(st.sampled_from(words), min_size=1, unique=True)
-
-
-def section(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries({}, optional=fields)
-
-
-AMOUNTS = st.sampled_from(["0", "0.001", "0.05", "2.5", "15.00"])
-MS = st.integers(1, 5_000)
-TOKENS = st.integers(1, 64)
-
-DOCUMENTS = st.fixed_dictionaries(
-    {"name": st.sampled_from("abcdef")},
-    optional={
-        "match": section(models=subset(MODELS)),
-        "require": section(
-            residency=subset(PLACES),
-            capabilities=subset(["tools", "vision"]),
-            placements=subset(PLACEMENTS),
-        ),
-        "slo": section(
-            ttft_p95_ms=MS, tpot_p95_ms=MS, on_breach=st.sampled_from(["prefer_faster", "refuse"])
-        ),
-        "cost": section(
-            max_per_request=AMOUNTS, max_input_per_million=AMOUNTS, max_output_per_million=AMOUNTS
-        ),
-        "prefer": st.sampled_from(["cheapest", "fastest", "balanced", ["edge", "cloud"]]),
-        "budget": section(
-            hold=st.sampled_from(["full", "sliced"]),
-            slice=st.integers(16, 2_000),
-            on_exhausted=st.sampled_from(["refuse", {"degrade_to": "s"}, {"degrade_to": "xs"}]),
-            clamp=st.sampled_from(["on", "off", True, False]),
-            least_output=TOKENS,
-            default_output=st.integers(64, 4_096),
-        ),
-        "retries": section(max_attempts=st.integers(1, 10)),
-    },
-).map(lambda written: written | {"scope": {"team": "team_1"}})
-
-
-@st.composite
-def scoped(draw: st.DrawFn) -> Scoped:
-    document = parse(draw(DOCUMENTS))
-    kind, depth = draw(st.sampled_from([("tenant", 0), ("team", 1), ("team", 2), ("key", 1_000)]))
-    return kind, depth, document.name, document
-
+from tests.policy_documents import DOCUMENTS, PLACEMENTS, TAGGED, scoped
 
 CANDIDATES = st.lists(
     st.builds(
@@ -150,6 +100,52 @@ def test_no_other_policy_takes_a_request_where_its_own_does_not_let_it(
         if there.eligible:
             assert not {Reason.RESIDENCY, Reason.PLACEMENT} & set(here.reasons)
     assert is_no_wider(bound, served)
+
+
+OCCASIONS = st.builds(
+    Occasion,
+    stream=st.booleans(),
+    input_tokens=st.sampled_from([0, 10, 249, 250, 251]),
+    tags=st.dictionaries(st.sampled_from(["env", "job"]), st.sampled_from(["a", "b", "x"])),
+    minute_of_week=st.integers(0, 10_079),
+)
+TAKEN_BY_TAGS = {"residency", "capabilities", "placements", "on_breach", "prefer", "sources"}
+UNTOUCHED = [
+    field
+    for field in EffectivePolicy.__struct_fields__
+    if field not in TAKEN_BY_TAGS
+    and not field.startswith(("slo_", "max_per_", "max_input_", "max_output_"))
+]
+
+
+@given(st.lists(scoped(DOCUMENTS), max_size=4), scoped(DOCUMENTS), OCCASIONS)
+def test_no_document_widens_the_policy_of_any_request(
+    above: list[Scoped], added: Scoped, occasion: Occasion
+) -> None:
+    before, after = (
+        documents.policy(documents.pattern(occasion))
+        for documents in (
+            Occasions(above, "chat-default"),
+            Occasions([*above, added], "chat-default"),
+        )
+    )
+
+    assert is_no_wider(after, before)
+
+
+@given(st.lists(scoped(DOCUMENTS), max_size=3), scoped(TAGGED), OCCASIONS, OCCASIONS)
+def test_no_tag_that_a_client_claims_gives_it_anything(
+    above: list[Scoped], tagged: Scoped, occasion: Occasion, claimed: Occasion
+) -> None:
+    documents = Occasions([*above, tagged], "chat-default")
+    silent = msgspec.structs.replace(occasion, tags={})
+    claiming = msgspec.structs.replace(occasion, tags=claimed.tags)
+
+    before, after = (documents.policy(documents.pattern(each)) for each in (silent, claiming))
+
+    assert is_no_wider(after, before)
+    for field in UNTOUCHED:
+        assert getattr(after, field) == getattr(before, field)
 
 
 @given(st.lists(scoped(), max_size=4), st.randoms(use_true_random=False))

@@ -137,7 +137,7 @@ def test_the_error_reads_as_text_and_gives_its_first_problem() -> None:
     [
         {"retries": {"hedge_after_ms": 200}},
         {"experiment": {"weights": [1, 2]}},
-        {"match": {"tags": {"a": "b"}}},
+        {"priority": 3},
         {"slo": {"total_p95_ms": 100}},
     ],
 )
@@ -166,6 +166,10 @@ def test_what_a_later_version_brings_is_refused_and_says_so(sections: dict[str, 
         {"match": {"models": ["a", "a"]}},
         {"match": {"models": ["m"] * 257}},
         {"match": {"models": [1]}},
+        {"match": {"tags": {}}},
+        {"match": {"hours": {"from": "8"}}},
+        {"match": {"stream": "yes"}},
+        {"match": {"input_tokens": {"from": 3}}},
         {"require": {"residency": []}},
         {"require": {"capabilities": ["Tool Use"]}},
         {"require": {"placements": ["moon"]}},
@@ -197,6 +201,19 @@ def test_a_value_that_cannot_stand_is_refused(sections: dict[str, Any]) -> None:
 
     assert len(found) == 1
     assert all(path.split(".")[0] == next(iter(sections)) for path in found)
+
+
+def test_what_the_client_claims_decides_nothing_but_what_is_asked_in_addition() -> None:
+    tagged = {"name": "n", "scope": {"key": "k"}, "match": {"tags": {"env": "prod"}}}
+    narrowing = {"require": {"residency": ["EU"]}, "cost": {"max_per_request": 1}}
+
+    found = problems_of(
+        tagged | narrowing | {"budget": {"clamp": "off"}, "retries": {"max_attempts": 9}}
+    )
+
+    assert set(found) == {"budget.clamp", "retries.max_attempts"}
+    assert all("tags" in problem.message for problem in found.values())
+    assert parse(tagged | narrowing | {"prefer": "fastest"}).tags == {"env": ("prod",)}
 
 
 def test_norway_lost_in_yaml_is_explained() -> None:

@@ -1,7 +1,8 @@
 import pytest
 
 from policies.document import PolicyDocument
-from policies.fields import FIELDS, SECTIONS, FieldError, amount, integer
+from policies.fields import FIELDS, SECTIONS
+from policies.readers import FieldError, amount, integer
 
 
 def test_every_field_has_its_place_in_the_document() -> None:
