@@ -11,16 +11,13 @@ _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lo
 # them; ours are started afresh.
 _bits: Final = Random(os.urandom(32)).getrandbits  # noqa: S311 - see above
 _PAIRS: Final = tuple(a + b for a in _ALPHABET for b in _ALPHABET)  # 10 bits at a time
+_BY_BYTE: Final = bytes(ord(_ALPHABET[byte & 31]) for byte in range(256))  # 5 bits of each
 
 
 def new(prefix: str) -> str:
     """A fresh id: prefix, `_`, 26 characters; ids of one process and prefix sort by time."""
-    n, pairs = _bits(80), _PAIRS
-    return (
-        f"{prefix}_{_instant(time.time_ns() // 1_000_000)}{pairs[n >> 70]}{pairs[n >> 60 & 1023]}"
-        f"{pairs[n >> 50 & 1023]}{pairs[n >> 40 & 1023]}{pairs[n >> 30 & 1023]}"
-        f"{pairs[n >> 20 & 1023]}{pairs[n >> 10 & 1023]}{pairs[n & 1023]}"
-    )
+    drawn = _bits(128).to_bytes(16, "little").translate(_BY_BYTE).decode("ascii")
+    return f"{prefix}_{_instant(time.time_ns() // 1_000_000)}{drawn}"
 
 
 @lru_cache(maxsize=4)
