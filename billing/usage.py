@@ -61,3 +61,54 @@ class UsageEvent(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 ENCODER: Final = msgspec.msgpack.Encoder()
 DECODER: Final = msgspec.msgpack.Decoder(UsageEvent)
+
+
+def blank(  # noqa: PLR0913 - what an event says of its price and its place
+    *,
+    tenant_id: str,
+    team_path: tuple[str, ...],
+    key_id: str,
+    model: str,
+    backend_id: str,
+    upstream_model: str,
+    region: str,
+    currency: str,
+    charge_card: RateCard,
+    cost_card: RateCard | None,
+) -> UsageEvent:
+    """What all events of one key at one place have in common; nothing has happened in it yet."""
+    return UsageEvent(
+        v=VERSION,
+        event_id="",
+        request_id="",
+        attempt=0,
+        winner=True,
+        tenant_id=tenant_id,
+        team_path=team_path,
+        key_id=key_id,
+        model=model,
+        backend_id=backend_id,
+        upstream_model=upstream_model,
+        region=region,
+        operation="",
+        stream=False,
+        admitted_at_us=0,
+        finished_at_us=0,
+        ttft_us=-1,
+        duration_us=0,
+        usage=Meters(),
+        provenance=Provenance.ESTIMATED,
+        reported=None,
+        counted=None,
+        reasoning=0,
+        currency=currency,
+        charge_card=charge_card,
+        cost_card=cost_card,
+        charge_picos=0,
+        cost_picos=0,
+        counter_nanos=0,
+        status=0,
+        end_by="",
+        end_phase="",
+        tags={},
+    )

@@ -22,6 +22,7 @@ from billing.prices import (
     worst_input_picos,
 )
 from billing.rating import Tariff, tariff
+from billing.usage import UsageEvent, blank
 from gateway.backends.dialect import Dialect
 from gateway.backends.dialects import DIALECTS
 from gateway.backends.endpoint import Endpoint, Timeouts
@@ -69,6 +70,7 @@ class Way(msgspec.Struct, frozen=True):
     cost: RateCard | None
     charge_tariff: Tariff | None
     cost_tariff: Tariff | None
+    expected: UsageEvent | None  # what its events have in common; None without a charge
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -196,7 +198,7 @@ class Snapshot:
         for target in model.targets:
             reach = self._backends.get(target.backend_id)
             if reach is not None:
-                way = self._way(principal.tenant, model, target, reach, now_us)
+                way = self._way(principal, model, target, reach, now_us)
                 ways[(target.backend_id, target.upstream_model)] = way
         occasions = self._occasions(principal, model.name)
         policy = occasions.policy(0)
@@ -212,13 +214,13 @@ class Snapshot:
 
     def _way(
         self,
-        tenant: rows.Tenant,
+        principal: Principal,
         model: rows.Model,
         target: rows.Target,
         reach: "_Reach",
         now_us: int,
     ) -> Way:
-        backend = reach.backend
+        backend, tenant = reach.backend, principal.tenant
         currency = tenant.currency
         cost = self._prices.cost_card(backend.id, target.upstream_model, now_us, currency)
         charge = self._prices.charge_card(tenant.id, model.name, now_us, currency)
@@ -252,6 +254,7 @@ class Snapshot:
             cost=cost,
             charge_tariff=tariff(charge) if charge else None,
             cost_tariff=tariff(cost) if cost else None,
+            expected=_blank(principal, model.name, candidate, charge, cost) if charge else None,
         )
 
     def _occasions(self, principal: Principal, model: str) -> Occasions:
@@ -309,6 +312,23 @@ class _Reach:
             total_ms=backend.total_timeout_ms,
         )
         self.endpoint = Endpoint.parse(backend.base_url, credential_id=backend.id)
+
+
+def _blank(
+    principal: Principal, model: str, candidate: Candidate, charge: RateCard, cost: RateCard | None
+) -> UsageEvent:
+    return blank(
+        tenant_id=principal.tenant.id,
+        team_path=principal.team_path,
+        key_id=principal.key.id,
+        model=model,
+        backend_id=candidate.backend_id,
+        upstream_model=candidate.upstream_model,
+        region=candidate.region,
+        currency=principal.tenant.currency,
+        charge_card=charge,
+        cost_card=cost,
+    )
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
