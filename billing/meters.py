@@ -26,6 +26,8 @@ class Provenance(StrEnum):
     COUNTED = "counted"  # we counted what passed through us
     ESTIMATED = "estimated"  # neither: an upper or partial figure, creditable
 
+    __hash__ = str.__hash__  # as equality; the library's own is a call into Python
+
 
 class Meters(msgspec.Struct, frozen=True, array_like=True):
     """Tokens by meter. Reasoning tokens are inside `output`; they have no meter of their own."""

@@ -1,77 +1,95 @@
 """A finished request as its observers see it: sizes, times and names, never content (L12)."""
 
 from collections import Counter
+from functools import lru_cache
 
 from billing.meters import Meters
 from gateway.dataplane.flow import Attempt, Flow
+from gateway.dataplane.snapshot import Principal
 from gateway.telemetry.names import ErrorType
 from gateway.telemetry.record import AttemptRecord, RequestRecord
+from policies.filters import Reason
+
+_NOTHING = Meters()
 
 
 def record_of(flow: Flow) -> RequestRecord:
-    """The one thing handed to telemetry."""
-    arrival, principal, ask = flow.arrival, flow.principal, flow.ask
-    attempts = tuple(map(_attempt, flow.attempts))
+    """The one thing handed to telemetry. In the order of its fields, as that asks for."""
+    arrival, ask, deny, granted = flow.arrival, flow.ask, flow.deny, flow.granted
+    tenant_id, team_id, key_id, currency = _who(flow.principal)
     last = flow.attempts[-1] if flow.attempts else None
+    reasons = [verdict.reasons[0] for verdict in flow.verdicts if verdict.reasons]
     return RequestRecord(
-        request_id=arrival.request_id,
-        trace=flow.trace,
-        route=flow.route_path,
-        status=flow.status,
-        started_us=arrival.arrived_us,
-        finished_us=flow.finished_us,
-        operation=flow.operation,
-        model=ask.model if ask is not None else "",
-        upstream_model=last.way.candidate.upstream_model if last is not None else "",
-        provider=last.way.provider if last is not None else "",
-        tenant_id=principal.tenant.id if principal is not None else "",
-        team_id=principal.teams[-1].id if principal is not None else "",
-        key_id=principal.key.id if principal is not None else "",
-        code=flow.deny.code.value if flow.deny is not None else "",
-        error_type=ErrorType.CLIENT_DISCONNECT if flow.gone else last.error_type if last else "",
-        stream=ask.stream if ask is not None else False,
-        end_by=flow.end_by,
-        end_phase=flow.end_phase,
-        overhead_us=_overhead_us(flow),
-        admit_started_us=flow.admit_started_us,
-        admitted_us=flow.admitted_us,
-        ttft_us=flow.first_content_us - arrival.arrived_us if flow.first_content_us else -1,
-        chunks=flow.chunks,
-        attempts=attempts,
-        meters=flow.meters or Meters(),
-        reasoning=flow.reasoning,
-        provenance=flow.provenance,
-        charge_picos=flow.charge_picos,
-        currency=principal.tenant.currency if principal is not None else "",
-        finish_reasons=last.finish_reasons if last is not None else (),
-        max_tokens=flow.granted.output_tokens if flow.granted is not None else 0,
-        choices=ask.choices if ask is not None else 1,
-        rejected=_rejected(flow),
+        arrival.request_id,
+        flow.trace,
+        flow.route_path,
+        flow.status,
+        arrival.arrived_us,
+        flow.finished_us,
+        flow.operation,
+        ask.model if ask is not None else "",
+        last.way.candidate.upstream_model if last is not None else "",
+        last.way.provider if last is not None else "",
+        tenant_id,
+        team_id,
+        key_id,
+        deny.code.value if deny is not None else "",
+        ErrorType.CLIENT_DISCONNECT if flow.gone else last.error_type if last is not None else "",
+        ask.stream if ask is not None else False,
+        flow.end_by,
+        flow.end_phase,
+        _overhead_us(flow),
+        flow.admit_started_us,
+        flow.admitted_us,
+        flow.first_content_us - arrival.arrived_us if flow.first_content_us else -1,
+        flow.chunks,
+        tuple(map(_attempt, flow.attempts)),
+        flow.meters or _NOTHING,
+        flow.reasoning,
+        flow.provenance,
+        flow.charge_picos,
+        currency,
+        last.finish_reasons if last is not None else (),
+        granted.output_tokens if granted is not None else 0,
+        ask.choices if ask is not None else 1,
+        _counted(tuple(reasons)) if reasons else (),
     )
+
+
+def _who(principal: Principal | None) -> tuple[str, str, str, str]:
+    if principal is None:
+        return "", "", "", ""
+    tenant = principal.tenant
+    return tenant.id, principal.team_path[-1], principal.key.id, tenant.currency
 
 
 def _attempt(attempt: Attempt) -> AttemptRecord:
     way = attempt.way
+    candidate, endpoint = way.candidate, way.endpoint
     return AttemptRecord(
-        backend_id=way.candidate.backend_id,
-        region=way.candidate.region,
-        server_address=way.endpoint.host,
-        server_port=way.endpoint.port,
-        started_us=attempt.started_us,
-        finished_us=attempt.finished_us or attempt.started_us,
-        first_byte_us=attempt.head_us,
-        status=attempt.status,
-        error_type=attempt.error_type,
+        candidate.backend_id,
+        candidate.region,
+        endpoint.host,
+        endpoint.port,
+        attempt.started_us,
+        attempt.finished_us or attempt.started_us,
+        attempt.head_us,
+        attempt.status,
+        attempt.error_type,
     )
 
 
 def _overhead_us(flow: Flow) -> int:
     """The time no backend was busy with this request."""
-    whole = flow.finished_us - flow.arrival.arrived_us
-    upstream = sum(max(0, a.finished_us - a.started_us) for a in flow.attempts)
-    return max(0, whole - upstream)
+    own = flow.finished_us - flow.arrival.arrived_us
+    for attempt in flow.attempts:
+        upstream = attempt.finished_us - attempt.started_us
+        if upstream > 0:
+            own -= upstream
+    return max(0, own)
 
 
-def _rejected(flow: Flow) -> tuple[tuple[str, int], ...]:
-    reasons = [v.reasons[0] for v in flow.verdicts if not v.eligible and v.reasons]
-    return tuple(sorted(Counter(reasons).items())) if reasons else ()
+@lru_cache(maxsize=1024)
+def _counted(reasons: tuple[Reason, ...]) -> tuple[tuple[str, int], ...]:
+    """How many candidates failed at what first; the same few cases come again and again."""
+    return tuple(sorted(Counter(reason.value for reason in reasons).items()))

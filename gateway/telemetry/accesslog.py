@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from gateway import clock
-from gateway.telemetry.record import RequestRecord
+from gateway.telemetry.record import NOTHING_USED, NOWHERE, RequestRecord
 
 WAITING_LINES: Final = 20_000  # more than this and lines are dropped, and counted
 ROTATE_BYTES: Final = 64 << 20
@@ -90,8 +90,11 @@ class AccessLog:
             self._sink = None
 
     def _line(self, record: RequestRecord) -> AccessLine:
-        meters = record.meters
-        line = AccessLine(
+        """All fields by position: named, they would be packed into a dictionary first."""
+        attempts, provenance = record.attempts, record.provenance
+        last = attempts[-1] if attempts else NOWHERE
+        meters = NOTHING_USED if provenance is None else record.meters
+        return AccessLine(
             self._time(record.started_us),
             record.request_id,
             record.trace.trace_hex,
@@ -109,21 +112,22 @@ class AccessLog:
             record.operation,
             record.model,
             record.upstream_model,
+            last.backend_id,
+            last.region,
+            last.upstream_request_id,
+            len(attempts),
+            record.stream if attempts else False,
+            record.end_by,
+            record.end_phase,
+            record.finish_reasons,
+            meters.all_input,
+            meters.cache_read,
+            meters.cache_write_5m + meters.cache_write_1h,
+            meters.output,
+            "" if provenance is None else provenance,
+            "" if provenance is None else str(record.charge_picos),
+            "" if provenance is None else record.currency,
         )
-        if record.attempts:
-            last = record.attempts[-1]
-            line.backend_id, line.backend_region = last.backend_id, last.region
-            line.upstream_request_id = last.upstream_request_id
-            line.attempts = len(record.attempts)
-            line.stream, line.finish_reasons = record.stream, record.finish_reasons
-        line.end_by, line.end_phase = record.end_by, record.end_phase
-        if record.provenance is not None:
-            line.input_tokens, line.output_tokens = meters.all_input, meters.output
-            line.cache_read_tokens = meters.cache_read
-            line.cache_write_tokens = meters.cache_write_5m + meters.cache_write_1h
-            line.provenance = record.provenance.value
-            line.charge_picos, line.currency = str(record.charge_picos), record.currency
-        return line
 
     def _time(self, at_us: int) -> str:
         """RFC 3339; the part up to the second is kept, because formatting it is dear."""

@@ -3,6 +3,7 @@
 Client figures carry what was asked of the backend; server figures what our client asked of us.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -226,48 +227,54 @@ class GenAi:
         )
 
 
-def book(record: RequestRecord, series: Operated) -> None:
-    _book_times(series, record)
-    _book_tokens(series, record)
+def book(records: Sequence[RequestRecord], series: Operated) -> None:
+    """Requests that share these series, their provenance and their operation."""
+    _book_times(series, records)
+    streams = [r for r in records if r.stream and r.ttft_us >= 0]
+    if streams:
+        _book_streams(series, streams)
+    known = records[0].provenance in _KNOWN
+    if records[0].operation == "embeddings":
+        if known:
+            tokens = [r.meters.all_input for r in records]
+            series.released_input.observe_all(tokens)
+            series.latest_input.observe_all(tokens)
+    elif known:
+        _book_tokens(series, records)
 
 
-def _book_times(series: Operated, record: RequestRecord) -> None:
-    first, last = record.attempts[0], record.attempts[-1]
-    series.duration.observe(last.finished_us - first.started_us)
-    series.served.observe(record.finished_us - record.started_us)
-    if not record.stream or record.ttft_us < 0:
-        return
-    series.first_token.observe(record.ttft_us)
-    streaming_us = record.finished_us - record.started_us - record.ttft_us
-    if record.meters.output > 1:
-        series.output_token.observe(streaming_us // (record.meters.output - 1))
-    if last.first_byte_us:
-        series.first_chunk.observe(last.first_byte_us - first.started_us)
-    if record.chunks > 1:
-        series.chunk.observe_times(streaming_us // (record.chunks - 1), record.chunks - 1)
+def _book_times(series: Operated, records: Sequence[RequestRecord]) -> None:
+    series.duration.observe_all(
+        [r.attempts[-1].finished_us - r.attempts[0].started_us for r in records]
+    )
+    series.served.observe_all([r.finished_us - r.started_us for r in records])
 
 
-def _book_tokens(series: Operated, record: RequestRecord) -> None:
-    """Of unknown usage the released histogram wants nothing, the newer counters a 0."""
-    if record.operation == "embeddings":
-        if record.provenance in _KNOWN:
-            tokens = record.meters.all_input
-            series.released_input.observe(tokens)
-            series.latest_input.observe(tokens)
-        return
-    if record.provenance not in _KNOWN:
-        series.usage_unknown.input.inc(0)
-        return
-    meters, usage = record.meters, series.usage
-    all_input = meters.all_input
-    series.released_input.observe(all_input)
-    series.released_output.observe(meters.output)
-    series.latest_input.observe(all_input)
-    series.latest_output.observe(meters.output)
-    usage.input.inc(all_input)
-    usage.output.inc(meters.output)
-    if all_input != meters.input:
-        usage.cache_read.inc(meters.cache_read)
-        usage.cache_write.inc(meters.cache_write_5m + meters.cache_write_1h)
-    if record.reasoning:
-        usage.reasoning.inc(record.reasoning)
+def _book_streams(series: Operated, streams: Sequence[RequestRecord]) -> None:
+    series.first_token.observe_all([r.ttft_us for r in streams])
+    for record in streams:
+        first, last = record.attempts[0], record.attempts[-1]
+        streaming_us = record.finished_us - record.started_us - record.ttft_us
+        if record.meters.output > 1:
+            series.output_token.observe(streaming_us // (record.meters.output - 1))
+        if last.first_byte_us:
+            series.first_chunk.observe(last.first_byte_us - first.started_us)
+        if record.chunks > 1:
+            series.chunk.observe_times(streaming_us // (record.chunks - 1), record.chunks - 1)
+
+
+def _book_tokens(series: Operated, records: Sequence[RequestRecord]) -> None:
+    """Of unknown usage the released histogram wants nothing, and the newer counters stand at 0."""
+    meters, usage = [r.meters for r in records], series.usage
+    read, generated = [m.all_input for m in meters], [m.output for m in meters]
+    usage.input.inc(sum(read))
+    usage.output.inc(sum(generated))
+    usage.cache_read.inc(sum([m.cache_read for m in meters]))
+    usage.cache_write.inc(sum([m.cache_write_5m + m.cache_write_1h for m in meters]))
+    usage.reasoning.inc(sum([r.reasoning for r in records]))
+    for tokens, histograms in (
+        (read, (series.released_input, series.latest_input)),
+        (generated, (series.released_output, series.latest_output)),
+    ):
+        for histogram in histograms:
+            histogram.observe_all(tokens)

@@ -1,5 +1,6 @@
 """The HTTP families and those of our own: which series a request is booked on, and how."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -32,6 +33,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     overhead: Distribution
     end: Count
     refusal: Count | None
+    rejections: tuple[tuple[Count, int], ...]  # and how many candidates of each such request
 
 
 class Used(msgspec.Struct, frozen=True, gc=False):
@@ -51,11 +53,12 @@ class Tried(msgspec.Struct, frozen=True, gc=False):
     duration: Distribution
     first_byte: Distribution
 
-    def book(self, attempt: AttemptRecord) -> None:
-        self.count.inc()
-        self.duration.observe(attempt.finished_us - attempt.started_us)
-        if attempt.first_byte_us:
-            self.first_byte.observe(attempt.first_byte_us - attempt.started_us)
+    def book(self, attempts: Sequence[AttemptRecord]) -> None:
+        self.count.inc(len(attempts))
+        self.duration.observe_all([a.finished_us - a.started_us for a in attempts])
+        self.first_byte.observe_all(
+            [a.first_byte_us - a.started_us for a in attempts if a.first_byte_us]
+        )
 
 
 class Instruments:
@@ -76,6 +79,7 @@ class Instruments:
             overhead=self._overhead.child(record.route),
             end=self._ends.child(record.route, record.end_by, record.end_phase),
             refusal=self._refusals.child(record.code, record.model) if record.code else None,
+            rejections=tuple((self._rejections.child(why), many) for why, many in record.rejected),
         )
 
     def tried(self, attempt: AttemptRecord, method: str) -> Tried:
@@ -100,22 +104,23 @@ class Instruments:
             charge=self._charges.child(*who, record.currency),
         )
 
-    def book(self, record: RequestRecord, ended: Ended, used: Used | None) -> None:
-        """All but its tries."""
-        ended.duration.observe(record.finished_us - record.started_us)
-        ended.end.inc()
+    def book(self, records: Sequence[RequestRecord], ended: Ended, used: Used | None) -> None:
+        """Requests that share these series; all but their tries."""
+        ended.duration.observe_all([r.finished_us - r.started_us for r in records])
+        ended.end.inc(len(records))
         if ended.refusal is not None:
-            ended.refusal.inc()
-        for reason, candidates in record.rejected:
-            self._rejections.child(reason).inc(candidates)
-        if record.admitted_us:
-            self._admission.observe(record.admitted_us - record.admit_started_us)
-        if record.attempts:
-            ended.overhead.observe(record.overhead_us)
-            if len(record.attempts) > 1:
-                self._retries.child(record.model).inc(len(record.attempts) - 1)
+            ended.refusal.inc(len(records))
+        for count, candidates in ended.rejections:
+            count.inc(candidates * len(records))
+        self._admission.observe_all(
+            [r.admitted_us - r.admit_started_us for r in records if r.admitted_us]
+        )
+        ended.overhead.observe_all([r.overhead_us for r in records if r.attempts])
+        again = sum([len(r.attempts) - 1 for r in records if r.attempts])
+        if again:
+            self._retries.child(records[0].model).inc(again)
         if used is not None:
-            _book_usage(record, used)
+            _book_usage(records, used)
 
     def _seconds(
         self, name: str, help_: str, labels: tuple[str, ...], bounds: tuple[int, ...]
@@ -220,11 +225,10 @@ def attempt_error(attempt: AttemptRecord) -> str:
     return attempt.error_type or (str(attempt.status) if attempt.status >= 400 else "")
 
 
-def _book_usage(record: RequestRecord, used: Used) -> None:
-    meters = record.meters
-    used.input.inc(meters.input)
-    used.output.inc(meters.output)
-    if meters.total != meters.input + meters.output:
-        used.cache_read.inc(meters.cache_read)
-        used.cache_write.inc(meters.cache_write_5m + meters.cache_write_1h)
-    used.charge.inc(record.charge_picos // _PICOS_OF_A_NANO)
+def _book_usage(records: Sequence[RequestRecord], used: Used) -> None:
+    meters = [r.meters for r in records]
+    used.input.inc(sum([m.input for m in meters]))
+    used.output.inc(sum([m.output for m in meters]))
+    used.cache_read.inc(sum([m.cache_read for m in meters]))
+    used.cache_write.inc(sum([m.cache_write_5m + m.cache_write_1h for m in meters]))
+    used.charge.inc(sum([r.charge_picos // _PICOS_OF_A_NANO for r in records]))

@@ -4,7 +4,7 @@ A series is resolved once and kept by whoever records into it; recording is then
 changed. Values are integers. Every family is bounded: past its limit, label values become `other`.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
@@ -70,6 +70,20 @@ class Distribution:
         cells[0] += value
         cells[bisect_left(self._bounds, value) + 1] += 1
 
+    def observe_all(self, values: list[int]) -> None:
+        """As `observe` with each, for a fraction of its price. Sorts the list."""
+        cells, many = self._cells, len(values)
+        cells[0] += sum(values)
+        values.sort()
+        below = 0
+        for place, edge in enumerate(self._bounds, 1):
+            if below == many:
+                return
+            upto = bisect_right(values, edge, below)
+            cells[place] += upto - below
+            below = upto
+        cells[-1] += many - below
+
     def observe_times(self, value: int, times: int) -> None:
         """The same value observed so many times; 0 times leaves no trace."""
         cells = self._cells
@@ -124,6 +138,7 @@ class Registry:
         self._series: list[_Series] = []
         self._gauges: list[tuple[Family, Callable[[], Reading]]] = []
         self._labels: dict[str, Labels] = {}
+        self._before_reading: list[Callable[[], None]] = []
 
     def counter(self, family: Family) -> Counter:
         counter = Counter(family)
@@ -141,8 +156,14 @@ class Registry:
         self._declare(family)
         self._gauges.append((family, read))
 
+    def before_reading(self, catch_up: Callable[[], None]) -> None:
+        """For whoever keeps figures back for a while: called by the thread that reads."""
+        self._before_reading.append(catch_up)
+
     def values(self) -> list[FamilyValues]:
         """Every family as it is now. The cells are the live ones: encode or copy them at once."""
+        for catch_up in self._before_reading:
+            catch_up()
         live = [FamilyValues(series.family, series.rows) for series in self._series]
         return live + [FamilyValues(family, _read(read)) for family, read in self._gauges]
 

@@ -22,6 +22,8 @@ class ErrorType(StrEnum):
     RATE_LIMITED = "rate_limited"
     OTHER = "_OTHER"
 
+    __hash__ = str.__hash__  # as equality; the library's own is a call into Python
+
 
 class Convention(StrEnum):
     """Under which generation of the GenAI metric names the figures are shown."""

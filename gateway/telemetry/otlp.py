@@ -74,7 +74,10 @@ def _span(trace_id: bytes, span: Span) -> bytes:
 def _attributes(attributes: Mapping[str, Attribute]) -> bytes:
     return b"".join(
         [
-            _attribute(name, value) if name in _VARYING else _kept(name, value)
+            # 0.0 and -0.0 are equal and differ; no attribute of ours is a fraction.
+            _attribute(name, value)
+            if name in _VARYING or isinstance(value, float)
+            else _kept(name, value)
             for name, value in attributes.items()
         ]
     )

@@ -26,7 +26,7 @@ class TraceIds(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def trace_hex(self) -> str:
-        return f"{self.trace_id:032x}"
+        return self.trace_id.to_bytes(16, "big").hex()
 
     @property
     def admission_span_id(self) -> int:
@@ -46,7 +46,7 @@ class TraceIds(msgspec.Struct, frozen=True, gc=False):
         return b"00-%032x-%016x-0%d" % (self.trace_id, self.attempt_span_id(attempt), self.sampled)
 
 
-class AttemptRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     """One try at one backend. The answer to the client came from the last one, if from any."""
 
     backend_id: str
@@ -61,8 +61,14 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     upstream_request_id: str = ""
 
 
-class RequestRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+NOWHERE: Final = AttemptRecord("", "", "", 0, 0, 0)  # stands for the try of a request without one
+
+
+class RequestRecord(msgspec.Struct, frozen=True, gc=False):
     """One request from its first byte to its settlement.
+
+    Whoever makes one for every request gives the fields by position: named, they would be packed
+    into a dictionary first, which costs several times as much as the record.
 
     `model` is a name from the catalogue, or empty when the client asked for something else:
     what a client types must never become a label. `route` is the template of the path.
@@ -74,7 +80,6 @@ class RequestRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     status: int  # what the client saw; 499 when it hung up first
     started_us: int
     finished_us: int
-    method: str = "POST"
     operation: str = ""  # chat | completions | embeddings; empty where no model is involved
     model: str = ""
     upstream_model: str = ""  # of the attempt that answered
@@ -99,8 +104,9 @@ class RequestRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     charge_picos: int = 0
     currency: str = ""
     finish_reasons: tuple[str, ...] = ()
-    response_id: str = ""
-    response_model: str = ""
     max_tokens: int = 0  # the grant sent to the backend; 0: none
     choices: int = 1
     rejected: tuple[tuple[str, int], ...] = ()  # why candidates were not eligible, and how many
+    method: str = "POST"
+    response_id: str = ""
+    response_model: str = ""

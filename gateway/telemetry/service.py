@@ -59,7 +59,7 @@ class Telemetry:
         self._instance = f"{settings.process}-{os.getpid()}-{clock.now_us()}"
         self._registry = Registry()
         self._sampler = Sampler(settings.sampling_ratio, Random(os.urandom(32)))  # noqa: S311 - ids, not secrets
-        self._booking = Booking(self._registry, settings.convention)
+        self._booking = Booking(self._registry, settings.convention, self._lose)
         self._log = AccessLog(settings.access_log)
         self._traces: TraceExport | None = None
         self._metrics: MetricExport | None = None
@@ -83,7 +83,10 @@ class Telemetry:
             if record.trace.sampled and self._traces is not None:
                 self._traces.add(record)
         except Exception:  # noqa: BLE001 - see the docstring; counted, so that it is noticed
-            self._lost_records.inc()
+            self._lose(1)
+
+    def _lose(self, records: int) -> None:
+        self._lost_records.inc(records)
 
     def counter(self, name: str, help_: str, *labels: str, unit: str = "") -> Counter:
         """A counter of the caller's own. `name` comes from `names`; label values must be few."""

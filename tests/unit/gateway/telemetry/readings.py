@@ -1,7 +1,23 @@
 """Reads single figures out of a registry, the way a dashboard would ask for them."""
 
+from gateway.telemetry.booking import Booking
 from gateway.telemetry.metrics import Registry
+from gateway.telemetry.names import Convention
+from gateway.telemetry.record import RequestRecord
 from gateway.telemetry.snapshots import merged
+
+
+def booked(*records: RequestRecord) -> Registry:
+    """What there is to read after these requests."""
+    registry = Registry()
+    booking = Booking(registry, Convention.BOTH, none_lost)
+    for record in records:
+        booking.book(record)
+    return registry
+
+
+def none_lost(records: int) -> None:
+    raise AssertionError(f"{records} records could not be booked")
 
 
 def cells(registry: Registry, name: str, **labels: str) -> list[int]:

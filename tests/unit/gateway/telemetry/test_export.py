@@ -11,6 +11,7 @@ from gateway.telemetry.export import ExportThread, SpanPost, TraceExport
 from gateway.telemetry.metrics import Registry
 from gateway.telemetry.names import Convention
 from tests.unit.gateway.telemetry.collector import Collector, collector
+from tests.unit.gateway.telemetry.readings import none_lost
 from tests.unit.gateway.telemetry.records import answered, refused
 
 HERE = Resource({"service.name": "meterhouse"})
@@ -97,7 +98,7 @@ def test_spans_go_where_and_how_the_environment_says(
 
 def test_metrics_are_cumulative_in_seconds_with_typed_attributes() -> None:
     registry = Registry()
-    Booking(registry, Convention.BOTH).book(answered())
+    Booking(registry, Convention.BOTH, none_lost).book(answered())
 
     data = export.metrics_data(registry.values(), HERE, 1, 2)
 

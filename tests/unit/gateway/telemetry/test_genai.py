@@ -5,22 +5,10 @@ from typing import Any
 import pytest
 
 from billing.meters import Meters, Provenance
-from gateway.telemetry.booking import Booking
-from gateway.telemetry.metrics import Registry
-from gateway.telemetry.names import Convention
-from gateway.telemetry.record import RequestRecord
-from tests.unit.gateway.telemetry.readings import cells, count, total
+from tests.unit.gateway.telemetry.readings import booked, cells, count, total
 from tests.unit.gateway.telemetry.records import answered, attempt, refused, streamed
 
 MS = 1_000
-
-
-def booked(*records: RequestRecord) -> Registry:
-    registry = Registry()
-    booking = Booking(registry, Convention.BOTH)
-    for record in records:
-        booking.book(record)
-    return registry
 
 
 def test_prompt_tokens_include_cached_ones_and_output_includes_reasoning() -> None:

@@ -1,21 +1,9 @@
 """gateway.telemetry.instruments"""
 
 from billing.meters import Meters, Provenance
-from gateway.telemetry.booking import Booking
 from gateway.telemetry.instruments import attempt_error
-from gateway.telemetry.metrics import Registry
-from gateway.telemetry.names import Convention
-from gateway.telemetry.record import RequestRecord
-from tests.unit.gateway.telemetry.readings import count, total
+from tests.unit.gateway.telemetry.readings import booked, count, total
 from tests.unit.gateway.telemetry.records import answered, attempt, refused
-
-
-def booked(*records: RequestRecord) -> Registry:
-    registry = Registry()
-    booking = Booking(registry, Convention.BOTH)
-    for record in records:
-        booking.book(record)
-    return registry
 
 
 def test_every_request_is_an_http_request_by_route_and_status() -> None:
