@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.servers import short_directory, spawn, valkey_binary
 
@@ -51,7 +53,7 @@ class Member:
         eventually(self._answers)
 
     def ask(self, *words: Any, **options: Any) -> Any:
-        options = {"socket_timeout": 2, "protocol": 2} | options
+        options = {"socket_timeout": 2, "protocol": 2, "retry": Retry(NoBackoff(), 0)} | options
         with redis.Redis(port=self.port, **options) as client:
             client.response_callbacks.clear()
             return client.execute_command(*words)
@@ -68,6 +70,11 @@ class Member:
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
+
+    def fall_behind(self, master: "Member") -> None:
+        """As a replica: hear nothing more of the master, and keep what was heard until now."""
+        self.ask("CONFIG", "SET", "masterauth", "wrong")
+        eventually(lambda: master.ask("CLIENT", "KILL", "TYPE", "replica") and not _linked(self))
 
     def _answers(self) -> bool:
         with socket.create_connection(("127.0.0.1", self.port), 1) as probe:
@@ -109,6 +116,22 @@ class Cluster:
                 if member.ask("ROLE")[0] == b"master" and slot in _held(member):
                     return member
         raise RuntimeError(f"nobody serves {tag}")
+
+    def empty(self) -> None:
+        """All that is kept on the masters of now is gone."""
+        for member in self.members:
+            with contextlib.suppress(redis.ConnectionError):
+                if member.ask("ROLE")[0] == b"master":
+                    member.ask("FLUSHALL")
+
+    def replica_of(self, master: Member) -> Member:
+        """Its one replica."""
+        port = master.port
+        return next(
+            each
+            for each in self.members
+            if (role := each.ask("ROLE"))[0] == b"slave" and int(role[2]) == port
+        )
 
     def _alive(self) -> Member:
         for member in self.members:

@@ -199,6 +199,18 @@ async def _store(
 ) -> tuple[StoreStatus, tuple[Report, ...], tuple[QueueStatus, ...]]:
     if channels is None:
         return _down("redis", ConnectionError()), (), ()
+    (state, reports), queues = await asyncio.gather(
+        _house(channels, now_us), asyncio.gather(*(_queue(channels, tag) for tag in tags))
+    )
+    away = [tag for tag, queue in zip(tags, queues, strict=True) if queue is None]
+    if away and len(away) < len(tags):  # a shard or two of a cluster
+        detail = f"out of reach, their tenants are refused: {', '.join(away)}"
+        state = msgspec.structs.replace(state, ok=False, detail=detail)
+    return state, reports, tuple(queue for queue in queues if queue is not None)
+
+
+async def _house(channels: Channels, now_us: int) -> tuple[StoreStatus, tuple[Report, ...]]:
+    """The server that keeps what belongs to no tenant, and what the workers have told it."""
     began_us = clock.monotonic_us()
     try:
         server = _fields(await channels.house.ask("INFO", "server"))
@@ -206,21 +218,15 @@ async def _store(
         memory = _fields(await channels.house.ask("INFO", "memory"))
         reports = tuple(await workers.read(channels, now_us))
     except StoreUnavailable as fault:
-        return _down("redis", fault), (), ()
-    queues = await asyncio.gather(*(_queue(channels, tag) for tag in tags))
-    away = [tag for tag, queue in zip(tags, queues, strict=True) if queue is None]
-    detail = f"{memory.get('used_memory_human', '?')} used"
-    if away:
-        detail = f"out of reach, their tenants are refused: {', '.join(away)}"
-    version = server.get("valkey_version") or server.get("redis_version") or ""
+        return _down("redis", fault), ()
     state = StoreStatus(
         kind="valkey" if "valkey_version" in server else "redis",
-        ok=not away,
-        version=version,
+        ok=True,
+        version=server.get("valkey_version") or server.get("redis_version") or "",
         answer_ms=answer_ms,
-        detail=detail,
+        detail=f"{memory.get('used_memory_human', '?')} used",
     )
-    return state, reports, tuple(queue for queue in queues if queue is not None)
+    return state, reports
 
 
 def _fields(info: bytes) -> dict[str, str]:

@@ -31,11 +31,13 @@ async def at_every_tag(tags: Iterable[str], look: Callable[[str], Awaitable[obje
     """
     named = list(tags)
     ended = await asyncio.gather(*map(look, named), return_exceptions=True)
-    faults = {tag: one for tag, one in zip(named, ended, strict=True) if isinstance(one, Exception)}
+    faults = [one for one in ended if isinstance(one, Exception)]
     if faults and len(faults) == len(named):
-        raise ExceptionGroup("every tag failed", list(faults.values()))
-    for tag, fault in faults.items():
-        _LOG.warning("tag %s is tried again soon: %s", tag, causes(fault))
+        raise ExceptionGroup("every tag failed", faults)
+    if faults:
+        failed = [tag for tag, one in zip(named, ended, strict=True) if isinstance(one, Exception)]
+        because = causes(ExceptionGroup("some tags failed", faults))
+        _LOG.warning("tried again soon: %s: %s", ", ".join(failed), because)
 
 
 def causes(fault: BaseException) -> str:

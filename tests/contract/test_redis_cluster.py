@@ -27,9 +27,7 @@ def cluster() -> Iterator[clusters.Cluster]:
 
 @pytest.fixture
 def empty(cluster: clusters.Cluster) -> clusters.Cluster:
-    for member in cluster.members:
-        if member.ask("ROLE")[0] == b"master":
-            member.ask("FLUSHALL")
+    cluster.empty()
     return cluster
 
 
