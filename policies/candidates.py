@@ -19,6 +19,7 @@ class Candidate(msgspec.Struct, frozen=True):
     charge_input_picos: int | None  # worst input meter; None: unpriced
     charge_output_picos: int | None
     max_concurrency: int | None
+    data_classes: frozenset[str] = frozenset()  # the kinds of data it is cleared for
 
 
 class Live(msgspec.Struct):
@@ -29,5 +30,7 @@ class Live(msgspec.Struct):
     in_flight_tokens: int = 0
     ttft_p95_us: int | None = None  # None: too few samples in the window
     tpot_p95_us: int | None = None
+    total_p95_us: int | None = None
+    others: dict[tuple[str, int, int], int | None] = {}  # objectives.View -> microseconds
     samples: int = 0
     ttft_ewma_us: int = 0

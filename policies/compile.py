@@ -11,6 +11,7 @@ import msgspec
 
 from policies import residency
 from policies.document import PolicyDocument, picos_of, picos_per_token_of
+from policies.objectives import Objectives, together
 
 Scoped = tuple[str, int, str, PolicyDocument]  # scope kind, depth in the tree, name, document
 
@@ -31,9 +32,11 @@ class EffectivePolicy(msgspec.Struct, frozen=True, kw_only=True):
     residency: frozenset[str] | None = None  # expanded; an empty set permits nothing
     capabilities: frozenset[str] = frozenset()
     placements: frozenset[str] | None = None
-    slo_ttft_us: int | None = None
-    slo_tpot_us: int | None = None
-    on_breach: str = "prefer_faster"  # prefer_faster | refuse
+    data_classes: frozenset[str] = frozenset()  # a backend must be cleared for all of them
+    least_context: int | None = None  # tokens
+    objectives: Objectives = ()
+    on_no_data: str = "avoid"  # allow | avoid | refuse
+    on_breach: str = "prefer_faster"  # prefer_faster | shed | refuse
     max_per_request_picos: int | None = None
     max_input_picos_per_token: int | None = None
     max_output_picos_per_token: int | None = None
@@ -67,10 +70,6 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _micros(ms: int) -> int:
-    return ms * 1000
-
-
 def _both(outer: frozenset[str], inner: frozenset[str]) -> frozenset[str]:
     return outer & inner
 
@@ -83,8 +82,11 @@ def _nearest(_outer: Any, inner: Any) -> Any:
     return inner
 
 
-def _strictest(outer: str, inner: str) -> str:
-    return "refuse" if "refuse" in (outer, inner) else inner
+def _strictest(*mildest_first: str) -> Callable[[str, str], str]:
+    def strictest(outer: str, inner: str) -> str:
+        return max(outer, inner, key=mildest_first.index)
+
+    return strictest
 
 
 def _all(outer: bool, inner: bool) -> bool:
@@ -108,9 +110,11 @@ _RULES: Final = (
     _Rule("residency", "residency", residency.expand, _both),
     _Rule("capabilities", "capabilities", frozenset, _either),
     _Rule("placements", "placements", frozenset, _both),
-    _Rule("slo_ttft_us", "ttft_p95_ms", _micros, min),
-    _Rule("slo_tpot_us", "tpot_p95_ms", _micros, min),
-    _Rule("on_breach", "on_breach", _same, _strictest),
+    _Rule("data_classes", "data_classes", frozenset, _either),
+    _Rule("least_context", "max_context", _same, max),
+    _Rule("objectives", "objectives", _same, together),
+    _Rule("on_no_data", "on_no_data", _same, _strictest("allow", "avoid", "refuse")),
+    _Rule("on_breach", "on_breach", _same, _strictest("prefer_faster", "shed", "refuse")),
     _Rule("max_per_request_picos", "max_per_request", picos_of, min),
     _Rule("max_input_picos_per_token", "max_input_per_million", picos_per_token_of, min),
     _Rule("max_output_picos_per_token", "max_output_per_million", picos_per_token_of, min),
@@ -125,6 +129,10 @@ _RULES: Final = (
     _Rule("degrade_to", "on_exhausted", _cheaper_model, _nearest_if_any),
     _Rule("max_attempts", "max_attempts", _same, min),
 )
+
+
+# What is said of the content, and so of wherever the content goes.
+_GOES_ALONG: Final = (("residency", _both), ("placements", _both), ("data_classes", _either))
 
 
 def compile_policies(documents: Sequence[Scoped], model: str) -> EffectivePolicy:
@@ -152,15 +160,15 @@ def compile_policies(documents: Sequence[Scoped], model: str) -> EffectivePolicy
 
 def within(inner: EffectivePolicy, outer: EffectivePolicy) -> EffectivePolicy:
     """`inner`, bound to where `outer` lets a request go: content that was sent under one policy
-    leaves its jurisdictions and placements under no other (L8).
+    leaves its jurisdictions and placements under no other, and keeps its classes (L8).
     """
     fields: dict[str, Any] = {}
     sources = dict(inner.sources)
-    for name in ("residency", "placements"):
-        mine, bound = getattr(inner, name), getattr(outer, name)
-        if bound is None:
+    for name, merge in _GOES_ALONG:
+        mine, bound, unset = getattr(inner, name), getattr(outer, name), getattr(DEFAULT, name)
+        if bound == unset:
             continue
-        fields[name] = bound if mine is None else mine & bound
+        fields[name] = bound if mine == unset else merge(mine, bound)
         by = [policy.sources[name] for policy in (outer, inner) if name in policy.sources]
         sources[name] = ", ".join(dict.fromkeys(by))
     return msgspec.structs.replace(inner, **fields, sources=sources) if fields else inner

@@ -19,17 +19,14 @@ from policies.fields import (
     SECTIONS,
 )
 from policies.match import Facets, facets_of
+from policies.objectives import METRICS, PERCENTILE, WINDOW_S, Objective, Objectives, together
 from policies.readers import SWITCH, FieldError, read_texts
 
 SCOPES: Final = ("tenant", "team", "key")
 
 _BY_PATH: Final = {field.path: field for field in FIELDS}
 _PATHS: Final = tuple(_BY_PATH)
-_LATER: Final = (
-    "experiment priority weights "
-    "require.data_classes require.max_context slo.total_p95_ms slo.percentile slo.window_s "
-    "slo.on_no_data cost.max_per_team_hour"
-)
+_LATER: Final = "experiment priority weights cost.max_per_team_hour"
 _COMING: Final = frozenset(_LATER.split())
 # What may stand beside match.tags: it narrows, or only orders what is permitted (L11).
 BESIDE_TAGS: Final = ("name", "scope", "match", "require", "slo", "cost", "prefer")
@@ -50,8 +47,14 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     residency: tuple[str, ...] | None = None
     capabilities: tuple[str, ...] | None = None
     placements: tuple[str, ...] | None = None
+    data_classes: tuple[str, ...] | None = None
+    max_context: int | None = None  # tokens that a model must at least take
     ttft_p95_ms: int | None = None
     tpot_p95_ms: int | None = None
+    total_p95_ms: int | None = None
+    percentile: int | None = None  # of the three above, instead of the 95th
+    window_s: int | None = None
+    on_no_data: str | None = None  # allow | avoid | refuse
     on_breach: str | None = None
     max_per_request: str | None = None  # exact decimals, in the tenant's currency
     max_input_per_million: str | None = None
@@ -73,6 +76,17 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     def facets(self) -> Facets | None:
         """What it asks of a request besides the model; None: nothing."""
         return facets_of(self.tags, self.hours, self.stream, self.input_tokens)
+
+    @property
+    def objectives(self) -> Objectives | None:
+        """What it demands of speed; None: nothing."""
+        written = zip(METRICS, (self.ttft_p95_ms, self.tpot_p95_ms, self.total_p95_ms), strict=True)
+        found = tuple(
+            Objective(metric, ms * 1000, self.percentile or PERCENTILE, self.window_s or WINDOW_S)
+            for metric, ms in written
+            if ms is not None
+        )
+        return together(found, ()) or None
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -228,6 +242,12 @@ def _at_odds(values: Mapping[str, Any]) -> list[Problem]:
                 "lower it, or raise the default",
             )
         )
+    if not {"ttft_p95_ms", "tpot_p95_ms", "total_p95_ms"} & set(values):
+        problems += [
+            Problem(f"slo.{name}", "speaks of no objective", "add slo.ttft_p95_ms or another")
+            for name in ("percentile", "window_s")
+            if name in values
+        ]
     if values.get("tags") is not None:
         problems += [
             Problem(

@@ -79,6 +79,7 @@ def _candidate(
         "region": candidate.region,
         "placement": candidate.placement,
         "jurisdictions": sorted(candidate.jurisdictions),
+        "data_classes": sorted(candidate.data_classes),
         "eligible": not reasons,
         "reasons": [f"{reason}: {_SENTENCES[reason](case, candidate, seen)}" for reason in reasons],
         "attempt": attempts.index(candidate) if candidate in attempts else None,
@@ -86,6 +87,7 @@ def _candidate(
         "worst_charge": None if worst is None else format_picos(worst),
         "ttft_p95_ms": _ms(seen.ttft_p95_us),
         "tpot_p95_ms": _ms(seen.tpot_p95_us),
+        "total_p95_ms": _ms(seen.total_p95_us),
         "samples": seen.samples,
         "in_flight": seen.in_flight,
         "saturated": is_saturated(candidate, seen),
@@ -101,6 +103,16 @@ def _context(case: Case, candidate: Candidate, _seen: Live) -> str:
         f"about {case.ask.input_estimate} tokens of prompt, "
         f"a context window of {candidate.context_window}"
     )
+
+
+def _window(case: Case, candidate: Candidate, _seen: Live) -> str:
+    window = "unknown" if candidate.context_window is None else candidate.context_window
+    return f"a context window of {window}, at least {case.policy.least_context} wanted"
+
+
+def _data_class(case: Case, candidate: Candidate, _seen: Live) -> str:
+    lacking = ", ".join(sorted(case.policy.data_classes - candidate.data_classes))
+    return f"not cleared for {lacking} data"
 
 
 def _residency(case: Case, candidate: Candidate, _seen: Live) -> str:
@@ -148,21 +160,27 @@ def _unavailable(_case: Case, _candidate: Candidate, _seen: Live) -> str:
 
 
 def _slo(case: Case, _candidate: Candidate, seen: Live) -> str:
-    policy = case.policy
-    return ", ".join(
-        f"p95 of {name} is {_ms(measured)} ms, the objective {_ms(most)} ms"
-        for name, measured, most in (
-            ("TTFT", seen.ttft_p95_us, policy.slo_ttft_us),
-            ("TPOT", seen.tpot_p95_us, policy.slo_tpot_us),
-        )
-        if most is not None and measured is not None and measured > most
-    )
+    told = []
+    for each in case.policy.objectives:
+        measured = each.measured(seen)
+        name, window = f"p{each.percentile} of {_SHOWN[each.metric]}", f"{each.window_s} s"
+        if measured is None and case.policy.on_no_data == "refuse":
+            told.append(f"too few samples in {window} for the {name}")
+        elif measured is not None and measured > each.most_us:
+            told.append(f"{name} is {_ms(measured)} ms, the objective {_ms(each.most_us)} ms")
+    if case.policy.on_breach == "shed" and seen.in_flight:
+        told.append(f"{seen.in_flight} requests are there already")
+    return ", ".join(told)
 
+
+_SHOWN: Final = {"ttft": "TTFT", "tpot": "TPOT", "total": "the whole answer"}
 
 _SENTENCES: Final[dict[Reason, Callable[[Case, Candidate, Live], str]]] = {
     Reason.CAPABILITY: _capability,
     Reason.CONTEXT: _context,
+    Reason.WINDOW: _window,
     Reason.RESIDENCY: _residency,
+    Reason.DATA_CLASS: _data_class,
     Reason.UNPRICED: _unpriced,
     Reason.PRICE_CEILING: _price_ceiling,
     Reason.REQUEST_CEILING: _request_ceiling,
@@ -177,12 +195,20 @@ def _plain(field: str, value: Any) -> Any:
         return None
     if field == "residency":
         return residency.summary(value).split(", ") if value else []
+    if field == "objectives":
+        return [
+            {
+                "metric": each.metric,
+                "percentile": each.percentile,
+                "window_s": each.window_s,
+                "most_ms": _ms(each.most_us),
+            }
+            for each in value
+        ]
     if field == "max_per_request_picos":
         return format_picos(value)
     if field.endswith("_picos_per_token"):
         return _per_million(value)
-    if field.endswith("_us"):
-        return _ms(value)
     if isinstance(value, frozenset):
         return sorted(value)
     return list(value) if isinstance(value, tuple) else value

@@ -3,7 +3,8 @@
 from typing import Final, NamedTuple
 
 from policies import match, readers
-from policies.readers import Reader, amount, integer, one_of
+from policies.objectives import WINDOWS_S
+from policies.readers import Reader, amount, integer, number_of, one_of
 
 PICO_DECIMALS: Final = 12
 PER_MILLION_DECIMALS: Final = 6  # amount per million x 10^6 = picos per token, exactly
@@ -31,9 +32,15 @@ FIELDS: Final = (
     Field("require.residency", "residency", readers.JURISDICTIONS),
     Field("require.capabilities", "capabilities", readers.CAPABILITIES),
     Field("require.placements", "placements", readers.PLACES),
+    Field("require.data_classes", "data_classes", readers.DATA_CLASSES),
+    Field("require.max_context", "max_context", _TOKENS),
     Field("slo.ttft_p95_ms", "ttft_p95_ms", _MS),
     Field("slo.tpot_p95_ms", "tpot_p95_ms", _MS),
-    Field("slo.on_breach", "on_breach", one_of("prefer_faster", "refuse")),
+    Field("slo.total_p95_ms", "total_p95_ms", _MS),
+    Field("slo.percentile", "percentile", integer(50, 99)),
+    Field("slo.window_s", "window_s", number_of(*WINDOWS_S)),
+    Field("slo.on_no_data", "on_no_data", one_of("allow", "avoid", "refuse")),
+    Field("slo.on_breach", "on_breach", one_of("prefer_faster", "shed", "refuse")),
     Field("cost.max_per_request", "max_per_request", amount(PICO_DECIMALS)),
     Field("cost.max_input_per_million", "max_input_per_million", amount(PER_MILLION_DECIMALS)),
     Field("cost.max_output_per_million", "max_output_per_million", amount(PER_MILLION_DECIMALS)),

@@ -23,7 +23,9 @@ class Reason(StrEnum):
 
     CAPABILITY = "capability"
     CONTEXT = "context"
+    WINDOW = "window"  # smaller than the policy wants a context window to be
     RESIDENCY = "residency"
+    DATA_CLASS = "data_class"
     UNPRICED = "unpriced"
     PRICE_CEILING = "price_ceiling"  # per million tokens
     REQUEST_CEILING = "request_ceiling"  # per request
@@ -78,7 +80,10 @@ def case_of(policy: EffectivePolicy, ask: Ask, gateway_jurisdictions: frozenset[
             policy.max_input_picos_per_token is None and policy.max_output_picos_per_token is None,
             policy.max_per_request_picos is None,
             policy.placements is None,
-            policy.on_breach != "refuse",
+            not policy.objectives
+            or (policy.on_breach == "prefer_faster" and policy.on_no_data != "refuse"),
+            policy.least_context is None,
+            not policy.data_classes,
         ),
     )
 
@@ -94,11 +99,20 @@ def _exceeds_context(case: Case, candidate: Candidate, _live: Live) -> bool:
     return window is not None and case.ask.input_estimate * 4 > window * case.ask.prompts * 5
 
 
+def _is_too_small(case: Case, candidate: Candidate, _live: Live) -> bool:
+    least, window = case.policy.least_context, candidate.context_window
+    return least is not None and (window is None or window < least)
+
+
 def _leaves_jurisdiction(case: Case, candidate: Candidate, _live: Live) -> bool:
     permitted, jurisdictions = case.policy.residency, candidate.jurisdictions
     return permitted is not None and not (
         case.gateway_permitted and jurisdictions and jurisdictions <= permitted
     )
+
+
+def _is_not_cleared(case: Case, candidate: Candidate, _live: Live) -> bool:
+    return not case.policy.data_classes <= candidate.data_classes
 
 
 def _is_unpriced(case: Case, candidate: Candidate, _live: Live) -> bool:
@@ -134,15 +148,23 @@ def _is_unavailable(_case: Case, _candidate: Candidate, live: Live) -> bool:
 
 
 def _breaches_slo(case: Case, _candidate: Candidate, live: Live) -> bool:
-    # Without data nobody breaches: a backend that was refused for a minute has an empty window,
-    # is tried again, and so can show that it has recovered.
-    return case.policy.on_breach == "refuse" and tier_of(case.policy, live) == BREACHES
+    # Without data nobody breaches unless a policy says so: a backend that was refused for a minute
+    # has an empty window, is tried again, and so can show that it has recovered. Where load is
+    # shed, one request at a time shows it sooner.
+    policy = case.policy
+    tier = tier_of(policy, live)
+    if tier == BREACHES:
+        shed = policy.on_breach == "shed" and live.in_flight > 0
+        return shed or policy.on_breach == "refuse"
+    return tier == NO_DATA and policy.on_no_data == "refuse"
 
 
 RULES: Final[Rules] = (
     (Reason.CAPABILITY, _lacks_capability),
     (Reason.CONTEXT, _exceeds_context),
+    (Reason.WINDOW, _is_too_small),
     (Reason.RESIDENCY, _leaves_jurisdiction),
+    (Reason.DATA_CLASS, _is_not_cleared),
     (Reason.UNPRICED, _is_unpriced),
     (Reason.PRICE_CEILING, _costs_too_much_a_token),
     (Reason.REQUEST_CEILING, _costs_too_much_a_request),
@@ -154,7 +176,13 @@ RULES: Final[Rules] = (
 
 @functools.cache
 def _rules_of(
-    any_residency: bool, any_price: bool, any_charge: bool, any_placement: bool, any_speed: bool
+    any_residency: bool,
+    any_price: bool,
+    any_charge: bool,
+    any_placement: bool,
+    any_speed: bool,
+    any_window: bool,
+    any_data: bool,
 ) -> Rules:
     """The rules without those that the policy gives nothing to do: most policies are short."""
     idle = {
@@ -163,24 +191,20 @@ def _rules_of(
         Reason.REQUEST_CEILING: any_charge,
         Reason.PLACEMENT: any_placement,
         Reason.SLO: any_speed,
+        Reason.WINDOW: any_window,
+        Reason.DATA_CLASS: any_data,
     }
     return tuple((reason, rule) for reason, rule in RULES if not idle.get(reason, False))
 
 
 def tier_of(policy: EffectivePolicy, live: Live) -> int:
-    """MEETS, NO_DATA or BREACHES. One breached target is a breach, whatever the other one says."""
-    ttft, tpot = live.ttft_p95_us, live.tpot_p95_us
-    most_ttft, most_tpot = policy.slo_ttft_us, policy.slo_tpot_us
+    """MEETS, NO_DATA or BREACHES. One breached objective is a breach, whatever the others say."""
     tier = MEETS
-    if most_ttft is not None:
-        if ttft is None:
+    for objective in policy.objectives:
+        measured = objective.measured(live)
+        if measured is None:
             tier = NO_DATA
-        elif ttft > most_ttft:
-            return BREACHES
-    if most_tpot is not None:
-        if tpot is None:
-            return NO_DATA
-        if tpot > most_tpot:
+        elif measured > objective.most_us:
             return BREACHES
     return tier
 

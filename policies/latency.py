@@ -52,7 +52,7 @@ class LatencyWindow:
         self._slot = -1  # the slot number `_current` belongs to
         self._current: Counts = self._counts[0]
         self._seen = 0  # samples ever added: tells when a remembered percentile is stale
-        self._memo: dict[int, tuple[int, int, int | None]] = {}
+        self._memo: dict[tuple[int, int], tuple[int, int, int | None]] = {}
 
     def add(self, value_us: int, now_us: int) -> None:
         """Count one duration."""
@@ -72,23 +72,26 @@ class LatencyWindow:
         """How many durations the window holds."""
         return sum(sum(counts.values()) for counts in self.slots(now_us).values())
 
-    def percentile(self, p: int, now_us: int) -> int | None:
-        """The p-th percentile (1 to 100); None under MIN_SAMPLES samples.
+    def percentile(self, p: int, now_us: int, newest: int = SLOTS) -> int | None:
+        """The p-th percentile (1 to 100) of so many newest slots, the one that is being filled
+        among them; None under MIN_SAMPLES samples.
 
         Remembered until the slots turn or the window has grown by 1/64, so that asking on every
         request is cheap; what it misses is at most that share of the samples.
         """
         slot = now_us // SLOT_US
-        memo = self._memo.get(p)
+        memo = self._memo.get((p, newest))
         if memo is not None and memo[0] == slot and self._seen <= memo[1]:
             return memo[2]
         merged: Counts = {}
-        for counts in self.slots(now_us).values():
+        for epoch, counts in self.slots(now_us).items():
+            if epoch <= slot - newest:
+                continue
             for bucket, count in counts.items():
                 merged[bucket] = merged.get(bucket, 0) + count
         total = sum(merged.values())
         value = _percentile(merged, total, p) if total >= MIN_SAMPLES else None
-        self._memo[p] = (slot, self._seen + (total >> 6), value)
+        self._memo[(p, newest)] = (slot, self._seen + (total >> 6), value)
         return value
 
     def slots(self, now_us: int) -> dict[int, Counts]:

@@ -15,6 +15,7 @@ from policies.ask import Ask
 from policies.candidates import Candidate, Live
 from policies.compile import EffectivePolicy
 from policies.filters import UNSEEN, Case, Reason, Rule, Rules, Verdict, case_of, verdict_of
+from policies.objectives import unusual
 
 # What a request's size or the moment decides. All other rules look at the policy, the candidate,
 # and of the request only at what it needs and whether it wants output.
@@ -40,11 +41,12 @@ class _Standing(msgspec.Struct, frozen=True):
 class Panel:
     """Belongs to one policy and its candidates. Pure, but for what it remembers."""
 
-    __slots__ = ("_standings", "candidates", "policy")
+    __slots__ = ("_standings", "candidates", "policy", "views")
 
     def __init__(self, policy: EffectivePolicy, candidates: Sequence[Candidate]) -> None:
         self.policy = policy
         self.candidates = tuple(candidates)
+        self.views = unusual(policy.objectives)  # what has to be measured for this policy alone
         self._standings: dict[_Kind, _Standing] = {}
 
     def judge(

@@ -11,7 +11,7 @@ from policies.ask import Ask
 from policies.candidates import Candidate, Live
 from policies.compile import EffectivePolicy
 from policies.cost import expected_cost_picos
-from policies.filters import BREACHES, MEETS, UNSEEN, tier_of
+from policies.filters import BREACHES, MEETS, NO_DATA, UNSEEN, tier_of
 
 _NEVER_US: Final = 1 << 62  # slower than anything measured
 
@@ -49,13 +49,15 @@ def is_saturated(candidate: Candidate, live: Live) -> bool:
 def _keys(
     policy: EffectivePolicy, ask: Ask, eligible: Sequence[Candidate], seen: Sequence[Live]
 ) -> list[Key]:
-    has_slo = policy.slo_ttft_us is not None or policy.slo_tpot_us is not None
+    has_slo, trusting = bool(policy.objectives), policy.on_no_data == "allow"
     keys = []
     for candidate, live, score in zip(
         eligible, seen, _scores(policy, ask, eligible, seen), strict=True
     ):
         full = is_saturated(candidate, live)
         tier = tier_of(policy, live) if has_slo else MEETS
+        if tier == NO_DATA and trusting:
+            tier = MEETS
         # Too slow already: speed matters now, not the preference.
         keys.append((full, tier, _speed(live) if tier == BREACHES else score))
     return keys

@@ -168,6 +168,18 @@ def integer(least: int, most: int) -> Reader:
     return Reader(read, {"type": "integer", "minimum": least, "maximum": most})
 
 
+def number_of(*accepted: int) -> Reader:
+    """A reader of fixed numbers."""
+    shown = ", ".join(map(str, accepted))
+
+    def read(value: Any) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and value in accepted:
+            return value
+        raise FieldError(f"{value!r:.60} is not one of {shown}", "choose one of them")
+
+    return Reader(read, {"enum": list(accepted)})
+
+
 def amount(decimals: int) -> Reader:
     """A reader of money: exact decimal text, or a whole number; never a float."""
 
@@ -217,6 +229,7 @@ CAPABILITIES: Final = words(
     "the words that models bear: chat, completions, embeddings, tools, json_schema, vision, "
     "audio, reasoning",
 )
+DATA_CLASSES: Final = words("data class", "words such as personal, health, payment")
 PLACES: Final = Reader(_read_placements, _PLACEMENTS)
 PREFER: Final = Reader(_read_prefer, {"anyOf": [{"enum": list(PREFERENCES)}, _PLACEMENTS]})
 SWITCH: Final = Reader(_read_switch, {"enum": ["on", "off", True, False]})

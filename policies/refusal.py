@@ -55,6 +55,18 @@ def _context(case: Case, rest: Sequence[Candidate], _draw: int) -> Deny:
     )
 
 
+def _window(case: Case, rest: Sequence[Candidate], _draw: int) -> Deny:
+    largest = max(candidate.context_window or 0 for candidate in rest)
+    takes = f"at most {largest}" if largest else "an unknown number of"
+    return Deny(
+        DenyCode.UNSUPPORTED_CAPABILITY,
+        f"model {case.ask.model!r} takes {takes} tokens, and this request may only go to "
+        f"models that take {case.policy.least_context}{_by(case, 'least_context')}; "
+        "choose a model with a larger context",
+        param="model",
+    )
+
+
 def _residency(case: Case, _rest: Sequence[Candidate], _draw: int) -> Deny:
     return Deny(DenyCode.RESIDENCY_VIOLATION, _residency_message(case))
 
@@ -77,6 +89,18 @@ def _residency_message(case: Case) -> str:
     return (
         f"model {case.ask.model!r} has no backend that is certain to stay in {where}{by}; "
         "choose a model that is served there"
+    )
+
+
+def _data_class(case: Case, rest: Sequence[Candidate], _draw: int) -> Deny:
+    lacking = min(
+        (case.policy.data_classes - candidate.data_classes for candidate in rest), key=len
+    )
+    return Deny(
+        DenyCode.MODEL_NOT_ALLOWED,
+        f"model {case.ask.model!r} has no backend that is cleared for {_list(lacking)} data"
+        f"{_by(case, 'data_classes')}; choose a model that is",
+        param="model",
     )
 
 
@@ -136,11 +160,13 @@ def _unavailable(case: Case, _rest: Sequence[Candidate], draw: int) -> Deny:
 
 
 def _slo(case: Case, _rest: Sequence[Candidate], draw: int) -> Deny:
-    field = "slo_ttft_us" if case.policy.slo_ttft_us is not None else "slo_tpot_us"
+    what = "is slower than this key's policy allows, or not known to be quick enough"
+    if case.policy.on_no_data != "refuse":
+        what = "is slower than this key's policy allows"
     return Deny(
         DenyCode.OVERLOADED,
-        f"every backend of model {case.ask.model!r} is slower than this key's policy allows"
-        f"{_by(case, field)}; try again shortly",
+        f"every backend of model {case.ask.model!r} {what}{_by(case, 'objectives')}; "
+        "try again shortly",
         retry_after_ms=_retry_after_ms(draw),
     )
 
@@ -148,7 +174,9 @@ def _slo(case: Case, _rest: Sequence[Candidate], draw: int) -> Deny:
 _SAY: Final[dict[Reason, Callable[[Case, Sequence[Candidate], int], Deny]]] = {
     Reason.CAPABILITY: _capability,
     Reason.CONTEXT: _context,
+    Reason.WINDOW: _window,
     Reason.RESIDENCY: _residency,
+    Reason.DATA_CLASS: _data_class,
     Reason.UNPRICED: _unpriced,
     Reason.PRICE_CEILING: _price_ceiling,
     Reason.REQUEST_CEILING: _request_ceiling,

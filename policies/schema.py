@@ -1,8 +1,8 @@
 """The JSON Schema of a policy document, made from the same table that reads one.
 
 What no JSON Schema can say is said by `parse` alone: that the least of two numbers is not above the
-other (`budget.least_output`, `match.input_tokens`), that hours do not end when they begin, and that
-1.0 is not a whole number.
+other (`budget.least_output`, `match.input_tokens`), that hours do not end when they begin, that a
+percentile needs an objective, and that 1.0 is not a whole number.
 """
 
 from typing import Any, Final

@@ -8,6 +8,7 @@ from policies.ask import Ask
 from policies.candidates import Candidate, Live
 from policies.document import PolicyDocument, parse
 from policies.filters import Case, case_of
+from policies.objectives import Objective
 from policies.residency import expand
 
 GATEWAY = frozenset({"DE"})
@@ -61,6 +62,11 @@ def seen_as(**live: Live) -> dict[tuple[str, str], Live]:
     return {
         (backend_id, _CANDIDATE.upstream_model): figures for backend_id, figures in live.items()
     }
+
+
+def quick(**most_us: int) -> tuple[Objective, ...]:
+    """Objectives at the usual percentile and window: `quick(ttft=800_000)`."""
+    return tuple(Objective(metric, most) for metric, most in most_us.items())
 
 
 def only(*names: str) -> frozenset[str]:

@@ -42,9 +42,20 @@ REQUIRE = section(
     residency=subset(PLACES),
     capabilities=subset(["tools", "vision"]),
     placements=subset(PLACEMENTS),
+    data_classes=subset(["health", "payment"]),
+    max_context=st.sampled_from([100, 8_192, 32_000]),
 )
-SLO = section(
-    ttft_p95_ms=MS, tpot_p95_ms=MS, on_breach=st.sampled_from(["prefer_faster", "refuse"])
+OBJECTIVES = {
+    "ttft_p95_ms": MS,
+    "tpot_p95_ms": MS,
+    "total_p95_ms": MS,
+    "on_no_data": st.sampled_from(["allow", "avoid", "refuse"]),
+    "on_breach": st.sampled_from(["prefer_faster", "shed", "refuse"]),
+}
+SLO = section(**OBJECTIVES) | st.fixed_dictionaries(
+    {"ttft_p95_ms": MS},
+    optional={name: each for name, each in OBJECTIVES.items() if name != "ttft_p95_ms"}
+    | {"percentile": st.sampled_from([50, 99]), "window_s": st.sampled_from([20, 60])},
 )
 COST = section(
     max_per_request=AMOUNTS, max_input_per_million=AMOUNTS, max_output_per_million=AMOUNTS

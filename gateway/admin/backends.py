@@ -25,6 +25,15 @@ Jurisdiction = Annotated[
         extra={"rule": "a country code such as DE, or EU or EEA"},
     ),
 ]
+DataClass = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=32,
+        pattern=r"^[a-z][a-z0-9_]*$",
+        extra={"rule": "a word such as personal or health"},
+    ),
+]
 Credential = Annotated[
     str,
     Meta(
@@ -56,6 +65,7 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     base_url: BaseUrl
     region: fields.Slug
     jurisdictions: Annotated[tuple[Jurisdiction, ...], Meta(max_length=300)] = ()
+    data_classes: Annotated[tuple[DataClass, ...], Meta(max_length=64)] = ()
     placement: Literal["cloud", "edge", "on_prem", "workstation"] = "cloud"
     credential: Credential | UnsetType | None = UNSET
     max_concurrency: Annotated[int, Meta(ge=1, le=10**6)] | None = None
@@ -75,6 +85,7 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str
     region: str
     jurisdictions: tuple[str, ...]
+    data_classes: tuple[str, ...]
     placement: str
     has_credential: bool
     max_concurrency: int | None
@@ -97,7 +108,7 @@ class BackendPage(Page, frozen=True, forbid_unknown_fields=True):
 _COPIED: Final = tuple(
     name
     for name in Backend.__struct_fields__
-    if name not in {"credential", "base_url", "jurisdictions"}
+    if name not in {"credential", "base_url", "jurisdictions", "data_classes"}
 )
 
 
@@ -107,6 +118,7 @@ def _build(
     together(
         *(partial(_jurisdiction, name, at) for at, name in enumerate(body.jurisdictions)),
         lambda: fields.distinct(body.jurisdictions, "jurisdictions"),
+        lambda: fields.distinct(body.data_classes, "data_classes"),
         lambda: fields.base_url(body.base_url),
     )
     if before is None:
@@ -122,6 +134,7 @@ def _build(
         before,
         base_url=fields.base_url(body.base_url),
         jurisdictions=tuple(sorted(body.jurisdictions)),
+        data_classes=tuple(sorted(body.data_classes)),
         credential_sealed=_sealed(deps, body, before),
         **{name: getattr(body, name) for name in _COPIED},
     )
@@ -146,6 +159,7 @@ async def _show(_deps: AdminDeps, row: rows.Backend, _facts: None) -> BackendVie
         id=row.id,
         base_url=row.base_url,
         jurisdictions=row.jurisdictions,
+        data_classes=row.data_classes,
         has_credential=row.credential_sealed is not None,
         created_at=clock.rfc3339(row.created_at_us),
         **{name: getattr(row, name) for name in _COPIED},

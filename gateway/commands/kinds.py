@@ -42,7 +42,7 @@ BODIES: Final[dict[str, type[msgspec.Struct]]] = {
 }
 _EXACT: Final = ("amount", "amount_per_million", "markup", "bytes_factor")
 _UNCOMPARED: Final = {"backend": ("credential",), "budget": ("currency",)}
-_SETS: Final = ("jurisdictions", "tag_names", "capabilities")
+_SETS: Final = ("jurisdictions", "data_classes", "tag_names", "capabilities")
 
 
 def written(kind: str, fields: Mapping[str, Any], names: Names) -> Fields:

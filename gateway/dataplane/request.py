@@ -210,10 +210,13 @@ class DataPlane:
         ask, found, principal = flow.ask, flow.route, flow.principal
         if ask is None or found is None or principal is None:
             raise RuntimeError("planning before the ask")
+        now_us = clock.monotonic_us()
+        if found.panel.views:
+            self.backends.watch(found.panel.views, now_us)
         routed = decide(
             found.panel,
             ask,
-            self.backends.live(clock.monotonic_us()),
+            self.backends.live(now_us),
             self._jurisdictions,
             self._draw(32),
         )

@@ -240,6 +240,7 @@ class Snapshot:
             charge_input_picos=worst_input_picos(charge) if charge else None,
             charge_output_picos=output_picos(charge) if charge else None,
             max_concurrency=backend.max_concurrency,
+            data_classes=frozenset(backend.data_classes),
         )
         return Way(
             candidate=candidate,

@@ -47,8 +47,8 @@ name: eu-support
 scope: {team: support}
 activate: true
 match: {models: [chat]}
-require: {residency: [EU, NO], capabilities: [chat]}
-slo: {ttft_p95_ms: 800, on_breach: prefer_faster}
+require: {residency: [EU, NO], capabilities: [chat], data_classes: [health]}
+slo: {ttft_p95_ms: 800, total_p95_ms: 9000, percentile: 90, window_s: 30, on_breach: shed}
 cost: {max_per_request: 0.05, max_output_per_million: 15.00}
 prefer: [on_prem, edge, cloud]
 budget: {clamp: on, least_output: 64}
@@ -103,6 +103,7 @@ name: eu
 base_url: http://127.0.0.1:9001/v1/
 region: eu-central
 jurisdictions: [NO, DE]
+data_classes: [personal, health]
 placement: on_prem
 ---
 kind: backend

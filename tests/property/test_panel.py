@@ -7,6 +7,7 @@ from policies.ask import Ask
 from policies.candidates import Candidate, Live
 from policies.compile import EffectivePolicy
 from policies.filters import case_of, judge
+from policies.objectives import Objective
 from policies.panel import Panel
 from tests.policy_builders import a_candidate, an_ask
 
@@ -14,6 +15,13 @@ PRICE = st.one_of(st.none(), st.integers(0, 9))
 PLACE = st.frozensets(st.sampled_from(["DE", "FR", "US"]), max_size=2)
 CAPABILITIES = st.frozensets(st.sampled_from(["chat", "tools", "vision"]), max_size=3)
 LATENCY = st.one_of(st.none(), st.integers(0, 9))
+CLASSES = st.frozensets(st.sampled_from(["health", "payment"]))
+OBJECTIVE = st.builds(
+    Objective,
+    st.sampled_from(["ttft", "tpot", "total"]),
+    st.integers(0, 9),
+    percentile=st.sampled_from([95, 99]),
+)
 
 
 @st.composite
@@ -24,6 +32,7 @@ def candidates(draw: st.DrawFn) -> list[Candidate]:
             jurisdictions=draw(PLACE),
             placement=draw(st.sampled_from(["cloud", "edge"])),
             capabilities=draw(CAPABILITIES),
+            data_classes=draw(CLASSES),
             context_window=draw(st.one_of(st.none(), st.integers(0, 9))),
             charge_input_picos=draw(PRICE),
             charge_output_picos=draw(PRICE),
@@ -37,9 +46,11 @@ POLICIES = st.builds(
     residency=st.one_of(st.none(), PLACE),
     capabilities=CAPABILITIES,
     placements=st.one_of(st.none(), st.frozensets(st.sampled_from(["cloud", "edge"]))),
-    slo_ttft_us=LATENCY,
-    slo_tpot_us=LATENCY,
-    on_breach=st.sampled_from(["prefer_faster", "refuse"]),
+    data_classes=CLASSES,
+    least_context=st.one_of(st.none(), st.integers(1, 9)),
+    objectives=st.lists(OBJECTIVE, max_size=2).map(tuple),
+    on_no_data=st.sampled_from(["allow", "avoid", "refuse"]),
+    on_breach=st.sampled_from(["prefer_faster", "shed", "refuse"]),
     max_per_request_picos=st.one_of(st.none(), st.integers(0, 99)),
     max_input_picos_per_token=PRICE,
     max_output_picos_per_token=PRICE,
@@ -53,7 +64,14 @@ ASKS = st.builds(
     st.integers(0, 3),
 )
 LIVE = st.builds(
-    Live, available=st.booleans(), ttft_p95_us=LATENCY, tpot_p95_us=LATENCY, samples=st.just(20)
+    Live,
+    available=st.booleans(),
+    in_flight=st.integers(0, 1),
+    ttft_p95_us=LATENCY,
+    tpot_p95_us=LATENCY,
+    total_p95_us=LATENCY,
+    others=st.dictionaries(st.just(("ttft", 99, 60)), LATENCY),
+    samples=st.just(20),
 )
 MOMENTS = st.tuples(ASKS, PLACE, st.dictionaries(st.integers(0, 3), LIVE))
 

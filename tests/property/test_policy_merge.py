@@ -10,6 +10,7 @@ from policies.compile import EffectivePolicy, Scoped, compile_policies, within
 from policies.document import canonical, load, parse
 from policies.filters import Reason, case_of, judge
 from policies.match import Occasion
+from policies.objectives import View
 from policies.occasions import Occasions
 from policies.route import NOWHERE, Plan, route
 from tests.policy_builders import a_candidate, an_ask
@@ -38,14 +39,24 @@ def below(inner: int | None, outer: int | None) -> bool:
     return outer is None or (inner is not None and inner <= outer)
 
 
+BREACHES = ["prefer_faster", "shed", "refuse"]
+DOUBTS = ["allow", "avoid", "refuse"]
+
+
+def limits(policy: EffectivePolicy) -> dict[View, int]:
+    return {each.view: each.most_us for each in policy.objectives}
+
+
 def is_no_wider(inner: EffectivePolicy, outer: EffectivePolicy) -> bool:
     return (
         inside(inner.residency, outer.residency)
         and inside(inner.placements, outer.placements)
         and inner.capabilities >= outer.capabilities
-        and below(inner.slo_ttft_us, outer.slo_ttft_us)
-        and below(inner.slo_tpot_us, outer.slo_tpot_us)
-        and (inner.on_breach == "refuse" or outer.on_breach != "refuse")
+        and inner.data_classes >= outer.data_classes
+        and (inner.least_context or 0) >= (outer.least_context or 0)
+        and limits(inner).keys() >= limits(outer).keys()
+        and all(limits(inner)[view] <= most for view, most in limits(outer).items())
+        and BREACHES.index(inner.on_breach) >= BREACHES.index(outer.on_breach)
         and below(inner.max_per_request_picos, outer.max_per_request_picos)
         and below(inner.max_input_picos_per_token, outer.max_input_picos_per_token)
         and below(inner.max_output_picos_per_token, outer.max_output_picos_per_token)
@@ -63,6 +74,8 @@ def test_no_document_anywhere_widens_what_the_others_allow(
     assert is_no_wider(after, before)
     for ceiling in {"max_attempts", "slice"} & set(before.sources):
         assert getattr(after, ceiling) <= getattr(before, ceiling)
+    if "on_no_data" in before.sources:
+        assert DOUBTS.index(after.on_no_data) >= DOUBTS.index(before.on_no_data)
     if "hold" in before.sources and before.hold == "full":
         assert after.hold == "full"
     if "degrade_to" in before.sources and before.degrade_to is None:
@@ -110,6 +123,7 @@ OCCASIONS = st.builds(
     minute_of_week=st.integers(0, 10_079),
 )
 TAKEN_BY_TAGS = {"residency", "capabilities", "placements", "on_breach", "prefer", "sources"}
+TAKEN_BY_TAGS |= {"data_classes", "least_context", "objectives", "on_no_data"}
 UNTOUCHED = [
     field
     for field in EffectivePolicy.__struct_fields__

@@ -17,12 +17,25 @@ PATHS = [field.path for field in FIELDS]
 ODD = st.one_of(
     st.none(),
     st.booleans(),
-    st.integers(-1, 20) | st.just(10**16),
+    st.integers(-1, 70) | st.just(10**16),
     st.sampled_from(
         ["", "on", "refuse", "EU", "EU@2020-02-01", "UK", "cloud", "tools", "Tools", "a" * 300]
     ),
     st.sampled_from(
-        ["0.05", "-1", "-0", "1e3", "0.0000001", "08:00", "a,b", "cheapest", "sliced", "mon"]
+        [
+            "allow",
+            "shed",
+            "0.05",
+            "-1",
+            "-0",
+            "1e3",
+            "0.0000001",
+            "08:00",
+            "a,b",
+            "cheapest",
+            "sliced",
+            "mon",
+        ]
     ),
     st.lists(st.sampled_from(["EU", "DE", "cloud", "tools", "a b", "", 3]), max_size=3),
     st.dictionaries(
@@ -32,7 +45,12 @@ ODD = st.one_of(
     ),
 )
 # Relations between two values, which a schema has no words for.
-BEYOND_A_SCHEMA = ("ends before it begins", "begins when it ends", "above budget.default_output")
+BEYOND_A_SCHEMA = (
+    "ends before it begins",
+    "begins when it ends",
+    "above budget.default_output",
+    "speaks of no objective",
+)
 
 
 def agree(written: dict[str, Any]) -> None:

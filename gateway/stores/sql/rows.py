@@ -64,6 +64,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str  # with its /v1
     region: str
     jurisdictions: tuple[str, ...] = ()
+    data_classes: tuple[str, ...] = ()  # the kinds of data it is cleared for
     placement: str = "cloud"  # cloud | edge | on_prem | workstation
     credential_sealed: bytes | None = None
     max_concurrency: int | None = None

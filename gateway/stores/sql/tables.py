@@ -126,6 +126,7 @@ backends: Final = Table(
     Column("name", Text, nullable=False, unique=True),
     *_texts("dialect", "base_url", "region"),
     Column("jurisdictions", Text, nullable=False),  # JSON array
+    Column("data_classes", Text, nullable=False, server_default="[]"),  # JSON array
     Column("placement", Text, nullable=False),
     Column("credential_sealed", LargeBinary),
     Column("max_concurrency", Integer),

@@ -5,6 +5,7 @@ import pytest
 
 from policies.compile import DEFAULT, EffectivePolicy, Scoped, compile_policies, within
 from policies.document import load
+from policies.objectives import Objective
 from tests.policy_builders import a_document, only
 
 
@@ -96,10 +97,10 @@ def test_objectives_take_the_minimum_and_a_refusal_on_breach_stays() -> None:
         at_team(slo={"ttft_p95_ms": 800, "tpot_p95_ms": 60, "on_breach": "prefer_faster"}),
     )
 
-    assert (policy.slo_ttft_us, policy.slo_tpot_us) == (800_000, 60_000)
+    assert policy.objectives == (Objective("tpot", 60_000), Objective("ttft", 800_000))
     assert policy.on_breach == "refuse"
     assert policy.sources["on_breach"] == "t"
-    assert policy.sources["slo_ttft_us"] == "s"
+    assert policy.sources["objectives"] == "s"
 
 
 def test_a_breach_refused_by_the_inner_scope_is_refused() -> None:
@@ -109,6 +110,51 @@ def test_a_breach_refused_by_the_inner_scope_is_refused() -> None:
 
     assert policy.on_breach == "refuse"
     assert policy.sources["on_breach"] == "s"
+
+
+def test_objectives_keep_their_own_percentile_and_window_beside_each_other() -> None:
+    policy = compiled(
+        at_tenant(slo={"ttft_p95_ms": 800}),
+        at_team(slo={"ttft_p95_ms": 2000, "percentile": 99, "window_s": 20}),
+        at_key(slo={"ttft_p95_ms": 1500, "percentile": 99, "window_s": 20, "total_p95_ms": 9}),
+    )
+
+    assert policy.objectives == (
+        Objective("total", 9_000, 99, 20),
+        Objective("ttft", 800_000),
+        Objective("ttft", 1_500_000, 99, 20),
+    )
+    assert policy.sources["objectives"] == "t, s, k"
+
+
+def test_a_doubt_and_a_breach_are_met_as_strictly_as_anybody_asks() -> None:
+    policy = compiled(
+        at_tenant(slo={"on_breach": "shed", "on_no_data": "allow"}),
+        at_team(slo={"on_breach": "prefer_faster", "on_no_data": "refuse"}),
+        at_key(slo={"on_no_data": "avoid"}),
+    )
+
+    assert (policy.on_breach, policy.on_no_data) == ("shed", "refuse")
+    assert (policy.sources["on_breach"], policy.sources["on_no_data"]) == ("t", "s")
+
+
+def test_classes_of_data_unite_and_the_largest_context_is_wanted() -> None:
+    policy = compiled(
+        at_tenant(require={"data_classes": ["health"], "max_context": 32_000}),
+        at_team(require={"data_classes": ["payment"], "max_context": 8_000}),
+    )
+
+    assert policy.data_classes == {"health", "payment"}
+    assert policy.least_context == 32_000
+
+
+def test_what_the_content_is_goes_with_it_to_another_model() -> None:
+    asked = EffectivePolicy(data_classes=frozenset({"health"}), sources={"data_classes": "ward"})
+    served = EffectivePolicy(data_classes=frozenset({"payment"}), sources={"data_classes": "p"})
+
+    assert within(served, asked).data_classes == {"health", "payment"}
+    assert within(EffectivePolicy(), asked).data_classes == {"health"}
+    assert within(served, EffectivePolicy()) is served
 
 
 def test_the_nearest_scope_chooses() -> None:
@@ -215,7 +261,7 @@ def test_a_child_cannot_raise_the_number_of_attempts() -> None:
     "stored",
     [
         b"garbage",
-        b'{"name":"n","scope":{"team":"t"},"require":{"data_classes":["pii"]}}',
+        b'{"name":"n","scope":{"team":"t"},"require":{"moods":["blue"]}}',
         b'{"name":"n","scope":{"team":"t"},"cost":{"max_per_team_hour":"1"}}',
         b'{"name":"n","scope":{"team":"t"},"match":{"tags":{}}}',
         b'{"name":"n","scope":{"team":"t"},"guard":true}',

@@ -7,7 +7,7 @@ from policies.candidates import Candidate, Live
 from policies.compile import EffectivePolicy, compile_policies
 from policies.explain import explain, explain_policy
 from policies.filters import Reason
-from tests.policy_builders import GATEWAY, a_candidate, a_document, an_ask, only, seen_as
+from tests.policy_builders import GATEWAY, a_candidate, a_document, an_ask, only, quick, seen_as
 
 POLICY = compile_policies(
     [
@@ -73,11 +73,12 @@ def test_every_field_says_which_document_set_it() -> None:
     assert plain["residency"] == {"value": ["EU"], "set_by": "floor"}
     assert plain["max_per_request_picos"] == {"value": "0.05", "set_by": "thrift"}
     assert plain["max_output_picos_per_token"] == {"value": "15", "set_by": "thrift"}
-    assert plain["slo_ttft_us"] == {"value": 800, "set_by": "thrift"}
+    objective = {"metric": "ttft", "percentile": 95, "window_s": 60, "most_ms": 800}
+    assert plain["objectives"] == {"value": [objective], "set_by": "thrift"}
     assert plain["placements"] == {"value": ["edge", "on_prem"], "set_by": "thrift"}
     assert plain["prefer"] == {"value": ["edge", "on_prem"], "set_by": "thrift"}
     assert plain["clamp"] == {"value": True, "set_by": None}
-    assert plain["slo_tpot_us"] == {"value": None, "set_by": None}
+    assert plain["least_context"] == {"value": None, "set_by": None}
 
 
 def test_a_policy_that_permits_nothing_says_so() -> None:
@@ -116,10 +117,37 @@ def test_a_policy_that_permits_nothing_says_so() -> None:
         ),
         ({}, {}, Live(available=False), "unavailable: the circuit breaker is open after failures"),
         (
-            {"slo_ttft_us": 800_000, "slo_tpot_us": 60_000, "on_breach": "refuse"},
+            {"objectives": quick(ttft=800_000, tpot=60_000), "on_breach": "refuse"},
             {},
             Live(ttft_p95_us=900_001, tpot_p95_us=60_000),
             "slo: p95 of TTFT is 901 ms, the objective 800 ms",
+        ),
+        (
+            {"objectives": quick(total=800_000), "on_breach": "shed"},
+            {},
+            Live(total_p95_us=900_000, in_flight=2),
+            (
+                "slo: p95 of the whole answer is 900 ms, the objective 800 ms, "
+                "2 requests are there already"
+            ),
+        ),
+        (
+            {"objectives": quick(tpot=800_000), "on_no_data": "refuse"},
+            {},
+            Live(),
+            "slo: too few samples in 60 s for the p95 of TPOT",
+        ),
+        (
+            {"least_context": 10_000},
+            {},
+            Live(),
+            "window: a context window of 8192, at least 10000 wanted",
+        ),
+        (
+            {"data_classes": frozenset({"health", "payment"})},
+            {"data_classes": frozenset({"health"})},
+            Live(),
+            "data_class: not cleared for payment data",
         ),
     ],
 )

@@ -15,7 +15,8 @@ from policies.filters import (
     judge,
     tier_of,
 )
-from tests.policy_builders import GATEWAY, a_candidate, a_case, an_ask, only, seen_as
+from policies.objectives import Objective
+from tests.policy_builders import GATEWAY, a_candidate, a_case, an_ask, only, quick, seen_as
 
 
 def reasons(
@@ -132,12 +133,57 @@ def test_a_backend_that_is_down_is_unavailable() -> None:
 
 def test_a_breached_objective_excludes_only_where_the_policy_refuses() -> None:
     slow = Live(ttft_p95_us=900_000)
-    refusing = EffectivePolicy(slo_ttft_us=800_000, on_breach="refuse")
+    refusing = EffectivePolicy(objectives=quick(ttft=800_000), on_breach="refuse")
 
-    assert reasons(a_candidate(), EffectivePolicy(slo_ttft_us=800_000), slow) == ()
+    assert reasons(a_candidate(), EffectivePolicy(objectives=quick(ttft=800_000)), slow) == ()
     assert reasons(a_candidate(), refusing, slow) == ("slo",)
     assert reasons(a_candidate(), refusing, Live()) == ()
     assert reasons(a_candidate(), EffectivePolicy(on_breach="refuse"), slow) == ()
+
+
+def test_a_breach_that_sheds_leaves_one_request_at_a_time() -> None:
+    shedding = EffectivePolicy(objectives=quick(total=800_000), on_breach="shed")
+
+    assert reasons(a_candidate(), shedding, Live(total_p95_us=900_000, in_flight=1)) == ("slo",)
+    assert reasons(a_candidate(), shedding, Live(total_p95_us=900_000)) == ()
+    assert reasons(a_candidate(), shedding, Live(total_p95_us=800_000, in_flight=9)) == ()
+
+
+def test_who_is_not_known_to_be_quick_enough_may_be_refused() -> None:
+    sure = EffectivePolicy(objectives=quick(ttft=800_000), on_no_data="refuse")
+
+    assert reasons(a_candidate(), sure, Live()) == ("slo",)
+    assert reasons(a_candidate(), sure, Live(ttft_p95_us=800_000)) == ()
+    assert reasons(a_candidate(), sure, Live(ttft_p95_us=900_000)) == ()
+
+
+def test_an_objective_of_its_own_percentile_and_window_is_measured_so() -> None:
+    own = Objective("ttft", 100, percentile=99, window_s=20)
+    policy = EffectivePolicy(objectives=(own,), on_breach="refuse")
+
+    assert reasons(a_candidate(), policy, Live(ttft_p95_us=900)) == ()
+    assert reasons(a_candidate(), policy, Live(others={own.view: 100})) == ()
+    assert reasons(a_candidate(), policy, Live(others={own.view: 101})) == ("slo",)
+
+
+@pytest.mark.parametrize(
+    ("window", "excluded"), [(None, True), (31_999, True), (32_000, False), (32_001, False)]
+)
+def test_a_context_window_must_be_known_to_be_large_enough(
+    window: int | None, excluded: bool
+) -> None:
+    found = reasons(a_candidate(context_window=window), EffectivePolicy(least_context=32_000))
+
+    assert found == (("window",) if excluded else ())
+
+
+def test_a_backend_must_be_cleared_for_every_class_of_the_data() -> None:
+    policy = EffectivePolicy(data_classes=frozenset({"health", "payment"}))
+
+    assert reasons(a_candidate(), policy) == ("data_class",)
+    assert reasons(a_candidate(data_classes=frozenset({"health"})), policy) == ("data_class",)
+    cleared = a_candidate(data_classes=frozenset({"health", "payment", "public"}))
+    assert reasons(cleared, policy) == ()
 
 
 def test_every_reason_is_named_in_the_order_of_the_rules() -> None:
@@ -145,9 +191,11 @@ def test_every_reason_is_named_in_the_order_of_the_rules() -> None:
         residency=only("US"),
         capabilities=frozenset({"audio"}),
         placements=frozenset(),
+        least_context=2,
+        data_classes=frozenset({"health"}),
         max_input_picos_per_token=0,
         max_per_request_picos=0,
-        slo_ttft_us=1,
+        objectives=quick(ttft=1),
         on_breach="refuse",
     )
     bad = a_candidate(context_window=1, charge_output_picos=None)
@@ -182,6 +230,6 @@ def test_rules_that_a_policy_does_not_need_are_left_out() -> None:
 def test_a_tier_is_the_worst_of_its_objectives(
     ttft: int | None, tpot: int | None, tier: int
 ) -> None:
-    policy = EffectivePolicy(slo_ttft_us=800, slo_tpot_us=60)
+    policy = EffectivePolicy(objectives=quick(ttft=800, tpot=60))
 
     assert tier_of(policy, Live(ttft_p95_us=ttft, tpot_p95_us=tpot)) == tier

@@ -6,7 +6,7 @@ import pytest
 from policies.candidates import Candidate, Live
 from policies.compile import DEFAULT, EffectivePolicy
 from policies.rank import is_saturated, rank
-from tests.policy_builders import a_candidate, an_ask, seen_as
+from tests.policy_builders import a_candidate, an_ask, quick, seen_as
 
 CHEAP = a_candidate("cheap", cost_input_picos=1, cost_output_picos=1, placement="cloud")
 MIDDLE = a_candidate("middle", cost_input_picos=2, cost_output_picos=2, placement="edge")
@@ -105,7 +105,7 @@ def test_free_candidates_are_balanced_too() -> None:
 
 def test_the_objective_comes_before_the_preference_and_no_data_stands_between() -> None:
     found = order(
-        EffectivePolicy(slo_ttft_us=800),
+        EffectivePolicy(objectives=quick(ttft=800)),
         cheap=Live(ttft_p95_us=900),
         dear=Live(ttft_p95_us=800),
     )
@@ -115,7 +115,7 @@ def test_the_objective_comes_before_the_preference_and_no_data_stands_between() 
 
 def test_among_those_too_slow_the_faster_one_comes_first() -> None:
     found = order(
-        EffectivePolicy(slo_ttft_us=800),
+        EffectivePolicy(objectives=quick(ttft=800)),
         cheap=Live(ttft_p95_us=3_000),
         middle=Live(ttft_p95_us=2_000),
         dear=Live(ttft_p95_us=1_000),
@@ -128,7 +128,7 @@ def test_a_full_backend_goes_last_whatever_else_speaks_for_it() -> None:
     full = a_candidate("full", cost_input_picos=0, cost_output_picos=0, max_concurrency=4)
 
     found = order(
-        EffectivePolicy(slo_ttft_us=800),
+        EffectivePolicy(objectives=quick(ttft=800)),
         (full, DEAR),
         full=Live(in_flight=4, ttft_p95_us=1),
         dear=Live(ttft_p95_us=5_000),

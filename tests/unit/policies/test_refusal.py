@@ -7,7 +7,7 @@ from policies.candidates import Candidate, Live
 from policies.compile import DEFAULT, EffectivePolicy
 from policies.decision import Deny, DenyCode
 from policies.route import NOWHERE, route
-from tests.policy_builders import GATEWAY, a_candidate, an_ask, only, seen_as
+from tests.policy_builders import GATEWAY, a_candidate, an_ask, only, quick, seen_as
 
 EU = EffectivePolicy(residency=only("EU"), sources={"residency": "eu-only"})
 AMERICAN = a_candidate("bk_us", jurisdictions=frozenset({"US"}))
@@ -143,15 +143,41 @@ def test_callers_of_what_is_down_are_spread_over_four_seconds(draw: int, wait: i
     assert deny.retry_after_ms == wait
 
 
-@pytest.mark.parametrize("field", ["slo_ttft_us", "slo_tpot_us"])
-def test_a_breach_that_refuses_is_an_overload(field: str) -> None:
-    policy = EffectivePolicy(on_breach="refuse", sources={field: "quick"}, **{field: 1})
+@pytest.mark.parametrize("metric", ["ttft", "tpot", "total"])
+@pytest.mark.parametrize("on_breach", ["refuse", "shed"])
+def test_a_breach_that_refuses_is_an_overload(metric: str, on_breach: str) -> None:
+    policy = EffectivePolicy(
+        on_breach=on_breach, objectives=quick(**{metric: 1}), sources={"objectives": "quick"}
+    )
+    slow = Live(ttft_p95_us=2, tpot_p95_us=2, total_p95_us=2, in_flight=1)
 
-    deny = refused(policy, live=seen_as(bk_eu=Live(ttft_p95_us=2, tpot_p95_us=2)))
+    deny = refused(policy, live=seen_as(bk_eu=slow))
 
     assert deny.code == DenyCode.OVERLOADED
     assert "(policy quick)" in deny.message
     assert deny.retry_after_ms is not None
+
+
+def test_a_speed_that_nobody_knows_can_be_refused() -> None:
+    policy = EffectivePolicy(on_no_data="refuse", objectives=quick(ttft=1))
+
+    deny = refused(policy)
+
+    assert deny.code == DenyCode.OVERLOADED
+    assert "not known to be quick enough" in deny.message
+
+
+def test_a_small_context_window_and_data_of_a_class_say_what_is_lacking() -> None:
+    small = refused(EffectivePolicy(least_context=10_000, sources={"least_context": "long"}))
+    uncleared = refused(
+        EffectivePolicy(data_classes=frozenset({"health"}), sources={"data_classes": "ward"})
+    )
+
+    assert small.code == DenyCode.UNSUPPORTED_CAPABILITY
+    assert "at most 8192" in small.message
+    assert "take 10000 (policy long)" in small.message
+    assert uncleared.code == DenyCode.MODEL_NOT_ALLOWED
+    assert "cleared for health data (policy ward)" in uncleared.message
 
 
 def test_a_model_without_targets_has_no_backend() -> None:

@@ -132,3 +132,23 @@ def test_a_probe_that_says_nothing_gives_its_place_back() -> None:
 
 def test_one_never_tried_has_no_seat() -> None:
     assert Backends().seat("be_9", "m") is None
+
+
+def test_a_view_that_somebody_asks_for_is_measured_at_once_and_forgotten_when_nobody_does() -> None:
+    backends = Backends()
+    for number in range(MIN_SAMPLES):
+        flight = backends.began(*KEY, 1, 0)
+        flight.ended(Outcome.SERVED, 100_000 if number < MIN_SAMPLES // 2 else 900_000)
+    assert backends.live(SECOND)[KEY].others == {}
+
+    median, recent = ("total", 50, 60), ("total", 50, 20)
+    backends.watch((median, recent), SECOND)
+    seen = backends.live(SECOND)[KEY]
+    assert abs((seen.others[median] or 0) - 100_000) < 2_000
+    assert abs((seen.total_p95_us or 0) - 900_000) < 15_000
+
+    backends.watch((median, recent), 30 * SECOND)
+    seen = backends.live(30 * SECOND)[KEY]
+    assert abs((seen.others[median] or 0) - 100_000) < 2_000
+    assert seen.others[recent] is None
+    assert backends.live(91 * SECOND)[KEY].others == {}
