@@ -1,4 +1,5 @@
-"""Application keys: `mh_<id16>_<secret43>_<crc6>`, made, recognised and hashed.
+"""Application keys: `mh_<id16>_<secret43>_<crc6>`, made, recognised and hashed; admin tokens are
+the same behind `mha_`.
 
 The id is public and may stand in logs. The secret has 256 random bits, so a keyed hash is enough to
 keep of it, and a slow one would be wrong on the hot path. The checksum has no security value: it
@@ -57,10 +58,10 @@ class Peppers:
         return self._digesters.get(version)
 
 
-def make() -> Made:
+def make(prefix: str = "mh") -> Made:
     public_id = "".join(_ID_ALPHABET[byte & 31] for byte in os.urandom(16))
     secret = _base62(int.from_bytes(os.urandom(32), "big"), 43)
-    signed = f"mh_{public_id}_{secret}"
+    signed = f"{prefix}_{public_id}_{secret}"
     text = f"{signed}_{_checksum(signed.encode()).decode()}"
     return Made(public_id=public_id, secret=secret.encode(), text=text)
 
@@ -76,6 +77,15 @@ def parse(raw: bytes) -> Presented | None:
     except UnicodeDecodeError:
         return None
     return Presented(public_id, raw[20:63])
+
+
+def parse_admin(raw: bytes) -> Presented | None:
+    """The parts of a well-formed admin token, else None."""
+    if len(raw) != _LENGTH + 1 or raw[:4] != b"mha_" or raw[20] != 95 or raw[64] != 95:
+        return None
+    if raw[65:] != _checksum(raw[: _SIGNED + 1]) or not raw.isascii():
+        return None
+    return Presented(raw[4:20].decode("ascii"), raw[21:64])
 
 
 def digest(pepper: bytes, secret: bytes) -> bytes:

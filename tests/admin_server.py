@@ -35,14 +35,21 @@ class AdminServer:
     url: str
     engine: Engine
     published: list[int] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)  # codes of those that were counted
     accounts: dict[str, tuple[int, int]] = field(default_factory=dict)
 
-    def client(self, token: str = TOKEN) -> httpx.Client:
+    def client(self, token: str | None = TOKEN, address: str = "") -> httpx.Client:
+        """Of whoever has the token, from loopback or, as the server is told, from this address."""
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        if address:
+            headers["x-forwarded-for"] = address
         return httpx.Client(
-            base_url=f"{self.url}/admin/v1",
-            headers={"authorization": f"Bearer {token}"},
-            trust_env=False,
+            base_url=f"{self.url}/admin/v1", headers=headers, trust_env=False, verify=False
         )
+
+    def stranger(self) -> httpx.Client:
+        """Of somebody without a token, from an address that nobody has failed from."""
+        return self.client(None, f"203.0.{next(_NUMBERS) % 250}.{next(_NUMBERS) % 250}")
 
 
 @contextlib.contextmanager
@@ -55,14 +62,17 @@ def admin_server(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = AdminServer(f"http://127.0.0.1:{listener.getsockname()[1]}", engine)
         config = uvicorn.Config(
-            create_app(_deps(server, jurisdictions)), log_config=None, lifespan="off"
+            create_app(deps_of(server, jurisdictions)),
+            log_config=None,
+            lifespan="off",
+            proxy_headers=True,  # unlike the real listener: tests come from many addresses
         )
         with _running(uvicorn.Server(config), listener):
             yield server
     engine.dispose()
 
 
-def _deps(server: AdminServer, jurisdictions: frozenset[str]) -> AdminDeps:
+def deps_of(server: AdminServer, jurisdictions: frozenset[str]) -> AdminDeps:
     async def publish(revision: int) -> None:
         server.published.append(revision)
 
@@ -78,6 +88,7 @@ def _deps(server: AdminServer, jurisdictions: frozenset[str]) -> AdminDeps:
         account=account,
         jurisdictions=jurisdictions,
         explain=explainer(server.engine, jurisdictions),
+        refused=server.refusals.append,
     )
 
 

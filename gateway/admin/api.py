@@ -1,15 +1,14 @@
-"""The admin API as one router: every operation behind the admin token, and its own description."""
+"""The admin API as one router: every operation behind an admin token, and its own description."""
 
-import hmac
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from litestar import Litestar, Response, Router, get
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
 
 from gateway import __version__
 from gateway.admin import (
+    admin_tokens,
+    audit,
     backends,
     budgets,
     catalogue,
@@ -26,10 +25,11 @@ from gateway.admin import (
     teams,
     tenants,
     usage,
+    whoami,
 )
 from gateway.admin.deps import AdminDeps
+from gateway.admin.door import Door
 from gateway.admin.operation import Operation, route
-from gateway.admin.problems import ProblemError
 
 PREFIX: Final = "/admin/v1"
 OPENAPI_PATH: Final = "/admin/openapi.json"
@@ -47,6 +47,9 @@ def operations() -> list[Operation]:
         *usage.operations(),
         *invoices.operations(),
         *status.operations(),
+        *admin_tokens.operations(),
+        *audit.operations(),
+        *whoami.operations(),
     ]
 
 
@@ -61,11 +64,8 @@ def create_admin(deps: AdminDeps) -> Router:
     def describe() -> Response[bytes]:
         return Response(description, media_type="application/json")
 
-    guarded = Router(
-        PREFIX,
-        route_handlers=[route(each, deps) for each in own],
-        guards=[_token_guard(deps.admin_token)],
-    )
+    door = Door(deps)
+    guarded = Router(PREFIX, route_handlers=[route(each, deps, door) for each in own])
     return Router("/", route_handlers=[guarded, describe], exception_handlers=problems.HANDLERS)
 
 
@@ -77,22 +77,3 @@ def create_app(deps: AdminDeps) -> Litestar:
         openapi_config=None,
         logging_config=None,
     )
-
-
-def _token_guard(admin_token: str) -> Any:
-    """Compares digests of equal length in constant time; an application key never fits."""
-    key = hmac.digest(b"admin token", admin_token.encode(), "sha256")
-
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-        sent = connection.headers.getall("authorization", [])
-        scheme, _, token = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
-        presented = hmac.digest(b"admin token", token.strip().encode(), "sha256")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(presented, key):
-            raise ProblemError(
-                401,
-                "invalid_admin_token",
-                "send the admin token as `Authorization: Bearer ...`",
-                headers={"www-authenticate": "Bearer"},
-            )
-
-    return guard

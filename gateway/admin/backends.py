@@ -13,6 +13,7 @@ from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Filter, Page
 from gateway.admin.problems import invalid, together
 from gateway.admin.resource import Resource
+from gateway.admin.roles import Right
 from gateway.stores.sql import backends, rows
 from policies import residency
 
@@ -177,4 +178,6 @@ RESOURCE: Final = Resource(
     show=_show,
     in_use=lambda connection, row: backends.in_use(connection, row.id),
     taken="a backend of this name",
+    reads=Right.CATALOGUE_READ,
+    changes=Right.CATALOGUE_CHANGE,
 )

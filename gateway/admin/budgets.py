@@ -14,6 +14,7 @@ from gateway.admin import fields, opening, scoped
 from gateway.admin.deps import AdminDeps
 from gateway.admin.problems import invalid, together
 from gateway.admin.resource import Resource
+from gateway.admin.roles import Right
 from gateway.stores.redis.channel import StoreUnavailable
 from gateway.stores.redis.keys import account
 from gateway.stores.sql import budgets, grants, rows, tenants
@@ -171,6 +172,8 @@ RESOURCE: Final = Resource(
     show=_show,
     in_use=lambda _connection, _row: None,
     taken="a budget of this period for this scope",
+    reads=Right.BUDGETS_READ,
+    changes=Right.BUDGETS_CHANGE,
     facts=_facts,
     remove=_forget,
     opened=lambda deps, row, facts: opening.open_accounts(deps, facts.tenant, ((row,), ())),

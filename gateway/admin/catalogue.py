@@ -22,6 +22,7 @@ from gateway.admin import fields
 from gateway.admin.operation import Answer, Call, Operation
 from gateway.admin.prices import PriceView
 from gateway.admin.problems import ProblemError, invalid
+from gateway.admin.roles import Right
 from gateway.stores.sql import backends, prices, tenants
 from gateway.stores.sql.rows import Price
 
@@ -178,7 +179,7 @@ async def _import(call: Call) -> Answer:
     def work(connection: Connection) -> tuple[Price, ...]:
         _check(connection, body)
         dated = body.effective_from is not None
-        return tuple(_kept(connection, draft, dated) for draft in drafts)
+        return tuple(_kept(call, connection, draft, dated) for draft in drafts)
 
     views = tuple(_view(draft) for draft in await call.change(work))
     return Answer(ImportView(items=views, source=offer.source, notes=offer.notes))
@@ -192,6 +193,7 @@ def operations() -> list[Operation]:
             "prices",
             "Draft prices from a catalogue",
             _import,
+            right=Right.PRICES_CHANGE,
             status=201,
             body=ImportBody,
             answers=ImportView,
@@ -243,7 +245,7 @@ def _drafts(body: ImportBody, offer: Offer, at_us: int, now_us: int) -> list[Pri
     ]
 
 
-def _kept(connection: Connection, draft: Price, dated: bool) -> Price:
+def _kept(call: Call, connection: Connection, draft: Price, dated: bool) -> Price:
     """The draft as it is kept: in the place of one that an earlier import left. A date that was
     asked for makes it another one.
     """
@@ -251,12 +253,14 @@ def _kept(connection: Connection, draft: Price, dated: bool) -> Price:
     drafted = prices.of_same_subject(connection, draft, state="draft", **where)
     before = next((each for each in drafted if each.source.startswith(CATALOGUE)), None)
     if before is None:
+        call.changed(connection, "prices", None, draft)
         return prices.RECORDS.add(connection, draft)
     if before.amount_per_million == draft.amount_per_million:
         return before
     mended = msgspec.structs.replace(
         draft, id=before.id, created_at_us=before.created_at_us, version=before.version + 1
     )
+    call.changed(connection, "prices", before, mended)
     return prices.RECORDS.replace(connection, mended)
 
 

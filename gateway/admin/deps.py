@@ -16,7 +16,7 @@ from gateway.stores.sql.seal import Sealer
 @dataclass(frozen=True)
 class AdminDeps:
     """`publish(revision)` tells the workers of a change. It must not raise: workers that miss the
-    message find the revision by polling.
+    message find the revision by polling. `refused(code)` counts who was not let in or not allowed.
     """
 
     engine: Engine
@@ -31,6 +31,7 @@ class AdminDeps:
     # gateway.admin.policies.Explain -> policies.explain's plain data. It raises ProblemError for an
     # unknown key or model. The data plane's snapshot is behind it, which this plane may not import.
     explain: Callable[[Any], Awaitable[dict[str, Any]]] | None = None
+    refused: Callable[[str], None] = lambda _code: None
 
     def __repr__(self) -> str:
         return "AdminDeps(***)"

@@ -17,6 +17,7 @@ from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Answer, Call, Filter, Operation, Page
 from gateway.admin.problems import conflict, invalid, missing, together
 from gateway.admin.resource import Resource, page, page_of, version_of
+from gateway.admin.roles import Right
 from gateway.stores.sql import budgets, grants, rows, tenants
 from gateway.stores.sql.rows import plain_decimal
 from policies.budgets import MAX_COUNTER
@@ -168,6 +169,7 @@ async def _take_back(call: Call) -> Answer:
             ended = msgspec.structs.replace(
                 row, revoked_at_us=clock.now_us(), version=row.version + 1
             )
+            call.changed(connection, "grants", row, ended)
             grants.RECORDS.replace(connection, ended)
 
     await call.change(work)
@@ -193,6 +195,7 @@ async def _grant(call: Call) -> Answer:
         of = _budget_in_path(connection, call)
         body = Grant(**msgspec.structs.asdict(allowed), budget_id=call.id)
         row = _build(connection, call.deps, body, None)
+        call.changed(connection, "grants", None, row)
         grants.RECORDS.add(connection, row)
         return row, of
 
@@ -219,6 +222,8 @@ RESOURCE: Final = Resource(
     show=_show,
     in_use=lambda _connection, _row: None,
     taken="such a grant",
+    reads=Right.BUDGETS_READ,
+    changes=Right.GRANTS_CHANGE,
     facts=_facts,
 )
 
@@ -230,14 +235,15 @@ def operations() -> list[Operation]:
         *kept,
         Operation(
             "DELETE", "/grants/{id}", "grants", "Take a grant back; it stays as history",
-            _take_back, status=204, if_match=True, refusals=(404, 412),
+            _take_back, right=Right.GRANTS_CHANGE, status=204, if_match=True, refusals=(404, 412),
         ),
         Operation(
             "GET", path, "budgets", "List the grants of a budget", _list_of,
-            query=Page, answers=page_of(GrantView), refusals=(404,),
+            right=Right.BUDGETS_READ, query=Page, answers=page_of(GrantView), refusals=(404,),
         ),
         Operation(
             "POST", path, "budgets", "Let the budget spend more until a time", _grant,
-            status=201, body=Allowance, answers=GrantView, etag=True, refusals=(404, 422),
+            right=Right.GRANTS_CHANGE, status=201, body=Allowance, answers=GrantView, etag=True,
+            refusals=(404, 422),
         ),
     ]  # fmt: skip

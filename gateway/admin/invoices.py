@@ -6,7 +6,7 @@ from typing import IO, Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from billing.invoices import UnbalancedError, csv_rows
 from billing.money import format_minor
@@ -15,6 +15,7 @@ from gateway.admin import fields
 from gateway.admin.operation import Answer, Call, Filter, Operation, Page
 from gateway.admin.problems import ProblemError, conflict, invalid, missing
 from gateway.admin.resource import page_of
+from gateway.admin.roles import Right
 from gateway.admin.tables import CSV, csv_file_answer, write_csv
 from gateway.stores.sql import invoices, tenants
 from gateway.stores.sql.engine import reading
@@ -60,8 +61,10 @@ async def _list(call: Call) -> Answer:
     query: InvoicePage = call.query
     given = {name: getattr(query, name) for name in ("tenant_id", "period", "status", "number")}
     where = {name: value for name, value in given.items() if value is not None}
-    found = await asyncio.to_thread(
-        invoices.page, call.deps.engine, where, query.cursor, query.limit + 1
+    found = await call.read(
+        lambda connection: invoices.seen(
+            connection, where, query.cursor, query.limit + 1, call.visible(connection, "invoices")
+        )
     )
     shown = found[: query.limit]
     return Answer(
@@ -74,10 +77,14 @@ async def _list(call: Call) -> Answer:
 
 async def _draft(call: Call) -> Answer:
     body = call.body(InvoiceBody)
+
+    def work(connection: Connection) -> Invoice:
+        before, after = invoices.refresh(connection, body.tenant_id, body.period)
+        call.changed(connection, "invoices", before, after)
+        return after
+
     try:
-        invoice, _ = await asyncio.to_thread(
-            invoices.make_draft, call.deps.engine, body.tenant_id, body.period
-        )
+        invoice = await call.write(work)
     except NotBegunError as fault:
         raise invalid("period", str(fault)) from None
     except UnknownTenantError:
@@ -98,8 +105,13 @@ async def _read(call: Call) -> Answer:
 async def _delete(call: Call) -> Answer:
     invoice = await _found(call)
     call.require_version(invoice.version)
-    if not await asyncio.to_thread(invoices.remove_draft, call.deps.engine, invoice.id):
-        raise conflict("not_a_draft", f"invoice {invoice.id} is {invoice.status}; it stays")
+
+    def work(connection: Connection) -> None:
+        if not invoices.take_back(connection, invoice.id):
+            raise conflict("not_a_draft", f"invoice {invoice.id} is {invoice.status}; it stays")
+        call.changed(connection, "invoices", invoice, None)
+
+    await call.write(work)
     return Answer()
 
 
@@ -115,23 +127,25 @@ def operations() -> list[Operation]:
     return [
         Operation(
             "GET", path, "invoices", "List invoices", _list,
-            query=InvoicePage, answers=page_of(InvoiceView),
+            right=Right.INVOICES_READ, query=InvoicePage, answers=page_of(InvoiceView),
         ),
         Operation(
             "POST", path, "invoices", "Make or refresh the draft of a month", _draft,
-            status=201, body=InvoiceBody, answers=InvoiceView, etag=True, refusals=(409, 422),
+            right=Right.INVOICES_DRAFT, status=201, body=InvoiceBody, answers=InvoiceView,
+            etag=True, refusals=(409, 422),
         ),
         Operation(
             "GET", one, "invoices", "Read an invoice", _read,
-            answers=InvoiceView, etag=True, refusals=(404,),
+            right=Right.INVOICES_READ, answers=InvoiceView, etag=True, refusals=(404,),
         ),
         Operation(
             "DELETE", one, "invoices", "Throw a draft away", _delete,
-            status=204, if_match=True, refusals=(404, 409, 412),
+            right=Right.INVOICES_DRAFT, status=204, if_match=True, refusals=(404, 409, 412),
         ),
         Operation(
             "GET", f"{one}/lines.csv", "invoices", "The lines of an invoice", _lines,
-            answers={"type": "string"}, refusals=(404,), media_types=(CSV,),
+            right=Right.INVOICES_READ, answers={"type": "string"}, refusals=(404,),
+            media_types=(CSV,),
             description="The columns are fixed. With the one `rounding` line the exact amounts add "
             "up to the total.",
         ),

@@ -10,9 +10,11 @@ from sqlalchemy import Connection
 from gateway import clock, ids, keyring
 from gateway.admin import fields
 from gateway.admin.deps import AdminDeps
+from gateway.admin.facts import Facts
 from gateway.admin.operation import Answer, Call, Filter, Nothing, Operation, Page
 from gateway.admin.problems import conflict, invalid, together
 from gateway.admin.resource import Resource, version_of
+from gateway.admin.roles import Right
 from gateway.stores.sql import keys, rows, teams
 
 Cidr = Annotated[
@@ -179,6 +181,7 @@ async def _create(call: Call) -> Answer:
 
     def work(connection: Connection) -> tuple[rows.Key, Any, str]:
         key = _build(connection, call.deps, body, None)
+        call.changed(connection, "keys", None, key)
         with RESOURCE.unique():
             keys.RECORDS.add(connection, key)
         secret = _new_secret(connection, call.deps, key)
@@ -195,25 +198,40 @@ async def _rotate(call: Call) -> Answer:
         if key.revoked_at_us is not None:
             raise conflict("revoked", "the key is revoked; make a new one")
         now_us = clock.now_us()
-        keys.retire_secrets(connection, key.id, now_us, now_us + overlap_us)
+        before = _live(connection, key)
+        keys.TURNOVER.retire(connection, key.id, now_us, now_us + overlap_us)
         key = _bumped(connection, key)
         secret = _new_secret(connection, call.deps, key)
-        return key, _live(connection, key), secret
+        after = _live(connection, key)
+        call.changed(
+            connection, "keys", key, key,
+            facts_before=_secret_facts(before), facts_after=_secret_facts(after),
+        )  # fmt: skip
+        return key, after, secret
 
     return await _shown_once(call, *await call.change(work))
 
 
 async def _revoke(call: Call) -> Answer:
+    call.body(Nothing)
+
     def work(connection: Connection) -> rows.Key:
         key = RESOURCE.row(connection, call)
         if key.revoked_at_us is not None:
             return key
         now_us = clock.now_us()
-        keys.revoke_secrets(connection, key.id, now_us)
-        return _bumped(connection, msgspec.structs.replace(key, revoked_at_us=now_us))
+        keys.TURNOVER.revoke(connection, key.id, now_us)
+        revoked = msgspec.structs.replace(key, revoked_at_us=now_us)
+        call.changed(connection, "keys", key, revoked)
+        return _bumped(connection, revoked)
 
     key = await call.change(work)
     return Answer(await _show(call.deps, key, ()), version_of(key))
+
+
+def _secret_facts(secrets: tuple[rows.KeySecret, ...]) -> Facts:
+    """By their public part, and until when they live."""
+    return {"secrets": {each.public_id: each.expires_at_us for each in secrets}}
 
 
 def _bumped(connection: Connection, key: rows.Key) -> rows.Key:
@@ -239,6 +257,8 @@ RESOURCE: Final = Resource(
     show=_show,
     in_use=keys.in_use,
     taken="a key of this name in the team",
+    reads=Right.KEYS_READ,
+    changes=Right.KEYS_CHANGE,
     facts=_live,
     remove=keys.take_leave,
 )
@@ -250,14 +270,17 @@ def operations() -> list[Operation]:
         *replaced,
         Operation(
             "POST", "/keys", "keys", "Create a key; its secret is shown this once", _create,
-            status=201, body=Key, answers=NewKeyView, etag=True, refusals=(409, 422),
+            right=Right.KEYS_CHANGE, status=201, body=Key, answers=NewKeyView, etag=True,
+            refusals=(409, 422),
         ),
         Operation(
             "POST", "/keys/{id}/rotate", "keys", "Give the key a new secret", _rotate,
-            body=Rotation, body_optional=True, answers=NewKeyView, etag=True, refusals=(404, 409),
+            right=Right.KEYS_CHANGE, body=Rotation, body_optional=True, answers=NewKeyView,
+            etag=True, refusals=(404, 409),
         ),
         Operation(
             "POST", "/keys/{id}/revoke", "keys", "Revoke the key and all its secrets", _revoke,
-            body=Nothing, body_optional=True, answers=KeyView, etag=True, refusals=(404,),
+            right=Right.KEYS_CHANGE, body=Nothing, body_optional=True, answers=KeyView, etag=True,
+            refusals=(404,),
         ),
     ]  # fmt: skip

@@ -11,6 +11,7 @@ from gateway.admin import fields, opening, scoped
 from gateway.admin.deps import AdminDeps
 from gateway.admin.problems import invalid
 from gateway.admin.resource import Resource
+from gateway.admin.roles import Right
 from gateway.stores.sql import limits, rows, tenants
 
 Most = Annotated[int, Meta(ge=1, le=10**12)]
@@ -89,6 +90,8 @@ RESOURCE: Final = Resource(
     show=_show,
     in_use=lambda _connection, _row: None,
     taken="a limit for this scope",
+    reads=Right.LIMITS_READ,
+    changes=Right.LIMITS_CHANGE,
     facts=lambda connection, row: tenants.RECORDS.one(connection, id=row.tenant_id),
     opened=lambda deps, row, tenant: opening.open_accounts(deps, tenant, ((), (row,))),
 )

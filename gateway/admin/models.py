@@ -14,6 +14,7 @@ from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Filter, Page
 from gateway.admin.problems import invalid, together
 from gateway.admin.resource import Resource
+from gateway.admin.roles import Right
 from gateway.stores.sql import backends, models, rows
 
 Capability = Literal[
@@ -129,4 +130,6 @@ RESOURCE: Final = Resource(
     show=_show,
     in_use=lambda _connection, _row: None,
     taken="a model of this name",
+    reads=Right.CATALOGUE_READ,
+    changes=Right.CATALOGUE_CHANGE,
 )

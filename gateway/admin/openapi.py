@@ -29,14 +29,16 @@ _PROBLEM: Final = {
 }
 _MEANINGS: Final = {
     400: "The request has not the form described here; `errors` names the field",
-    401: "The admin token is missing or wrong",
-    404: "There is no such object",
+    401: "The admin token is missing, mistyped, unknown, expired or revoked",
+    403: "The role of the admin token does not allow it",
+    404: "There is no such object, or it is outside the admin token's scope",
     405: "The path has no such method",
     409: "The state of other objects does not allow it",
     412: "If-Match names another version",
     413: "The body is too large",
     415: "The body is not application/json",
     422: "Well-formed, but a value cannot be accepted; `errors` names the field",
+    429: "Too many admin tokens from this address were refused; `retry-after` says how long",
     500: "The gateway failed",
     503: "The database does not answer",
 }
@@ -141,7 +143,7 @@ def _responses(each: Operation, schemas: dict[int, Any]) -> dict[str, Any]:
     if each.etag:
         success["headers"] = _ETAG
     body = {413, 415} if each.body is not None else set()
-    refusals = sorted({400, 401, 500, 503, *each.refusals, *body})
+    refusals = sorted({400, 401, 403, 429, 500, 503, *each.refusals, *body})
     problem = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {str(each.status): success} | {
         str(status): {"description": _MEANINGS[status], "content": problem} for status in refusals

@@ -6,19 +6,28 @@ The route table and the OpenAPI document are both made from these values, so the
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from litestar import Request, Response
 from litestar.handlers import HTTPRouteHandler
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection
 
-from gateway.admin import bodies
+from gateway import clock
+from gateway.admin import access, bodies
+from gateway.admin.access import RefusedError
 from gateway.admin.deps import AdminDeps
+from gateway.admin.door import Door, Origin
+from gateway.admin.facts import Facts, difference, facts
+from gateway.admin.places import Sight, place_of
+from gateway.admin.principal import Principal
 from gateway.admin.problems import ProblemError, malformed, missing
+from gateway.admin.roles import Right
+from gateway.stores.sql import audit
+from gateway.stores.sql.audit import Entry
 from gateway.stores.sql.configuration import changing
-from gateway.stores.sql.engine import reading
+from gateway.stores.sql.engine import reading, transaction
 
 T = TypeVar("T")
 
@@ -62,13 +71,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Operation:
-    """`query` and `body` are Structs; `answers` is the Struct (or a JSON schema) of a success."""
+    """`query` and `body` are Structs; `answers` is the Struct (or a JSON schema) of a success.
+
+    `right` has no default: an operation that says nothing of who may do it cannot be made.
+    """
 
     method: str
     path: str  # below /admin/v1, with {id}
     tag: str
     summary: str
     run: Callable[["Call"], Awaitable[Answer]]
+    right: Right = field(kw_only=True)
     status: int = 200
     query: type[msgspec.Struct] | None = None
     body: Any = None
@@ -80,19 +93,43 @@ class Operation:
     description: str = ""
     media_types: tuple[str, ...] = ("application/json",)  # of a success
 
+    @property
+    def noun(self) -> str:
+        """What the id in the path is the id of: the path's first word."""
+        return self.path.split("/")[1]
+
 
 @dataclass(frozen=True)
 class Call:
-    """One request to an operation, authenticated."""
+    """One request to an operation, by somebody who is known and allowed to make it."""
 
     deps: AdminDeps
     operation: Operation
+    principal: Principal
+    origin: Origin
     params: Mapping[str, str]
     query: Any
     tree: Any  # the JSON body as plain values; None without one
     if_match: str | None
     accept: str = ""
-    extra: Mapping[str, str] = field(default_factory=dict)
+    changes: list[Entry] = field(default_factory=list)  # to be told in the transaction under way
+
+    @property
+    def name(self) -> str:
+        """Of the operation, as logs and the audit chain call it."""
+        return f"{self.operation.method} {self.operation.path}"
+
+    @property
+    def right(self) -> Right:
+        return self.operation.right
+
+    @property
+    def noun(self) -> str:
+        return self.operation.noun
+
+    @property
+    def named(self) -> str | None:
+        return self.id if "{id}" in self.operation.path else None
 
     @property
     def id(self) -> str:
@@ -118,15 +155,69 @@ class Call:
                 headers={"etag": f'"{version}"'},
             )
 
+    def visible(self, connection: Connection, noun: str) -> tuple[ColumnElement[bool], ...]:
+        """What rows of the noun meet that the principal has in sight."""
+        return Sight(connection, self.principal).visible(noun)
+
     async def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` answers from one consistent view of the database."""
         return await asyncio.to_thread(self._read, work)
 
     async def change(self, work: Callable[[Connection], T]) -> T:
-        """What `work` answers, its changes committed and announced to every worker."""
+        """What `work` answers, its changes committed, told in the audit chain, and announced to
+        every worker.
+        """
         answer, revision = await asyncio.to_thread(self._change, work)
         await self.deps.publish(revision)
         return answer
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """`change` of what no worker has to know of."""
+        return await asyncio.to_thread(self._write, work)
+
+    def changed(
+        self,
+        connection: Connection,
+        noun: str,
+        before: msgspec.Struct | None,
+        after: msgspec.Struct | None,
+        *,
+        facts_before: Facts | None = None,
+        facts_after: Facts | None = None,
+    ) -> None:
+        """Tells of one object that `work` made (no `before`), changed, or took away (no `after`):
+        403 unless the principal may put it where it is now. `facts_*` tell more than the rows.
+        """
+        if after is not None and not access.unlimited(self.principal):
+            access.require_place(connection, self, noun, after)
+        row = after if after is not None else before
+        if row is None:
+            return
+        columns = msgspec.structs.asdict(row)
+        place = place_of(connection, noun, columns)
+        told = [
+            None if each is None else {**(facts(each) or {}), **(facts(more) or {})}
+            for each, more in ((before, facts_before), (after, facts_after))
+        ]
+        if told[0] == told[1]:
+            return
+        was, now = difference(*told)
+        entry = Entry(
+            at_us=clock.now_us(),
+            actor_id=self.principal.id,
+            actor_name=self.principal.name,
+            role=self.principal.role.value,
+            operation=self.name,
+            noun=noun,
+            object_id=columns["id"],
+            tenant_id=place.tenant_id,
+            team_id=place.team_id,
+            before=was,
+            after=now,
+            address=self.origin.address,
+            request_id=self.origin.request_id,
+        )
+        self.changes.append(entry)
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         with reading(self.deps.engine) as connection:
@@ -134,24 +225,52 @@ class Call:
 
     def _change(self, work: Callable[[Connection], T]) -> tuple[T, int]:
         with changing(self.deps.engine) as (connection, revision):
-            return work(connection), revision
+            return self._told(connection, work), revision
+
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        with transaction(self.deps.engine) as connection:
+            return self._told(connection, work)
+
+    def _told(self, connection: Connection, work: Callable[[Connection], T]) -> T:
+        """Allowed once more, as of this transaction: a team may have moved since."""
+        authorise(connection, self)
+        answer = work(connection)
+        if self.changes:
+            audit.append(connection, self.changes)
+        return answer
 
 
-def route(operation: Operation, deps: AdminDeps) -> HTTPRouteHandler:
-    """The operation as a Litestar handler. Bodies are decoded here, because Litestar is lax."""
+def authorise(connection: Connection, call: Call) -> None:
+    """ProblemError unless the call may be made, by what path and body name."""
+    if not access.unlimited(call.principal):
+        access.require(connection, call)
+        access.require_references(connection, call)
+
+
+def route(operation: Operation, deps: AdminDeps, door: Door) -> HTTPRouteHandler:
+    """The operation as a Litestar handler. Bodies are decoded here, because Litestar is lax; not
+    before it is known who asks, and that the role may ask for such a thing at all.
+    """
 
     async def serve(request: Request[Any, Any, Any]) -> Response[Any]:
+        origin = Origin.of(request)
         call = Call(
             deps=deps,
             operation=operation,
+            principal=await door.enter(request, origin),
+            origin=origin,
             params={name: str(value) for name, value in request.path_params.items()},
-            query=_query(request, operation.query),
-            tree=await _body(request, operation),
+            query=None,
+            tree=None,
             if_match=request.headers.get("if-match"),
             accept=request.headers.get("accept", ""),
         )
-        answer = await operation.run(call)
-        return _response(operation, answer) if answer.ready is None else answer.ready
+        try:
+            answer = await _served(request, call)
+        except RefusedError as problem:
+            door.refused(call.principal, origin, call.name, problem.code)
+            raise
+        return _response(call, answer)
 
     return HTTPRouteHandler(
         operation.path.replace("{id}", "{id:str}"),
@@ -161,6 +280,20 @@ def route(operation: Operation, deps: AdminDeps) -> HTTPRouteHandler:
         request_max_body_size=bodies.MOST_BYTES,
         media_type=operation.media_types[0],  # Litestar's streams take it from here
     )(serve)
+
+
+async def _served(request: Request[Any, Any, Any], call: Call) -> Answer:
+    limited = not access.unlimited(call.principal)
+    if limited:
+        await call.read(lambda connection: access.require(connection, call))
+    asked = replace(
+        call,
+        query=_query(request, call.operation.query),
+        tree=await _body(request, call.operation),
+    )
+    if limited and asked.tree:
+        await asked.read(lambda connection: access.require_references(connection, asked))
+    return await asked.operation.run(asked)
 
 
 async def _body(request: Request[Any, Any, Any], operation: Operation) -> Any:
@@ -188,13 +321,17 @@ def _query(request: Request[Any, Any, Any], kind: type[msgspec.Struct] | None) -
     return bodies.convert(dict(given), kind, strict=False)
 
 
-def _response(operation: Operation, answer: Answer) -> Response[bytes]:
-    headers = {"cache-control": "no-store"}
+def _response(call: Call, answer: Answer) -> Response[Any]:
+    headers = {"x-request-id": call.origin.request_id}
+    if answer.ready is not None:
+        answer.ready.headers.update(headers)
+        return answer.ready
+    headers["cache-control"] = "no-store"
     if answer.etag is not None:
         headers["etag"] = f'"{answer.etag}"'
     if answer.location is not None:
         headers["location"] = answer.location
     content = b"" if answer.content is None else msgspec.json.encode(answer.content)
     return Response(
-        content, status_code=operation.status, headers=headers, media_type="application/json"
+        content, status_code=call.operation.status, headers=headers, media_type="application/json"
     )

@@ -7,11 +7,13 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from gateway import clock, ids, standing
+from gateway.admin.facts import Facts
 from gateway.admin.fields import Id, ModelName, scope_of
 from gateway.admin.operation import Answer, Call, Filter, Operation
 from gateway.admin.policy_document import POLICY, POLICY_PAGE, POLICY_VIEW, READ_ONLY
 from gateway.admin.problems import Fault, ProblemError, conflict, invalid, missing
 from gateway.admin.resource import filters, page
+from gateway.admin.roles import Right
 from gateway.admin.scoped import ScopedPage, place
 from gateway.stores.sql import policies, rows
 from gateway.stores.sql.records import TakenError
@@ -51,7 +53,10 @@ async def _list(call: Call) -> Answer:
     size = call.query.limit
 
     def work(connection: Connection) -> list[tuple[rows.Policy, ...]]:
-        newest = policies.page(connection, filters(call.query), call.query.cursor, size + 1)
+        newest = policies.page(
+            connection, filters(call.query), call.query.cursor, size + 1,
+            call.visible(connection, "policies"),
+        )  # fmt: skip
         return [policies.versions(connection, each.id) for each in newest]
 
     found = await call.read(work)
@@ -77,6 +82,7 @@ async def _create(call: Call) -> Answer:
             document=canonical(document),
             created_at_us=clock.now_us(),
         )
+        call.changed(connection, "policies", None, policy)
         try:
             return policies.add(connection, policy)
         except TakenError:
@@ -115,6 +121,7 @@ async def _replace(call: Call) -> Answer:
             state="draft",
             document=canonical(document),
         )
+        call.changed(connection, "policies", newest, drafted)
         policies.add_version(connection, drafted, clock.now_us())
         return (drafted, *versions)
 
@@ -124,7 +131,9 @@ async def _replace(call: Call) -> Answer:
 
 async def _delete(call: Call) -> Answer:
     def work(connection: Connection) -> None:
-        call.require_version(_versions(connection, call)[0].version)
+        newest = _versions(connection, call)[0]
+        call.require_version(newest.version)
+        call.changed(connection, "policies", newest, None)
         policies.remove(connection, call.id)
 
     await call.change(work)
@@ -146,10 +155,20 @@ async def _move(call: Call, state: str) -> Answer:
         if state == "shadow" and chosen.state == "active":
             raise conflict("active", "an active version has no shadow; retire it first")
         policies.set_state(connection, chosen, state, clock.now_us())
-        return _versions(connection, call)
+        after = _versions(connection, call)
+        call.changed(
+            connection, "policies", chosen, chosen,
+            facts_before=_states(versions), facts_after=_states(after),
+        )  # fmt: skip
+        return after
 
     versions = await call.change(work)
     return Answer(_view(call, versions, _chosen(versions, wanted)), versions[0].version)
+
+
+def _states(versions: tuple[rows.Policy, ...]) -> Facts:
+    """Which version is in force, which decides without effect, and what became of the others."""
+    return {"states": {str(each.policy_version): each.state for each in versions}}
 
 
 async def _activate(call: Call) -> Answer:
@@ -224,33 +243,36 @@ def operations() -> list[Operation]:
     return [
         Operation(
             "GET", "/policies", "policies", "List policies, the newest version of each", _list,
-            query=PolicyPage, answers=POLICY_PAGE,
+            right=Right.POLICIES_READ, query=PolicyPage, answers=POLICY_PAGE,
         ),
         Operation(
             "POST", "/policies", "policies", "Draft a policy", _create,
-            status=201, body=POLICY, answers=answers, etag=True, refusals=(409, 422),
+            right=Right.POLICIES_CHANGE, status=201, body=POLICY, answers=answers, etag=True,
+            refusals=(409, 422),
         ),
         Operation(
             "GET", "/policies/schema", "policies", "The JSON Schema of a policy document", _schema,
-            answers={"type": "object"},
+            right=Right.POLICIES_READ, answers={"type": "object"},
         ),
         Operation(
             "GET", member, "policies", "Read a policy", _read,
-            query=Version, answers=answers, etag=True, refusals=(404, 422),
+            right=Right.POLICIES_READ, query=Version, answers=answers, etag=True,
+            refusals=(404, 422),
         ),
         Operation(
             "PUT", member, "policies", "Draft the next version of a policy", _replace,
-            body=POLICY, answers=answers, etag=True, if_match=True, refusals=(404, 412, 422),
+            right=Right.POLICIES_CHANGE, body=POLICY, answers=answers, etag=True, if_match=True,
+            refusals=(404, 412, 422),
         ),
         Operation(
             "DELETE", member, "policies", "Delete a policy with all versions", _delete,
-            status=204, if_match=True, refusals=(404, 412),
+            right=Right.POLICIES_CHANGE, status=204, if_match=True, refusals=(404, 412),
         ),
         *(
             Operation(
                 "POST", f"{member}/{verb}", "policies", summary, run,
-                body=Version, body_optional=True, answers=answers, etag=True, if_match=True,
-                refusals=(404, 409, 412, 422),
+                right=Right.POLICIES_CHANGE, body=Version, body_optional=True, answers=answers,
+                etag=True, if_match=True, refusals=(404, 409, 412, 422),
             )
             for verb, summary, run in (
                 ("activate", "Put a version in force; the one before it retires", _activate),
@@ -260,6 +282,7 @@ def operations() -> list[Operation]:
         ),
         Operation(
             "POST", "/policies/explain", "policies", "Decide a request without making it", _explain,
-            body=Explain, answers=dict[str, Any], refusals=(404, 422, 503),
+            right=Right.POLICIES_READ, body=Explain, answers=dict[str, Any],
+            refusals=(404, 422, 503),
         ),
     ]  # fmt: skip

@@ -14,6 +14,7 @@ from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Answer, Call, Filter, Nothing, Operation, Page
 from gateway.admin.problems import conflict, invalid, together
 from gateway.admin.resource import Resource
+from gateway.admin.roles import Right
 from gateway.stores.sql import backends, prices, rows, tenants
 
 PerMillion = Annotated[
@@ -183,6 +184,7 @@ async def _approve(call: Call) -> Answer:
             return price
         approved = msgspec.structs.replace(price, state="approved", version=price.version + 1)
         _check_alone(connection, approved)
+        call.changed(connection, "prices", price, approved)
         return prices.RECORDS.replace(connection, approved)
 
     price = await call.change(work)
@@ -210,6 +212,8 @@ RESOURCE: Final = Resource(
     show=_show,
     in_use=lambda _connection, _row: None,
     taken="such a price",
+    reads=Right.PRICES_READ,
+    changes=Right.PRICES_CHANGE,
     remove=_check_not_begun,
 )
 
@@ -219,7 +223,7 @@ def operations() -> list[Operation]:
         *RESOURCE.operations(),
         Operation(
             "POST", "/prices/{id}/approve", "prices", "Put a drafted price in force", _approve,
-            body=Nothing, body_optional=True, answers=PriceView, etag=True, if_match=True,
-            refusals=(404, 409, 412),
+            right=Right.PRICES_CHANGE, body=Nothing, body_optional=True, answers=PriceView,
+            etag=True, if_match=True, refusals=(404, 409, 412),
         ),
     ]  # fmt: skip

@@ -112,8 +112,13 @@ def response(problem: ProblemError) -> Response[bytes]:
     )
 
 
-def _render_problem(_request: Request[Any, Any, Any], problem: ProblemError) -> Response[bytes]:
-    return response(problem)
+def _render_problem(request: Request[Any, Any, Any], problem: ProblemError) -> Response[bytes]:
+    """With the request's id, where it got as far as having one."""
+    answer = response(problem)
+    request_id = request.state.get("request_id")
+    if request_id is not None:
+        answer.headers["x-request-id"] = request_id
+    return answer
 
 
 def _render_http(request: Request[Any, Any, Any], fault: HTTPException) -> Response[bytes]:

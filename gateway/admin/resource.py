@@ -16,7 +16,9 @@ from sqlalchemy import Connection
 from gateway.admin import bodies
 from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Answer, Call, Operation, Page
+from gateway.admin.principal import Principal
 from gateway.admin.problems import conflict, invalid, missing
+from gateway.admin.roles import Right
 from gateway.stores.sql.records import Records, TakenError
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -40,11 +42,16 @@ class Resource(Generic[R, B, V]):
     show: Callable[[AdminDeps, R, Any], Awaitable[V]]
     in_use: Callable[[Connection, R], str | None]
     taken: str  # what is unique, in words: "a tenant of this name"
+    reads: Right
+    changes: Right
+    manages: Right | None = None  # to create and delete, where that is another right
     facts: Callable[[Connection, R], Any] = lambda _connection, _row: None
     remove: Callable[[Connection, R], None] | None = None
     # After a row was written, before the answer. It must not raise: what it does is done later
     # by the jobs where it fails.
     opened: Callable[[AdminDeps, R, Any], Awaitable[None]] | None = None
+    # What `changes` alone does not allow; raises ProblemError. Before and after of a PUT.
+    reserved: Callable[[Principal, R, R], None] | None = None
 
     def operations(self) -> list[Operation]:
         return [*self._collection(), *self._member()]
@@ -55,11 +62,12 @@ class Resource(Generic[R, B, V]):
         return [
             Operation(
                 "GET", path, self.plural, f"List {self.plural}", self.list,
-                query=self.page, answers=listing,
+                right=self.reads, query=self.page, answers=listing,
             ),
             Operation(
                 "POST", path, self.plural, f"Create a {self.singular}", self.create,
-                status=201, body=self.body, answers=self.view, etag=True, refusals=(409, 422),
+                right=self.manages or self.changes, status=201, body=self.body, answers=self.view,
+                etag=True, refusals=(409, 422),
             ),
         ]  # fmt: skip
 
@@ -68,18 +76,19 @@ class Resource(Generic[R, B, V]):
         return [
             Operation(
                 "GET", path, self.plural, f"Read a {self.singular}", self.read,
-                answers=self.view, etag=True, refusals=(404,),
+                right=self.reads, answers=self.view, etag=True, refusals=(404,),
             ),
             Operation(
                 "PUT", path, self.plural, f"Replace a {self.singular}", self.replace,
-                body=self.body, answers=self.view, etag=True, if_match=True,
+                right=self.changes, body=self.body, answers=self.view, etag=True, if_match=True,
                 refusals=(404, 409, 412, 422),
                 description="Fields left out take their defaults. What GET answers may be sent "
                 "back: its read-only fields are ignored.",
             ),
             Operation(
                 "DELETE", path, self.plural, f"Delete a {self.singular}", self.delete,
-                status=204, if_match=True, refusals=(404, 409, 412),
+                right=self.manages or self.changes, status=204, if_match=True,
+                refusals=(404, 409, 412),
             ),
         ]  # fmt: skip
 
@@ -88,7 +97,8 @@ class Resource(Generic[R, B, V]):
         after, size = call.query.cursor, call.query.limit
 
         def work(connection: Connection) -> list[tuple[R, Any]]:
-            rows = self.records.page(connection, where, after, size + 1)
+            only = call.visible(connection, self.plural)
+            rows = self.records.page(connection, where, after, size + 1, only)
             return [(row, self.facts(connection, row)) for row in rows]
 
         found = await call.read(work)
@@ -100,6 +110,7 @@ class Resource(Generic[R, B, V]):
 
         def work(connection: Connection) -> tuple[R, Any]:
             row = self.build(connection, call.deps, body, None)
+            call.changed(connection, self.plural, None, row)
             with self.unique():
                 self.records.add(connection, row)
             return row, self.facts(connection, row)
@@ -121,7 +132,10 @@ class Resource(Generic[R, B, V]):
             call.require_version(version_of(before))
             row = self.build(connection, call.deps, body, before)
             if row != before:
+                if self.reserved is not None:
+                    self.reserved(call.principal, before, row)
                 row = msgspec.structs.replace(row, version=version_of(before) + 1)
+                call.changed(connection, self.plural, before, row)
                 with self.unique():
                     self.records.replace(connection, row)
             return row, self.facts(connection, row)
@@ -137,6 +151,7 @@ class Resource(Generic[R, B, V]):
                 raise conflict(
                     "in_use", f"the {self.singular} cannot be deleted: {reason} still refer to it"
                 )
+            call.changed(connection, self.plural, row, None)
             if self.remove is not None:
                 self.remove(connection, row)
             self.records.remove(connection, id=call.id)

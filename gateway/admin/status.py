@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway import __version__, clock
 from gateway.admin.operation import Answer, Call, Operation
+from gateway.admin.roles import Right
 from gateway.stores.redis import backlog, workers
 from gateway.stores.redis.channel import Channels, StoreUnavailable
 from gateway.stores.redis.workers import BackendReport, Counts, Report
@@ -87,11 +88,16 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
 
 def operations() -> list[Operation]:
     async def status(call: Call) -> Answer:
-        return Answer(await read(call.deps.engine, call.deps.store, call.deps.jurisdictions))
+        seen = await read(call.deps.engine, call.deps.store, call.deps.jurisdictions)
+        return Answer(seen if call.principal.everywhere else _narrowed(seen))
 
     return [
-        Operation("GET", "/status", "status", "See how everything is", status, answers=StatusView)
-    ]
+        Operation(
+            "GET", "/status", "status", "See how everything is", status,
+            right=Right.STATUS_READ, answers=StatusView,
+            description="Who stands at a tenant or team sees that the stores answer, and no more.",
+        )
+    ]  # fmt: skip
 
 
 async def read(
@@ -248,6 +254,17 @@ async def _queue(channels: Channels, tag: str) -> QueueStatus | None:
         journal_oldest=None if oldest_ms is None else clock.rfc3339(oldest_ms * 1000),
         quarantined=waiting.quarantined,
         holds=waiting.holds,
+    )
+
+
+def _narrowed(seen: StatusView) -> StatusView:
+    """Backends, workers and queues are everybody's: what they do tells of other tenants."""
+    stores = {
+        name: msgspec.structs.replace(each, version="", answer_ms=None, detail="")
+        for name, each in seen.stores.items()
+    }
+    return msgspec.structs.replace(
+        seen, revision=None, backends=(), workers=(), queues=(), stores=stores
     )
 
 

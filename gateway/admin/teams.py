@@ -11,6 +11,7 @@ from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Filter, Page
 from gateway.admin.problems import invalid
 from gateway.admin.resource import Resource
+from gateway.admin.roles import Right
 from gateway.stores.sql import rows, teams, tenants
 
 DEEPEST: Final = 8  # every level is one more account in each admission
@@ -91,5 +92,7 @@ RESOURCE: Final = Resource(
     show=_show,
     in_use=teams.in_use,
     taken="a team of this name in the tenant",
+    reads=Right.ORGANISATION_READ,
+    changes=Right.TEAMS_CHANGE,
     remove=teams.take_leave,
 )

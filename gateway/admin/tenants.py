@@ -10,8 +10,10 @@ from gateway import clock, ids
 from gateway.admin import fields, opening
 from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Filter, Page
-from gateway.admin.problems import conflict, together
+from gateway.admin.principal import Principal
+from gateway.admin.problems import ProblemError, conflict, together
 from gateway.admin.resource import Resource
+from gateway.admin.roles import Right
 from gateway.stores.sql import rows, tenants
 
 TagName = Annotated[
@@ -88,6 +90,17 @@ def _build(
     )
 
 
+def _reserved(principal: Principal, before: rows.Tenant, after: rows.Tenant) -> None:
+    """Names are the platform's: they are unique over all tenants, and stand on invoices."""
+    if principal.everywhere:
+        return
+    for field in ("name", "currency"):
+        if getattr(before, field) != getattr(after, field):
+            raise ProblemError(
+                403, "forbidden", f"{field}: only a platform_admin changes it; leave it as it is"
+            )
+
+
 async def _show(_deps: AdminDeps, row: rows.Tenant, _facts: None) -> TenantView:
     return TenantView(
         id=row.id,
@@ -110,5 +123,9 @@ RESOURCE: Final = Resource(
     show=_show,
     in_use=lambda connection, row: tenants.in_use(connection, row.id),
     taken="a tenant of this name",
+    reads=Right.ORGANISATION_READ,
+    changes=Right.TENANTS_CHANGE,
+    manages=Right.TENANTS_MANAGE,
+    reserved=_reserved,
     opened=lambda deps, row, _facts: opening.open_accounts(deps, row),
 )

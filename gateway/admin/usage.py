@@ -15,7 +15,9 @@ from billing.rollups import BUCKET_US
 from gateway import clock
 from gateway.admin import fields
 from gateway.admin.operation import Answer, Call, Filter, Operation, PageSize
+from gateway.admin.places import Sight
 from gateway.admin.problems import ProblemError, invalid
+from gateway.admin.roles import Right
 from gateway.admin.tables import CSV, csv_answer, prefers_csv
 from gateway.stores.sql import usage_reports, usage_requests
 from gateway.stores.sql.tables import backends, former_names, keys, teams, tenants
@@ -137,7 +139,11 @@ async def _sums(call: Call) -> Answer:
     start_us, end_us = _span(query)
     group_by = _dimensions(query.group_by)
     question = Question(
-        start_us=start_us, end_us=end_us, group_by=group_by, filters=_filters(query)
+        start_us=start_us,
+        end_us=end_us,
+        group_by=group_by,
+        filters=_filters(query),
+        within=await _within(call),
     )
     try:
         groups = await asyncio.to_thread(usage_reports.report, call.deps.engine, question)
@@ -159,6 +165,7 @@ async def _requests(call: Call) -> Answer:
         start_us=start_us,
         end_us=end_us,
         filters=_filters(query),
+        within=await _within(call),
         after=_cursor(query.cursor),
         limit=query.limit + 1,
     )
@@ -175,6 +182,17 @@ async def _requests(call: Call) -> Answer:
     return Answer(RequestPage(items=tuple(_request(each) for each in shown), next=following))
 
 
+async def _within(call: Call) -> dict[str, frozenset[str]]:
+    """The values of columns that are in sight, where not everything is."""
+    principal = call.principal
+    if principal.tenant_id is None:
+        return {}
+    if principal.team_id is None:
+        return {"tenant_id": frozenset({principal.tenant_id})}
+    teams = await call.read(lambda connection: Sight(connection, principal).teams)
+    return {"tenant_id": frozenset({principal.tenant_id}), "team_id": teams}
+
+
 def operations() -> list[Operation]:
     return [
         Operation(
@@ -183,6 +201,7 @@ def operations() -> list[Operation]:
             "usage",
             "Sum usage and money",
             _sums,
+            right=Right.USAGE_READ,
             query=UsageQuery,
             answers=UsagePage,
             refusals=(422,),
@@ -194,6 +213,7 @@ def operations() -> list[Operation]:
             "usage",
             "List usage request by request",
             _requests,
+            right=Right.USAGE_READ,
             query=RequestQuery,
             answers=RequestPage,
             refusals=(422,),

@@ -3,12 +3,17 @@
 import argparse
 import json
 import os
+import re
 import sys
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.diagnosis import Finding
 
 _MARKS: Final = {"ok": "ok     ", "warning": "look at", "failed": "FAILED "}
 
@@ -16,13 +21,38 @@ _MARKS: Final = {"ok": "ok     ", "warning": "look at", "failed": "FAILED "}
 def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     parser = subparsers.add_parser("doctor", help="check every dependency and say what to do")
     parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument(
+        "--verify-audit", action="store_true",
+        help="check the audit chain in the database, and nothing else",
+    )  # fmt: skip
+    parser.add_argument(
+        "--anchor", type=_anchor, metavar="SEQ:HASH",
+        help="a head of the audit chain that was kept elsewhere",
+    )  # fmt: skip
+
+
+def _anchor(text: str) -> tuple[int, str]:
+    seq, _, hashed = text.partition(":")
+    if not seq.isdigit() or int(seq) < 1 or re.fullmatch("[0-9a-f]{64}", hashed) is None:
+        raise argparse.ArgumentTypeError("write it as 42: and the 64 digits of the hash")
+    return int(seq), hashed
+
+
+def _findings(args: argparse.Namespace) -> "Iterator[Finding]":
+    settings = Settings.from_env(os.environ)
+    if not (args.verify_audit or args.anchor):
+        from gateway.diagnosis import diagnose
+
+        return diagnose(settings)
+    from gateway.evidence import audit_chain
+    from gateway.stores.sql.audit import Head
+
+    return audit_chain(settings, None if args.anchor is None else Head(*args.anchor))
 
 
 def run(args: argparse.Namespace) -> int:
-    from gateway.diagnosis import diagnose
-
     findings = []
-    for finding in diagnose(Settings.from_env(os.environ)):
+    for finding in _findings(args):
         findings.append(finding)
         if not args.json:
             print(f"{_MARKS[finding.state]}  {finding.part:<10} {finding.found}")

@@ -14,6 +14,7 @@ from gateway.stores.redis import address, bus
 from gateway.stores.redis.accounts import account_reader
 from gateway.stores.redis.keys import CLUSTER_TAGS, ONE_TAG
 from gateway.stores.sql.seal import Sealer
+from gateway.telemetry import names
 from gateway.telemetry.service import Telemetry
 from gateway.wiring.parts import opened_channels, opened_engine, peppers_of, started_telemetry
 
@@ -38,6 +39,11 @@ async def open_admin(settings: Settings) -> AsyncIterator[Admin]:
         engine = opened_engine(stack, settings)
         channels = await opened_channels(stack, settings, _STORE_PATIENCE_S)
 
+        refusals = telemetry.counter(
+            names.ADMIN_REFUSALS, "Calls of the admin API that were not let in or not allowed.",
+            names.CODE, unit="{request}",
+        )  # fmt: skip
+
         async def publish(revision: int) -> None:
             await bus.publish(channels, revision)
 
@@ -52,6 +58,7 @@ async def open_admin(settings: Settings) -> AsyncIterator[Admin]:
             tags=CLUSTER_TAGS if address.parse(settings.redis_url).kind == "cluster" else ONE_TAG,
             jurisdictions=settings.jurisdictions,
             explain=_explaining(engine, settings.jurisdictions),
+            refused=lambda code: refusals.child(code).inc(),
         )
         yield Admin(deps, telemetry)
 

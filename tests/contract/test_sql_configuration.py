@@ -143,7 +143,7 @@ def test_only_active_policies_approved_prices_and_live_secrets_reach_the_workers
     with configuration.changing(engine) as (connection, _):
         policies.set_state(connection, POLICY, "active", 5)
         policies.add_version(connection, drafted, 6)
-        keys.revoke_secrets(connection, "key1", 7)
+        keys.TURNOVER.revoke(connection, "key1", 7)
         draft = msgspec.structs.replace(PRICE, id="price2", state="draft")
         prices.RECORDS.add(connection, draft)
 
@@ -221,7 +221,7 @@ def test_a_rotation_leaves_at_most_two_secrets_alive(engine: Engine) -> None:
     _fill(engine)
     for number in range(2, 5):
         with configuration.changing(engine) as (connection, _):
-            keys.retire_secrets(connection, "key1", number, number + 100)
+            keys.TURNOVER.retire(connection, "key1", number, number + 100)
             fresh = msgspec.structs.replace(SECRET, public_id=f"p{number}")
             keys.SECRETS.add(connection, fresh)
 

@@ -25,9 +25,9 @@ def client(server: AdminServer) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def stranger(server: AdminServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/admin/v1", trust_env=False) as client:
+    with server.stranger() as client:
         yield client
 
 

@@ -2,12 +2,12 @@
 ever changes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, select, update
 
 from billing.invoices import Aggregate, Draft, InvoiceLine
 from billing.invoices import draft as draft_of
@@ -56,29 +56,35 @@ def make_draft(engine: Engine, tenant_id: str, period: str) -> tuple[Invoice, bo
     version.
     """
     with transaction(engine) as connection:
-        tenant = _locked_tenant(connection, tenant_id)
-        span = month(period, ZoneInfo(tenant.timezone))
-        if span.start_us > clock.now_us():
-            raise NotBegunError(f"{period} has not begun in {tenant.timezone}")
-        before = _draft(connection, tenant_id, period)
-        invoice_id = ids.new("inv") if before is None else before.id
-        made = draft_of(
-            _aggregates(connection, tenant_id, span),
-            invoice_id=invoice_id,
-            currency=tenant.currency,
-            period=span,
-        )
-        fresh = Invoice(
-            id=invoice_id,
-            tenant_id=tenant_id,
-            period=period,
-            currency=tenant.currency,
-            period_start_us=span.start_us,
-            period_end_us=span.end_us,
-            total_minor=made.total_minor,
-            created_at_us=clock.now_us() if before is None else before.created_at_us,
-        )
-        return _store(connection, before, fresh, made), before is None
+        before, after = refresh(connection, tenant_id, period)
+        return after, before is None
+
+
+def refresh(connection: Connection, tenant_id: str, period: str) -> tuple[Invoice | None, Invoice]:
+    """The same in the caller's transaction: the draft as it was, if there was one, and as it is."""
+    tenant = _locked_tenant(connection, tenant_id)
+    span = month(period, ZoneInfo(tenant.timezone))
+    if span.start_us > clock.now_us():
+        raise NotBegunError(f"{period} has not begun in {tenant.timezone}")
+    before = _draft(connection, tenant_id, period)
+    invoice_id = ids.new("inv") if before is None else before.id
+    made = draft_of(
+        _aggregates(connection, tenant_id, span),
+        invoice_id=invoice_id,
+        currency=tenant.currency,
+        period=span,
+    )
+    fresh = Invoice(
+        id=invoice_id,
+        tenant_id=tenant_id,
+        period=period,
+        currency=tenant.currency,
+        period_start_us=span.start_us,
+        period_end_us=span.end_us,
+        total_minor=made.total_minor,
+        created_at_us=clock.now_us() if before is None else before.created_at_us,
+    )
+    return before, _store(connection, before, fresh, made)
 
 
 def one(engine: Engine, invoice_id: str) -> Invoice | None:
@@ -90,11 +96,22 @@ def one(engine: Engine, invoice_id: str) -> Invoice | None:
 
 def page(engine: Engine, where: dict[str, str], after: str | None, limit: int) -> list[Invoice]:
     """Invoices whose columns equal `where`, ordered by id, from after the id `after`."""
-    query = select(invoices).filter_by(**where).order_by(invoices.c.id).limit(limit)
+    with reading(engine) as connection:
+        return seen(connection, where, after, limit)
+
+
+def seen(
+    connection: Connection,
+    where: dict[str, str],
+    after: str | None,
+    limit: int,
+    only: Iterable[ColumnElement[bool]] = (),
+) -> list[Invoice]:
+    """The same from the caller's view, and of those that meet all of `only`."""
+    query = select(invoices).filter_by(**where).where(*only).order_by(invoices.c.id).limit(limit)
     if after is not None:
         query = query.where(invoices.c.id > after)
-    with reading(engine) as connection:
-        return [Invoice(**row) for row in connection.execute(query).mappings()]
+    return [Invoice(**row) for row in connection.execute(query).mappings()]
 
 
 def lines(engine: Engine, invoice_id: str) -> Iterator[InvoiceLine]:
@@ -109,12 +126,17 @@ def lines(engine: Engine, invoice_id: str) -> Iterator[InvoiceLine]:
 def remove_draft(engine: Engine, invoice_id: str) -> bool:
     """Whether there was such a draft. What is issued stays."""
     with transaction(engine) as connection:
-        draft = select(invoices.c.id).filter_by(id=invoice_id, status="draft").with_for_update()
-        if connection.scalar(draft) is None:
-            return False
-        connection.execute(invoice_lines.delete().filter_by(invoice_id=invoice_id))
-        connection.execute(invoices.delete().filter_by(id=invoice_id))
-        return True
+        return take_back(connection, invoice_id)
+
+
+def take_back(connection: Connection, invoice_id: str) -> bool:
+    """The same in the caller's transaction."""
+    draft = select(invoices.c.id).filter_by(id=invoice_id, status="draft").with_for_update()
+    if connection.scalar(draft) is None:
+        return False
+    connection.execute(invoice_lines.delete().filter_by(invoice_id=invoice_id))
+    connection.execute(invoices.delete().filter_by(id=invoice_id))
+    return True
 
 
 def _locked_tenant(connection: Connection, tenant_id: str) -> Tenant:

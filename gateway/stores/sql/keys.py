@@ -2,35 +2,18 @@
 
 from typing import Final
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection
 
 from gateway.stores.sql import former_names, scopes
 from gateway.stores.sql.former_names import FormerName
 from gateway.stores.sql.records import Records, first_in_use
 from gateway.stores.sql.rows import Key, KeySecret
 from gateway.stores.sql.tables import key_secrets, keys, rollups
+from gateway.stores.sql.turnover import Turnover
 
 RECORDS: Final = Records(keys, Key)
 SECRETS: Final = Records(key_secrets, KeySecret)
-
-
-def retire_secrets(connection: Connection, key_id: str, now_us: int, until_us: int) -> None:
-    """The secret in use lives on until `until_us`; those already on their way out go now.
-
-    So a key has at most two live secrets.
-    """
-    live = (key_secrets.c.key_id == key_id) & (key_secrets.c.revoked_at_us.is_(None))
-    ending = key_secrets.c.expires_at_us.is_not(None)
-    connection.execute(update(key_secrets).where(live, ending).values(revoked_at_us=now_us))
-    connection.execute(update(key_secrets).where(live, ~ending).values(expires_at_us=until_us))
-
-
-def revoke_secrets(connection: Connection, key_id: str, at_us: int) -> None:
-    connection.execute(
-        update(key_secrets)
-        .where(key_secrets.c.key_id == key_id, key_secrets.c.revoked_at_us.is_(None))
-        .values(revoked_at_us=at_us)
-    )
+TURNOVER: Final = Turnover(key_secrets, key_secrets.c.key_id)
 
 
 def take_leave(connection: Connection, key: Key) -> None:

@@ -3,10 +3,10 @@
 Of one policy at most one version is active and at most one is in shadow.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, insert, select, update
 
 from gateway.stores.sql.records import Records, write
 from gateway.stores.sql.rows import Policy
@@ -40,11 +40,17 @@ def versions(connection: Connection, policy_id: str) -> tuple[Policy, ...]:
 
 
 def page(
-    connection: Connection, where: Mapping[str, Any], after: str | None, limit: int
+    connection: Connection,
+    where: Mapping[str, Any],
+    after: str | None,
+    limit: int,
+    only: Iterable[ColumnElement[bool]] = (),
 ) -> tuple[Policy, ...]:
-    """The newest version of each policy whose columns equal `where`, ordered by id."""
+    """The newest version of each policy whose columns equal `where` and that meets all of `only`,
+    ordered by id.
+    """
     query = _versions().where(policy_versions.c.policy_version == policies.c.latest_version)
-    query = query.where(*(policies.c[name] == value for name, value in where.items()))
+    query = query.where(*(policies.c[name] == value for name, value in where.items()), *only)
     if after is not None:
         query = query.where(policies.c.id > after)
     query = query.order_by(policies.c.id).limit(limit)

@@ -4,7 +4,7 @@ Tuples are JSON text in the database; everything else stands as it is. Each noun
 own for what is particular to it; all of them read and write through a `Records` value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -34,9 +34,12 @@ class Records(Generic[R]):
         where: Mapping[str, Any],
         after: str | None = None,
         limit: int | None = None,
+        only: Iterable[ColumnElement[bool]] = (),
     ) -> tuple[R, ...]:
-        """Rows whose columns equal `where`, ordered by id, from after the id `after`."""
-        query = select(self.table).filter_by(**where).order_by(self.table.c.id)
+        """Rows whose columns equal `where` and that meet all of `only`, ordered by id, from after
+        the id `after`.
+        """
+        query = select(self.table).filter_by(**where).where(*only).order_by(self.table.c.id)
         if after is not None:
             query = query.where(self.table.c.id > after)
         if limit is not None:

@@ -57,6 +57,35 @@ class KeySecret(msgspec.Struct, frozen=True, kw_only=True):
     created_at_us: int = 0
 
 
+class AdminToken(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody who may use the admin API. `name` is kept over rotation; secrets are rows of their
+    own.
+    """
+
+    id: str
+    tenant_id: str | None = None  # None: the platform's
+    name: str
+    role: str
+    scope_kind: str  # platform | tenant | team
+    scope_id: str  # "" of the platform
+    expires_at_us: int | None = None
+    revoked_at_us: int | None = None
+    version: int = 1
+    created_at_us: int = 0
+
+
+class AdminTokenSecret(msgspec.Struct, frozen=True, kw_only=True):
+    """One live secret of an admin token, as `KeySecret` is one of a key."""
+
+    public_id: str
+    token_id: str
+    digest: bytes
+    pepper_version: int = 1
+    expires_at_us: int | None = None
+    revoked_at_us: int | None = None
+    created_at_us: int = 0
+
+
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str

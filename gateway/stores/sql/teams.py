@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from gateway.stores.sql import former_names, scopes
+from gateway.stores.sql import admin_tokens, former_names, scopes
 from gateway.stores.sql.former_names import FormerName
 from gateway.stores.sql.records import Records, first_in_use
 from gateway.stores.sql.rows import Team
@@ -33,6 +33,7 @@ def in_use(connection: Connection, team: Team) -> str | None:
         ("teams inside it", teams.c.parent_id == team.id),
         ("keys", keys.c.team_id == team.id),
         *scopes.references("team", team.id),
+        admin_tokens.reference("team", team.id),
         ("usage", (rollups.c.tenant_id == team.tenant_id) & (rollups.c.team_id == team.id)),
     )
 

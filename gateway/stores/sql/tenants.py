@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection, func, select, update
 
+from gateway.stores.sql import admin_tokens
 from gateway.stores.sql.records import Records, first_in_use
 from gateway.stores.sql.rows import Tenant
 from gateway.stores.sql.tables import (
@@ -35,6 +36,7 @@ def in_use(connection: Connection, tenant_id: str) -> str | None:
         ("prices", prices.c.tenant_id == tenant_id),
         ("invoices", invoices.c.tenant_id == tenant_id),
         ("usage", rollups.c.tenant_id == tenant_id),
+        admin_tokens.reference("tenant", tenant_id),
     )
 
 

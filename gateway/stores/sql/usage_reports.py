@@ -43,12 +43,15 @@ _METERS: Final = (
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """`filters` by columns of FILTERS; `group_by` dimensions, `hour`, `day` or `tag:NAME`."""
+    """`filters` by columns of FILTERS, `within` the same by any of several values; `group_by`
+    dimensions, `hour`, `day` or `tag:NAME`.
+    """
 
     start_us: int
     end_us: int
     group_by: tuple[str, ...] = ()
     filters: dict[str, str] = {}
+    within: Mapping[str, frozenset[str]] = {}
 
 
 class Group(msgspec.Struct, kw_only=True):
@@ -140,6 +143,7 @@ def _select(
         )
         .where(at_us >= question.start_us, at_us < question.end_us)
         .where(*(table.c[name] == value for name, value in question.filters.items()))
+        .where(*(table.c[name].in_(values) for name, values in question.within.items()))
         .group_by(*(text_column(f"key{n}") for n in range(len(keys))))
     )
     columns = (*keys, *names)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Engine, RowMapping, Select, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, select, tuple_
 
 from billing.meters import Meters
 from gateway.stores.sql.engine import reading
@@ -70,13 +70,16 @@ def page(
     filters: Mapping[str, str],
     after: Cursor | None,
     limit: int,
+    within: Mapping[str, frozenset[str]] | None = None,
 ) -> list[list[Attempt]]:
     """Requests admitted in [start, end) in the order of their admission, each with its attempts.
+    `within` says by column which values are in sight, where not all are.
 
     A filter picks requests of which an attempt matches; all their attempts come with them.
     """
     with reading(engine) as connection:
-        requests = _requests(connection, start_us, end_us, filters, after, limit)
+        seen = [usage_rows.c[name].in_(values) for name, values in (within or {}).items()]
+        requests = _requests(connection, start_us, end_us, filters, after, limit, seen)
         by_request: dict[str, list[Attempt]] = {request_id: [] for _, request_id in requests}
         rows = connection.execute(_attempts(list(by_request))).mappings()
         for row in rows:
@@ -91,6 +94,7 @@ def _requests(
     filters: Mapping[str, str],
     after: Cursor | None,
     limit: int,
+    seen: Sequence[ColumnElement[bool]],
 ) -> Sequence[Any]:
     at_us, request_id = usage_rows.c.admitted_at_us, usage_rows.c.request_id
     query = (
@@ -98,6 +102,7 @@ def _requests(
         .distinct()
         .where(at_us >= start_us, at_us < end_us)
         .filter_by(**filters)
+        .where(*seen)
         .order_by(at_us, request_id)
         .limit(limit)
     )

@@ -1,0 +1,220 @@
+"""Tenants and teams with an object of every kind at every place, and a token of every role: what
+the rights of roles are tried on.
+
+    acme                    globex
+      parent                  lab
+        own                     bot
+          sub
+            bot
+          bot
+        beside
+          bot
+      far
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from gateway.admin.principal import Principal
+from gateway.admin.roles import Path, Relation, Role, relation
+from tests.admin_server import AdminServer, Made
+
+AMOUNT = {"amount": "10", "period": "month"}
+UNTIL = {"amount": "1", "until": "2099-01-01T00:00:00Z", "reason": "a launch"}
+PRICE = {
+    "book": "charge",
+    "model": "chat",
+    "meter": "input",
+    "amount_per_million": "1",
+    "currency": "EUR",
+    "state": "draft",
+}
+_NUMBERS = itertools.count()
+
+
+@dataclass(frozen=True)
+class Who:
+    """Somebody with a token, and the node he stands at."""
+
+    label: str
+    role: Role
+    path: Path
+    secret: str
+    principal: Principal
+
+    def __str__(self) -> str:
+        return self.label
+
+
+@dataclass
+class World:
+    """`nodes` by their names: paths of ids. `objects[noun]` by the path of what they belong to."""
+
+    server: AdminServer
+    nodes: dict[str, Path] = field(default_factory=dict)
+    objects: dict[str, dict[Path, list[str]]] = field(default_factory=dict)
+    people: list[Who] = field(default_factory=list)
+    _clients: dict[str, httpx.Client] = field(default_factory=dict)
+
+    def client(self, who: Who) -> httpx.Client:
+        """One for each of them, closed with the world."""
+        if who.secret not in self._clients:
+            self._clients[who.secret] = self.server.client(who.secret)
+        return self._clients[who.secret]
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
+
+    def add(self, noun: str, path: Path, made: Mapping[str, Any]) -> None:
+        self.objects.setdefault(noun, {}).setdefault(path, []).append(str(made["id"]))
+
+    def placed(self, noun: str, who: Who) -> Iterator[tuple[Relation, str]]:
+        """Each object of the noun, and where it lies for somebody."""
+        for path, ids in self.objects[noun].items():
+            for identifier in ids:
+                yield relation(who.path, path), identifier
+
+    def one_of_each(self, noun: str, who: Who) -> dict[Relation, str]:
+        """An object of the noun in every relation that somebody can have to one."""
+        return dict(self.placed(noun, who))
+
+
+def furnished(server: AdminServer) -> World:
+    world = World(server)
+    with server.client() as client:
+        made = Made(client)
+        _organise(world, made)
+        for name, path in tuple(world.nodes.items()):
+            _attach(world, made, name, path)
+        backend = made.backend()
+        world.add("backends", (), backend)
+        world.add("models", (), made.model(backend["id"]))
+        world.add("prices", (), made.make("prices", **PRICE))
+        world.people = list(_people(world, made))
+        last = client.get("/audit", params={"limit": 200}).json()["items"]
+        for row in last:
+            path = _path_of(world, row["tenant_id"], row["team_id"])
+            world.add("audit", path, row)
+    return world
+
+
+def _organise(world: World, made: Made) -> None:
+    acme, globex = made.tenant(name="acme"), made.tenant(name="globex")
+    world.nodes = {"acme": (acme["id"],), "globex": (globex["id"],)}
+    for name, above in (
+        ("parent", "acme"),
+        ("own", "parent"),
+        ("sub", "own"),
+        ("beside", "parent"),
+        ("far", "acme"),
+        ("lab", "globex"),
+    ):
+        tenant_id, *teams = world.nodes[above]
+        parent_id = teams[-1] if teams else None
+        team = made.team(tenant_id, name=name, parent_id=parent_id)
+        world.nodes[name] = (*world.nodes[above], team["id"])
+        world.add("teams", world.nodes[name], team)
+    for tenant in (acme, globex):
+        world.add("tenants", (tenant["id"],), tenant)
+    for team in ("own", "sub", "beside", "lab"):
+        key = made.key(world.nodes[team][-1], name=f"bot of {team}")
+        path = (*world.nodes[team], key["id"])
+        world.nodes[f"bot of {team}"] = path
+        world.add("keys", path, key)
+
+
+def _attach(world: World, made: Made, name: str, path: Path) -> None:
+    scope = scope_of(path)
+    budget = made.make("budgets", scope=scope, **AMOUNT)
+    world.add("budgets", path, budget)
+    world.add("grants", path, made.make("grants", budget_id=budget["id"], approver="Ada", **UNTIL))
+    world.add("limits", path, made.make("limits", scope=scope, requests_per_minute=5))
+    world.add("policies", path, made.make("policies", scope=scope, name="plain"))
+    if "team" in scope:
+        token = made.make("admin-tokens", name="one", role="team_admin", scope=scope)
+        world.add("admin-tokens", path, token)
+    if "tenant" in scope:
+        token = made.make("admin-tokens", name="one", role="tenant_admin", scope=scope)
+        world.add("admin-tokens", path, token)
+        price = made.make("prices", tenant_id=path[0], **PRICE)
+        world.add("prices", path, price)
+        world.add("invoices", path, made.make("invoices", tenant_id=path[0], period="2026-11"))
+
+
+def _people(world: World, made: Made) -> Iterator[Who]:
+    for label, role, node in (
+        ("platform_admin", Role.PLATFORM_ADMIN, None),
+        ("tenant_admin", Role.TENANT_ADMIN, "acme"),
+        ("team_admin", Role.TEAM_ADMIN, "own"),
+        ("finance", Role.FINANCE, None),
+        ("finance of acme", Role.FINANCE, "acme"),
+        ("auditor", Role.AUDITOR, None),
+        ("auditor of acme", Role.AUDITOR, "acme"),
+    ):
+        path = () if node is None else world.nodes[node]
+        scope = None if node is None else scope_of(path)
+        token = made.make("admin-tokens", name=label, role=role.value, scope=scope)
+        world.add("admin-tokens", path, token)
+        principal = Principal(
+            id=token["id"],
+            name=label,
+            role=role,
+            tenant_id=path[0] if path else None,
+            team_id=path[-1] if len(path) > 1 else None,
+        )
+        yield Who(label, role, path, token["secret"], principal)
+
+
+def scope_of(path: Path) -> dict[str, str]:
+    return {path[-1].partition("_")[0]: path[-1]}
+
+
+def _path_of(world: World, tenant_id: str | None, team_id: str | None) -> Path:
+    node = team_id or tenant_id
+    if node is None:
+        return ()
+    return next((path for path in world.nodes.values() if path[-1] == node), ())
+
+
+def fresh(world: World, noun: str, path: Path) -> dict[str, Any]:
+    """The body of a new object of the noun that would lie at this node, or as near as can be."""
+    number = next(_NUMBERS)
+    name, scope = f"fresh {number}", scope_of(path) if path else None
+    if noun in {"tenants", "backends", "models"}:
+        return _fresh_platform(world, noun, number)
+    if noun == "admin-tokens":
+        role = {0: "auditor", 1: "tenant_admin"}.get(len(path), "team_admin")
+        return {"name": name, "role": role, "scope": scope}
+    if noun == "prices":
+        return PRICE | ({"tenant_id": path[0]} if path else {})
+    parent_id = path[-1] if len(path) > 1 else None
+    budgets = world.objects["budgets"].get(path, [""])
+    bodies: dict[str, dict[str, Any]] = {
+        "teams": {"tenant_id": path[0], "parent_id": parent_id, "name": name},
+        "keys": {"team_id": path[-1], "name": name},
+        "policies": {"name": name, "scope": scope},
+        "budgets": {"scope": scope, "amount": "5", "period": "day"},
+        "limits": {"scope": scope, "requests_per_minute": 7},
+        "grants": {"budget_id": budgets[0], "approver": "Ada", **UNTIL},
+        "invoices": {"tenant_id": path[0], "period": "2026-10"},
+    }
+    return bodies[noun]
+
+
+def _fresh_platform(world: World, noun: str, number: int) -> dict[str, Any]:
+    name = f"fresh-{number}"
+    if noun == "tenants":
+        return {"name": name, "currency": "EUR", "timezone": "UTC"}
+    if noun == "backends":
+        return {"name": name, "base_url": "http://127.0.0.1:9/v1", "region": "eu"}
+    backend_id = world.objects["backends"][()][0]
+    return {"name": name, "targets": [{"backend_id": backend_id, "upstream_model": "m"}]}
+
+
+def ask(world: World, who: Who, method: str, path: str, **more: Any) -> httpx.Response:
+    return world.client(who).request(method, path, **more)
