@@ -213,6 +213,8 @@ SLICE: Final = (
     "relay.piece x cancel",
     "admit.lua x reply lost",
     "settle.lua x reply lost",
+    "admit.lua, keyed x reply lost",
+    "settle.spooled, open x kill",
     "drain.booked x kill",
     "replay.handed_in x kill",
     "reap.decided x kill",

@@ -23,7 +23,9 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Results:
-    """In `directory`; what is there already was played by an earlier run."""
+    """In `directory`; what is there already was played by an earlier run. What that found in
+    disorder is played again: the last word on each cell counts.
+    """
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -33,7 +35,8 @@ class Results:
         self.all = {(r.cell, r.database): r for r in map(decode, lines)}
 
     def has(self, cell: Cell, database: str) -> bool:
-        return (cell.name, database) in self.all
+        result = self.all.get((cell.name, database))
+        return result is not None and not result.violations
 
     def add(self, cell: Cell, database: str, seconds: float, found: Found) -> None:
         result = Result(
@@ -73,7 +76,7 @@ class Results:
         lines = []
         for database in databases:
             there = [cell for cell in CELLS if cell.is_on(database)]
-            found = [self.all[c.name, database] for c in there if self.has(c, database)]
+            found = [self.all[c.name, database] for c in there if (c.name, database) in self.all]
             lines.append(
                 f"{database}: {len(found)} of {len(there)} cells,"
                 f" {sum(r.rows for r in found)} rows,"

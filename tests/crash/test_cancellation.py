@@ -10,7 +10,7 @@ from tests.crash.sweep import KINDS, sweep_house
 from tests.running import run
 
 
-@pytest.mark.parametrize("again", [0, 1])
+@pytest.mark.parametrize("again", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_request_cancelled_at_any_await_leaves_nothing_behind(
     tmp_path: Path, store_url: str, figure: Callable[[str], None], again: int
 ) -> None:

@@ -24,7 +24,7 @@ MOST_GROWTH_MIB = 10.0
 
 
 def test_after_a_churn_nothing_is_lost_and_the_ledger_is_the_backends_book(shared: Rig) -> None:
-    _churned(shared, seconds=20.0, rest_s=0.0)
+    _churned(shared, seconds=8.0, rest_s=0.0)
 
 
 @pytest.mark.long
