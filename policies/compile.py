@@ -40,7 +40,8 @@ class EffectivePolicy(msgspec.Struct, frozen=True, kw_only=True):
     max_per_request_picos: int | None = None
     max_input_picos_per_token: int | None = None
     max_output_picos_per_token: int | None = None
-    prefer: str | tuple[str, ...] = "cheapest"  # cheapest | fastest | balanced | placements
+    prefer: str | tuple[str, ...] = "cheapest"  # cheapest | fastest | balanced | weighted | ...
+    weights: dict[str, int] = {}  # by backend, among equals, instead of their targets'
     hold: str = "full"  # full: the worst case at once | sliced: the input and a slice at a time
     slice: int = 256  # output tokens per choice
     clamp: bool = True
@@ -119,6 +120,7 @@ _RULES: Final = (
     _Rule("max_input_picos_per_token", "max_input_per_million", picos_per_token_of, min),
     _Rule("max_output_picos_per_token", "max_output_per_million", picos_per_token_of, min),
     _Rule("prefer", "prefer", _same, _nearest),
+    _Rule("weights", "weights", _same, _nearest),
     _Rule("hold", "hold", _same, _fullest),
     _Rule("slice", "slice", _same, min),
     _Rule("clamp", "clamp", _same, _nearest),

@@ -26,10 +26,9 @@ SCOPES: Final = ("tenant", "team", "key")
 
 _BY_PATH: Final = {field.path: field for field in FIELDS}
 _PATHS: Final = tuple(_BY_PATH)
-_LATER: Final = "experiment priority weights cost.max_per_team_hour"
-_COMING: Final = frozenset(_LATER.split())
+_COMING: Final = frozenset(("experiment", "priority", "cost.max_per_team_hour"))
 # What may stand beside match.tags: it narrows, or only orders what is permitted (L11).
-BESIDE_TAGS: Final = ("name", "scope", "match", "require", "slo", "cost", "prefer")
+BESIDE_TAGS: Final = ("name", "scope", "match", "require", "slo", "cost", "prefer", "weights")
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 
 
@@ -60,6 +59,7 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     max_input_per_million: str | None = None
     max_output_per_million: str | None = None
     prefer: str | tuple[str, ...] | None = None
+    weights: dict[str, int] | None = None  # by backend
     hold: str | None = None  # full | sliced
     slice: int | None = None  # output tokens
     clamp: bool | None = None

@@ -13,7 +13,7 @@ from policies.compile import EffectivePolicy
 from policies.cost import expected_cost_picos, worst_charge_picos
 from policies.decision import Deny
 from policies.filters import UNSEEN, Case, Reason, case_of, judge
-from policies.rank import is_saturated
+from policies.rank import is_saturated, weight_of
 from policies.route import route
 
 Plain = dict[str, Any]
@@ -83,6 +83,7 @@ def _candidate(
         "eligible": not reasons,
         "reasons": [f"{reason}: {_SENTENCES[reason](case, candidate, seen)}" for reason in reasons],
         "attempt": attempts.index(candidate) if candidate in attempts else None,
+        "weight": weight_of(case.policy, candidate),
         "expected_cost": format_picos(expected_cost_picos(candidate, case.ask)),
         "worst_charge": None if worst is None else format_picos(worst),
         "ttft_p95_ms": _ms(seen.ttft_p95_us),

@@ -45,6 +45,7 @@ FIELDS: Final = (
     Field("cost.max_input_per_million", "max_input_per_million", amount(PER_MILLION_DECIMALS)),
     Field("cost.max_output_per_million", "max_output_per_million", amount(PER_MILLION_DECIMALS)),
     Field("prefer", "prefer", readers.PREFER),
+    Field("weights", "weights", readers.WEIGHTS),
     Field("budget.hold", "hold", one_of("full", "sliced")),
     Field("budget.slice", "slice", integer(_LEAST_SLICE, readers.MAX_TOKENS)),
     Field("budget.clamp", "clamp", readers.SWITCH),

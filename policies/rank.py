@@ -36,8 +36,13 @@ def rank(
         return [eligible[at] for at in order]
     ranked: list[Candidate] = []
     for _key, tied in itertools.groupby(order, keys.__getitem__):
-        ranked += _by_weight([eligible[at] for at in tied], draw)
+        ranked += _by_weight([eligible[at] for at in tied], policy.weights, draw)
     return ranked
+
+
+def weight_of(policy: EffectivePolicy, candidate: Candidate) -> int:
+    """Its share among equals: what the policy says of its backend, or else its target's."""
+    return policy.weights.get(candidate.backend_id, candidate.weight)
 
 
 def is_saturated(candidate: Candidate, live: Live) -> bool:
@@ -71,6 +76,8 @@ def _scores(
     policy: EffectivePolicy, ask: Ask, eligible: Sequence[Candidate], seen: Sequence[Live]
 ) -> list[Score]:
     prefer = policy.prefer
+    if prefer == "weighted":
+        return [(0, 0)] * len(eligible)
     costs = [expected_cost_picos(candidate, ask) for candidate in eligible]
     if prefer == "cheapest":
         return [(cost, 0) for cost in costs]
@@ -105,16 +112,16 @@ def _ttft_us(live: Live, unknown: int) -> int:
     return live.ttft_p95_us or live.ttft_ewma_us or unknown
 
 
-def _by_weight(tied: list[Candidate], draw: int) -> list[Candidate]:
+def _by_weight(tied: list[Candidate], given: Mapping[str, int], draw: int) -> list[Candidate]:
     """Draw without replacement: a weight of 9 against 1 comes first nine times in ten."""
-    left = list(tied)
+    left = [(given.get(candidate.backend_id, candidate.weight), candidate) for candidate in tied]
     drawn: list[Candidate] = []
-    total = sum(candidate.weight for candidate in left)
+    total = sum(weight for weight, _ in left)
     while total > 0 and len(left) > 1:
         at = draw * total >> 32
-        sums = itertools.accumulate(candidate.weight for candidate in left)
-        chosen = left.pop(next(index for index, upto in enumerate(sums) if at < upto))
+        sums = itertools.accumulate(weight for weight, _ in left)
+        weight, chosen = left.pop(next(index for index, upto in enumerate(sums) if at < upto))
         drawn.append(chosen)
-        total -= chosen.weight
+        total -= weight
         draw = draw * 0x9E3779B1 + 0x7F4A7C15 & 0xFFFFFFFF
-    return drawn + left
+    return drawn + [candidate for _, candidate in left]

@@ -14,8 +14,9 @@ from billing.money import parse_decimal
 from policies import residency
 
 PLACEMENTS: Final = ("on_prem", "edge", "cloud", "workstation")
-PREFERENCES: Final = ("cheapest", "fastest", "balanced")
+PREFERENCES: Final = ("cheapest", "fastest", "balanced", "weighted")
 MAX_TOKENS: Final = 10_000_000
+MAX_WEIGHT: Final = 10_000
 
 _NAME: Final = "[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}"
 _WORD: Final = "[a-z][a-z0-9_]{0,31}"
@@ -115,6 +116,21 @@ def _read_prefer(value: Any) -> str | tuple[str, ...]:
         f"{value!r:.60} is not a preference",
         f"write {', '.join(PREFERENCES)}, or a list of placements, best first",
     )
+
+
+def _read_weights(value: Any) -> dict[str, int]:
+    if not isinstance(value, Mapping) or not 0 < len(value) <= _MOST_ITEMS:
+        raise FieldError(
+            f"does not weigh 1 to {_MOST_ITEMS} backends", "write {backend: 9, other: 1}"
+        )
+    for name, weight in value.items():
+        if not isinstance(name, str) or not 0 < len(name) <= _MOST_TEXT:
+            raise FieldError(f"{name!r:.60} names no backend", "write the backend's name or id")
+        if isinstance(weight, bool) or not isinstance(weight, int) or not 0 <= weight <= MAX_WEIGHT:
+            raise FieldError(
+                f"{name}: {weight!r:.60} is not a weight", f"write 0, for last, to {MAX_WEIGHT}"
+            )
+    return dict(value)
 
 
 def _read_switch(value: Any) -> bool:
@@ -232,6 +248,16 @@ CAPABILITIES: Final = words(
 DATA_CLASSES: Final = words("data class", "words such as personal, health, payment")
 PLACES: Final = Reader(_read_placements, _PLACEMENTS)
 PREFER: Final = Reader(_read_prefer, {"anyOf": [{"enum": list(PREFERENCES)}, _PLACEMENTS]})
+WEIGHTS: Final = Reader(
+    _read_weights,
+    {
+        "type": "object",
+        "propertyNames": _TEXT,
+        "additionalProperties": {"type": "integer", "minimum": 0, "maximum": MAX_WEIGHT},
+        "minProperties": 1,
+        "maxProperties": _MOST_ITEMS,
+    },
+)
 SWITCH: Final = Reader(_read_switch, {"enum": ["on", "off", True, False]})
 EXHAUSTED: Final = Reader(
     _read_exhausted,

@@ -64,7 +64,10 @@ NARROWING = {
     "require": REQUIRE,
     "slo": SLO,
     "cost": COST,
-    "prefer": st.sampled_from(["cheapest", "fastest", "balanced", ["edge", "cloud"]]),
+    "prefer": st.sampled_from(["cheapest", "fastest", "balanced", "weighted", ["edge", "cloud"]]),
+    "weights": st.dictionaries(
+        st.sampled_from(["bk_1", "bk_2", "bk_4"]), st.integers(0, 9), min_size=1
+    ),
 }
 OTHERS = {
     "budget": section(

@@ -15,7 +15,7 @@ from gateway.admin.problems import Fault, ProblemError, conflict, invalid, missi
 from gateway.admin.resource import filters, page
 from gateway.admin.roles import Right
 from gateway.admin.scoped import ScopedPage, place
-from gateway.stores.sql import policies, rows
+from gateway.stores.sql import backends, policies, rows
 from gateway.stores.sql.records import TakenError
 from policies.document import DocumentError, PolicyDocument, canonical, load, parse
 from policies.schema import document_schema
@@ -68,6 +68,7 @@ async def _create(call: Call) -> Answer:
     document = _document(call.tree)
 
     def work(connection: Connection) -> rows.Policy:
+        _require_backends(connection, document)
         kind, scope_id, tenant_id = place(
             connection, scope_of(document.scope_kind, document.scope_id), None
         )
@@ -114,6 +115,7 @@ async def _replace(call: Call) -> Answer:
             raise invalid("name", "the name cannot change", "make another policy of that name")
         if canonical(document) == newest.document:
             return versions
+        _require_backends(connection, document)
         drafted = msgspec.structs.replace(
             newest,
             policy_version=newest.policy_version + 1,
@@ -200,6 +202,12 @@ def _document(tree: Any) -> PolicyDocument:
     except DocumentError as fault:
         errors = [Fault(each.path, each.message, each.remedy) for each in fault.problems]
         raise ProblemError(422, "invalid_policy", str(fault), errors) from None
+
+
+def _require_backends(connection: Connection, document: PolicyDocument) -> None:
+    for backend_id in document.weights or ():
+        if not backends.RECORDS.exists(connection, id=backend_id):
+            raise invalid("weights", f"there is no backend {backend_id!r}")
 
 
 def _versions(connection: Connection, call: Call) -> tuple[rows.Policy, ...]:

@@ -56,6 +56,9 @@ def _document(kind: str, view: dict[str, Any], names: Any, remote: Any) -> dict[
     full = kinds.shown(kind, view)
     if kind == "policy":
         ((scope_kind, scope_id),) = full.pop("scope").items()
+        weights = full.pop("weights", {})
+        if known := names.known(weights):
+            full["weights"] = {names.name(each): weights[each] for each in known}
         return {
             "name": full.pop("name"), "scope": names.path(scope_kind, scope_id), **full, **activate
         }  # fmt: skip

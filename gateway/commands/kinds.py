@@ -107,6 +107,13 @@ def _grant(body: Fields, names: Names) -> Fields:
     return body | {name: value for name, value in spelled if value is not None}
 
 
+def _policy(body: Fields, names: Names) -> Fields:
+    weights = body.get("weights")
+    if isinstance(weights, Mapping):
+        body["weights"] = {names.backend(name): each for name, each in weights.items()}
+    return body
+
+
 def _backend(body: Fields, _names: Names) -> Fields:
     """`credential: {env: NAME}` keeps the secret out of the file."""
     credential = body.get("credential")
@@ -123,6 +130,7 @@ _REWRITES: Final[dict[str, Callable[[Fields, Names], Fields]]] = {
     "key": _key,
     "model": _model,
     "price": _price,
+    "policy": _policy,
     "grant": _grant,
     "backend": _backend,
 }

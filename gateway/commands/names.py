@@ -59,6 +59,10 @@ class Names:
                 return str(each["id"])
         raise UnknownNameError(f"the scope has no budget of the period {period!r}")
 
+    def known(self, identifiers: Iterable[str]) -> list[str]:
+        """Those that something still bears."""
+        return [each for each in identifiers if each in self._by_id]
+
     def of(self, identifier: str) -> Mapping[str, Any]:
         """The object that bears an id."""
         return self._by_id[identifier]

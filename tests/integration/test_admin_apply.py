@@ -62,7 +62,8 @@ match:
   hours: {from: 22:00, to: 06:00, days: [sat, sun]}
   stream: true
   input_tokens: {at_most: 8000}
-prefer: cheapest
+prefer: weighted
+weights: {eu: 9, us: 0}
 ---
 kind: price
 book: charge

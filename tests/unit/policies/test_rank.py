@@ -155,6 +155,17 @@ def test_weights_share_equals_by_the_draw() -> None:
     assert shares["one"] == pytest.approx(0.1 * 4_096, abs=2)
 
 
+def test_a_policy_weighs_backends_otherwise_than_their_targets_do() -> None:
+    weighted = EffectivePolicy(prefer="weighted", weights={"cheap": 0, "middle": 9})
+    draws = [n << 24 for n in range(256)]
+
+    first = Counter(order(weighted, draw=draw)[0] for draw in draws)
+
+    assert set(first) == {"middle", "dear"}
+    assert 0.85 < first["middle"] / 256 < 0.95
+    assert {order(weighted, draw=draw)[-1] for draw in draws} == {"cheap"}
+
+
 def test_the_second_place_is_drawn_by_weight_too() -> None:
     three = [a_candidate(name, weight=weight) for name, weight in (("a", 2), ("b", 1), ("c", 1))]
     seconds = Counter(
