@@ -164,6 +164,14 @@ STRUCK_APART: Final = {
     "sql.commits, admin": "test_admin_kills.py: kill (C13, C15, C16)",
     "sql.committed, admin": "test_admin_kills.py: kill (C13, C15, C16)",
 }
+# What no point of one process can show.
+NO_POINT: Final = {
+    "C14": "integration/test_windows_turn.py: a window ends with open holds",
+    "C20": "integration/test_store_loss.py: old data; test_store_failover.py: failover",
+    "C21": "test_zombies.py: its hold was ended by another machine meanwhile",
+    "everything at once": "test_everything.py: kill, twenty times",
+    "store and spool lost": "test_store_and_spool_lost.py",
+}
 CALLS: Final = (
     Call("admit.lua", "worker_store", b"{admit}", "plain", _CALL, "C1"),
     Call("settle.lua", "worker_store", b"{settle}", "stream", _CALL, "C9"),

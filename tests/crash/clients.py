@@ -57,7 +57,7 @@ def body(kind: str, model: str = "chat") -> dict[str, Any]:
 
 async def ask(client: httpx.AsyncClient, kind: str, model: str = "chat") -> Reply:
     if kind in {"keyed", "kept"}:
-        return await _keyed(client, kind)
+        return await _keyed(client, kind, model)
     try:
         if kind in STREAMS:
             return await _streamed(client, kind, model)
@@ -76,12 +76,12 @@ def _plain(answer: httpx.Response) -> Reply:
     return Reply(200, True, len(said.split()), request_id=request_id)
 
 
-async def _keyed(client: httpx.AsyncClient, kind: str) -> Reply:
+async def _keyed(client: httpx.AsyncClient, kind: str, model: str) -> Reply:
     """As an SDK does it: the same key and body again, for as long as nobody knows the end. A stored
     answer is the same as the first one, or is not there.
     """
     key = ids.new("again")
-    asked = body(kind)
+    asked = body(kind, model)
     asked["messages"][0]["content"] += f" {key}"
     reply = await _until_told(client, key, asked)
     if kind == "kept" and reply.whole:

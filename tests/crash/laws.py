@@ -54,14 +54,17 @@ class Counters:
 @dataclass
 class Found:
     """One cell's end. `estimated`: rows by estimate; `late`: those that correct one, or that came
-    when their hold was gone. `phantoms`: estimates for
-    which no backend has an entry.
+    when their hold was gone. `phantoms`: estimates for which no backend has an entry. `unbilled`:
+    the most tokens that one client got and is not charged for. `unrest`: what is still held or
+    waits.
     """
 
     rows: int = 0
     estimated: int = 0
     phantoms: int = 0
     late: int = 0
+    unbilled: int = 0
+    unrest: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
 
 
@@ -115,7 +118,8 @@ async def at_rest(place: Place) -> list[str]:
 async def check(place: Place, since_us: int, replies: Sequence[Reply]) -> Found:
     """Everything that happened since, at rest."""
     found = Found()
-    found.violations += [f"not at rest: {left}" for left in await at_rest(place)]
+    found.unrest = await at_rest(place)
+    found.violations += [f"not at rest: {left}" for left in found.unrest]
     rows = await asyncio.to_thread(_rows, place, since_us)
     found.rows = len(rows)
     found.estimated = sum(row.hold == "estimated" for row in rows)
@@ -123,7 +127,7 @@ async def check(place: Place, since_us: int, replies: Sequence[Reply]) -> Found:
     found.violations += _against_the_books(place, _net(rows), found)
     if any(row.model == "dead" for row in rows):
         found.violations.append("a row for what was never sent")
-    found.violations += _against_the_clients(rows, replies)
+    found.violations += _against_the_clients(rows, replies, found)
     found.violations += _asked_once(place)
     found.violations += await _against_the_counters(place, late=found.late > 0)
     found.violations += await asyncio.to_thread(_within_the_ledger, place)
@@ -183,7 +187,7 @@ def _row(row: Any, entry: Entry) -> list[str]:
     return faults
 
 
-def _against_the_clients(rows: Sequence[Any], replies: Sequence[Reply]) -> list[str]:
+def _against_the_clients(rows: Sequence[Any], replies: Sequence[Reply], found: Found) -> list[str]:
     """What a client has got is charged: all of a whole answer, of one that was cut all but what
     came after the last checkpoint.
     """
@@ -191,6 +195,7 @@ def _against_the_clients(rows: Sequence[Any], replies: Sequence[Reply]) -> list[
     faults = []
     for reply in replies:
         missing = reply.words - charged.get(reply.request_id, 0)
+        found.unbilled = max(found.unbilled, missing)
         if missing > (0 if reply.whole else MOST_UNSEEN):
             faults.append(f"{reply}: {missing} tokens more than were charged")
         if reply.words and reply.request_id not in charged:

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from tests.crash.cells import CALLS, CELLS, FAULTS, POINTS, STRUCK_APART, Cell
+from tests.crash.cells import CALLS, CELLS, FAULTS, NO_POINT, POINTS, STRUCK_APART, Cell
 from tests.crash.laws import Found
 
 
@@ -68,7 +68,8 @@ class Results:
                 marks = [" / ".join(self._mark(cell, one) for one in databases) for cell in cells]
                 told = "".join(f"{mark:<19}" for mark in marks)
                 lines.append(f"{point.name:<26}{point.crash:<9}{told}".rstrip())
-        lines += [*_LEGEND, *(f"{name:<26}{where}" for name, where in STRUCK_APART.items())]
+        elsewhere = STRUCK_APART | NO_POINT
+        lines += [*_LEGEND, *(f"{name:<26}{where}" for name, where in elsewhere.items())]
         return "\n".join([*lines, *self._sums(databases)])
 
     def _sums(self, databases: Sequence[str]) -> list[str]:
@@ -104,5 +105,5 @@ _LEGEND: Final = (
     "  b  nothing is sent there: what is, has a row of its own below",
     "  c  no point: cancellation at each await is test_cancellation*.py",
     "  d  SQLite is a file, not a connection",
-    "and points that are struck elsewhere:",
+    "and what is tried elsewhere:",
 )

@@ -26,12 +26,12 @@ from tests import servers
 from tests.bench import house as furnished
 from tests.bench.machine import family
 from tests.crash.clients import Reply, ask
-from tests.crash.laws import Found, Place, check
+from tests.crash.laws import MOST_UNSEEN, Found, Place, check
 from tests.e2e.house import READY, House
 from tests.running import run
 from tests.scripted_backend import Entry, backend_process
 
-KINDS = ("plain", "plain", "stream", "stream", "counted", "long", "lasting")
+KINDS = ("plain", "plain", "stream", "stream", "counted", "long", "lasting", "keyed")
 CLIENTS = 12
 
 
@@ -158,7 +158,9 @@ def test_killed_as_a_whole_again_and_again_it_loses_and_doubles_nothing(
         "\n".join(found.violations[:20])
         + f"seed {seed}: {rounds} times everything killed ({killed} processes),"
         f" {len(load.replies)} requests {dict(ends)}; {found.rows} rows, {found.estimated}"
-        f" estimated ({found.phantoms} of what no backend did), {found.late} late;"
-        f" {len(found.violations)} violations; {time.monotonic() - began:.0f} s"
+        f" estimated ({found.phantoms} of what no backend did), {found.late} late; at most"
+        f" {found.unbilled} tokens of a cut answer not billed (bound: {MOST_UNSEEN}); held or"
+        f" waiting afterwards: {found.unrest or 'nothing'}; {len(found.violations)} violations;"
+        f" {time.monotonic() - began:.0f} s"
     )
     assert found.violations == []
