@@ -57,6 +57,10 @@ class UsageEvent(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     # settled | absent (journal only, no counter was touched) | estimated | reversed (an estimate
     # taken back: every figure negative)
     hold: str = "settled"
+    # What `policies.facts` makes of the decision behind the request, packed; with the event that
+    # ends its hold, or may. Opaque here, and none of the ledger's business but to keep it.
+    decision: bytes = b""
+    standing: bytes = b""  # what that decision refers to, until the ledger is known to have it
 
 
 ENCODER: Final = msgspec.msgpack.Encoder()

@@ -3,8 +3,10 @@
 import msgspec
 
 
-class Ask(msgspec.Struct, frozen=True):
-    """One request before routing. Token figures are whole tokens."""
+class Ask(msgspec.Struct, frozen=True, array_like=True):
+    """One request before routing. Token figures are whole tokens. Kept with decisions: new fields
+    go to the end, with a default.
+    """
 
     model: str
     operation: str  # chat | completions | embeddings

@@ -22,8 +22,10 @@ class Candidate(msgspec.Struct, frozen=True):
     data_classes: frozenset[str] = frozenset()  # the kinds of data it is cleared for
 
 
-class Live(msgspec.Struct):
-    """What this process sees of a candidate right now. Times in microseconds."""
+class Live(msgspec.Struct, array_like=True):
+    """What this process sees of a candidate right now. Times in microseconds. Kept with decisions:
+    new fields go to the end, with a default.
+    """
 
     available: bool = True  # breaker closed, or half open with a probe to spare
     in_flight: int = 0

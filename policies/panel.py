@@ -14,6 +14,7 @@ import msgspec
 from policies.ask import Ask
 from policies.candidates import Candidate, Live
 from policies.compile import EffectivePolicy
+from policies.facts import Recorder
 from policies.filters import UNSEEN, Case, Reason, Rule, Rules, Verdict, case_of, verdict_of
 from policies.objectives import unusual
 
@@ -41,12 +42,13 @@ class _Standing(msgspec.Struct, frozen=True):
 class Panel:
     """Belongs to one policy and its candidates. Pure, but for what it remembers."""
 
-    __slots__ = ("_standings", "candidates", "policy", "views")
+    __slots__ = ("_standings", "candidates", "policy", "recorder", "views")
 
     def __init__(self, policy: EffectivePolicy, candidates: Sequence[Candidate]) -> None:
         self.policy = policy
         self.candidates = tuple(candidates)
         self.views = unusual(policy.objectives)  # what has to be measured for this policy alone
+        self.recorder: Recorder | None = None  # made with the first decision that is kept
         self._standings: dict[_Kind, _Standing] = {}
 
     def judge(

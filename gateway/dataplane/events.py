@@ -20,7 +20,7 @@ def template(flow: Flow) -> UsageEvent:
     first = plan.attempts[0]
     way = route.ways[(first.backend_id, first.upstream_model)]
     worst = Meters(input=quote.input_bound, output=quote.wanted * quote.choices)
-    return _expected(flow, 0, way, worst)
+    return replace(_expected(flow, 0, way, worst), decision=flow.decision)
 
 
 def event(flow: Flow, attempt: Attempt, figures: Figures) -> UsageEvent:

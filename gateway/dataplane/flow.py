@@ -84,6 +84,8 @@ class Flow(msgspec.Struct, gc=False, kw_only=True):
     ask: Ask | None = None
     tags: dict[str, str] = {}
     verdicts: tuple[Verdict, ...] = ()
+    usual_tokens: int = 0  # the estimate that documents compare, where any asks for a size
+    decision: bytes = b""  # its facts, packed as it was made
     plan: Plan | None = None
     quote: Quote | None = None
     levels: Levels | None = None

@@ -6,6 +6,7 @@ import msgspec
 from litestar.types import Send
 
 from billing.money import format_counter
+from gateway.dataplane.decisions import decision_id
 from gateway.dataplane.envelope import EMBEDDINGS
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.levels import RateLimit
@@ -28,6 +29,8 @@ def answer_headers(flow: Flow, content_type: bytes) -> Headers:
         attempt.way.told_region,
         (b"server-timing", b"gateway;dur=%d.%03d" % divmod(overhead_us(flow), 1000)),
     ]
+    if flow.arrival.explain:
+        headers.append(_explained(flow))
     _add_limits(headers, flow)
     return headers
 
@@ -39,8 +42,14 @@ def limit_headers(flow: Flow) -> Headers:
     if flow.original_id:
         return [(ORIGINAL, flow.original_id.encode())]
     headers: Headers = []
+    if flow.arrival.explain and flow.decision:
+        headers.append(_explained(flow))
     _add_limits(headers, flow)
     return headers
+
+
+def _explained(flow: Flow) -> tuple[bytes, bytes]:
+    return b"x-meterhouse-decision", decision_id(flow.arrival.request_id).encode()
 
 
 def _add_limits(headers: Headers, flow: Flow) -> None:

@@ -17,6 +17,7 @@ from gateway.dataplane.admit import admit
 from gateway.dataplane.arrival import Arrival, parse_tags, read_head
 from gateway.dataplane.authenticate import authenticate
 from gateway.dataplane.count import Calibration, size_of, usual_estimate
+from gateway.dataplane.decisions import Decisions
 from gateway.dataplane.envelope import capabilities
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.forward import Forwarder
@@ -83,6 +84,7 @@ class DataPlane:
         forwarder: Forwarder,
         settler: Settler,
         slicer: Slicer,
+        decisions: Decisions,
         idempotency: Idempotency,
         outage: Outage,
         calibration: Calibration,
@@ -104,6 +106,7 @@ class DataPlane:
         self._forwarder = forwarder
         self._settler = settler
         self._slicer = slicer
+        self._decisions = decisions
         self._idempotency = idempotency
         self._outage = outage
         self._calibration = calibration
@@ -205,21 +208,19 @@ class DataPlane:
         flow.ask = ask
         return None
 
-    def _plan(self, flow: Flow) -> Deny | None:
-        """Ask -> plan and quote. Pure, but for what is seen of the backends."""
+    def _plan(self, flow: Flow, instead_of: str = "") -> Deny | None:
+        """Ask -> plan and quote. Pure, but for what is seen of the backends and what is kept of the
+        decision. `instead_of`: the model that was asked for, where this is another.
+        """
         ask, found, principal = flow.ask, flow.route, flow.principal
         if ask is None or found is None or principal is None:
             raise RuntimeError("planning before the ask")
         now_us = clock.monotonic_us()
         if found.panel.views:
             self.backends.watch(found.panel.views, now_us)
-        routed = decide(
-            found.panel,
-            ask,
-            self.backends.live(now_us),
-            self._jurisdictions,
-            self._draw(32),
-        )
+        live, draw = self.backends.live(now_us), self._draw(32)
+        routed = decide(found.panel, ask, live, self._jurisdictions, draw)
+        self._decisions.made(flow, found, live, routed, draw, instead_of)
         if not isinstance(routed, Plan):
             return routed
         flow.plan, flow.verdicts = routed, routed.verdicts
@@ -239,6 +240,7 @@ class DataPlane:
         """
         asked, tried, last = reading.envelope, [reading.envelope.model], refused
         known = (flow.envelope, flow.route, flow.ask, flow.plan, flow.verdicts, flow.quote)
+        decision = flow.decision
         while isinstance(last, Deny) and last.code is DenyCode.INSUFFICIENT_QUOTA:
             bound = flow.route.policy if flow.route is not None else None
             if bound is None or bound.degrade_to is None or bound.degrade_to in tried:
@@ -246,7 +248,7 @@ class DataPlane:
             tried.append(bound.degrade_to)
             flow.transcript = None
             instead = replace(reading, envelope=replace(asked, model=bound.degrade_to))
-            answer: Deny | Replay | None = self._replan(flow, instead, bound)
+            answer: Deny | Replay | None = self._replan(flow, instead, bound, asked.model)
             if answer is None:
                 answer = await self._admit(flow)
             if not isinstance(answer, Deny):
@@ -254,16 +256,19 @@ class DataPlane:
                 return answer
             last = answer
         (flow.envelope, flow.route, flow.ask, flow.plan, flow.verdicts, flow.quote) = known
+        flow.decision = decision
         if last is refused or not isinstance(refused, Deny) or not isinstance(last, Deny):
             return refused
         return replace(refused, message=f"{refused.message}; {tried[-1]} instead: {last.message}")
 
-    def _replan(self, flow: Flow, reading: Reading, bound: EffectivePolicy) -> Deny | None:
+    def _replan(
+        self, flow: Flow, reading: Reading, bound: EffectivePolicy, instead_of: str
+    ) -> Deny | None:
         deny = self._understand(flow, reading, self.snapshot)
         if deny is not None or flow.route is None:
             return deny
         flow.route = bound_by(flow.route, bound)
-        return self._plan(flow)
+        return self._plan(flow, instead_of)
 
     async def _turn_away(self, flow: Flow, refused: Deny | Replay, send: Send) -> Deny | None:
         if isinstance(refused, Deny):
@@ -273,6 +278,8 @@ class DataPlane:
     async def _refuse(self, flow: Flow, deny: Deny, send: Send) -> None:
         rendered = render_openai(deny, flow.arrival.request_id)
         flow.deny, flow.status = deny, rendered.status
+        if not flow.dispatched:
+            self._decisions.refused(flow, deny.code.value)
         await send_rendered(send, rendered, limit_headers(flow))
 
     async def _cut_short(self, flow: Flow, deny: Deny, send: Send) -> None:
@@ -349,6 +356,7 @@ class DataPlane:
 def _branch(trunk: Route, branches: Branches, flow: Flow, reading: Reading) -> Route:
     """The route under the policy of this very request."""
     plain = size_of(reading, flow.body, trunk.model, estimate=usual_estimate(len(flow.body)))
+    flow.usual_tokens = plain.estimate
     occasion = branches.occasion(
         flow.tags,
         flow.arrival.arrived_us,

@@ -9,9 +9,12 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 
+from msgspec.structs import replace
+
 from billing.meters import Provenance
 from billing.usage import ENCODER, UsageEvent
 from gateway.dataplane.count import Calibration, Tokeniser
+from gateway.dataplane.decisions import Decisions
 from gateway.dataplane.events import event
 from gateway.dataplane.figures import Figures, at_once, count
 from gateway.dataplane.flow import Attempt, Flow
@@ -24,11 +27,17 @@ class Settler:
     """Ends holds. What the store cannot take now waits here; the spool has it on disk already."""
 
     def __init__(
-        self, holds: HoldStore, spool: Spool, tokeniser: Tokeniser, calibration: Calibration
+        self,
+        holds: HoldStore,
+        spool: Spool,
+        tokeniser: Tokeniser,
+        calibration: Calibration,
+        decisions: Decisions,
     ) -> None:
         self._holds = holds
         self._spool = spool
         self._tokeniser = tokeniser
+        self._decisions = decisions
         self._calibration = calibration
         # Not confirmed by the store; safe to send again. By tag: each shard fails by itself.
         self._unconfirmed: dict[str, deque[Settlement]] = {}
@@ -80,11 +89,13 @@ class Settler:
             self._calibration.learn(flow.ask.model, len(flow.body), closing.usage.all_input)
         flow.meters, flow.provenance = closing.usage, closing.provenance
         flow.charge_picos, flow.reasoning = closing.charge_picos, closing.reasoning
+        closing = self._with_decision(flow, closing)
         for lost in events:
-            if lost is not closing:
+            if lost.attempt != closing.attempt:
                 # No hold bears this id, so the store writes the journal entry and touches no
                 # counter.
-                self._post(flow, tag, lost, lost.event_id, 0, 0, ())
+                alone = replace(lost, decision=b"")
+                self._post(flow, tag, alone, lost.event_id, 0, 0, ())
         tokens = closing.usage.total if last.won else 0
         return self._post(
             flow,
@@ -95,6 +106,13 @@ class Settler:
             tokens,
             self._corrections(flow, tokens),
         )
+
+    def _with_decision(self, flow: Flow, closing: UsageEvent) -> UsageEvent:
+        """One event of a request bears its decision: the one that ends its hold."""
+        standing = self._decisions.standing(flow)
+        if standing or closing.decision is not flow.decision:
+            return replace(closing, decision=flow.decision, standing=standing)
+        return closing
 
     async def retry_waiting(self) -> None:
         """Sends again what the store had not confirmed: of each tag the oldest first, up to its
@@ -134,7 +152,7 @@ class Settler:
         )
         told = asyncio.get_running_loop().create_future()
         self._holds.settling(tag, settlement).add_done_callback(
-            partial(self._answered, told, tag, settlement)
+            partial(self._answered, told, tag, settlement, row.standing)
         )
         return told
 
@@ -143,6 +161,7 @@ class Settler:
         told: asyncio.Future[bool],
         tag: str,
         sent: Settlement,
+        standing: bytes,
         answer: asyncio.Future[bool],
     ) -> None:
         """An outcome that is not known is sent again later; a settlement may be sent twice."""
@@ -150,6 +169,8 @@ class Settler:
         found = not answer.cancelled() and answer.exception() is None
         if not found:
             self._unconfirmed.setdefault(tag, deque()).append(sent)
+        elif standing:
+            self._decisions.told(standing)
         if not told.done():
             told.set_result(found)
 

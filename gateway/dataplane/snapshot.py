@@ -30,9 +30,10 @@ from gateway.dataplane.levels import Level, Levels
 from gateway.stores.redis.keys import DEFAULT_TAG
 from gateway.stores.sql import rows
 from policies.candidates import Candidate
-from policies.compile import EffectivePolicy, within
+from policies.compile import EffectivePolicy, Scoped, within
 from policies.decision import Deny, DenyCode
 from policies.document import load
+from policies.facts import DocumentRef
 from policies.match import Occasion, minute_of_week
 from policies.occasions import Occasions
 from policies.panel import Panel
@@ -81,6 +82,9 @@ class Route(msgspec.Struct, frozen=True):
     panel: Panel
     ways: dict[tuple[str, str], Way]  # by (backend id, upstream model)
     until_us: int  # when a price on it changes
+    timezone: str  # the tenant's
+    documents: tuple[DocumentRef, ...]  # every one on the key's path, whatever it asks for
+    bound: EffectivePolicy | None = None  # that of another model, which this one stands in for
     branches: "Branches | None" = None  # where documents ask more of a request than its model
 
 
@@ -117,7 +121,7 @@ def bound_by(route: Route, policy: EffectivePolicy) -> Route:
     if bound is route.policy:
         return route
     panel = Panel(bound, route.panel.candidates)
-    return msgspec.structs.replace(route, policy=bound, panel=panel)
+    return msgspec.structs.replace(route, policy=bound, panel=panel, bound=policy)
 
 
 class Snapshot:
@@ -200,15 +204,17 @@ class Snapshot:
             if reach is not None:
                 way = self._way(principal, model, target, reach, now_us)
                 ways[(target.backend_id, target.upstream_model)] = way
-        occasions = self._occasions(principal, model.name)
-        policy = occasions.policy(0)
-        zone = principal.tenant.timezone
+        documents = self._documents_of(principal)
+        occasions = Occasions([scoped for scoped, _ in documents], model.name)
+        policy, zone = occasions.policy(0), principal.tenant.timezone
         return Route(
             model=model,
             policy=policy,
             panel=Panel(policy, tuple(way.candidate for way in ways.values())),
             ways=ways,
             until_us=self._prices.next_change_us(now_us) or FAR_FUTURE_US,
+            timezone=zone,
+            documents=tuple(ref for _, ref in documents),
             branches=Branches(occasions, ZoneInfo(zone)) if occasions.differ else None,
         )
 
@@ -258,15 +264,22 @@ class Snapshot:
             expected=_blank(principal, model.name, candidate, charge, cost) if charge else None,
         )
 
-    def _occasions(self, principal: Principal, model: str) -> Occasions:
+    def _documents_of(self, principal: Principal) -> list[tuple[Scoped, DocumentRef]]:
+        """Outermost first, then by name; each with what names its version."""
         depths = {("tenant", principal.tenant.id): 0, ("key", principal.key.id): 1_000}
         depths |= {("team", team.id): n for n, team in enumerate(principal.teams, start=1)}
         found = [
-            (row.scope_kind, depths[(row.scope_kind, row.scope_id)], row.name, load(row.document))
+            (depths[(row.scope_kind, row.scope_id)], row.name, row)
             for row in self._documents.get(principal.tenant.id, [])
             if (row.scope_kind, row.scope_id) in depths
         ]
-        return Occasions(found, model)
+        return [
+            (
+                (row.scope_kind, depth, name, load(row.document)),
+                DocumentRef(row.scope_kind, depth, name, row.id, row.policy_version),
+            )
+            for depth, name, row in sorted(found, key=lambda one: one[:2])
+        ]
 
     def _principals_of(self, config: rows.Configuration) -> dict[str, tuple[Principal, bytes, int]]:
         keys = {key.id: key for key in config.keys if key.revoked_at_us is None}

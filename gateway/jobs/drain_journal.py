@@ -108,7 +108,7 @@ async def _book(deps: JobDeps, tag: str, journal: Journal, entries: Sequence[Ent
     if not entries:
         return 0
     failpoint("drain.taken")
-    booked, refused = await asyncio.to_thread(book, deps.engine, entries)
+    booked, refused = await asyncio.to_thread(book, deps.engine, tag, entries)
     if refused:
         await quarantine.set_aside(deps.client, tag, refused)
         for each in refused:

@@ -18,6 +18,7 @@ from gateway.backends.health import Backends
 from gateway.backends.pool import PoolStats
 from gateway.backends.transport import Transport
 from gateway.dataplane.count import Calibration, Tokeniser
+from gateway.dataplane.decisions import Decisions
 from gateway.dataplane.forward import Forwarder
 from gateway.dataplane.idempotency import Bounds, Idempotency
 from gateway.dataplane.ledger_away import Patience, keep_looking
@@ -115,14 +116,11 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         telemetry = await started_telemetry(stack, settings, f"data-{worker}")
         engine = opened_engine(stack, settings)
         channels = await opened_channels(stack, settings)  # until it is up we refuse
-        spool = _opened_spool(stack, settings, worker)
+        spool, transport = _opened_spool(stack, settings, worker), _opened_transport(stack)
         tokeniser = stack.enter_context(closing(Tokeniser(settings.home / "vocabularies")))
-        transport = Transport(max_connections=most_exchanges())
-        stack.push_async_callback(transport.close)
-
-        holds = hold_store(channels, settings)
-        backends, calibration = Backends(), Calibration()
-        settler = Settler(holds, spool, tokeniser, calibration)
+        holds, backends = hold_store(channels, settings), Backends()
+        calibration, decisions = Calibration(), Decisions(holds, settings.jurisdictions)
+        settler = Settler(holds, spool, tokeniser, calibration, decisions)
         plane = DataPlane(
             snapshot=await asyncio.to_thread(load_snapshot, engine, unseal),
             peppers=peppers_of(held),
@@ -135,6 +133,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             forwarder=Forwarder(transport, backends, spool, RetryBudget()),
             settler=settler,
             slicer=Slicer(holds, tokeniser, spool),
+            decisions=decisions,
             idempotency=Idempotency(holds, held.secret_key, _bounds(settings)),
             outage=_outage(settler, spool, settings),
             calibration=calibration,
@@ -142,7 +141,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             large_bodies=stack.enter_context(closing(LargeBodies())),
             random=Random(os.urandom(16)),  # noqa: S311 - routing draws, not secrets
         )
-        _show(telemetry, plane, transport)
+        _show(telemetry, plane, transport, decisions)
         refresher, whole = Refresher(plane, engine, unseal), Whole(plane, holds)
         await whole.look()
         _keep_going(
@@ -168,6 +167,12 @@ def _outage(settler: Settler, spool: Spool, settings: Settings) -> Outage:
     )
 
 
+def _opened_transport(stack: AsyncExitStack) -> Transport:
+    transport = Transport(max_connections=most_exchanges())
+    stack.push_async_callback(transport.close)
+    return transport
+
+
 def _opened_spool(stack: AsyncExitStack, settings: Settings, worker: int) -> Spool:
     spool = Spool.open(settings.spool_dir, f"data-{worker}")
     stack.push_async_callback(spool.close)
@@ -186,7 +191,15 @@ def _patience(settings: Settings) -> Patience:
     return Patience(settings.ledger_away_seconds * 1000, settings.journal_bytes)
 
 
-def _show(telemetry: Telemetry, plane: DataPlane, transport: Transport) -> None:
+def _show(
+    telemetry: Telemetry, plane: DataPlane, transport: Transport, decisions: Decisions
+) -> None:
+    telemetry.gauge(
+        names.DECISIONS_UNRECORDED,
+        "Decisions on refused requests that were not written down: too many, or no store.",
+        lambda: decisions.unrecorded,
+        unit="{decision}",
+    )
     telemetry.gauge(
         names.HTTP_SERVER_ACTIVE, "Requests that hold something.", lambda: len(plane.in_flight)
     )

@@ -102,7 +102,7 @@ def test_booked_but_not_acknowledged_is_acknowledged_and_not_booked_again(
             for n in range(5):
                 await settle(deps, an_event(f"req_{n}"))
             taken = await Journal(deps.client, TAG, "the dead").take(5)
-            assert book(engine, taken) == (5, [])
+            assert book(engine, TAG, taken) == (5, [])
 
             assert await drain(deps, TAG, at_once()) == 0
 

@@ -7,14 +7,14 @@ went away: a cancelled, late or lost admission is released by the store client i
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from gateway.stores.redis import keys, wire
-from gateway.stores.redis.channel import Channels, StoreUnavailable, pack
+from gateway.stores.redis.channel import Channels, Reply, StoreUnavailable, pack
 from gateway.stores.redis.epochs import Guard
 from gateway.stores.redis.lane import Lane
 from gateway.stores.redis.patience import Patience
@@ -203,6 +203,15 @@ class HoldStore:
         it is there is not promised: no room, or no store.
         """
         self._of(tag).keeps.post(wire.keeping_args(keeping), keeping)
+
+    def note(
+        self, tag: str, decision: bytes, standing: bytes, written: Callable[[Reply], None]
+    ) -> None:
+        """A decision that led to nothing, into the journal; `written` hears what became of it.
+        StoreUnavailable: nothing was sent.
+        """
+        fields = (b"d", decision, b"s", standing)
+        self._channels.of(tag).send(pack("XADD", keys.journal(tag), "*", *fields), written)
 
     @property
     def owed(self) -> int:

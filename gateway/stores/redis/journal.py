@@ -21,11 +21,15 @@ T = TypeVar("T")
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One settled attempt. `hold_found` False: no counter was moved with it."""
+    """One settled attempt. `hold_found` False: no counter was moved with it. Or, without an event,
+    the decision on a request that was refused.
+    """
 
     id: bytes
     event: bytes
-    hold_found: bool
+    hold_found: bool = False
+    decision: bytes = b""
+    standing: bytes = b""  # what the decision refers to, until it was told
 
 
 class Journal:
@@ -56,14 +60,16 @@ class Journal:
         return _entries(answer[1])
 
     async def waiting(self, at_once: int = 1_000) -> AsyncIterator[tuple[Entry, ...]]:
-        """All that is not marked done, oldest first, some at a time; nothing is taken by it."""
+        """All attempts that are not marked done, oldest first, some at a time; nothing is taken by
+        it.
+        """
         after = b"-"
         while True:
             found = _entries(
                 await _reaching(self._client.xrange(self._key, min=after, count=at_once))
             )
-            if found:
-                yield found
+            if attempts := tuple(entry for entry in found if entry.event):
+                yield attempts
             if len(found) < at_once:
                 return
             after = b"(" + found[-1].id
@@ -101,9 +107,13 @@ class Journal:
 
 def _entries(raw: Any) -> tuple[Entry, ...]:
     # An entry deleted while it was pending comes back without fields.
-    return tuple(
-        Entry(entry_id, fields[b"e"], fields[b"h"] == b"1") for entry_id, fields in raw if fields
-    )
+    return tuple(_entry(entry_id, fields) for entry_id, fields in raw if fields)
+
+
+def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
+    if b"d" in fields:
+        return Entry(entry_id, b"", decision=fields[b"d"], standing=fields[b"s"])
+    return Entry(entry_id, fields[b"e"], fields[b"h"] == b"1")
 
 
 async def _reaching(answer: Awaitable[T]) -> T:

@@ -1,7 +1,8 @@
 """Usage rows: one for every attempt that could have reached a backend (L4), written once."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, Engine, case, func, literal, select
@@ -9,13 +10,17 @@ from sqlalchemy import Connection, Engine, case, func, literal, select
 from billing.rating import rate
 from billing.usage import VERSION, UsageEvent
 from gateway import clock
-from gateway.stores.sql import corrections, ledger, rate_cards, rollups
+from gateway.stores.sql import corrections, decisions, ledger, rate_cards, rollups
 from gateway.stores.sql.bulk import Row, insert_new
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.tables import usage_rows
+from policies import facts
+from policies.facts import Record
 
+_LOG: Final = logging.getLogger(__name__)
 _JSON = msgspec.json.Encoder(order="deterministic")
 _LOOK_UP_AT_ONCE = 5_000
+DEFAULT_CHAIN = "s00"
 TOKENS = (
     "input_tokens",
     "cache_read_tokens",
@@ -31,8 +36,11 @@ class UnfitEventError(ValueError):
     """
 
 
-def record(engine: Engine, events: Sequence[tuple[UsageEvent, bool]]) -> int:
-    """Book the events that are not in the ledger yet; answers how many those were.
+def record(
+    engine: Engine, events: Sequence[tuple[UsageEvent, bool]], chain: str = DEFAULT_CHAIN
+) -> int:
+    """Book the events that are not in the ledger yet; answers how many those were. The decisions
+    that come with them are sealed into `chain`.
 
     Each event comes with whether its hold was found. One transaction: rate cards, usage rows,
     rollups and postings appear together or not at all; a repeated delivery changes nothing. An
@@ -46,30 +54,77 @@ def record(engine: Engine, events: Sequence[tuple[UsageEvent, bool]]) -> int:
         if known is None or (known[0].hold == "estimated" and event.hold != "estimated"):
             by_id[event.event_id] = (event, hold_found)
     with transaction(engine) as connection:
-        return len(_book(connection, by_id))
+        now_us = clock.now_us()
+        new = _book(connection, by_id, now_us)
+        _seal(connection, chain, new, by_id, now_us)
+        return len(new)
 
 
-def _book(connection: Connection, by_id: dict[str, tuple[UsageEvent, bool]]) -> list[UsageEvent]:
+def _seal(
+    connection: Connection,
+    chain: str,
+    new: Sequence[UsageEvent],
+    delivered: Mapping[str, tuple[UsageEvent, bool]],
+    now_us: int,
+) -> None:
+    """One record a request. Where an estimate and the truth both come, the first one brings it."""
+    bearing = {event.request_id: event for event in new if event.decision}
+    late = [
+        event.request_id
+        for event in bearing.values()
+        if event.hold != "settled" or not delivered[event.event_id][1]
+    ]
+    for request_id in _known_before(connection, late, [event.event_id for event in new]):
+        del bearing[request_id]
+    records = [record for event in bearing.values() if (record := _decision(event)) is not None]
+    told = {facts.digest_of(event.standing): event.standing for event in new if event.standing}
+    decisions.add(connection, chain, records, told, now_us)
+
+
+def _decision(event: UsageEvent) -> Record | None:
+    """None, and a line in the log, for one that cannot be read: the money must not wait for it."""
+    try:
+        decided = facts.DECODER.decode(event.decision)
+    except msgspec.DecodeError as fault:
+        _LOG.error("the decision on %s cannot be read: %s", event.request_id, fault)
+        return None
+    return Record(
+        event.request_id, event.tenant_id, event.team_path, event.key_id, event.tags, decided
+    )
+
+
+def _known_before(
+    connection: Connection, request_ids: Sequence[str], new_ids: Sequence[str]
+) -> set[str]:
+    if not request_ids:
+        return set()
+    of = usage_rows.c
+    where = of.request_id.in_(request_ids) & of.event_id.not_in(new_ids)
+    return set(connection.scalars(select(of.request_id).where(where)))
+
+
+def _book(
+    connection: Connection, by_id: dict[str, tuple[UsageEvent, bool]], now_us: int
+) -> list[UsageEvent]:
     delivered = [by_id[id_] for id_ in sorted(by_id)]
     if not corrections.may_correct(delivered):
-        return _booked(connection, delivered)
+        return _booked(connection, delivered, now_us)
     corrections.one_at_a_time(connection)
     # Without its hold a weak estimate is of something that has ended otherwise, or was released.
     weak = [each for each in delivered if corrections.is_weak(each[0]) and each[1]]
     firm = [each for each in delivered if not corrections.is_weak(each[0])]
-    new = _booked(connection, firm)
+    new = _booked(connection, firm, now_us)
     new_ids = {event.event_id for event in new}
-    new += _booked(connection, corrections.rows(connection, firm, new_ids))
-    return new + _booked(connection, corrections.still_weak(connection, weak))
+    new += _booked(connection, corrections.rows(connection, firm, new_ids), now_us)
+    return new + _booked(connection, corrections.still_weak(connection, weak), now_us)
 
 
 def _booked(
-    connection: Connection, delivered: Sequence[tuple[UsageEvent, bool]]
+    connection: Connection, delivered: Sequence[tuple[UsageEvent, bool]], recorded_at_us: int
 ) -> list[UsageEvent]:
     """Those that were new, with all that belongs to them in the books. Sorted by their ids."""
     if not delivered:
         return []
-    recorded_at_us = clock.now_us()
     rate_cards.put(connection, _cards(event for event, _ in delivered))
     rows = [_row(event, hold_found, recorded_at_us) for event, hold_found in delivered]
     new_ids = insert_new(connection, usage_rows, rows)

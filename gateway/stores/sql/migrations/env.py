@@ -3,14 +3,16 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from gateway.stores.sql.admin_tables import audit_rows
+from gateway.stores.sql import admin_tables, decision_tables, tables
+
+_OTHERS = (admin_tables, decision_tables)  # they declare their tables with the rest
 
 
 def run() -> None:
     connection: Connection = context.config.attributes["connection"]
     context.configure(
         connection=connection,
-        target_metadata=audit_rows.metadata,
+        target_metadata=tables.metadata,
         transactional_ddl=True,
         render_as_batch=connection.dialect.name == "sqlite",
     )

@@ -1,0 +1,233 @@
+"""Decisions as the database keeps them: sealed blocks of records, one chain for each shard.
+
+A block is written in the transaction that books the usage it goes with, so that a request's block
+is found by the moment at which its usage was recorded. Reading many is reading few, large rows.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Engine, Row, Select, and_, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from gateway import ids
+from gateway.stores.sql.bulk import insert_new
+from gateway.stores.sql.decision_tables import (
+    decision_blocks,
+    decision_chains,
+    decision_standings,
+)
+from gateway.stores.sql.engine import reading, transaction
+from gateway.stores.sql.tables import usage_rows
+from policies.facts import ENCODER, RECORDS, STANDINGS, Record, Standing
+from policies.seals import ORIGIN, Block, Break, Chain, seal
+
+_LEVEL: Final = 1  # records of one minute are much alike: the fastest level makes a third of them
+_PACK: Final = msgspec.msgpack.Encoder().encode
+_UNPACK: Final = msgspec.msgpack.Decoder(list[bytes]).decode
+_AT_ONCE: Final = 20  # blocks
+_LATEST_US: Final = 600_000_000
+_MOST_BLOCKS: Final = 5_000  # looked through for one request of which no usage was recorded
+
+Place = tuple[int, str, int, int]  # sealed at, chain, block number, place in it
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """One record where it stands."""
+
+    place: Place
+    record: Record
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """What a look at every chain found. `fault` is the first broken link."""
+
+    chains: tuple[Block, ...]  # the last block of each
+    blocks: int
+    records: int
+    fault: Break | None
+
+
+def add(
+    connection: Connection,
+    chain: str,
+    records: Sequence[Record],
+    standings: Mapping[bytes, bytes],
+    sealed_at_us: int,
+) -> None:
+    """Seals the records into the next block of the chain, in this transaction. Only one at a time:
+    whoever comes second waits until the first has committed.
+    """
+    rows = [(digest.hex(), packed) for digest, packed in sorted(standings.items())]
+    insert_new(connection, decision_standings, rows)
+    if not records:
+        return
+    number, head = _lock(connection, chain)
+    packed = [ENCODER.encode(record) for record in records]
+    block = seal(chain, number + 1, head, packed, sealed_at_us)
+    decided = [record.facts.decided_at_us for record in records]
+    connection.execute(
+        decision_blocks.insert().values(
+            **msgspec.structs.asdict(block),
+            first_us=min(decided),
+            last_us=max(decided),
+            records=zlib.compress(_PACK(packed), _LEVEL),
+        )
+    )
+    at = decision_chains.c.chain == chain
+    head_row = {"number": block.number, "hash": block.hash}
+    connection.execute(update(decision_chains).where(at).values(**head_row))
+
+
+def add_alone(
+    engine: Engine,
+    chain: str,
+    records: Sequence[Record],
+    standings: Mapping[bytes, bytes],
+    sealed_at_us: int,
+) -> None:
+    """As `add`, for records that no usage goes with: of refusals."""
+    with transaction(engine) as connection:
+        add(connection, chain, records, standings, sealed_at_us)
+
+
+def _lock(connection: Connection, chain: str) -> tuple[int, bytes]:
+    insert: Any = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    first = insert(decision_chains).values(chain=chain, number=0, hash=ORIGIN)
+    connection.execute(first.on_conflict_do_nothing())
+    at = decision_chains.c.chain == chain
+    row = connection.execute(select(decision_chains).where(at).with_for_update()).one()
+    return row.number, row.hash
+
+
+def standings(engine: Engine, digests: Sequence[bytes]) -> dict[bytes, Standing]:
+    """Those that are known; one that is missing has not been handed in yet."""
+    wanted = [digest.hex() for digest in digests]
+    with reading(engine) as connection:
+        rows = connection.execute(
+            select(decision_standings).where(decision_standings.c.digest.in_(wanted))
+        )
+        return {bytes.fromhex(row.digest): STANDINGS.decode(row.standing) for row in rows}
+
+
+def in_span(
+    engine: Engine, start_us: int, end_us: int, after: Place | None = None
+) -> Iterator[Sealed]:
+    """Every record decided in [start, end), in the order of their sealing. A refusal that was
+    handed in twice, because a process died in between, is there twice.
+    """
+    for block in _blocks_in(engine, start_us, end_us, after):
+        for sealed in _records(block):
+            if start_us <= sealed.record.facts.decided_at_us < end_us and (
+                after is None or sealed.place > after
+            ):
+                yield sealed
+
+
+def _blocks_in(
+    engine: Engine, start_us: int, end_us: int, after: Place | None
+) -> Iterator[Row[Any]]:
+    of = decision_blocks.c
+    where = and_(of.first_us < end_us, of.last_us >= start_us)
+    if after is not None:
+        where = and_(where, tuple_(of.sealed_at_us, of.chain, of.number) >= after[:3])
+    order = (of.sealed_at_us, of.chain, of.number)
+    yield from _paged(engine, select(decision_blocks).where(where).order_by(*order), order)
+
+
+def _paged(engine: Engine, query: Select[Any], order: Sequence[Any]) -> Iterator[Row[Any]]:
+    """Some blocks at a time, each time in a transaction of its own: nobody is kept waiting."""
+    last: tuple[Any, ...] | None = None
+    while True:
+        page = query if last is None else query.where(tuple_(*order) > last)
+        with reading(engine) as connection:
+            rows = connection.execute(page.limit(_AT_ONCE)).all()
+        yield from rows
+        if len(rows) < _AT_ONCE:
+            return
+        last = tuple(getattr(rows[-1], column.name) for column in order)
+
+
+def of_request(engine: Engine, request_id: str) -> Sealed | None:
+    """The decision on one request. ValueError for what is no request's id."""
+    began_us = ids.made_at_us(request_id)
+    of = decision_blocks.c
+    with reading(engine) as connection:
+        recorded = connection.scalars(
+            select(usage_rows.c.recorded_at_us).where(usage_rows.c.request_id == request_id)
+        ).all()
+        rows = connection.execute(select(decision_blocks).where(of.sealed_at_us.in_(recorded)))
+        found = _find(rows.all(), request_id)
+    if found is not None:
+        return found
+    blocks = _blocks_in(engine, began_us, began_us + _LATEST_US, None)
+    return next(filter(None, (_find([b], request_id) for b in islice(blocks, _MOST_BLOCKS))), None)
+
+
+def _find(blocks: Sequence[Row[Any]], request_id: str) -> Sealed | None:
+    return next(
+        (
+            sealed
+            for block in blocks
+            for sealed in _records(block)
+            if sealed.record.request_id == request_id
+        ),
+        None,
+    )
+
+
+def verify(engine: Engine) -> Verified:
+    """Goes through every chain from its first block to the last that it is said to have."""
+    with reading(engine) as connection:
+        heads = connection.execute(select(decision_chains).order_by(decision_chains.c.chain)).all()
+    lasts, blocks, records, fault = [], 0, 0, None
+    for head in heads:
+        chain, last = Chain(head.chain), None
+        for row in _chain(engine, head.chain, head.number):
+            last = _block(row)
+            chain.follow(last, None if row.records is None else _unpacked(row.records))
+            blocks, records = blocks + 1, records + last.count
+        if chain.fault is None and (chain.number, chain.head) != (head.number, head.hash):
+            chain.fault = Break(head.chain, chain.number + 1, "blocks at the end are missing")
+        fault = fault or chain.fault
+        if last is not None:
+            lasts.append(last)
+    return Verified(tuple(lasts), blocks, records, fault)
+
+
+def heads(engine: Engine) -> tuple[Block, ...]:
+    """The last block of each chain, for whoever wants to hold us to it."""
+    of, at = decision_blocks.c, decision_chains.c
+    same = and_(of.chain == at.chain, of.number == at.number)
+    query = select(decision_blocks).join(decision_chains, same).order_by(of.chain)
+    with reading(engine) as connection:
+        return tuple(_block(row) for row in connection.execute(query))
+
+
+def _chain(engine: Engine, chain: str, upto: int) -> Iterator[Row[Any]]:
+    """What is sealed meanwhile is left for the next look."""
+    of = decision_blocks.c
+    query = select(decision_blocks).where(of.chain == chain, of.number <= upto)
+    yield from _paged(engine, query.order_by(of.number), (of.number,))
+
+
+def _block(row: Row[Any]) -> Block:
+    return Block(**{name: getattr(row, name) for name in Block.__struct_fields__})
+
+
+def _records(row: Row[Any]) -> Iterator[Sealed]:
+    if row.records is None:
+        return
+    for at, packed in enumerate(_unpacked(row.records)):
+        yield Sealed((row.sealed_at_us, row.chain, row.number, at), RECORDS.decode(packed))
+
+
+def _unpacked(records: bytes) -> list[bytes]:
+    """What cannot be read is not what was sealed: verification says so of an empty list."""
+    try:
+        return _UNPACK(zlib.decompress(records))
+    except (zlib.error, msgspec.DecodeError):
+        return []
