@@ -91,6 +91,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 
 
 ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
+_PACK: Final = msgspec.msgpack.Encoder().encode  # once written, nobody asks for the order of a set
 DECODER: Final = msgspec.msgpack.Decoder(Facts)
 RECORDS: Final = msgspec.msgpack.Decoder(Record)
 STANDINGS: Final = msgspec.msgpack.Decoder(Standing)
@@ -127,7 +128,7 @@ class Recorder:
     ) -> bytes:
         """The decision, packed at once: what is seen live changes with the next request."""
         index, known = self._index, live.get
-        return ENCODER.encode(
+        return _PACK(
             Facts(
                 VERSION,
                 self.digest,
@@ -146,7 +147,7 @@ class Recorder:
 
 def refused(packed: bytes, code: str) -> bytes:
     """The same decision, where what it planned could not be admitted."""
-    return ENCODER.encode(msgspec.structs.replace(DECODER.decode(packed), refusal=code))
+    return _PACK(msgspec.structs.replace(DECODER.decode(packed), refusal=code))
 
 
 def live_of(standing: Standing, facts: Facts) -> dict[tuple[str, str], Live]:
