@@ -36,7 +36,9 @@ def exported(remote: Any) -> Iterator[dict[str, Any]]:
     from gateway.commands.documents import KINDS, NOUNS
     from gateway.commands.names import Names
     from gateway.commands.prune import revoked
+    from gateway.commands.standing import holder
 
+    holder(remote)
     there = {kind: list(remote.all(NOUNS[kind])) for kind in KINDS}
     names = Names(there)
     for kind in KINDS:

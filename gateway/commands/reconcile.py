@@ -17,6 +17,7 @@ from gateway.commands.names import Names, UnknownNameError
 from gateway.commands.pricing import ImmutablePriceError, same_price, settled
 from gateway.commands.prune import USAGE, PruneRefusedError, doomed, reasons
 from gateway.commands.remote import Remote
+from gateway.commands.standing import BarredError, holder
 from policies.document import DocumentError
 
 _FIELD_NAMES: Final = {
@@ -51,6 +52,7 @@ class Reconciler:
     def __init__(self, remote: Remote, *, dry_run: bool) -> None:
         self._remote = remote
         self._dry_run = dry_run
+        self._holder = holder(remote)
         self._there = {kind: list(remote.all(NOUNS[kind])) for kind in KINDS}
         self._kept: set[str] = set()
         self._stands_in: frozenset[str] | None = None  # asked for when first needed
@@ -62,11 +64,13 @@ class Reconciler:
             yield self._apply(document)
 
     def prune(self) -> Iterator[Step]:
-        """Deletes what no document named, innermost first; history stays.
+        """Deletes what no document named, innermost first; history stays, and so does what the
+        admin token has no right to.
 
         PruneRefusedError before the first of it when not everything can go.
         """
-        going = doomed(self._there, self._kept)
+        found = doomed(self._there, self._kept)
+        going = [each for each in found if self._holder.may(each[0], create=True)]
         refusals = [self._refusal(*each) for each in reasons(self._remote, self._there, going)]
         if refusals:
             raise PruneRefusedError(
@@ -112,6 +116,10 @@ class Reconciler:
         kind = document.kind
         there = self._match(kind, body, wanted, activate=activate)
         if there is None:
+            try:
+                self._holder.require(kind, create=True)
+            except BarredError as fault:
+                raise document.fault(str(fault)) from fault
             return self._create(kind, body, activate=activate)
         if there["id"] in self._kept:
             raise document.fault("the same object is described twice")
@@ -123,7 +131,7 @@ class Reconciler:
         self._kept.add(there["id"])
         try:
             return self._update(kind, there, body, wanted, activate=activate)
-        except ImmutablePriceError as fault:
+        except (ImmutablePriceError, BarredError) as fault:
             raise document.fault(str(fault)) from fault
 
     def _warnings(self, kind: str, wanted: dict[str, Any]) -> tuple[str, ...]:
@@ -191,6 +199,7 @@ class Reconciler:
         label = self._label(kind, there)
         if not changes and not must_activate:
             return Step("unchanged", kind, label, there["id"])
+        self._holder.require(kind, create=False)
         if not self._dry_run:
             rewritten = any(name != "state" for name, _, _ in changes)
             self._change(kind, there, body if rewritten else None, activate=must_activate)
