@@ -11,12 +11,15 @@ import logging
 from typing import Any, Final
 
 from gateway.app.intake import Intake
+from gateway.app.outgoing import writer
+from gateway.dataplane.outlet import EXTENSION
 from gateway.descriptors import most_exchanges
 from gateway.errors import openai_error
 
 BLOCKED_SECONDS: Final = 30.0
 LEAST_TAKEN_BYTES: Final = 16 * 1024  # in that time; less is as good as nothing
 
+_read_head: Final = Intake.on_headers_complete
 _LOG: Final = logging.getLogger(__name__)
 _FULL: Final = openai_error(
     "this process has as many connections as it can hold; retry shortly",
@@ -63,6 +66,11 @@ class Inbound(Intake):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._calm()
+
+    def on_headers_complete(self) -> None:
+        _read_head(self)
+        cycle = self.cycle
+        cycle.scope["extensions"] = {EXTENSION: writer(cycle)}  # type: ignore[dict-item] # ours
 
     def _watch(self) -> None:
         self._untaken_bytes = self.transport.get_write_buffer_size()

@@ -1,6 +1,13 @@
-"""One answer as it comes in: its head, then its body piece by piece, pulled by one reader."""
+"""One answer as it comes in: its head, then its body piece by piece, for one reader.
+
+A reader pulls (`receive`), or lets the pieces be poured into a function of its own in the very turn
+of the loop in which they come (`pour`): a stream is then relayed without waking its coroutine for
+each piece. The coroutine stays the owner: it sleeps in `pour`, it is told of every end, and once it
+is woken or cancelled nothing is poured any more.
+"""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.backends.failures import AnswerTooLarge, TransportError
@@ -28,6 +35,7 @@ class Answer:
         "_complete",
         "_failure",
         "_idle_s",
+        "_into",
         "_line",
         "_loop",
         "_parts",
@@ -44,7 +52,7 @@ class Answer:
     ) -> None:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
-        self.patience_at = total_at  # loop time at which the present wait is given up
+        self.patience_at = total_at  # loop time at which the present wait is given up, or total_at
         self.total_at = total_at
         self._loop = loop
         self._line: Line | None = line
@@ -54,7 +62,8 @@ class Answer:
         self._paused = False
         self._complete = False
         self._failure: TransportError | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bool] | None = None  # True: what is poured into has enough
+        self._into: Callable[[bytes], bool] | None = None
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a lower-case name."""
@@ -76,6 +85,27 @@ class Answer:
                 return None
             await self._wait(self._loop.time() + self._idle_s)
         return self._take()
+
+    async def pour(self, into: Callable[[bytes], bool]) -> bool:
+        """Hands every piece to `into` as it comes. True at the end of the body; False once `into`
+        has answered False: what comes after that waits for the next call, and the backend with it
+        when it is much. Raises as `receive` does, and whatever `into` raises.
+        """
+        while True:
+            while self._parts:
+                if not into(self._take()):
+                    return False
+            if self._failure is not None:
+                raise self._failure
+            if self._complete:
+                return True
+            self._into = into
+            try:
+                enough = await self._wait(self._loop.time() + self._idle_s)
+            finally:
+                self._into = None
+            if enough:
+                return False
 
     async def read(self, limit_bytes: int) -> bytes:
         """The whole body. AnswerTooLarge above the limit, any TransportError when it breaks."""
@@ -122,8 +152,10 @@ class Answer:
         Only the head and pieces of the body wake the reader: chunk extensions and trailers, sent
         drop by drop, must not renew anybody's patience.
         """
-        self._wake()
         piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self._into is not None and self._pour(piece):
+            return False
+        self._wake()
         self._parts.append(piece)
         self._buffered += len(piece)
         if self._buffered > PAUSE_ABOVE_BYTES and not self._paused:
@@ -148,20 +180,36 @@ class Answer:
     def waiting(self) -> bool:
         return self._waiter is not None
 
+    def _pour(self, piece: bytes) -> bool:
+        """Whether the piece was taken: not once the owner is to be woken, or cancelled."""
+        waiter, into = self._waiter, self._into
+        if waiter is None or into is None or waiter.done():
+            return False
+        self.patience_at = self._loop.time() + self._idle_s
+        try:
+            more = into(piece)
+        except Exception as fault:  # noqa: BLE001 - the owner's to raise, not the connection's
+            waiter.set_exception(fault)
+        else:
+            if not more:
+                waiter.set_result(True)
+        return True
+
     def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+            waiter.set_result(False)
 
-    async def _wait(self, patience_at: float) -> None:
+    async def _wait(self, patience_at: float) -> bool:
         line = self._line
         if line is None:
             raise self._failure or TransportError("the answer was abandoned")
         self.patience_at = patience_at = min(patience_at, self.total_at)
         line.wake_by(patience_at)
-        self._waiter = waiter = self._loop.create_future()
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        self._waiter = waiter
         try:
-            await waiter
+            return await waiter
         finally:
             self._waiter = None
 

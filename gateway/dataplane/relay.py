@@ -1,6 +1,9 @@
 """The backend's bytes to the client as they come. Usage is found on the way; nothing else is
 changed.
 
+A piece of a stream is metered and written in the turn of the loop in which it arrives. The
+coroutine that owns the answer sleeps meanwhile; every wait and every end is its own.
+
 A stream cut by a failure never ends cleanly (L13): it gets an error event and no [DONE].
 """
 
@@ -11,12 +14,14 @@ from typing import Final
 from litestar.types import Send
 
 from gateway.backends.answer import Answer
+from gateway.backends.dialect import StreamMeter
 from gateway.backends.failures import TransportError
 from gateway.backends.health import Outcome
 from gateway.backends.sse import OversizedEventError, Splitter
 from gateway.clock import steady_ns
 from gateway.dataplane.flow import Attempt, Flow
 from gateway.dataplane.forward import error_type, failed
+from gateway.dataplane.outlet import AtOnce, not_yet
 from gateway.dataplane.replies import EVENT_STREAM, JSON, answer_headers
 from gateway.errors import error_event
 from gateway.failpoints import failpoint
@@ -75,7 +80,9 @@ async def relay_plain(flow: Flow, answer: Answer, send: Send, spool: Spool) -> D
     return None
 
 
-async def relay_stream(flow: Flow, answer: Answer, send: Send, spool: Spool) -> Deny | None:
+async def relay_stream(
+    flow: Flow, answer: Answer, send: Send, at_once: AtOnce, spool: Spool
+) -> Deny | None:
     """A stream of events. A Deny is answered only while the client has seen nothing yet; afterwards
     a failure is told inside the stream.
     """
@@ -86,8 +93,9 @@ async def relay_stream(flow: Flow, answer: Answer, send: Send, spool: Spool) -> 
         attempt.land(Outcome.FAILED, flow.arrival.now_us())
         return GARBAGE
     attempt.meter = attempt.way.dialect.meter()
+    stream = _Stream(flow, attempt, attempt.meter, spool)
     try:
-        fault = await _pump(flow, attempt, answer, send, spool)
+        fault = await stream.run(answer, send, at_once)
     except TransportError as broken:
         fault = broke(flow, attempt, broken)
     except OversizedEventError:
@@ -99,45 +107,99 @@ async def relay_stream(flow: Flow, answer: Answer, send: Send, spool: Spool) -> 
         attempt.reported = attempt.meter.reported
         attempt.finish_reasons, flow.chunks = attempt.meter.finish_reasons, attempt.meter.chunks
     if fault is None:
-        await complete(flow, attempt, answer, send)
+        await complete(flow, attempt, answer, send, stream.kept)
         return None
-    return await cut(flow, attempt, answer, send, fault)
+    return await cut(flow, attempt, answer, send, fault, stream.kept)
 
 
-async def _pump(
-    flow: Flow, attempt: Attempt, answer: Answer, send: Send, spool: Spool
-) -> Deny | None:
+class _Stream:
     """Events as they come, until the end. Complete events leave at once, together if they came
     together; half an event waits for its other half, nobody could read it anyway.
+
+    `run` sleeps while `take` is handed what comes and passes it on; it is woken for what has to be
+    waited for. All that the client gets has been metered before.
     """
-    meter, envelope = attempt.meter, flow.envelope
-    if meter is None or envelope is None:
-        raise RuntimeError("a stream without its meter")
-    hide_usage = not envelope.wants_usage
-    splitter = Splitter()
-    over = broken = False
-    marks = Marks(flow, attempt, spool)
-    while not (over or broken or meter.done):
-        piece = await answer.receive()
-        over = piece is None
-        # A server that ends without its last blank line has still sent its last event.
-        if piece is not None:
-            events = splitter.feed(piece)
-        else:
-            events = [rest] if (rest := splitter.rest()) else []
-        out, broken = _sift(flow, attempt, events, hide_usage=hide_usage)
-        marks.look(meter.chunks, last=over or meter.done)
-        if out:
-            if not flow.started_answer:
-                await start(flow, attempt, send)
-            failpoint("relay.piece")
-            body = out[0] if len(out) == 1 else b"".join(out)
-            if flow.transcript is not None:
-                flow.transcript.add(body)
-            del piece, events, out  # a client that takes its time need not keep all three
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-    whole = not broken and (meter.done or bool(meter.finish_reasons))
-    return None if whole else ENDED_EARLY
+
+    __slots__ = (
+        "_at_once",
+        "_attempt",
+        "_broken",
+        "_flow",
+        "_hide_usage",
+        "_marks",
+        "_meter",
+        "_splitter",
+        "kept",
+    )
+
+    def __init__(self, flow: Flow, attempt: Attempt, meter: StreamMeter, spool: Spool) -> None:
+        self.kept = b""  # metered, and not with the client yet
+        self._flow = flow
+        self._attempt = attempt
+        self._meter = meter
+        self._hide_usage = flow.envelope is None or not flow.envelope.wants_usage
+        self._splitter = Splitter()
+        self._marks = Marks(flow, attempt, spool)
+        self._at_once: AtOnce = not_yet  # until the head has gone
+        self._broken = False
+
+    async def run(self, answer: Answer, send: Send, at_once: AtOnce) -> Deny | None:
+        """What came last is left in `kept`, for whoever ends the stream."""
+        meter, ended = self._meter, False
+        while not (ended or self._broken or meter.done):
+            ended = await answer.pour(self.take)
+            if ended:
+                # A server that ends without its last blank line has still sent its last event.
+                self._pass([rest] if (rest := self._splitter.rest()) else [], last=True)
+            elif self.kept and not (self._broken or meter.done):
+                if not self._flow.started_answer:
+                    await start(self._flow, self._attempt, send)
+                body, self.kept = self.kept, b""
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+                self._at_once = at_once
+        whole = not self._broken and (meter.done or bool(meter.finish_reasons))
+        return None if whole else ENDED_EARLY
+
+    def take(self, piece: bytes) -> bool:
+        """False: the coroutine in `run` is needed."""
+        return self._pass(self._splitter.feed(piece), last=False)
+
+    def _pass(self, events: list[bytes], *, last: bool) -> bool:
+        meter = self._meter
+        out = self._sift(events)
+        last = last or meter.done
+        self._marks.look(meter.chunks, last=last)
+        last = last or self._broken
+        if not out:
+            return not last
+        failpoint("relay.piece")
+        body = out[0] if len(out) == 1 else b"".join(out)
+        if self._flow.transcript is not None:
+            self._flow.transcript.add(body)
+        if not last and self._at_once(body):
+            return True
+        self.kept = body
+        return False
+
+    def _sift(self, events: list[bytes]) -> list[bytes]:
+        """Meters the events and answers those that the client gets. Once `_broken`, the rest is not
+        worth reading.
+        """
+        meter = self._meter
+        out: list[bytes] = []
+        shown = at = 0  # those before `shown` are dealt with, those before `at` metered
+        while not self._broken and (at := meter.feed_texts(events, at)) < len(events):
+            seen = meter.feed(events[at])
+            self._broken = seen.error or seen.unreadable
+            if self._broken or (seen.usage_only and self._hide_usage):
+                out += events[shown:at]
+                shown = at + 1
+            at += 1
+        if meter.text_bytes and not self._attempt.content_us:
+            first_content(self._flow, self._attempt)
+        if not shown:
+            return events
+        return out if self._broken else out + events[shown:]
 
 
 class Marks:
@@ -177,31 +239,10 @@ def mark(flow: Flow, attempt: Attempt, spool: Spool, counted: int) -> None:
         spool.checkpoint(flow.arrival.request_id, attempt.number, output, flow.arrival.now_us())
 
 
-def _sift(
-    flow: Flow, attempt: Attempt, events: list[bytes], *, hide_usage: bool
-) -> tuple[list[bytes], bool]:
-    """Meters the events and answers those the client gets; True: the rest is not worth reading."""
-    meter = attempt.meter
-    if meter is None:
-        raise RuntimeError("a stream without its meter")
-    out: list[bytes] = []
-    shown = at = 0  # those before `shown` are dealt with, those before `at` metered
-    broken = False
-    while not broken and (at := meter.feed_texts(events, at)) < len(events):
-        seen = meter.feed(events[at])
-        broken = seen.error or seen.unreadable
-        if broken or (seen.usage_only and hide_usage):
-            out += events[shown:at]
-            shown = at + 1
-        at += 1
-    if meter.text_bytes and not attempt.content_us:
-        first_content(flow, attempt)
-    if not shown:
-        return events, broken
-    return out if broken else out + events[shown:], broken
-
-
-async def complete(flow: Flow, attempt: Attempt, answer: Answer, send: Send) -> None:
+async def complete(
+    flow: Flow, attempt: Attempt, answer: Answer, send: Send, kept: bytes = b""
+) -> None:
+    """Ends the stream with what the client does not have yet, so that both are one write."""
     failpoint("relay.metered")
     attempt.complete = True
     attempt.land(Outcome.SERVED, flow.arrival.now_us())
@@ -212,7 +253,7 @@ async def complete(flow: Flow, attempt: Attempt, answer: Answer, send: Send) -> 
     last = b"" if ended else _DONE
     if flow.transcript is not None:
         flow.transcript.end(last)
-    await send({"type": "http.response.body", "body": last, "more_body": False})
+    await send({"type": "http.response.body", "body": kept + last, "more_body": False})
     failpoint("relay.ended")
     await let_go(answer)
 
@@ -230,14 +271,20 @@ async def let_go(answer: Answer) -> None:
     answer.abort()
 
 
-async def cut(flow: Flow, attempt: Attempt, answer: Answer, send: Send, fault: Deny) -> Deny | None:
+async def cut(
+    flow: Flow, attempt: Attempt, answer: Answer, send: Send, fault: Deny, kept: bytes = b""
+) -> Deny | None:
+    """Ends it with what the client does not have yet and the failure."""
     answer.abort()
     attempt.error_type = attempt.error_type or ErrorType.STREAM_TRUNCATED
     attempt.land(Outcome.FAILED, flow.arrival.now_us())
+    if kept and not flow.started_answer:
+        await start(flow, attempt, send)
     if not flow.started_answer:
         return fault
     flow.deny, flow.end_by, flow.end_phase = fault, "upstream", "stream"
-    await send({"type": "http.response.body", "body": error_event(fault), "more_body": False})
+    last = kept + error_event(fault)
+    await send({"type": "http.response.body", "body": last, "more_body": False})
     return None
 
 

@@ -25,6 +25,7 @@ from gateway.dataplane.hangup import ClientGone, HangUp, HangUps
 from gateway.dataplane.idempotency import Idempotency
 from gateway.dataplane.observe import record_of
 from gateway.dataplane.outage import Outage
+from gateway.dataplane.outlet import at_once
 from gateway.dataplane.quote import ask_of, quote
 from gateway.dataplane.reading import LARGE_BYTES, LargeBodies, Reading, read
 from gateway.dataplane.relay import relay_plain, relay_stream
@@ -123,7 +124,7 @@ class DataPlane:
         trace = self.telemetry.trace_ids(arrival.traceparent or None)
         flow = Flow(arrival=arrival, trace=trace, operation=operation, route_path=path)
         try:
-            deny = await self._answer(flow, receive, send)
+            deny = await self._answer(flow, scope, receive, send)
             if deny is not None:
                 await self._refuse(flow, deny, send)
         except ClientGone:
@@ -139,7 +140,9 @@ class DataPlane:
             flow.finished_us = arrival.now_us()
             await self._end(flow)
 
-    async def _answer(self, flow: Flow, receive: Receive, send: Send) -> Deny | None:
+    async def _answer(
+        self, flow: Flow, scope: HTTPScope, receive: Receive, send: Send
+    ) -> Deny | None:
         """The walk. None: the client has its answer, or as much of one as there is."""
         snapshot, arrival = self.snapshot, flow.arrival
         if (deny := self._unreadable(arrival)) is not None:
@@ -166,7 +169,7 @@ class DataPlane:
             if not isinstance(answer, Answer):
                 flow.end_by, flow.end_phase = "upstream", "ttfb"
                 return answer
-            return await self._relay(flow, answer, send)
+            return await self._relay(flow, answer, scope, send)
 
     def _admit(self, flow: Flow) -> Awaitable[Deny | Replay | None]:
         if flow.quote is not None and flow.quote.first < flow.quote.wanted:
@@ -177,11 +180,13 @@ class DataPlane:
         await self._slicer.ready(flow)
         return await admit(flow, self.holds, self._spool, self._idempotency, self._outage)
 
-    def _relay(self, flow: Flow, answer: Answer, send: Send) -> Awaitable[Deny | None]:
+    def _relay(
+        self, flow: Flow, answer: Answer, scope: HTTPScope, send: Send
+    ) -> Awaitable[Deny | None]:
         if flow.first_slice:
             return self._slicer.relay(flow, answer, send)
         if flow.envelope is not None and flow.envelope.stream:
-            return relay_stream(flow, answer, send, self._spool)
+            return relay_stream(flow, answer, send, at_once(scope), self._spool)
         return relay_plain(flow, answer, send, self._spool)
 
     def _understand(self, flow: Flow, reading: Reading, snapshot: Snapshot) -> Deny | None:

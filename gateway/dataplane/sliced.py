@@ -20,6 +20,7 @@ from gateway.dataplane.admit import used_up
 from gateway.dataplane.count import Tokeniser
 from gateway.dataplane.figures import count
 from gateway.dataplane.flow import Flow
+from gateway.dataplane.outlet import not_yet
 from gateway.dataplane.relay import (
     ENDED_EARLY,
     GARBAGE,
@@ -94,7 +95,7 @@ class Slicer:
         streams = bool(envelope.stream)
         if not (answer.header(b"content-type") or b"").startswith(b"text/event-stream"):
             if streams:
-                return await relay_stream(flow, answer, send, self._spool)  # refuses it
+                return await relay_stream(flow, answer, send, not_yet, self._spool)  # refuses it
             return await relay_plain(flow, answer, send, self._spool)
         sink: Sink = _Passed(flow, send) if streams else _Gathered(flow, send)
         heard: list[str] = []
