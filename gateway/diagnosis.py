@@ -3,7 +3,6 @@
 Nothing is changed. A check that fails is a finding, never an exception.
 """
 
-import asyncio
 import importlib.util
 import json
 import platform
@@ -13,40 +12,24 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
-import msgspec
-from redis import Redis
-from redis.exceptions import RedisError
 from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway import clock, embedded, secrets, standing
+from gateway import secrets, standing
 from gateway.descriptors import most_exchanges, raise_limit
-from gateway.settings import Settings, SettingsError, StartError, socket_path
-from gateway.stores.redis import address
-from gateway.stores.redis.connection import StoreUnavailable
-from gateway.stores.redis.masters import masters
+from gateway.diagnosis_store import store
+from gateway.finding import Finding
+from gateway.settings import Settings, SettingsError
 from gateway.stores.sql import configuration, engine
 from gateway.stores.sql.rows import Configuration
 from policies.document import load
 
 _LEAST_AT_ONCE: Final = 1_000
 _LEAST_FREE_BYTES: Final = 1024**3
-_STORE_REMEDY: Final = "check METERHOUSE_REDIS_URL, its password and the network"
-_LEAST_STORE: Final = (7, 0)
-_MOST_SKEW_US: Final = 1_000_000
 _CONNECT_SECONDS: Final = 2.0
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """`state` is ok, warning (works, but look at it) or failed."""
-
-    part: str
-    state: str
-    found: str
-    remedy: str = ""
 
 
 def diagnose(settings: Settings) -> Iterator[Finding]:
@@ -126,70 +109,6 @@ def listeners(settings: Settings) -> Iterator[Finding]:
             yield Finding("listeners", "failed", f"{place} is taken", f"choose with {variable}")
 
 
-def store(settings: Settings) -> Iterator[Finding]:
-    path = socket_path(settings.home)
-    if settings.redis_embedded and not _accepts_unix(path):
-        try:
-            found = f"embedded, not running; {embedded.binary()}"
-        except StartError as error:
-            yield Finding("store", "failed", str(error))
-            return
-        yield Finding("store", "ok", found, "starts with `meterhouse up`")
-        return
-    try:
-        servers = asyncio.run(masters(address.parse(settings.redis_url)))
-    except address.AddressError as error:
-        yield Finding("store", "failed", str(error), "correct METERHOUSE_REDIS_URL")
-        return
-    except StoreUnavailable as error:
-        yield Finding("store", "failed", str(error), _STORE_REMEDY)
-        return
-    for server in servers:
-        yield from _server_findings(server)
-
-
-def _server_findings(server: address.StoreAddress) -> Iterator[Finding]:
-    client = Redis(
-        host=server.host,
-        port=server.port,
-        unix_socket_path=server.path,
-        username=server.username,
-        password=server.password,
-        db=server.database,
-        ssl=server.tls,
-        ssl_ca_certs=server.ca_file,
-        socket_timeout=_CONNECT_SECONDS,
-    )
-    try:
-        yield from _store_findings(client)
-    except RedisError as error:
-        yield Finding("store", "failed", f"does not answer: {error}", _STORE_REMEDY)
-    finally:
-        client.close()
-
-
-def _store_findings(client: Any) -> Iterator[Finding]:
-    began_us = clock.monotonic_us()
-    seconds, micros = client.time()
-    took_us = clock.monotonic_us() - began_us
-    about: dict[str, Any] = client.info()
-    version = str(about.get("valkey_version") or about["redis_version"])
-    found = f"{about.get('server_name', 'redis')} {version}, answers in {took_us / 1000:.1f} ms"
-    if tuple(map(int, str(about["redis_version"]).split(".")[:2])) < _LEAST_STORE:
-        yield Finding("store", "failed", found, "use Redis or Valkey 7.0 or newer")
-        return
-    yield Finding("store", "ok", found)
-    if (skew_us := abs(clock.now_us() - (seconds * 1_000_000 + micros))) > _MOST_SKEW_US:
-        found = f"its clock is {skew_us / 1_000_000:.1f} s off ours"
-        yield Finding("store", "warning", found, "run NTP on both: budget windows follow the store")
-    if about.get("maxmemory") and about.get("maxmemory_policy") != "noeviction":
-        remedy = "CONFIG SET maxmemory-policy noeviction"
-        yield Finding("store", "warning", "it may evict holds and counters", remedy)
-    if not about.get("aof_enabled"):
-        remedy = "CONFIG SET appendonly yes"
-        yield Finding("store", "warning", "it forgets everything when restarted", remedy)
-
-
 def database(settings: Settings) -> Iterator[Finding]:
     sqlite = settings.database_url.removeprefix("sqlite:///")
     if sqlite != settings.database_url and not Path(sqlite).exists():
@@ -267,13 +186,4 @@ def _accepts(host: str, port: int) -> bool:
         socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
     except OSError:
         return False
-    return True
-
-
-def _accepts_unix(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        try:
-            client.connect(str(path))
-        except OSError:
-            return False
     return True

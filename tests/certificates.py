@@ -39,6 +39,17 @@ def server_tls() -> ssl.SSLContext:
     return context
 
 
+def written(directory: Path) -> tuple[Path, Path]:
+    """Files for a server on 127.0.0.1 and those who call it: its key and certificate, and the
+    authority.
+    """
+    chain, authority = directory / "server.pem", directory / "authority.pem"
+    for path, content in zip((chain, authority), _made(), strict=True):
+        path.touch(0o600)
+        path.write_bytes(content)
+    return chain, authority
+
+
 def client_tls() -> ssl.SSLContext:
     """Trusts the test authority alone."""
     _, authority = _made()

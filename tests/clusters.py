@@ -25,13 +25,23 @@ _PORTS = range(12_000, 22_000)  # of a cluster's server its bus is 10,000 higher
 
 
 class Member:
-    """One server of several."""
+    """One server of several. `login` is how it is asked (redis-py's options)."""
 
-    def __init__(self, directory: Path, port: int, options: Mapping[str, str], *mode: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        port: int,
+        options: Mapping[str, str],
+        *mode: str,
+        binary: str = "",
+        login: Mapping[str, Any] = {},
+    ) -> None:
         self.port = port
         self._directory = directory
-        self._options = options
+        self._options = {name: value.format(port=port) for name, value in options.items()}
         self._mode = mode
+        self._binary = binary or valkey_binary()
+        self._login = {"socket_timeout": 2, "protocol": 2, "retry": Retry(NoBackoff(), 0)} | login
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir()
         self._config = directory / "server.conf"
@@ -42,19 +52,22 @@ class Member:
             raise RuntimeError("the server is not running")
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def start(self) -> None:
         """Start and wait until it answers PING."""
         if not self._config.exists():
             lines = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self._directory)}
             lines |= self._options
             self._config.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
-        argv = [valkey_binary(), str(self._config), *self._mode]
+        argv = [self._binary, str(self._config), *self._mode]
         self._process = spawn(argv, self._directory / "log")
-        eventually(self._answers)
+        eventually(lambda: self.ask("PING"))
 
-    def ask(self, *words: Any, **options: Any) -> Any:
-        options = {"socket_timeout": 2, "protocol": 2, "retry": Retry(NoBackoff(), 0)} | options
-        with redis.Redis(port=self.port, **options) as client:
+    def ask(self, *words: Any) -> Any:
+        with redis.Redis("127.0.0.1", self.port, **self._login) as client:
             client.response_callbacks.clear()
             return client.execute_command(*words)
 
@@ -76,21 +89,15 @@ class Member:
         self.ask("CONFIG", "SET", "masterauth", "wrong")
         eventually(lambda: master.ask("CLIENT", "KILL", "TYPE", "replica") and not _linked(self))
 
-    def _answers(self) -> bool:
-        with socket.create_connection(("127.0.0.1", self.port), 1) as probe:
-            probe.sendall(b"PING\r\n")
-            return bool(probe.recv(16))
-
 
 class Cluster:
-    """Masters with a replica each: `members` are the masters first."""
+    """Masters, and a replica for each or none: `members` are the masters first."""
 
-    def __init__(self, members: list[Member]) -> None:
-        self.members = members
-        half = len(members) // 2
-        seeds = ",".join(f"127.0.0.1:{member.port}" for member in members)
-        self.url = f"redis+cluster://{seeds}"
-        self._masters, self._replicas = members[:half], members[half:]
+    def __init__(self, masters: list[Member], replicas: list[Member]) -> None:
+        self.members = [*masters, *replicas]
+        self.seeds = ",".join(f"127.0.0.1:{member.port}" for member in self.members)
+        self.url = f"redis+cluster://{self.seeds}"
+        self._masters, self._replicas = masters, replicas
 
     def form(self) -> None:
         first, *others = self.members
@@ -103,7 +110,7 @@ class Cluster:
             last = SLOTS - 1 if master is self._masters[-1] else (n + 1) * share - 1
             master.ask("CLUSTER", "ADDSLOTSRANGE", n * share, last)
         eventually(lambda: all(self._sees(each, len(self.members)) for each in self.members))
-        for master, replica in zip(self._masters, self._replicas, strict=True):
+        for master, replica in zip(self._masters, self._replicas, strict=False):
             replica.ask("CLUSTER", "REPLICATE", master.ask("CLUSTER", "MYID"))
         eventually(lambda: all(_ok(member) for member in self.members))
         eventually(lambda: all(_linked(replica) for replica in self._replicas))
@@ -181,8 +188,8 @@ class Service:
     def form(self) -> None:
         first, *others = self.servers
         for other in others:
-            self.tell(other, "REPLICAOF", "127.0.0.1", first.port)
-        eventually(lambda: all(self.tell(each, "ROLE")[3] == b"connected" for each in others))
+            other.ask("REPLICAOF", "127.0.0.1", first.port)
+        eventually(lambda: all(each.ask("ROLE")[3] == b"connected" for each in others))
         quorum = len(self.sentinels) // 2 + 1
         for each in self.sentinels:
             each.ask("SENTINEL", "MONITOR", "house", "127.0.0.1", first.port, quorum)
@@ -193,9 +200,6 @@ class Service:
             }.items():
                 each.ask("SENTINEL", "SET", "house", name, value)
         eventually(lambda: all(self._complete(each) for each in self.sentinels))
-
-    def tell(self, server: Member, *words: Any) -> Any:
-        return server.ask(*words, password=self._password)
 
     def master(self) -> Member:
         """As the first sentinel sees it now."""
@@ -212,8 +216,10 @@ class Service:
 
 
 @contextlib.contextmanager
-def cluster(masters: int = 3, **options: str) -> Iterator[Cluster]:
-    """A cluster with one replica to each master; `options` are directives."""
+def cluster(
+    *, replicas: bool = True, binary: str = "", login: Mapping[str, Any] = {}, **options: str
+) -> Iterator[Cluster]:
+    """Three masters, with a replica each; `options` are directives."""
     settings = {
         "cluster-enabled": "yes",
         "cluster-node-timeout": str(NODE_TIMEOUT_MS),
@@ -223,9 +229,18 @@ def cluster(masters: int = 3, **options: str) -> Iterator[Cluster]:
         "save": '""',
     } | options
     with _members() as add:
-        found = Cluster([add(settings) for _ in range(2 * masters)])
+        many = 6 if replicas else 3
+        members = [add(settings, binary=binary, login=login) for _ in range(many)]
+        found = Cluster(members[:3], members[3:])
         found.form()
         yield found
+
+
+@contextlib.contextmanager
+def server(*, binary: str = "", login: Mapping[str, Any] = {}, **options: str) -> Iterator[Member]:
+    """One on a TCP port."""
+    with _members() as add:
+        yield add({"save": '""'} | options, binary=binary, login=login)
 
 
 @contextlib.contextmanager
@@ -238,7 +253,7 @@ def sentinel_service(replicas: int = 2, password: str = "test") -> Iterator[Serv
         "save": '""',
     }
     with _members() as add:
-        servers = [add(settings) for _ in range(1 + replicas)]
+        servers = [add(settings, login={"password": password}) for _ in range(1 + replicas)]
         sentinels = [add({}, "--sentinel") for _ in range(3)]
         found = Service(servers, sentinels, password)
         found.form()
@@ -250,9 +265,9 @@ def _members() -> Iterator[Callable[..., Member]]:
     """Adds started servers; ends those that were."""
     with short_directory("mh-cluster-") as directory, contextlib.ExitStack() as stack:
 
-        def add(settings: Mapping[str, str], *mode: str) -> Member:
+        def add(settings: Mapping[str, str], *mode: str, **how: Any) -> Member:
             port = _free_port()
-            member = Member(directory / str(port), port, settings, *mode)
+            member = Member(directory / str(port), port, settings, *mode, **how)
             stack.callback(member.kill)
             member.start()
             return member

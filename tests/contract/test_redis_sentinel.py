@@ -27,7 +27,7 @@ def service() -> Iterator[clusters.Service]:
 
 def test_the_master_that_the_sentinels_name_is_used(service: clusters.Service) -> None:
     async def story(holds: HoldStore, client: Redis) -> None:
-        service.tell(service.master(), "FLUSHALL")
+        service.master().ask("FLUSHALL")
         await make_whole(holds)
         one = ask(accounts=(account(10_000),))
         assert isinstance(await holds.admit(TAG, one), Granted)
@@ -63,7 +63,7 @@ def test_a_master_that_hangs_is_left_for_the_one_that_took_its_place(
         one = ask(accounts=(account(10_000, "kept"),))
         assert isinstance(await holds.admit(TAG, one), Granted)
         old = service.master()
-        await _copied(service, old)
+        await _copied(old)
         old.freeze()
         began = time.monotonic()
         try:
@@ -97,9 +97,9 @@ def test_a_master_that_hangs_is_left_for_the_one_that_took_its_place(
     _with(service, story)
 
 
-async def _copied(service: clusters.Service, master: clusters.Member) -> None:
+async def _copied(master: clusters.Member) -> None:
     """Every replica has what the master has."""
-    assert await asyncio.to_thread(service.tell, master, "WAIT", 2, 5_000) == 2
+    assert await asyncio.to_thread(master.ask, "WAIT", 2, 1_500) == 2
 
 
 async def make_whole(holds: HoldStore, number: int = 1) -> None:

@@ -3,22 +3,36 @@
 import asyncio
 from typing import Final
 
+import msgspec
+
 from gateway.stores.redis import slots
 from gateway.stores.redis.address import StoreAddress
 from gateway.stores.redis.connection import StoreUnavailable, ask_once
 from gateway.stores.redis.sentinel import master
+from gateway.stores.redis.slots import Claim
 
 ANSWER_WITHIN_S: Final = 2.0
+_EVERYTHING: Final = ((0, slots.SLOTS - 1),)
 
 
-async def masters(address: StoreAddress) -> tuple[StoreAddress, ...]:
+class Held(msgspec.Struct, frozen=True):
+    """A server, and the spans of slots that it has."""
+
+    server: StoreAddress
+    spans: tuple[tuple[int, int], ...] = _EVERYTHING
+
+    def holds(self, slot: int) -> bool:
+        return any(first <= slot <= last for first, last in self.spans)
+
+
+async def masters(address: StoreAddress) -> tuple[Held, ...]:
     """The server itself, a service's master, or each master of a cluster as the seeds that answer
     know them. Raises StoreUnavailable.
     """
     if address.kind == "sentinel":
-        return ((await master(address)).address,)
+        return (Held((await master(address)).address),)
     if address.kind == "server":
-        return (address,)
+        return (Held(address),)
     told = await asyncio.gather(
         *(
             ask_once(address.server(*seed), ANSWER_WITHIN_S, "CLUSTER", "NODES")
@@ -32,7 +46,15 @@ async def masters(address: StoreAddress) -> tuple[StoreAddress, ...]:
         if isinstance(answer, bytes)
         for claim in slots.read(answer.decode(), seed, by_name=address.tls).claims
     ]
-    nodes = {claim.node for claim in slots.merged((), claims)}
-    if not nodes:
-        raise StoreUnavailable("no server of the cluster says who its masters are")
-    return tuple(address.server(*node) for node in sorted(nodes))
+    by_node: dict[slots.Node, list[Claim]] = {}
+    for claim in slots.merged((), claims):
+        by_node.setdefault(claim.node, []).append(claim)
+    if not by_node:
+        faults = [str(answer) for answer in told if isinstance(answer, StoreUnavailable)]
+        raise StoreUnavailable(
+            f"no server of the cluster says who its masters are: {'; '.join(dict.fromkeys(faults))}"
+        )
+    return tuple(
+        Held(address.server(*node), tuple((one.first, one.last) for one in of))
+        for node, of in sorted(by_node.items())
+    )

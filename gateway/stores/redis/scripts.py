@@ -43,3 +43,4 @@ CORRECT: Final = _read("correct")
 CLOSE_EPOCH: Final = _read("close_epoch")
 OPEN_EPOCH: Final = _read("open_epoch")
 RESTORE: Final = _read("restore")
+HOT: Final = (ADMIT, SETTLE, RELEASE, EXTEND, SLICE, KEEP)  # what requests need
