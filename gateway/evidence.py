@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.diagnosis import Finding
+from gateway.finding import Finding
 from gateway.settings import Settings
 from gateway.stores.sql import audit
 from gateway.stores.sql.audit import Head

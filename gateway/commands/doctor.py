@@ -13,7 +13,7 @@ import msgspec
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
-    from gateway.diagnosis import Finding
+    from gateway.finding import Finding
 
 _MARKS: Final = {"ok": "ok     ", "warning": "look at", "failed": "FAILED "}
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway import secrets
-from gateway.diagnosis import Finding, diagnose
+from gateway.diagnosis import diagnose
+from gateway.finding import Finding
 from gateway.settings import Settings
 from tests.admin_server import TOKEN, AdminServer, Made, admin_server
 
