@@ -27,8 +27,16 @@ class Account(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Balance(msgspec.Struct, frozen=True):
+    """`leased` is set aside for workers to spend while the store is away; it is no part of
+    `held`.
+    """
+
     posted: int = 0
     held: int = 0
+    leased: int = 0
+
+    def plus(self, posted: int = 0, held: int = 0, leased: int = 0) -> "Balance":
+        return Balance(self.posted + posted, self.held + held, self.leased + leased)
 
 
 def stale(accounts: Sequence[Account], now_ms: int) -> int | None:
@@ -57,5 +65,5 @@ def posted(
     for account in accounts:
         was = after.get(account.key, Balance())
         actual = money if account.unit == MONEY else tokens
-        after[account.key] = Balance(was.posted + actual, was.held)
+        after[account.key] = was.plus(posted=actual)
     return after

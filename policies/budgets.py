@@ -11,149 +11,54 @@ from typing import Final, TypeVar
 import msgspec
 
 from policies import accounts as of_accounts
-from policies import idempotency
-from policies.idempotency import Replay, Ticket, Tickets
-from policies.limits import Gate, Slot, all_corrected, is_full, taken, wait_us
+from policies import idempotency, leases
+from policies.accounts import MONEY, NO_CAP, TOKENS, Account, Balance
+from policies.holds import (
+    MAX_CHOICES,
+    MAX_COUNTER,
+    MAX_LEVELS,
+    MAX_TOKENS,
+    MAX_UNIT_PRICE,
+    Admission,
+    Granted,
+    Hold,
+    Reaping,
+    Refused,
+    Settlement,
+    State,
+)
+from policies.idempotency import Replay
+from policies.limits import all_corrected, is_full, taken, wait_us
+
+__all__ = [
+    "MAX_CHOICES",
+    "MAX_COUNTER",
+    "MAX_LEVELS",
+    "MAX_TOKENS",
+    "MAX_UNIT_PRICE",
+    "MONEY",
+    "NO_CAP",
+    "TOKENS",
+    "Account",
+    "Admission",
+    "Balance",
+    "Granted",
+    "Hold",
+    "Reaping",
+    "Refused",
+    "Settlement",
+    "State",
+    "admit",
+    "extend",
+    "grant_of",
+    "held_on",
+    "release",
+    "settle",
+]
 
 V = TypeVar("V")
 
-Account = of_accounts.Account
-Balance = of_accounts.Balance
-NO_CAP: Final = of_accounts.NO_CAP
-MONEY: Final = of_accounts.MONEY
-TOKENS: Final = of_accounts.TOKENS
-
-MAX_COUNTER: Final = 2**53 - 1  # the scripts' numbers are exact up to here
-MAX_TOKENS: Final = 2**32
-MAX_CHOICES: Final = 2**16
-MAX_UNIT_PRICE: Final = 2**37  # x MAX_CHOICES is still exact
-MAX_LEVELS: Final = 64  # of each kind; a script's arguments are bounded
 BUSY_RETRY_MS: Final = 1000  # when a slot comes free is nobody's to know
-
-
-class Admission(msgspec.Struct, frozen=True, array_like=True):
-    """One request before the store: what it may cost at most, and every level that must agree.
-
-    The hold on an account is `input + choices x grant x output` in the account's unit, where one
-    output token counts `output_money` counter units, or one token. `wanted` and `least` are output
-    tokens per choice; `least == wanted` refuses rather than clamps. `meta` is kept with the hold.
-    `owner` names the spool that would have evidence of what became of it. With a `ticket` it is in
-    only if nobody else has that. ValueError for figures beyond which the scripts would no longer be
-    exact.
-    """
-
-    hold_id: str
-    ttl_ms: int
-    input_money: int
-    output_money: int  # per token
-    input_tokens: int
-    wanted: int
-    least: int
-    choices: int
-    gates: tuple[Gate, ...]
-    slots: tuple[Slot, ...]
-    accounts: tuple[Account, ...]
-    meta: bytes = b""
-    owner: str = ""
-    ticket: Ticket | None = None
-
-    def __post_init__(self) -> None:
-        if not (
-            0 <= self.least <= self.wanted <= MAX_TOKENS
-            and 0 < self.choices <= MAX_CHOICES
-            and 0 <= self.output_money <= MAX_UNIT_PRICE
-            and self.input_money >= 0
-            and self.input_money + self.choices * self.least * self.output_money <= MAX_COUNTER
-            and 0 <= self.input_tokens <= MAX_TOKENS
-            and len(self.gates) <= MAX_LEVELS
-            and len(self.slots) <= MAX_LEVELS
-            and len(self.accounts) <= MAX_LEVELS
-        ):
-            raise ValueError(f"figures out of range in the admission of {self.hold_id}")
-
-
-class Granted(msgspec.Struct, frozen=True):
-    """The request is in on every level. `output_tokens` per choice is all it may generate.
-
-    `remaining` is what each account has left after this hold, never below zero, NO_CAP where
-    nothing is capped; `gate_wait_us` is how far each gate's `tat` lies ahead of now.
-    """
-
-    output_tokens: int
-    held_money: int
-    now_ms: int
-    remaining: tuple[int, ...]
-    gate_wait_us: tuple[int, ...]
-    duplicate: bool  # this hold id was in already; nothing was written
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """The request is in on no level. `index` points into the gates, slots or accounts asked for."""
-
-    reason: str  # rate | concurrency | budget | stale_window | spent | tickets | unopened
-    index: int
-    retry_after_ms: int
-    now_ms: int
-    available: int = 0  # budget: output tokens per choice that would have fitted
-
-
-class Reaping(msgspec.Struct, frozen=True, array_like=True):
-    """Under which conditions somebody else than its owner may end a hold: its expiry passed
-    `late_ms` ago, and the lease bears this token.
-    """
-
-    late_ms: int
-    lease: str
-    token: str
-
-
-class Settlement(msgspec.Struct, frozen=True, array_like=True):
-    """What became of a hold: posted on every account instead of it, with its journal entry.
-
-    With `reaping` it changes nothing, the journal included, unless the hold is there and overdue.
-    `unprocessed`: no backend did any work for it, so its ticket is given back. `unheld`: it was
-    admitted without the store, and is posted on these accounts, once however often it is sent.
-    """
-
-    hold_id: str
-    money: int
-    tokens: int
-    gate_corrections: tuple[tuple[str, int], ...] = ()  # (gate key, delta_us)
-    event: bytes | None = None
-    reaping: Reaping | None = None
-    unprocessed: bool = False
-    unheld: tuple[Account, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.money <= MAX_COUNTER and 0 <= self.tokens <= MAX_COUNTER):
-            raise ValueError(f"figures out of range in the settlement of {self.hold_id}")
-
-
-class Hold(msgspec.Struct, frozen=True):
-    """A hold as the store keeps it."""
-
-    grant: int
-    admitted_at_ms: int
-    admission: Admission
-
-
-class State(msgspec.Struct, frozen=True):
-    """Everything the scripts keep for one tag. `holds[id] is None`: the id is spent. What was
-    spent before `since_ms` is on no account that was not opened with it. `cut` is the token of a
-    recount under way.
-    """
-
-    gates: Mapping[str, int] = {}
-    slots: Mapping[str, Mapping[str, int]] = {}
-    accounts: Mapping[str, Balance] = {}
-    holds: Mapping[str, Hold | None] = {}
-    expiries_ms: Mapping[str, int] = {}
-    leases: Mapping[str, str] = {}  # lease -> the token of its holder
-    journal: tuple[tuple[bytes, bool], ...] = ()  # (event, was the hold there)
-    tickets: Tickets = Tickets()
-    since_ms: int = 0
-    cut: str = ""
-    posted: frozenset[str] = frozenset()  # ids that are on the counters, whatever comes after
 
 
 def admit(state: State, ask: Admission, now_us: int) -> tuple[State, Granted | Refused | Replay]:
@@ -242,22 +147,29 @@ def held_on(account: Account, ask: Admission, grant: int) -> int:
 
 
 def grant_of(state: State, ask: Admission) -> int:
-    """The output tokens per choice that the tightest level can pay, at most those wanted.
+    """The output tokens per choice that the tightest level can pay, at most those wanted; a firm
+    request gets none of what is leased.
 
     Beyond the caps it is bounded by what a counter can hold.
     """
+    return _grant(state, ask, beside_leases=ask.firm)
+
+
+def _grant(state: State, ask: Admission, *, beside_leases: bool) -> int:
     grant = ask.wanted
     if ask.output_money > 0:
         worth = (MAX_COUNTER - ask.input_money) // (ask.choices * ask.output_money)
         grant = min(grant, worth)
-    fits = [_fits(state, account, ask) for account in ask.accounts if account.cap != NO_CAP]
-    return min([grant, *fits])
+    capped = [account for account in ask.accounts if account.cap != NO_CAP]
+    return min([grant, *(_fits(state, a, ask, beside_leases=beside_leases) for a in capped)])
 
 
 def _posted_unheld(state: State, done: Settlement) -> State:
     """What may not begin at zero has this of the journal when it is opened, by a later cut."""
     known, since_ms = state.accounts, state.since_ms
     opened = [a for a in done.unheld if of_accounts.unopened([a], known, since_ms) is None]
+    state = leases.repaid(state, done)
+    known = state.accounts
     balances = of_accounts.posted(known, opened, done.money, done.tokens)
     cut = state.cut if len(opened) == len(done.unheld) else ""
     return msgspec.structs.replace(state, accounts=balances, cut=cut)
@@ -275,11 +187,13 @@ def _terms(account: Account, ask: Admission) -> tuple[int, int]:
     return ask.input_tokens, ask.choices
 
 
-def _fits(state: State, account: Account, ask: Admission) -> int:
+def _fits(state: State, account: Account, ask: Admission, *, beside_leases: bool) -> int:
     """Output tokens per choice that this capped account can pay; -1 when not even the input."""
     balance = state.accounts.get(account.key, Balance())
     fixed, per_token = _terms(account, ask)
     room = account.cap - balance.posted - balance.held - fixed
+    if beside_leases:
+        room -= balance.leased
     if room < 0:
         return -1
     return room // per_token if per_token > 0 else ask.wanted
@@ -317,14 +231,17 @@ def _unopened(state: State, ask: Admission, now_ms: int) -> Refused | None:
 
 
 def _budget(state: State, ask: Admission, now_ms: int) -> Refused | None:
-    """Of the accounts that refuse, the one whose window ends last says when to come back."""
+    """Of the accounts that refuse, the one whose window ends last says when to come back. Where
+    leases are in the way, they are to be asked back first.
+    """
     grant = grant_of(state, ask)
     if grant >= ask.least:
-        return None
+        narrowed = _grant(state, ask, beside_leases=True) < grant
+        return Refused("leased", 0, 0, now_ms) if narrowed else None
     refusing = [
         index
         for index, account in enumerate(ask.accounts)
-        if account.cap != NO_CAP and _fits(state, account, ask) < ask.least
+        if account.cap != NO_CAP and _fits(state, account, ask, beside_leases=ask.firm) < ask.least
     ]
     index = max(refusing, key=lambda i: ask.accounts[i].end_ms)
     return Refused("budget", index, ask.accounts[index].end_ms - now_ms, now_ms, max(grant, 0))
@@ -341,7 +258,7 @@ def _placed(state: State, ask: Admission, grant: int, now_us: int) -> State:
         slots.setdefault(slot.key, {})[ask.hold_id] = expiry_ms
     for account in ask.accounts:
         was = accounts.get(account.key, Balance())
-        accounts[account.key] = Balance(was.posted, was.held + held_on(account, ask, grant))
+        accounts[account.key] = was.plus(held=held_on(account, ask, grant))
     tickets = state.tickets
     if ask.ticket is not None:
         tickets = idempotency.taken(tickets, ask.ticket, ask.hold_id, now_us // 1000)
@@ -379,7 +296,7 @@ def _lifted(state: State, hold: Hold) -> State:
     accounts = dict(state.accounts)
     for account in ask.accounts:
         was = accounts[account.key]
-        accounts[account.key] = Balance(was.posted, was.held - held_on(account, ask, hold.grant))
+        accounts[account.key] = was.plus(held=-held_on(account, ask, hold.grant))
     return msgspec.structs.replace(
         state,
         accounts=accounts,

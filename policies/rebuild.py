@@ -23,7 +23,7 @@ def restore(state: State, ask: Admission, now_us: int) -> tuple[State, bool]:
     accounts = dict(state.accounts)
     for account in ask.accounts:
         was = accounts.get(account.key, Balance())
-        accounts[account.key] = Balance(was.posted, was.held + held_on(account, ask, 0))
+        accounts[account.key] = was.plus(held=held_on(account, ask, 0))
     hold = Hold(0, now_us // 1000, ask)
     holds = {**state.holds, ask.hold_id: hold}
     state = msgspec.structs.replace(state, accounts=accounts, holds=holds, expiries_ms=expiries)

@@ -41,5 +41,5 @@ def correct(state: State, token: str, corrections: Sequence[Correction]) -> tupl
     accounts = dict(state.accounts)
     for one in corrections:
         was = accounts.get(one.key, Balance())
-        accounts[one.key] = Balance(was.posted + one.posted, was.held + one.held)
+        accounts[one.key] = was.plus(posted=one.posted, held=one.held)
     return msgspec.structs.replace(state, accounts=accounts, cut=""), True

@@ -7,17 +7,8 @@ what they lift, however it came about.
 
 import msgspec
 
-from policies.budgets import (
-    MAX_COUNTER,
-    MAX_TOKENS,
-    MONEY,
-    NO_CAP,
-    Account,
-    Admission,
-    Balance,
-    Hold,
-    State,
-)
+from policies.accounts import MONEY, NO_CAP, Account, Balance
+from policies.holds import MAX_COUNTER, MAX_TOKENS, Admission, Hold, State
 
 
 class SliceAsked(msgspec.Struct, frozen=True, array_like=True):
@@ -29,11 +20,13 @@ class SliceAsked(msgspec.Struct, frozen=True, array_like=True):
 
 class Slice(msgspec.Struct, frozen=True):
     """The hold's grant now, in output tokens per choice. `blocked` is the index of the account
-    that pays no more of what was asked; -1: none, or no counter could hold more.
+    that pays no more of what was asked; -1: none, or no counter could hold more. `leased`: it could
+    pay more if what is leased were back.
     """
 
     grant: int
     blocked: int
+    leased: bool = False
 
 
 def take_slice(state: State, asked: SliceAsked) -> tuple[State, Slice | None]:
@@ -47,17 +40,21 @@ def take_slice(state: State, asked: SliceAsked) -> tuple[State, Slice | None]:
         return state, None
     ask = hold.admission
     wanted = _at_most(ask, asked.upto)
-    fits = {
-        index: hold.grant + _room(state, account) // per_token
+    priced = {
+        index: (_balance(state, account), per_token)
         for index, account in enumerate(ask.accounts)
         if account.cap != NO_CAP and (per_token := _per_token(account, ask)) > 0
     }
+    room = {i: _room(ask.accounts[i], was) for i, (was, _) in priced.items()}
+    fits = {i: hold.grant + room[i] // each for i, (_, each) in priced.items()}
+    alone = [hold.grant + (room[i] + was.leased) // each for i, (was, each) in priced.items()]
     short = [index for index, tokens in fits.items() if tokens < wanted]
     blocked = max(short, key=lambda i: ask.accounts[i].end_ms) if short else -1
     grant = max(hold.grant, min([wanted, *fits.values()]))
+    leased = min([wanted, *alone]) > grant
     if grant == hold.grant:
-        return state, Slice(hold.grant, blocked)
-    return _grown(state, hold, grant), Slice(grant, blocked)
+        return state, Slice(hold.grant, blocked, leased)
+    return _grown(state, hold, grant), Slice(grant, blocked, leased)
 
 
 def _at_most(ask: Admission, upto: int) -> int:
@@ -71,10 +68,13 @@ def _per_token(account: Account, ask: Admission) -> int:
     return ask.choices * ask.output_money if account.unit == MONEY else ask.choices
 
 
-def _room(state: State, account: Account) -> int:
+def _balance(state: State, account: Account) -> Balance:
+    return state.accounts.get(account.key, Balance())
+
+
+def _room(account: Account, balance: Balance) -> int:
     """What the account has left; less than nothing once an overrun was posted."""
-    balance = state.accounts.get(account.key, Balance())
-    return account.cap - balance.posted - balance.held
+    return account.cap - balance.posted - balance.held - balance.leased
 
 
 def _grown(state: State, hold: Hold, grant: int) -> State:
@@ -83,7 +83,7 @@ def _grown(state: State, hold: Hold, grant: int) -> State:
     for account in ask.accounts:
         was = accounts[account.key]
         more = (grant - hold.grant) * _per_token(account, ask)
-        accounts[account.key] = Balance(was.posted, was.held + more)
+        accounts[account.key] = was.plus(held=more)
     grown = msgspec.structs.replace(hold, grant=grant)
     return msgspec.structs.replace(
         state, accounts=accounts, holds={**state.holds, ask.hold_id: grown}

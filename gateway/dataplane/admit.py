@@ -10,7 +10,7 @@ from gateway.dataplane.events import template
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.idempotency import Idempotency
 from gateway.dataplane.levels import Standing
-from gateway.dataplane.outage import Outage, store_down
+from gateway.dataplane.outage import Outage, store_down, unrecorded
 from gateway.failpoints import failpoint
 from gateway.stores.redis.holds import (
     MONEY,
@@ -25,7 +25,7 @@ from gateway.stores.spool import Spool, SpoolUnavailable
 from policies.decision import Deny, DenyCode
 
 TYPICAL_OUTPUT: Final = 256  # tokens a per-minute limit is charged before the real figure is known
-_ASK_AGAIN: Final = frozenset({"stale_window", "unopened"})
+_ASK_AGAIN: Final = frozenset({"stale_window", "unopened", "leased"})
 _STALE_TRIES: Final = 3
 # Shorter than what a rebuild of lost counters waits before it asks the spools who is living.
 _UNSURE_US: Final = 400_000
@@ -55,23 +55,21 @@ async def admit(
     try:
         answer = await holds.admit(levels.tag, _admission(flow, holds.ttl_ms, meta, spool.name))
         if isinstance(answer, Refused) and answer.reason in _ASK_AGAIN:
-            answer, meta = await _asked_again(flow, holds, answer, spool.name)
+            answer, meta = await _asked_again(flow, holds, outage, answer, spool.name)
     except StoreUnavailable:
         return outage.admit(flow)
     flow.admitted_us = arrival.now_us()
     if not isinstance(answer, Granted):
         return answer if isinstance(answer, Replay) else _deny(flow, answer)
     flow.granted = answer
+    if flow.standing.leased:
+        outage.leases.note(levels.tag, flow.standing, answer.held_money)
     failpoint("admit.granted")
     try:
         spool.intent(arrival.request_id, levels.tag, answer.now_ms * 1000, meta)
     except SpoolUnavailable:
         await _give_back(flow, holds, levels.tag)
-        return Deny(
-            DenyCode.JOURNAL_UNAVAILABLE,
-            "usage cannot be recorded right now, so nothing is served; retry shortly",
-            retry_after_ms=2_000,
-        )
+        return unrecorded()
     failpoint("admit.intended")
     took_us = arrival.now_us() - now_us
     if took_us > holds.ttl_ms * 667 or (took_us > _UNSURE_US and not await _is_there(flow, holds)):
@@ -85,15 +83,16 @@ async def admit(
 
 
 async def _asked_again(
-    flow: Flow, holds: HoldStore, answer: Granted | Refused | Replay, owner: str
+    flow: Flow, holds: HoldStore, outage: Outage, answer: Granted | Refused | Replay, owner: str
 ) -> tuple[Granted | Refused | Replay, bytes]:
     """The store's last word, and the template that goes with it.
 
     By its clock a window has turned: the request is of that window then, whatever ours says (L9).
-    An account is not open yet: whoever made the budget or a job is about to open it.
+    An account is not open yet: whoever made the budget or a job is about to open it. Leases are in
+    the way: they are asked back, and if they do not come, there is what is left beside them.
     """
-    levels, stale, waits = flow.levels, 0, 0
-    if levels is None:
+    levels, standing, stale, waits, recalls, firm = flow.levels, flow.standing, 0, 0, 0, False
+    if levels is None or standing is None:
         raise RuntimeError("admission without levels")
     meta = ENCODER.encode(flow.template)
     while isinstance(answer, Refused):
@@ -107,9 +106,13 @@ async def _asked_again(
             waits += 1
             holds.needs_account(levels.tag)
             await asyncio.sleep(_OPEN_AGAIN_S)
+        elif answer.reason == "leased" and not firm:
+            firm = not await outage.leases.recall(standing, recalls)
+            recalls += 1
         else:
             break
-        answer = await holds.admit(levels.tag, _admission(flow, holds.ttl_ms, meta, owner))
+        ask = _admission(flow, holds.ttl_ms, meta, owner, firm=firm)
+        answer = await holds.admit(levels.tag, ask)
     return answer, meta
 
 
@@ -130,7 +133,9 @@ async def _give_back(flow: Flow, holds: HoldStore, tag: str) -> None:
         await holds.release(tag, flow.arrival.request_id)
 
 
-def _admission(flow: Flow, ttl_ms: int, meta: bytes, owner: str) -> Admission:
+def _admission(
+    flow: Flow, ttl_ms: int, meta: bytes, owner: str, *, firm: bool = False
+) -> Admission:
     levels, quote, standing, ask = flow.levels, flow.quote, flow.standing, flow.ask
     if levels is None or quote is None or standing is None or ask is None:
         raise RuntimeError("admission before the quote")
@@ -149,6 +154,7 @@ def _admission(flow: Flow, ttl_ms: int, meta: bytes, owner: str) -> Admission:
         meta=meta,
         owner=owner,
         ticket=flow.ticket,
+        firm=firm,
     )
 
 

@@ -13,6 +13,7 @@ from gateway.backends.dialect import Reported, StreamMeter
 from gateway.backends.health import Flight, Outcome
 from gateway.dataplane.arrival import Arrival
 from gateway.dataplane.envelope import Envelope, Fields
+from gateway.dataplane.lease import Spend
 from gateway.dataplane.levels import Levels, Standing
 from gateway.dataplane.quote import Quote
 from gateway.dataplane.snapshot import Principal, Route, Way
@@ -97,6 +98,7 @@ class Flow(msgspec.Struct, gc=False, kw_only=True):
     original_id: str = ""  # the request that has the idempotency key already
     granted: Granted | None = None
     unheld: tuple[Account, ...] = ()  # admitted without the store: where it will be posted
+    spend: Spend | None = None  # the leases that pay for it, where any do
     first_slice: int = 0  # the part of the grant that was held at admission; 0: all of it
     degraded_from: str = ""  # the model that was asked for, where another one serves
     admit_started_us: int = 0

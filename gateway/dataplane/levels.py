@@ -48,6 +48,8 @@ class Standing(msgspec.Struct, frozen=True):
     meters: tuple[Meter, ...]  # beside accounts
     until_us: int
     own: tuple[int, ...] = ()  # which accounts are hard money budgets of the key itself
+    leased: tuple[int, ...] = ()  # which accounts are spent from leases while the store is away
+    path: str = ""  # the names of these accounts
 
 
 class RateLimit(msgspec.Struct, frozen=True):
@@ -193,7 +195,12 @@ class Levels:
             for place, meter in enumerate(meters)
             if meter.level == "key" and meter.unit == MONEY and accounts[place].cap >= 0
         )
-        return Standing(tuple(accounts), tuple(meters), until_us, own)
+        leased = tuple(place for place, (_, b) in enumerate(self._budgets) if self._lends(b))
+        path = " ".join([accounts[place].key for place in leased])
+        return Standing(tuple(accounts), tuple(meters), until_us, own, leased, path)
+
+    def _lends(self, budget: Budget) -> bool:
+        return self.outage == "bounded" == budget.outage and budget.mode == "hard"
 
 
 def _account(key: str, cap: int, spell: Window, unit: int, row: Budget | Limit) -> Account:

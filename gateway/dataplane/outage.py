@@ -1,6 +1,7 @@
 """Admission while the quota store does not answer: what the budgets on the path allow then.
 
-`strict` and `bounded` refuse; `open` serves without a hold. What was served is in the spool, waits
+`strict` refuses; `bounded` serves from leases that were granted beforehand, on all such accounts
+of the path or on none (L3); `open` serves without a hold. What was served is in the spool, waits
 for the store, and is posted once when that is back. Per-minute limits carry no promise of money and
 have a setting of their own: each worker then lets its share of them in, or none.
 """
@@ -14,6 +15,7 @@ import msgspec
 from billing.usage import ENCODER
 from gateway import clock
 from gateway.dataplane.flow import Flow
+from gateway.dataplane.leases import Leases
 from gateway.dataplane.levels import Levels
 from gateway.failpoints import failpoint
 from gateway.stores.redis.holds import Granted
@@ -33,9 +35,16 @@ class Outage:
     """What one worker admits by itself. Makes no call, waits for nothing."""
 
     def __init__(
-        self, spool: Spool, waiting: Callable[[], int], *, workers: int, limits_open: bool
+        self,
+        spool: Spool,
+        leases: Leases,
+        waiting: Callable[[], int],
+        *,
+        workers: int,
+        limits_open: bool,
     ) -> None:
         """`waiting`: settlements that the store has not confirmed. `workers` share a limit."""
+        self.leases = leases
         self._spool = spool
         self._waiting = waiting
         self._workers = workers
@@ -44,8 +53,8 @@ class Outage:
         self._said_us = -_SAID_AGAIN_US
 
     def admit(self, flow: Flow) -> Deny | None:
-        """As `admit`, for a request that the store gave no answer to. Sets `flow.granted` and
-        `flow.unheld`; the intent is in the spool afterwards.
+        """As `admit`, for a request that the store gave no answer to. Sets `flow.granted`,
+        `flow.unheld` and `flow.spend`; the intent is in the spool afterwards.
         """
         levels, quote, standing = flow.levels, flow.quote, flow.standing
         if levels is None or quote is None or standing is None:
@@ -53,23 +62,32 @@ class Outage:
         deny = self._refused(flow, levels)
         if deny is not None:
             return deny
+        grant, spend = quote.wanted, None
+        if levels.outage == "bounded":
+            lent = self.leases.spend(standing, quote)
+            if lent is None:
+                return store_down()
+            spend, grant = lent
         now_ms = flow.admit_started_us // 1000
         request_id, meta = flow.arrival.request_id, ENCODER.encode(flow.template)
+        ids = spend.ids if spend is not None else ()
         try:
-            self._spool.intent(request_id, levels.tag, now_ms * 1000, meta, standing.accounts)
+            self._spool.intent(request_id, levels.tag, now_ms * 1000, meta, standing.accounts, ids)
         except SpoolUnavailable:
-            return _unrecorded()
+            if spend is not None:
+                spend.undo()
+            return unrecorded()
         failpoint("outage.intended")
         # Nothing was asked of a slice at a time: no store could say that the next one fits.
         flow.quote = msgspec.structs.replace(quote, first=quote.wanted)
-        flow.granted = Granted(quote.wanted, 0, now_ms, (), (), duplicate=False)
-        flow.unheld = standing.accounts
+        flow.granted = Granted(grant, 0, now_ms, (), (), duplicate=False)
+        flow.unheld, flow.spend = standing.accounts, spend
         flow.admitted_us = flow.arrival.now_us()
         self._say()
         return None
 
     def _refused(self, flow: Flow, levels: Levels) -> Deny | None:
-        if levels.outage != "open" or not (self._limits_open or not levels.limited):
+        if levels.outage == "strict" or not (self._limits_open or not levels.limited):
             return store_down()
         if flow.ticket is not None:
             return Deny(
@@ -79,7 +97,7 @@ class Outage:
                 retry_after_ms=_RETRY_MS,
             )
         if self._waiting() >= MOST_WAITING:
-            return _unrecorded()
+            return unrecorded()
         return self._over_share(flow, levels)
 
     def _over_share(self, flow: Flow, levels: Levels) -> Deny | None:
@@ -109,14 +127,14 @@ class Outage:
         if now_us - self._said_us >= _SAID_AGAIN_US:
             _LOG.warning(
                 "the quota store does not answer: requests whose budgets allow it are served"
-                " without a hold; %d settlements wait",
+                " from leases or without a hold; %d settlements wait",
                 self._waiting(),
             )
             self._said_us = now_us
 
 
 def store_down() -> Deny:
-    """No budget on the path lets anybody in without the store."""
+    """The budgets on the path let nobody in without the store, or nobody any more."""
     return Deny(
         DenyCode.QUOTA_UNAVAILABLE,
         "budgets cannot be checked right now, so nothing is served; retry shortly",
@@ -124,7 +142,8 @@ def store_down() -> Deny:
     )
 
 
-def _unrecorded() -> Deny:
+def unrecorded() -> Deny:
+    """What is served has to be in the spool, or to wait for the store, and there is no room."""
     return Deny(
         DenyCode.JOURNAL_UNAVAILABLE,
         "usage cannot be recorded right now, so nothing is served; retry shortly",

@@ -18,6 +18,7 @@ from gateway.dataplane.decisions import Decisions
 from gateway.dataplane.events import event
 from gateway.dataplane.figures import Figures, at_once, count
 from gateway.dataplane.flow import Attempt, Flow
+from gateway.dataplane.lease import Spend
 from gateway.failpoints import failpoint
 from gateway.stores.redis.holds import HoldStore, Settlement, StoreUnavailable
 from gateway.stores.spool import Spool, SpoolUnavailable
@@ -41,6 +42,7 @@ class Settler:
         self._calibration = calibration
         # Not confirmed by the store; safe to send again. By tag: each shard fails by itself.
         self._unconfirmed: dict[str, deque[Settlement]] = {}
+        self._spends: dict[str, Spend] = {}  # of leases, by request: told when it is confirmed
 
     @property
     def waiting(self) -> int:
@@ -89,6 +91,8 @@ class Settler:
             self._calibration.learn(flow.ask.model, len(flow.body), closing.usage.all_input)
         flow.meters, flow.provenance = closing.usage, closing.provenance
         flow.charge_picos, flow.reasoning = closing.charge_picos, closing.reasoning
+        if flow.spend is not None:
+            flow.spend.ended(closing.counter_nanos)
         closing = self._with_decision(flow, closing)
         for lost in events:
             if lost.attempt != closing.attempt:
@@ -130,6 +134,7 @@ class Settler:
             failpoint("settle.resent")
             if waiting and waiting[0] is first:
                 waiting.popleft()
+                self._confirmed(first)
 
     def _post(
         self,
@@ -143,13 +148,24 @@ class Settler:
     ) -> asyncio.Future[bool]:
         unprocessed = flow.ticket is not None and flow.unprocessed
         packed = ENCODER.encode(row)
+        closes = hold_id == flow.arrival.request_id
+        spend = flow.spend if closes else None
+        unheld, leases = flow.unheld if closes else (), spend.ids if spend is not None else ()
         with suppress(SpoolUnavailable):  # the journal below is the other copy
-            self._spool.outcome(flow.arrival.request_id, packed, flow.unheld)
+            self._spool.outcome(flow.arrival.request_id, packed, flow.unheld, leases)
         failpoint("settle.spooled")
-        unheld = flow.unheld if hold_id == flow.arrival.request_id else ()
         settlement = Settlement(
-            hold_id, money, tokens, corrections, packed, unprocessed=unprocessed, unheld=unheld
+            hold_id,
+            money,
+            tokens,
+            corrections,
+            packed,
+            unprocessed=unprocessed,
+            unheld=unheld,
+            leases=leases,
         )
+        if spend is not None:
+            self._spends[hold_id] = spend
         told = asyncio.get_running_loop().create_future()
         self._holds.settling(tag, settlement).add_done_callback(
             partial(self._answered, told, tag, settlement, row.standing)
@@ -169,14 +185,23 @@ class Settler:
         found = not answer.cancelled() and answer.exception() is None
         if not found:
             self._unconfirmed.setdefault(tag, deque()).append(sent)
-        elif standing:
-            self._decisions.told(standing)
+        else:
+            self._confirmed(sent)
+            if standing:
+                self._decisions.told(standing)
         if not told.done():
             told.set_result(found)
+
+    def _confirmed(self, done: Settlement) -> None:
+        spend = self._spends.pop(done.hold_id, None) if done.leases else None
+        if spend is not None:
+            spend.settled()
 
     async def _release(self, flow: Flow, tag: str) -> None:
         with suppress(SpoolUnavailable):  # an intent alone is released by the next start anyway
             self._spool.closed(flow.arrival.request_id)
+        if flow.spend is not None:
+            flow.spend.undo()
         failpoint("release.spooled")
         with suppress(StoreUnavailable):  # owed then, and paid when the store is back
             await self._holds.release(tag, flow.arrival.request_id, self._corrections(flow, 0))

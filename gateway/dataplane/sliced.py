@@ -20,6 +20,7 @@ from gateway.dataplane.admit import used_up
 from gateway.dataplane.count import Tokeniser
 from gateway.dataplane.figures import count
 from gateway.dataplane.flow import Flow
+from gateway.dataplane.leases import Leases
 from gateway.dataplane.outlet import not_yet
 from gateway.dataplane.relay import (
     ENDED_EARLY,
@@ -75,8 +76,11 @@ class Sink(Protocol):
 class Slicer:
     """Everything a sliced answer needs besides the request itself."""
 
-    def __init__(self, holds: HoldStore, tokeniser: Tokeniser, spool: Spool) -> None:
+    def __init__(
+        self, holds: HoldStore, leases: Leases, tokeniser: Tokeniser, spool: Spool
+    ) -> None:
         self._holds = holds
+        self._leases = leases
         self._tokeniser = tokeniser
         self._spool = spool
 
@@ -124,12 +128,13 @@ class Slicer:
         return None
 
     def _slices(self, flow: Flow) -> Slices:
-        quote, route, levels = flow.quote, flow.route, flow.levels
-        if quote is None or route is None or levels is None:
+        quote, route, levels, standing = flow.quote, flow.route, flow.levels, flow.standing
+        if quote is None or route is None or levels is None or standing is None:
             raise RuntimeError("slices before admission")
         return Slices(
             Terms(flow.first_slice, route.policy.slice, quote.wanted, quote.choices),
             partial(self._holds.slicing, levels.tag, flow.arrival.request_id),
+            partial(self._leases.recall, standing),
             partial(self._tokeniser.at_once, route.model.encoding),
         )
 

@@ -4,11 +4,12 @@ What was used is never taken for less than what has come: each event counts as a
 as many as our tokeniser finds in it, and no fewer than the backend itself has reported so far. The
 next slice is asked for when half of one is left, and after a refusal each time that half of the
 rest is gone, so that other requests' unused money may still save the stream. At the end of what is
-held the store is asked a last time; nothing is relayed meanwhile.
+held the store is asked a last time, and leases that are in the way are asked back; nothing is
+relayed meanwhile.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -18,6 +19,7 @@ from gateway.dataplane.flow import Flow
 from gateway.stores.redis.holds import Slice
 
 Take = Callable[[int], "asyncio.Future[Slice | None]"]  # raises the grant to so many a choice
+Recall = Callable[[int], Awaitable[bool]]  # asks leases back; whether to try once more without
 
 # What models with these bear, or requests with these fields make, is generated and not seen.
 _HIDING_MODELS: Final = frozenset(("reasoning", "audio"))
@@ -60,12 +62,16 @@ class Terms(msgspec.Struct, frozen=True):
 class Slices:
     """One stream's. Tokens here are of all choices together, as one hold covers them all."""
 
-    def __init__(self, terms: Terms, take: Take, count: Callable[[str], int]) -> None:
+    def __init__(
+        self, terms: Terms, take: Take, recall: Recall, count: Callable[[str], int]
+    ) -> None:
         self.used = 0
         self.blocked: int | None = None  # the account that refused last; None: none did
         self.over = False  # what came last could not be covered: the stream is to be cut
         self._terms = terms
         self._take = take
+        self._recall = recall
+        self._leased = False  # leases were in the way of what was asked for last
         self._count = count
         self._held = terms.first * terms.choices
         self._most = terms.wanted * terms.choices
@@ -103,9 +109,12 @@ class Slices:
         """Whether so much is held, once the store has said so. False: by `blocked` the budget
         refused, and where that is None the store did not answer, or has no such hold any more.
         """
-        asked_now = False
+        asked_now, recalls = False, 0
         while not self.covers(used):
             if self._asked is None:
+                if asked_now and self._leased and await self._recall(recalls):
+                    asked_now, recalls = False, recalls + 1
+                    continue
                 if asked_now or self._lost:
                     self.over = True
                     return False
@@ -124,7 +133,7 @@ class Slices:
         asked.add_done_callback(lambda answer: self._answered(answer, upto))
 
     def _answered(self, answer: "asyncio.Future[Slice | None]", upto: int) -> None:
-        self._asked, self.blocked = None, None
+        self._asked, self.blocked, self._leased = None, None, False
         self._ask_at = max(0, self._held - self.used) // 2
         if answer.cancelled() or answer.exception() is not None:
             return
@@ -136,4 +145,4 @@ class Slices:
         if taken.grant >= upto:
             self._ask_at = self._ahead
         else:
-            self.blocked = taken.blocked
+            self.blocked, self._leased = taken.blocked, taken.leased

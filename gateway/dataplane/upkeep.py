@@ -1,5 +1,5 @@
-"""What a worker does beside serving: its holds kept alive, waiting settlements sent again, and what
-it will need to count by loaded while nobody waits.
+"""What a worker does beside serving: its holds kept alive, waiting settlements sent again, money
+leased for when the store is away, and what it will need to count by loaded while nobody waits.
 """
 
 import asyncio
@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from gateway.dataplane.count import Tokeniser
+from gateway.dataplane.leases import Leases
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
 from gateway.failpoints import failpoint
@@ -48,12 +49,13 @@ class Whole:
 
 
 def upkeep(
-    plane: DataPlane, holds: HoldStore, settler: Settler, tokeniser: Tokeniser
+    plane: DataPlane, holds: HoldStore, settler: Settler, leases: Leases, tokeniser: Tokeniser
 ) -> tuple[Coroutine[Any, Any, None], ...]:
     """All that goes on until the worker ends."""
     return (
         keep_holds_alive(plane, holds),
         settle_what_waits(settler),
+        leases.keep(),
         load_while_quiet(plane, tokeniser),
     )
 

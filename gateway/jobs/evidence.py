@@ -28,17 +28,27 @@ class Surroundings(msgspec.Struct, frozen=True):
     places: Mapping[str, Place]
 
 
+class Unheld(msgspec.Struct, frozen=True):
+    """Where a request is to be posted that has no hold; the leases that paid stand beside."""
+
+    accounts: tuple[Account, ...] = ()
+    leases: tuple[str, ...] = ()
+
+
+HELD: Final = Unheld()
+
+
 class Findings(msgspec.Struct, frozen=True):
     """`events` are those the ledger does not have yet. `closing` of them end the request's hold.
     `untouched` holds reached no backend: (tag, hold id). `lost` requests cannot be told any more:
-    their holds expire. `unheld`: the accounts of requests that were admitted without the store.
+    their holds expire. `unheld`: the requests that were admitted without the store.
     """
 
     events: tuple[UsageEvent, ...]
     closing: frozenset[str]
     untouched: tuple[tuple[str, str], ...]
     lost: tuple[str, ...]
-    unheld: Mapping[str, tuple[Account, ...]] = {}
+    unheld: Mapping[str, Unheld] = {}
 
 
 def surroundings(engine: Engine) -> Surroundings:
@@ -68,13 +78,14 @@ def findings(engine: Engine, writer: Path, places: Mapping[str, Place]) -> Findi
     return msgspec.structs.replace(found, unheld=unheld_in(spooled.read(writer)))
 
 
-def unheld_in(spoken: Iterable[Record]) -> dict[str, tuple[Account, ...]]:
-    """The accounts of requests that were admitted without the store, by request."""
-    return {
-        record.hold_id: record.unheld
-        for record in spoken
-        if isinstance(record, Intent | Outcome) and record.unheld
-    }
+def unheld_in(spoken: Iterable[Record]) -> dict[str, Unheld]:
+    """The requests that were admitted without the store."""
+    found: dict[str, Unheld] = {}
+    for record in spoken:
+        if isinstance(record, Intent | Outcome) and record.unheld:
+            known = found.get(record.hold_id, HELD)
+            found[record.hold_id] = Unheld(record.unheld, record.leases or known.leases)
+    return found
 
 
 def found_in(

@@ -8,7 +8,7 @@ ledger and journal add up to, and the epoch is published. Each step may be run a
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -22,20 +22,22 @@ from gateway.failpoints import failpoint
 from gateway.jobs import restoration
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.drain_journal import tags_of
+from gateway.jobs.evidence import HELD, Unheld
 from gateway.jobs.open_accounts import in_force
 from gateway.jobs.restoration import Known
 from gateway.jobs.schedule import at_every_tag
+from gateway.stores import spooled
 from gateway.stores.recount import Counted, recount, recount_held
-from gateway.stores.redis import epochs, keys, leases, records
+from gateway.stores.redis import epochs, keys, leases, lending, records
 from gateway.stores.redis.channel import StoreUnavailable
 from gateway.stores.redis.epochs import Epoch
 from gateway.stores.redis.holds import Settlement
 from gateway.stores.redis.leases import Lease
-from gateway.stores.redis.restoring import restore
+from gateway.stores.redis.restoring import lend_again, restore
 from gateway.stores.sql import usage
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.epochs import begin, numbers
-from policies.accounts import Account
+from policies.leases import TakenBack
 
 EVERY_S: Final = 0.2
 LEASE_MS: Final = 5_000
@@ -124,6 +126,7 @@ async def _rebuild(deps: JobDeps, tag: str, closed: Epoch) -> int:
     failpoint("rebuild.told")
     await _lift_ended(deps, tag)
     placed = await restore(channels, tag, closed, restoration.holds(known, mine, deps.holds.ttl_ms))
+    await _lend_again(deps, tag, closed, known, {one.key for one in mine})
     failpoint("rebuild.placed")
     await _lift_done(deps, tag, placed)
     await recount(deps.engine, channels, tag, mine)
@@ -140,15 +143,30 @@ async def _hand_in(deps: JobDeps, tag: str, known: Known) -> None:
     for start in range(0, len(known.events), _AT_ONCE):
         await asyncio.gather(
             *(
-                deps.holds.settle(tag, _told(event, known.unheld.get(event.request_id, ())))
+                deps.holds.settle(tag, _told(event, known.unheld.get(event.request_id, HELD)))
                 for event in known.events[start : start + _AT_ONCE]
             )
         )
 
 
-def _told(event: UsageEvent, unheld: tuple[Account, ...]) -> Settlement:
-    told = event.request_id if unheld else event.event_id
-    return Settlement(told, 0, 0, (), ENCODER.encode(event), unheld=unheld)
+def _told(event: UsageEvent, unheld: Unheld) -> Settlement:
+    told = event.request_id if unheld.accounts else event.event_id
+    return Settlement(told, 0, 0, (), ENCODER.encode(event), unheld=unheld.accounts)
+
+
+async def _lend_again(
+    deps: JobDeps, tag: str, closed: Epoch, known: Known, in_force: Collection[str]
+) -> None:
+    """What living workers of this home may be spending is set aside once more; what the store says
+    of them beyond that is of old state.
+    """
+    living = {one.lease_id.rpartition("/")[0] for one in known.lent}
+    writers = {writer.name for writer in spooled.writers(deps.spool_dir)}
+    for one in await lending.listed(deps.client, tag):
+        if one.owner in writers or one.owner in living:
+            await deps.holds.taking_back(tag, TakenBack(one.lease_id, one.account))
+    due = [one for one in known.lent if one.account.key in in_force and one.amount]
+    await lend_again(deps.holds.channels, tag, closed, due)
 
 
 async def _lift_ended(deps: JobDeps, tag: str) -> None:

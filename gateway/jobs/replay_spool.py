@@ -15,15 +15,15 @@ from billing.usage import ENCODER, UsageEvent
 from gateway.clock import monotonic_us
 from gateway.failpoints import failpoint
 from gateway.jobs.deps import JobDeps
-from gateway.jobs.evidence import Findings, findings, surroundings
+from gateway.jobs.evidence import HELD, Findings, Unheld, findings, surroundings
 from gateway.stores import spooled
-from gateway.stores.redis import quarantine, records
+from gateway.stores.redis import lending, quarantine, records
 from gateway.stores.redis.holds import Settlement
 from gateway.stores.redis.keys import DEFAULT_TAG
 from gateway.stores.spool import Closed, Record
 from gateway.stores.sql import usage
 from gateway.stores.sql.corrections import is_weak
-from policies.accounts import Account
+from policies.leases import TakenBack
 
 SEND_AGAIN_US: Final = 60_000_000  # what the ledger still lacks then is sent once more
 _AT_ONCE: Final = 64
@@ -62,6 +62,7 @@ async def _replay(deps: JobDeps, writer: Path) -> None:
     if not waiting:
         if found.lost:
             _LOG.error("%s: %d holds without evidence", writer.name, len(found.lost))
+        await _take_back(deps, writer, {DEFAULT_TAG, *around.tags.values()})
         failpoint("replay.booked")
         await asyncio.to_thread(spooled.discard, writer)
         failpoint("replay.discarded")
@@ -97,13 +98,13 @@ async def _settle(
 ) -> None:
     tag = tags.get(event.tenant_id, DEFAULT_TAG)
     closes = event.event_id in found.closing
-    unheld = found.unheld.get(event.request_id, ()) if closes else ()
+    unheld = found.unheld.get(event.request_id, HELD) if closes else HELD
     await deps.holds.settle(tag, handed_in(event, closes=closes, unheld=unheld))
 
 
-def handed_in(event: UsageEvent, *, closes: bool, unheld: tuple[Account, ...] = ()) -> Settlement:
-    """What the store is told of an event; `closes`: it ends the request's hold, or is posted on the
-    `unheld` accounts where there never was one.
+def handed_in(event: UsageEvent, *, closes: bool, unheld: Unheld = HELD) -> Settlement:
+    """What the store is told of an event; `closes`: it ends the request's hold, or is posted as
+    `unheld` says where there never was one.
     """
     return Settlement(
         # No hold bears an event's id: then only the journal entry is written.
@@ -111,7 +112,8 @@ def handed_in(event: UsageEvent, *, closes: bool, unheld: tuple[Account, ...] = 
         money=event.counter_nanos if closes else 0,
         tokens=event.usage.total if closes and event.winner else 0,
         event=ENCODER.encode(event),
-        unheld=unheld,
+        unheld=unheld.accounts,
+        leases=unheld.leases,
     )
 
 
@@ -162,6 +164,14 @@ def unsent(
     if proves_absence:
         wanted.update(set(owned) - written - set(known))
     return wanted
+
+
+async def _take_back(deps: JobDeps, writer: Path, tags: Collection[str]) -> None:
+    """All that it spent of its leases is settled: the rest is nobody's any more."""
+    for tag in tags:
+        for lease in await lending.of_owner(deps.client, tag, writer.name):
+            await deps.holds.taking_back(tag, TakenBack(lease.lease_id, lease.account))
+            _LOG.info("%s: lease %s is ended", writer.name, lease.lease_id)
 
 
 def _is_due(sent_us: int | None) -> bool:

@@ -12,8 +12,9 @@ from sqlalchemy import Engine
 from billing.money import counter_units
 from billing.rating import rate
 from billing.usage import DECODER, UsageEvent
-from gateway.jobs.evidence import findings, surroundings, template_of, unheld_in
-from gateway.stores import spooled
+from gateway.jobs.evidence import Unheld, findings, surroundings, template_of, unheld_in
+from gateway.stores import lease_file, spooled
+from gateway.stores.lease_file import Kept
 from gateway.stores.recount import Counted
 from gateway.stores.redis import cuts
 from gateway.stores.redis.channel import Channels
@@ -33,13 +34,14 @@ class Living(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """`events` are not in the ledger. `unheld`: the accounts of those requests of theirs that were
-    admitted without the store.
+    """`events` are not in the ledger. `unheld`: those requests of theirs that were admitted without
+    the store. `lent` is what living writers have on lease, less what they have spent of it.
     """
 
     events: tuple[UsageEvent, ...]
     living: tuple[Living, ...]
-    unheld: Mapping[str, tuple[Account, ...]] = {}
+    unheld: Mapping[str, Unheld] = {}
+    lent: tuple[Kept, ...] = ()
 
 
 def known(engine: Engine, spool_dir: Path, tag: str) -> Known:
@@ -49,7 +51,8 @@ def known(engine: Engine, spool_dir: Path, tag: str) -> Known:
     around = surroundings(engine)
     events: list[UsageEvent] = []
     living: list[Living] = []
-    unheld: dict[str, tuple[Account, ...]] = {}
+    unheld: dict[str, Unheld] = {}
+    lent: list[Kept] = []
     for writer in spooled.writers(spool_dir):
         try:
             with spooled.adopted(writer):
@@ -64,13 +67,31 @@ def known(engine: Engine, spool_dir: Path, tag: str) -> Known:
                 events += said
                 living += still
                 # Of a living writer's only those that have ended: the others it posts itself.
-                ended = (one for one in spooled.read(writer) if isinstance(one, Outcome))
+                ended = [one for one in spooled.read(writer) if isinstance(one, Outcome)]
                 unheld |= unheld_in(ended)
+                lent += _left(lease_file.read(writer), ended)
     return Known(
         tuple(event for event in events if around.tags.get(event.tenant_id) == tag),
         tuple(one for one in living if around.tags.get(one.template.tenant_id) == tag),
         unheld,
+        tuple(one for one in lent if one.tag == tag),
     )
+
+
+def _left(leases: Iterable[Kept], ended: Iterable[Outcome]) -> list[Kept]:
+    """The leases without what requests that have ended cost: that is posted by itself. What is not
+    in the spool any more is set aside once more than it need be, until the worker gives it back.
+    """
+    spent: dict[str, int] = {}
+    for one in ended:
+        paid = [lease_id for lease_id in one.leases if lease_id]
+        money = DECODER.decode(one.event).counter_nanos if paid else 0
+        for lease_id in paid:
+            spent[lease_id] = spent.get(lease_id, 0) + money
+    return [
+        msgspec.structs.replace(one, amount=max(0, one.amount - spent.get(one.lease_id, 0)))
+        for one in leases
+    ]
 
 
 def _of_living(engine: Engine, writer: Path) -> tuple[list[UsageEvent], list[Living]]:
@@ -80,7 +101,8 @@ def _of_living(engine: Engine, writer: Path) -> tuple[list[UsageEvent], list[Liv
     living = []
     for hold_id, request in spooled.open_requests(records).items():
         template = None if request.intent is None else template_of(request.intent)
-        if request.intent is not None and template is not None:
+        paid = request.intent is not None and any(request.intent.leases)  # its lease is the hold
+        if request.intent is not None and template is not None and not paid:
             living.append(Living(hold_id, request.intent.meta, template, writer.name))
     return [event for event in said if event.event_id in missing], living
 

@@ -10,6 +10,7 @@ from gateway.jobs import (
     open_accounts,
     prune,
     reap_holds,
+    reap_leases,
     rebuild_counters,
     replay_spool,
 )
@@ -31,6 +32,7 @@ def jobs_for(hold_ms: int) -> tuple[Job, ...]:
         Job("open_accounts", open_accounts.run, every_s=open_accounts.EVERY_S),
         Job("replay_spool", replay_spool.run, every_s=hold_s / 15),
         Job("reap_holds", reap_holds.run, every_s=hold_s / 6),
+        Job("reap_leases", reap_leases.run, every_s=hold_s / 3),
         Job("prune", prune.run, every_s=hold_s / 2),
     )
 

@@ -42,6 +42,7 @@ class SpoolUnavailable(Exception):  # noqa: N818 (the word of the interface)
 class Intent(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """A hold was granted, `at_us` by the store's clock; nothing has left for a backend. `meta` is
     the hold's own. With `unheld` accounts there is no hold: it was admitted without the store.
+    `leases`, where any pay for it, stand beside them; an empty id: none on that account.
     """
 
     hold_id: str
@@ -49,6 +50,7 @@ class Intent(msgspec.Struct, frozen=True, array_like=True, tag=1):
     at_us: int
     meta: bytes
     unheld: tuple[Account, ...] = ()
+    leases: tuple[str, ...] = ()
 
 
 class Dispatch(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -70,11 +72,14 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """One attempt is over; `event` is its UsageEvent, to be posted on the `unheld` accounts."""
+    """One attempt is over; `event` is its UsageEvent, to be posted on the `unheld` accounts, in
+    place of so much of the `leases` beside them.
+    """
 
     hold_id: str
     event: bytes
     unheld: tuple[Account, ...] = ()
+    leases: tuple[str, ...] = ()
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -137,9 +142,15 @@ class Spool:
         return cls(path, lock, keeper, reserve_bytes)
 
     def intent(
-        self, hold_id: str, tag: str, at_us: int, meta: bytes, unheld: tuple[Account, ...] = ()
+        self,
+        hold_id: str,
+        tag: str,
+        at_us: int,
+        meta: bytes,
+        unheld: tuple[Account, ...] = (),
+        leases: tuple[str, ...] = (),
     ) -> None:
-        self._append(Intent(hold_id, tag, at_us, meta, unheld), self._reserve)
+        self._append(Intent(hold_id, tag, at_us, meta, unheld, leases), self._reserve)
 
     def dispatch(self, hold_id: str, attempt: int, backend_id: str, at_us: int) -> None:
         self._append(Dispatch(hold_id, attempt, backend_id, at_us), self._reserve)
@@ -147,9 +158,15 @@ class Spool:
     def checkpoint(self, hold_id: str, attempt: int, output_tokens: int, at_us: int) -> None:
         self._append(Checkpoint(hold_id, attempt, output_tokens, at_us), self._reserve)
 
-    def outcome(self, hold_id: str, event: bytes, unheld: tuple[Account, ...] = ()) -> None:
+    def outcome(
+        self,
+        hold_id: str,
+        event: bytes,
+        unheld: tuple[Account, ...] = (),
+        leases: tuple[str, ...] = (),
+    ) -> None:
         """May spend the reserve, rather than lose what a request has cost."""
-        self._append(Outcome(hold_id, event, unheld), 0)
+        self._append(Outcome(hold_id, event, unheld, leases), 0)
 
     def closed(self, hold_id: str) -> None:
         """May spend the reserve."""

@@ -21,6 +21,7 @@ from gateway.dataplane.count import Calibration, Tokeniser
 from gateway.dataplane.decisions import Decisions
 from gateway.dataplane.forward import Forwarder
 from gateway.dataplane.idempotency import Bounds, Idempotency
+from gateway.dataplane.leases import Leases
 from gateway.dataplane.ledger_away import Patience, keep_looking
 from gateway.dataplane.outage import Outage
 from gateway.dataplane.reading import LargeBodies
@@ -121,6 +122,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         holds, backends = hold_store(channels, settings), Backends()
         calibration, decisions = Calibration(), Decisions(holds, settings.jurisdictions)
         settler = Settler(holds, spool, tokeniser, calibration, decisions)
+        leases = _leases(holds, spool, settings)
         plane = DataPlane(
             snapshot=await asyncio.to_thread(load_snapshot, engine, unseal),
             peppers=peppers_of(held),
@@ -132,10 +134,10 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             backends=backends,
             forwarder=Forwarder(transport, backends, spool, RetryBudget()),
             settler=settler,
-            slicer=Slicer(holds, tokeniser, spool),
+            slicer=Slicer(holds, leases, tokeniser, spool),
             decisions=decisions,
             idempotency=Idempotency(holds, held.secret_key, _bounds(settings)),
-            outage=_outage(settler, spool, settings),
+            outage=_outage(settler, spool, leases, settings),
             calibration=calibration,
             telemetry=telemetry,
             large_bodies=stack.enter_context(closing(LargeBodies())),
@@ -147,20 +149,21 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         _keep_going(
             stack,
             refresher.run(),
-            bus.listen(address.parse(settings.redis_url), refresher.told),
+            bus.listen(address.parse(settings.redis_url), refresher.told, leases.recalled),
             whole.wait(),
-            *upkeep(plane, holds, settler, tokeniser),
+            *upkeep(plane, holds, settler, leases, tokeniser),
             keep_reporting(channels, f"{socket.gethostname()}/{worker}", plane, settler),
             keep_looking(channels, plane, _patience(settings)),
             telemetry.watch_loop(),
         )
-        stack.push_async_callback(_last_settlements, settler, holds)
+        stack.push_async_callback(_last_settlements, settler, leases, holds)
         yield Data(plane, transport, channels, spool, telemetry, whole)
 
 
-def _outage(settler: Settler, spool: Spool, settings: Settings) -> Outage:
+def _outage(settler: Settler, spool: Spool, leases: Leases, settings: Settings) -> Outage:
     return Outage(
         spool,
+        leases,
         lambda: settler.waiting,
         workers=settings.workers,
         limits_open=settings.limits_in_outage == "open",
@@ -171,6 +174,10 @@ def _opened_transport(stack: AsyncExitStack) -> Transport:
     transport = Transport(max_connections=most_exchanges())
     stack.push_async_callback(transport.close)
     return transport
+
+
+def _leases(holds: HoldStore, spool: Spool, settings: Settings) -> Leases:
+    return Leases(holds, spool, seconds=settings.lease_seconds, workers=settings.workers)
 
 
 def _opened_spool(stack: AsyncExitStack, settings: Settings, worker: int) -> Spool:
@@ -222,9 +229,10 @@ def _keep_going(stack: AsyncExitStack, *loops: Coroutine[Any, Any, None]) -> Non
         stack.push_async_callback(_end, asyncio.create_task(loop))
 
 
-async def _last_settlements(settler: Settler, holds: HoldStore) -> None:
+async def _last_settlements(settler: Settler, leases: Leases, holds: HoldStore) -> None:
     """Before the loops end, what is still owed to the store is given a last chance."""
     await settler.retry_waiting()
+    await leases.end()
     await holds.drain(5.0)
 
 

@@ -96,7 +96,10 @@ class Scene:
 async def scene(
     tmp_path: Path, database_url: str = "", amount: str = "1.00", **options: str
 ) -> AsyncIterator[Scene]:
-    overrides = {"DATABASE_URL": database_url} if database_url else {}
+    # Without leases, which would let some in until the store that is there is known for another.
+    overrides = {"LEASE_SECONDS": "0"}
+    if database_url:
+        overrides["DATABASE_URL"] = database_url
     options = {"appendonly": "yes"} | options
     with servers.store_server(servers.valkey_binary(), **options) as store:
         async with (

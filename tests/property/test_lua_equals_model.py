@@ -14,7 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.stores.redis import keys, wire
-from gateway.stores.redis.scripts import ADMIT, EXTEND, KEEP, RELEASE, SETTLE, SLICE, Script
+from gateway.stores.redis.scripts import (
+    ADMIT,
+    EXTEND,
+    KEEP,
+    LEND,
+    RELEASE,
+    SETTLE,
+    SLICE,
+    TAKE_BACK,
+    Script,
+)
 from policies import budgets, idempotency
 from policies.budgets import (
     MAX_COUNTER,
@@ -32,8 +42,10 @@ from policies.budgets import (
     State,
 )
 from policies.idempotency import Keeping, Ticket, Tickets
+from policies.leases import LeaseAsked, TakenBack, lend, take_back
 from policies.limits import MAX_DEBT_US, Gate, Slot
 from policies.slices import SliceAsked, take_slice
+from tests.lending import LEASE_IDS, asked_leases, balance_of, stored_leases, taken_back
 from tests.ticketing import as_stored, stored_tickets
 
 LARGE = 123_456_789_012_345  # 123,456.789012345 units in nanos: where text formats begin to round
@@ -56,7 +68,7 @@ class Extend(msgspec.Struct, frozen=True):
     ttl_ms: int
 
 
-Step = Admission | Settle | Release | Extend | SliceAsked | Keeping
+Step = Admission | Settle | Release | Extend | SliceAsked | Keeping | LeaseAsked | TakenBack
 
 History = tuple[str, list[list[Step]], int]
 HOLD_IDS = [f"req_{n}" for n in range(6)]
@@ -152,6 +164,7 @@ def admissions(draw: st.DrawFn, tag: str, hold_id: str) -> Admission:
         accounts=tuple(accounts),
         meta=draw(st.binary(max_size=20)),
         ticket=draw(tickets(tag)),
+        firm=draw(st.booleans()),
     )
 
 
@@ -184,34 +197,46 @@ def histories(draw: st.DrawFn) -> History:
     )
     admit = st.lists(hold_ids.map(asks.__getitem__), min_size=1, max_size=6)
     settlements = st.builds(
-        partial(unheld, asks), settlements, is_unheld=st.sampled_from([False, False, True])
+        partial(unheld, asks),
+        settlements,
+        st.lists(st.sampled_from(["", *LEASE_IDS]), max_size=4),
+        is_unheld=st.sampled_from([False, False, True]),
     )
     settle = st.lists(st.builds(Settle, settlements), min_size=1, max_size=4)
     release = st.lists(st.builds(Release, hold_ids, corrections(tag)), min_size=1, max_size=1)
     extend = st.lists(st.builds(Extend, hold_ids, ttls), min_size=1, max_size=3)
     grow = st.lists(st.builds(SliceAsked, hold_ids, tokens), min_size=1, max_size=4)
     keep = st.lists(keepings(tag), min_size=1, max_size=4)
+    borrow = st.lists(asked_leases(tag), min_size=1, max_size=4)
+    back = st.lists(taken_back(tag), min_size=1, max_size=2)
     batches: list[st.SearchStrategy[list[Step]]] = [admit, settle, release, extend, grow, keep]
-    kinds = st.sampled_from([0, 0, 0, 0, 1, 1, 1, 2, 3, 4, 4, 4, 5, 5])
+    batches += [borrow, back]
+    kinds = st.sampled_from([0, 0, 0, 0, 1, 1, 1, 2, 3, 4, 4, 4, 5, 5, 6, 6, 6, 7])
     batch = kinds.flatmap(batches.__getitem__)
     since_ms = draw(st.sampled_from([0, 0, 0, 1]))
     return tag, draw(st.lists(batch, min_size=1, max_size=12)), since_ms
 
 
-def unheld(asks: Mapping[str, Admission], settlement: Settlement, *, is_unheld: bool) -> Settlement:
+def unheld(
+    asks: Mapping[str, Admission], settlement: Settlement, leases: list[str], *, is_unheld: bool
+) -> Settlement:
     """As it would be sent had the store not answered to the request."""
     if not is_unheld:
         return settlement
     accounts = asks[settlement.hold_id].accounts
-    return msgspec.structs.replace(settlement, reaping=None, unheld=accounts)
+    return msgspec.structs.replace(
+        settlement, reaping=None, unheld=accounts, leases=tuple(leases[: len(accounts)])
+    )
 
 
 def in_store(client: redis.Redis, tag: str, batch: Sequence[Step]) -> tuple[int, list[Any]]:
     """Send one batch as the client would: when it was served, and the answers."""
     script, args = _packed(batch)
     names = [keys.holds(tag), keys.journal(tag)][: 2 if script is SETTLE else 1]
-    if script in (ADMIT, SLICE):
-        names, args = [keys.holds(tag), keys.epoch(tag)], [client.get(keys.epoch(tag)), *args]
+    if script in (LEND, TAKE_BACK):
+        names = [keys.leases(tag)]
+    if script in (ADMIT, SLICE, LEND):
+        names, args = [names[0], keys.epoch(tag)], [client.get(keys.epoch(tag)), *args]
     if script is KEEP:
         names = list(keys.answers(tag))
     now_us, *answers = client.eval(script.text, len(names), *names, *args)
@@ -240,6 +265,12 @@ def _packed(batch: Sequence[Step]) -> tuple[Script, list[bytes]]:
             case Keeping():
                 script = KEEP
                 args += wire.keeping_args(step)
+            case LeaseAsked():
+                script = LEND
+                args += wire.lease_args(step)
+            case TakenBack():
+                script = TAKE_BACK
+                args += wire.back_args(step)
     return script, args
 
 
@@ -259,9 +290,13 @@ def in_model(state: State, step: Step, now_us: int) -> tuple[State, Any]:
         case Keeping():
             tickets, kept = idempotency.keep(state.tickets, step, now_us // 1000)
             return msgspec.structs.replace(state, tickets=tickets), kept
+        case LeaseAsked():
+            return lend(state, step, now_us)
+        case TakenBack():
+            return take_back(state, step, now_us)
 
 
-DECODE = {Admission: wire.admitted, SliceAsked: wire.sliced}
+DECODE = {Admission: wire.admitted, SliceAsked: wire.sliced, LeaseAsked: wire.lent}
 
 
 def stored(client: redis.Redis, tag: str) -> State:
@@ -279,8 +314,7 @@ def stored(client: redis.Redis, tag: str) -> State:
         elif kind == "slots":
             slots[key] = _members(client, key)
         elif kind == "acct":
-            fields = {name.decode(): int(value) for name, value in client.hgetall(key).items()}
-            accounts[key] = Balance(**fields)
+            accounts[key] = balance_of(client.hgetall(key))
         elif kind == "hold":
             holds[key.removeprefix(f"{prefix}hold:")] = wire.hold(client.get(key))
         elif kind == "posted":
@@ -294,6 +328,7 @@ def stored(client: redis.Redis, tag: str) -> State:
         expiries_ms=_members(client, keys.holds(tag)),
         journal=tuple((fields[b"e"], fields[b"h"] == b"1") for _, fields in entries),
         posted=frozenset(posted),
+        lent=stored_leases(client, tag),
     )
 
 

@@ -8,7 +8,8 @@
 -- answers  {now_us, answer...}, one answer a request:
 --          {0, duplicate, grant, held_money, remaining of each account..., wait_us of each gate...}
 --          {1 rate | 2 concurrency | 3 budget | 4 stale window | 5 spent | 6 tickets |
---           8 unopened, index, retry_after_ms, available}
+--           8 unopened | 10 leased: it would get more if leases were back, index, retry_after_ms,
+--           available}
 --          {7, 0 in flight | 1 finished | 2 other body, request id, kept answer}: another has the
 --          ticket
 --          {9, message}: this one failed and wrote nothing
@@ -76,6 +77,12 @@ local function take(ticket, hold_id)
   call('PEXPIRE', index, LISTED_MS)
 end
 
+local function fitting(room, per_token, wanted)
+  if room < 0 then return -1 end
+  if per_token > 0 then return floor(room / per_token) end
+  return wanted
+end
+
 local function admit(packed, kept)
   local a = cmsgpack.unpack(packed)
   local hold_id, wanted, least = a[1], a[6], a[7]
@@ -119,24 +126,28 @@ local function admit(packed, kept)
   end
 
   -- For whole numbers below 2^53 floor(a / b) is exact, so the grant is the model's to the token.
-  local money, tokens, price, choices = a[3], a[5], a[8] * a[4], a[8]
+  local money, tokens, price, choices, firm = a[3], a[5], a[8] * a[4], a[8], a[14]
   local grant = wanted
   if price > 0 then grant = min(grant, floor((MAX_COUNTER - money) / price)) end
+  local beside = grant -- the grant if leases stay where they are
   local answer, new, last, blocked = {0, 0}, {}, -1, 0
   for i = 1, #accounts do
     local account = accounts[i]
     local cap, input, per_token = account[2], money, price
     if account[5] == 1 then input, per_token = tokens, choices end
-    local balance = call('HMGET', account[1], 'posted', 'held')
-    new[i] = not balance[1] and not balance[2]
+    local balance = call('HMGET', account[1], 'posted', 'held', 'leased')
+    local leased = balance[3]
+    new[i] = not balance[1] and not balance[2] and not leased
     if new[i] and account[3] < max(account[7] or 0, tonumber(string.match(epoch, ':(%d+):[^:]*$'))) then
       return {8, i - 1, 0, 0}
     end
     if cap >= 0 then
       local room = cap - (balance[1] or 0) - (balance[2] or 0) - input
-      local fits = -1
-      if room >= 0 then
-        if per_token > 0 then fits = floor(room / per_token) else fits = wanted end
+      local fits = fitting(room, per_token, wanted)
+      if leased then
+        local narrowed = fitting(room - leased, per_token, wanted)
+        beside = min(beside, narrowed)
+        if firm then fits = narrowed end
       end
       if fits < least and account[4] > last then last, blocked = account[4], i end
       grant = min(grant, fits)
@@ -144,6 +155,7 @@ local function admit(packed, kept)
     end
   end
   if blocked > 0 then return {3, blocked - 1, last - now_ms, max(grant, 0)} end
+  if beside < grant then return {10, 0, 0, 0} end
 
   local expiry = now_ms + a[2]
   for i = 1, #gates do

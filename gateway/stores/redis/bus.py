@@ -1,12 +1,12 @@
-"""Telling every worker that the configuration has changed.
+"""Telling every worker that the configuration has changed, and which leases are asked back.
 
-A hint, no more: who misses it finds out by looking.
+A hint, no more: who misses a change finds out by looking; who keeps a lease is done without.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 import hiredis
@@ -18,6 +18,7 @@ from gateway.stores.redis.connection import CONNECT_WITHIN_S, dial, greeting
 
 LISTEN_AGAIN_S: Final = 0.5
 _QUIET_S: Final = 5.0
+_RECALL: Final = b"recall "
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -30,21 +31,36 @@ async def publish(channels: Channels, revision: int) -> None:
         _LOG.warning("the change was not announced, workers will find it: %s", fault)
 
 
-async def listen(address: StoreAddress, told: Callable[[int], None]) -> None:
-    """Call `told(revision)` for every change, until cancelled; on a connection of its own.
+def recall(channels: Channels, account_keys: Sequence[str]) -> None:
+    """Ask everybody to give back what he has on lease of these accounts. Does not wait."""
+    said = _RECALL + " ".join(account_keys).encode()
+    words = pack("PUBLISH", keys.CONFIG_CHANNEL, said)  # the one channel we have leave to use
+    with contextlib.suppress(StoreUnavailable):
+        channels.house.send(words, lambda _: None)
 
-    After each (re)connection it is called with 0: something may have been missed.
+
+async def listen(
+    address: StoreAddress,
+    told: Callable[[int], None],
+    recalled: Callable[[list[str]], None] = lambda _: None,
+) -> None:
+    """Call `told(revision)` for every change and `recalled(account keys)` for every recall, until
+    cancelled; on a connection of its own.
+
+    After each (re)connection `told` is called with 0: something may have been missed.
     """
     while True:
         with contextlib.suppress(OSError, TimeoutError, StoreUnavailable):
-            await _listen_once(await some_server(address), told)
+            await _listen_once(await some_server(address), told, recalled)
         await asyncio.sleep(LISTEN_AGAIN_S)
 
 
-async def _listen_once(address: StoreAddress, told: Callable[[int], None]) -> None:
+async def _listen_once(
+    address: StoreAddress, told: Callable[[int], None], recalled: Callable[[list[str]], None]
+) -> None:
     """Until the connection ends, or has been silent although asked for a sign of life."""
     async with asyncio.timeout(CONNECT_WITHIN_S):
-        ear = await dial(address, lambda: _Ear(address, told))
+        ear = await dial(address, lambda: _Ear(address, told, recalled))
     try:
         while ear.heard and not ear.ended.is_set():
             ear.ask()
@@ -58,11 +74,17 @@ async def _listen_once(address: StoreAddress, told: Callable[[int], None]) -> No
 class _Ear(asyncio.Protocol):
     """One connection in the mode of a subscriber, where the store speaks unasked."""
 
-    def __init__(self, address: StoreAddress, told: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        address: StoreAddress,
+        told: Callable[[int], None],
+        recalled: Callable[[list[str]], None],
+    ) -> None:
         self.ended = asyncio.Event()
         self.heard = True
         self._address = address
         self._told = told
+        self._recalled = recalled
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
 
@@ -93,6 +115,8 @@ class _Ear(asyncio.Protocol):
                 raise said
             case [b"subscribe", _, _]:
                 self._told(0)
+            case [b"message", _, bytes(words)] if words.startswith(_RECALL):
+                self._recalled(words.removeprefix(_RECALL).decode(errors="replace").split(" "))
             case [b"message", _, bytes(revision)] if revision.isdigit():
                 self._told(int(revision))
 

@@ -58,6 +58,17 @@ class Guard:
         known = self._known
         return self._text if known and known.run_id == self._channel.run_id else b""
 
+    @property
+    def known(self) -> Epoch | None:
+        """The epoch of the process that we are connected to, if we know it."""
+        known = self._known
+        return known if known and known.run_id == self._channel.run_id else None
+
+    def is_over(self, epoch: Epoch) -> bool:
+        """Whether we know of another state than that one."""
+        run_id = self._channel.run_id
+        return epoch.number < self._least or run_id not in {"", epoch.run_id}
+
     def at_least(self, number: int) -> None:
         """The ledger says that an epoch was begun."""
         self._least = max(self._least, number)

@@ -15,10 +15,19 @@ import msgspec
 
 from gateway.stores.redis import keys, wire
 from gateway.stores.redis.channel import Channels, Reply, StoreUnavailable, pack
-from gateway.stores.redis.epochs import Guard
+from gateway.stores.redis.epochs import Epoch, Guard
 from gateway.stores.redis.lane import Lane
 from gateway.stores.redis.patience import Patience
-from gateway.stores.redis.scripts import ADMIT, EXTEND, KEEP, RELEASE, SETTLE, SLICE
+from gateway.stores.redis.scripts import (
+    ADMIT,
+    EXTEND,
+    KEEP,
+    LEND,
+    RELEASE,
+    SETTLE,
+    SLICE,
+    TAKE_BACK,
+)
 from policies.budgets import (
     MONEY,
     NO_CAP,
@@ -31,6 +40,7 @@ from policies.budgets import (
     Settlement,
 )
 from policies.idempotency import Keeping, Replay, Ticket
+from policies.leases import LeaseAsked, Lent, TakenBack
 from policies.limits import Gate, Slot
 from policies.slices import Slice, SliceAsked
 
@@ -77,6 +87,8 @@ class _Tag(msgspec.Struct, frozen=True):
     extends: Lane[str, bool]
     slices: Lane[SliceAsked, Slice | None]
     keeps: Lane[Keeping, bool]
+    lends: Lane[LeaseAsked, Lent]
+    backs: Lane[TakenBack, bool]
 
 
 class HoldStore:
@@ -198,6 +210,27 @@ class HoldStore:
         asked = SliceAsked(hold_id, upto)
         return self._of(tag).slices.put(wire.slice_args(asked), asked)
 
+    def lending(self, tag: str, asked: LeaseAsked) -> asyncio.Future[Lent]:
+        """Make this lease what it should be; on its way when this returns.
+
+        The future may fail with StoreUnavailable: it is then what it was, or what was asked for.
+        """
+        return self._of(tag).lends.put(wire.lease_args(asked), asked)
+
+    def taking_back(self, tag: str, back: TakenBack) -> asyncio.Future[bool]:
+        """End this lease; answers whether it was there. On its way when this returns, and the
+        future may fail with StoreUnavailable.
+        """
+        return self._of(tag).backs.put(wire.back_args(back), back)
+
+    def epoch(self, tag: str) -> Epoch | None:
+        """The epoch that the store has, as far as we know."""
+        return self._guard(tag).known
+
+    def is_over(self, tag: str, epoch: Epoch) -> bool:
+        """Whether the store is known to have another one by now."""
+        return self._guard(tag).is_over(epoch)
+
     def keep(self, tag: str, keeping: Keeping) -> None:
         """Store an answer, after all that was sent before and before all that is sent later. That
         it is there is not promised: no room, or no store.
@@ -276,6 +309,16 @@ class HoldStore:
                 channel, SLICE, guarded, wire.sliced, _noted, self._admit_within_s, guard=guard
             ),
             keeps=Lane(channel, KEEP, keys.answers(tag), wire.found, _noted, patience_s),
+            lends=Lane(
+                channel,
+                LEND,
+                (keys.leases(tag), keys.epoch(tag)),
+                wire.lent,
+                _noted,
+                patience_s,
+                guard=guard,
+            ),
+            backs=Lane(channel, TAKE_BACK, (keys.leases(tag),), wire.found, _noted, patience_s),
         )
 
     def _unclaimed(self, tag: str, ask: Admission, answer: Admitted | None) -> None:

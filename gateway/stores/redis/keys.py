@@ -33,7 +33,9 @@ def quarantine(tag: str) -> str:
 
 
 def account(tag: str, budget_id: str, window_id: str) -> str:
-    """HASH `posted`, `held` of one budget in one window; of tokens per day: `{limit_id}:tpd`."""
+    """HASH `posted`, `held`, `leased` and each `lease:{id}` of one budget in one window; of tokens
+    per day: `{limit_id}:tpd`.
+    """
     return f"mh:{{{tag}}}:acct:{budget_id}:{window_id}"
 
 
@@ -50,6 +52,11 @@ def cut(tag: str) -> str:
 def unopened(tag: str) -> str:
     """Set by a worker that needs an account opened."""
     return f"mh:{{{tag}}}:unopened"
+
+
+def leases(tag: str) -> str:
+    """ZSET of what is lent for outages: `{lease id} {account key}` -> expiry in ms."""
+    return f"mh:{{{tag}}}:leases"
 
 
 def gate(tag: str, limit_id: str, kind: str) -> str:

@@ -1,15 +1,23 @@
-"""Putting holds back while a tag is closed. The rules are in policies.rebuild."""
+"""Putting holds and leases back while a tag is closed. The rules are in policies.rebuild and
+policies.leases.
+"""
 
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
+from gateway.stores.lease_file import Kept
 from gateway.stores.redis import keys, wire
 from gateway.stores.redis.channel import Channels, StoreUnavailable
 from gateway.stores.redis.epochs import Epoch
-from gateway.stores.redis.scripts import RESTORE
+from gateway.stores.redis.scripts import LEND, RESTORE
+from policies.accounts import NO_CAP
 from policies.budgets import Admission
+from policies.leases import LeaseAsked
 
 _AT_ONCE: Final = 64
+_LENT_MS: Final = 60_000  # a worker that is there gives it back long before
 
 
 async def restore(
@@ -32,3 +40,27 @@ async def restore(
             if answer:
                 placed.append(ask.hold_id)
     return placed
+
+
+async def lend_again(channels: Channels, tag: str, closed: Epoch, leases: Sequence[Kept]) -> None:
+    """Put these back as they are. Safe to run again. Raises StoreUnavailable as `restore` does."""
+    names = (keys.leases(tag), keys.epoch(tag))
+    for start in range(0, len(leases), _AT_ONCE):
+        args = [
+            arg
+            for one in leases[start : start + _AT_ONCE]
+            for arg in wire.lease_args(
+                LeaseAsked(
+                    one.lease_id,
+                    _LENT_MS,
+                    one.amount,
+                    0,
+                    1,
+                    msgspec.structs.replace(one.account, cap=NO_CAP),
+                )
+            )
+        ]
+        _, *answers = await channels.of(tag).ask("EVAL", LEND.text, 2, *names, str(closed), *args)
+        for answer in answers:
+            if answer[0]:
+                raise StoreUnavailable(answer[1].decode(errors="replace"))

@@ -8,8 +8,9 @@
 -- answers  {now_us, answer...}: 1 the hold was there, 0 it was not (journal only), 2 it may not be
 --          reaped (nothing changed), or {9, message}
 --
--- Of a request that was admitted without the store it bears the accounts to post on. They are posted
--- on once, however often it is sent: a mark under its id says that it was.
+-- Of a request that was admitted without the store it bears the accounts to post on, and the leases
+-- that paid for it. They are posted on once, however often it is sent: a mark under its id says that
+-- it was.
 -- allow-oom: a full store must still let holds become terminal.
 local call, min, max = redis.call, math.min, math.max
 local MAX_DEBT_US, GATE_KEPT_MS = 1125899906842624, 60000
@@ -64,6 +65,17 @@ local function post(account, s)
   end
 end
 
+-- Leased first: posted + held + leased stays below the cap even between the two.
+local function repay(account, lease_id, s)
+  if not lease_id or lease_id == '' then return end
+  local key, field = account[1], 'lease:' .. lease_id
+  local paid = min(tonumber(call('HGET', key, field) or 0), s[2])
+  if paid > 0 then
+    call('HINCRBY', key, field, 0 - paid)
+    call('HINCRBY', key, 'leased', 0 - paid)
+  end
+end
+
 local function settle(packed, event)
   local s = cmsgpack.unpack(packed)
   local hold_id, found = s[1], 0
@@ -93,7 +105,10 @@ local function settle(packed, event)
   if unheld or (found == 1 and s[5] and not s[6]) then
     local first = call('SET', tag_prefix .. 'posted:' .. hold_id, '', 'NX', 'PX', MARKED_MS)
     if unheld and first then
-      for _, account in ipairs(unheld) do post(account, s) end
+      for i, account in ipairs(unheld) do
+        repay(account, s[8] and s[8][i], s)
+        post(account, s)
+      end
     end
   end
   if event ~= '' then call('XADD', journal, '*', 'e', event, 'h', found) end

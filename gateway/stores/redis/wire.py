@@ -10,6 +10,7 @@ from msgspec.structs import astuple
 
 from policies.budgets import Account, Admission, Granted, Hold, Refused, Settlement
 from policies.idempotency import FINISHED, IN_FLIGHT, OTHER_BODY, Keeping, Replay, Ticket
+from policies.leases import LeaseAsked, Lent, TakenBack
 from policies.limits import Gate, Slot
 from policies.slices import Slice, SliceAsked
 
@@ -17,6 +18,7 @@ RECORD_VERSION: Final = 1
 _LENGTH: Final = 4  # the record ends with the length of what is kept unread
 _OF_CODE: Final = (
     *("", "rate", "concurrency", "budget", "stale_window", "spent", "tickets", "", "unopened"),
+    *("", "leased"),
 )
 _REPLAY: Final = 7
 _OF_TICKET: Final = (IN_FLIGHT, FINISHED, OTHER_BODY)
@@ -43,6 +45,7 @@ class _Asked(msgspec.Struct, frozen=True, array_like=True):
     accounts: tuple[Account, ...]
     owner: str = ""
     ticket: Ticket | None = None
+    firm: bool = False
 
 
 _META_AT: Final = Admission.__struct_fields__.index("meta")
@@ -60,14 +63,15 @@ _records: Final = msgspec.msgpack.Decoder(_Record)
 
 def admission_args(a: Admission) -> tuple[bytes, bytes]:
     asked = astuple(a)  # in the order of _Asked, with the meta before the owner
-    packed = _encode((*asked[:_META_AT], a.owner, a.ticket))
+    told = (*asked[:_META_AT], a.owner, a.ticket)
+    packed = _encode((*told, True) if a.firm else told)
     return packed, a.meta + len(a.meta).to_bytes(_LENGTH, "big")
 
 
 def settlement_args(s: Settlement) -> tuple[bytes, bytes]:
     told: tuple[Any, ...] = (s.hold_id, s.money, s.tokens, s.gate_corrections)
     if s.unheld:
-        told = (*told, s.reaping, s.unprocessed, s.unheld)
+        told = (*told, s.reaping, s.unprocessed, s.unheld, s.leases)
     elif s.reaping is not None or s.unprocessed:
         told = (*told, s.reaping, s.unprocessed)
     return _encode(told), s.event or b""
@@ -83,6 +87,14 @@ def release_args(hold_id: str, corrections: tuple[tuple[str, int], ...]) -> tupl
 
 def extension_args(hold_id: str, ttl_ms: int) -> tuple[bytes]:
     return (_encode((hold_id, ttl_ms)),)
+
+
+def lease_args(asked: LeaseAsked) -> tuple[bytes]:
+    return (_encode(asked),)
+
+
+def back_args(back: TakenBack) -> tuple[bytes]:
+    return (_encode(back),)
 
 
 def slice_args(asked: SliceAsked) -> tuple[bytes]:
@@ -108,8 +120,13 @@ def found(_subject: Any, _now_us: int, answer: int) -> bool:
 
 def sliced(_asked: Any, _now_us: int, answer: list[int]) -> Slice | None:
     """What slice.lua answers: the grant as it is now, or None when the hold is not there."""
-    there, grant, blocked = answer
-    return Slice(grant, blocked) if there else None
+    there, grant, blocked, leased = answer
+    return Slice(grant, blocked, leased == 1) if there else None
+
+
+def lent(_asked: Any, now_us: int, answer: list[int]) -> Lent:
+    """What lend.lua answers: what the lease is now."""
+    return Lent(answer[1], now_us // 1000)
 
 
 def hold(record: bytes) -> Hold | None:
