@@ -23,7 +23,7 @@ SCRIPTS: dict[str, dict[str, Any]] = {
     "lasting": {"tokens": 40, "chunk_delay_ms": 50},
     "counted": {"tokens": 6, "chunk_delay_ms": 1, "usage": "missing"},
     "retried": {"tokens": 6},
-    "enduring": {"tokens": 160, "chunk_delay_ms": 50},  # through a rebuild of the counters
+    "enduring": {"tokens": 240, "chunk_delay_ms": 50},  # through a rebuild of the counters
     "dead": {"tokens": 1},
     "sliced": {"tokens": 60, "chunk_delay_ms": 2},  # its hold grows with it
     "keyed": {"tokens": 6},  # with an idempotency key; the client asks until it is told
