@@ -1,8 +1,9 @@
 """Named points of the protocol where a test may strike this process. In production they do nothing.
 
 A test arms them by TEST_FAILPOINTS, `POINT=ACTION[@N]` separated by commas: the N-th passage (the
-first without N) and no other is struck. A process that finds the variable without TEST_MAY_KILL_ME,
-which only tests set, does not start. What each point is for stands in deploy/decisions.
+first without N) and no other is struck; a cancellation waits for the next that a task makes. A
+process that finds the variable without TEST_MAY_KILL_ME, which only tests set, does not start. What
+each point is for stands in deploy/decisions.
 """
 
 import asyncio
@@ -59,11 +60,14 @@ class _Armed:
         left = self._left.get(point)
         if left is None:
             return
+        action = self._actions[point]
+        if left == 1 and action is _cancel and _task() is None:
+            return
         self._left[point] = left - 1
         if left == 1:
             # Unbuffered, so that it is told before the process is gone.
             os.write(sys.stderr.fileno(), f"failpoint {point}\n".encode())
-            self._actions[point]()
+            action()
 
 
 def _kill() -> None:
@@ -76,13 +80,18 @@ def _stop() -> None:
 
 
 def _cancel() -> None:
-    """The task that passes, at its next await. Outside of one nothing can be cancelled."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return
+    """The task that passes, at its next await."""
+    task = _task()
     if task is not None:
         task.cancel()
+
+
+def _task() -> asyncio.Task[object] | None:
+    """None in a callback or a thread, where nothing can be cancelled."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 def _action(text: str) -> Callable[[], None] | None:

@@ -73,7 +73,8 @@ class Sweep:
     def __init__(self, house: House, proxy: FaultProxy, *backends: ScriptedBackend) -> None:
         self.house = house
         self.backends = backends
-        self.events = 0
+        self.entries = 0  # of the journal
+        self.told = 0  # usage events among them
         self.posted: Counter[str] = Counter()
         self.secrets: dict[str, str] = {}
         self.ids: dict[str, ScriptedBackend] = {}
@@ -199,8 +200,11 @@ class Sweep:
 
     async def _new_events(self) -> list[UsageEvent]:
         found = await self.house.data.channels.house.ask("XRANGE", keys.journal(TAG), "-", "+")
-        new, self.events = found[self.events :], len(found)
-        return [DECODER.decode(fields[1]) for _, fields in new]
+        new, self.entries = found[self.entries :], len(found)
+        told = [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in new]
+        events = [DECODER.decode(one[b"e"]) for one in told if one.get(b"e")]
+        self.told += len(events)
+        return events
 
     def _check(self, told: str, events: list[UsageEvent]) -> None:
         by_backend = {id_: len(backend.book) for id_, backend in self.ids.items()}
@@ -218,8 +222,10 @@ class Sweep:
         async with open_jobs(self.house.settings, "test") as deps:
             stopping = asyncio.Event()
             stopping.set()
-            assert await drain_journal.drain(deps, TAG, stopping) == self.events
-            assert await Journal(deps.client, TAG, "test").length() == 0
+            booked = 0
+            while await Journal(deps.client, TAG, "test").length():
+                booked += await drain_journal.drain(deps, TAG, stopping)
+            assert booked == self.told
         for key_id, budget_id in self.budgets.items():
             shown = await self.house.look(f"budgets/{budget_id}")
             assert shown["held"] == "0", shown

@@ -67,8 +67,23 @@ def test_the_nth_passage_is_struck_and_no_other(capfd: pytest.CaptureFixture[str
     assert capfd.readouterr().err == "failpoint drain.taken\n"
 
 
-def test_outside_of_a_task_nothing_is_cancelled() -> None:
+def test_what_passes_outside_of_a_task_is_not_said_to_be_cancelled(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    async def scenario() -> str:
+        failpoint = armed(arming("drain.taken=cancel@2"))
+        for _ in range(3):
+            asyncio.get_running_loop().call_soon(failpoint, "drain.taken")
+        await asyncio.sleep(0)
+        before = capfd.readouterr().err
+        failpoint("drain.taken")  # the next passage of a task is struck in their place
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        return before
+
     armed(arming("drain.taken=cancel"))("drain.taken")
+    assert run(scenario()) == ""
+    assert capfd.readouterr().err == "failpoint drain.taken\n"
 
 
 def test_a_killed_process_has_said_where() -> None:
