@@ -70,7 +70,7 @@ class HeadView(msgspec.Struct, frozen=True):
 class Anchor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A head that was kept: both or neither."""
 
-    seq: Annotated[int, Meta(ge=1, le=2**53)] | None = None
+    seq: Annotated[int, Meta(ge=0, le=2**53)] | None = None
     hash: Hash | None = None
 
 

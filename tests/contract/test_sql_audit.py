@@ -52,6 +52,8 @@ def test_an_empty_chain_holds(engine: Engine) -> None:
 
     assert (found.checked, found.broken_at) == (0, None)
     assert found.head == Head(0, audit.GENESIS)
+    assert audit.verify(engine, found.head).broken_at is None
+    assert audit.verify(engine, Head(0, "1" * 64)).broken_at == 1
 
 
 def test_each_row_is_hashed_over_its_content_and_the_one_before(engine: Engine) -> None:

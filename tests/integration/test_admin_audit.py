@@ -3,6 +3,7 @@ a secret, and nothing where nothing changed.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -214,6 +215,22 @@ def test_the_head_is_an_anchor(admin_client: httpx.Client, made: Made) -> None:
     assert verified(seq=10**9, hash="0" * 64).json()["valid"] is False
     assert verified(seq=head["seq"]).status_code == 422
     assert verified(seq=1, hash="zz").status_code == 400
+
+
+def test_two_admin_processes_that_change_at_once_make_one_chain(
+    admin_house: AdminServer, admin_client: httpx.Client
+) -> None:
+    before = admin_client.get("/audit/head").json()
+    with (
+        admin_server(admin_house.engine.url.render_as_string(hide_password=False)) as other,
+        other.client() as there,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        list(pool.map(lambda client: Made(client).tenant(), [admin_client, there] * 15))
+        found = there.get("/audit/verify", params={"seq": before["seq"], "hash": before["hash"]})
+
+    assert found.json()["valid"] is True, found.text
+    assert found.json()["head"]["seq"] == before["seq"] + 30
 
 
 @pytest.fixture

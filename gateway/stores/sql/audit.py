@@ -70,6 +70,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 RECORDS: Final = Records(audit_rows, AuditRow)
 _COLUMNS: Final = tuple(column.name for column in audit_rows.columns)
 _HASHED: Final = len(_COLUMNS) - 2  # all before prev_hash and hash
+_NOT_ITS_ROW: Final = "it is not the row of the anchor"
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -114,7 +115,7 @@ def verify(engine: Engine, anchor: Head | None = None) -> Verified:
         for row in rows:
             reason = _fault(row, last)
             if not reason and anchor is not None and anchor.seq == row[0]:
-                reason = "" if row[-1] == anchor.hash else "it is not the row of the anchor"
+                reason = "" if row[-1] == anchor.hash else _NOT_ITS_ROW
             if reason:
                 return Verified(checked=last.seq, head=end, broken_at=last.seq + 1, reason=reason)
             last = Head(row[0], row[-1])
@@ -126,6 +127,8 @@ def _ended(last: Head, end: Head, anchor: Head | None) -> Verified:
         reason = f"the chain ends at row {last.seq}, and its head says {end.seq}"
     elif anchor is not None and anchor.seq > last.seq:
         reason = f"the chain ends at row {last.seq}, before the anchor's {anchor.seq}"
+    elif anchor is not None and anchor.seq == 0 and anchor.hash != GENESIS:
+        return Verified(checked=0, head=end, broken_at=1, reason=_NOT_ITS_ROW)
     else:
         return Verified(checked=last.seq, head=end)
     return Verified(checked=last.seq, head=end, broken_at=last.seq + 1, reason=reason)
