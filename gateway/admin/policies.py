@@ -31,10 +31,31 @@ class PolicyPage(ScopedPage, frozen=True, forbid_unknown_fields=True):
     name: Filter | None = None
 
 
+Reason = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
 class Version(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which version is meant; left out: the newest (of retire: the one in force)."""
+    """Which version is meant; left out: the newest."""
 
     version: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+
+
+class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which version is meant (left out: the newest; of retire: the one in force), and why."""
+
+    version: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    reason: Reason | None = None
+
+
+class Because(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reason: Reason | None = None
+
+
+class Whole(msgspec.Struct, frozen=True):
+    """A policy's versions, the newest first, and what became of them."""
+
+    versions: tuple[rows.Policy, ...]
+    history: tuple[rows.PolicyStep, ...]
 
 
 class Explain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,22 +73,22 @@ class Explain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 async def _list(call: Call) -> Answer:
     size = call.query.limit
 
-    def work(connection: Connection) -> list[tuple[rows.Policy, ...]]:
+    def work(connection: Connection) -> list[Whole]:
         newest = policies.page(
             connection, filters(call.query), call.query.cursor, size + 1,
             call.visible(connection, "policies"),
         )  # fmt: skip
-        return [policies.versions(connection, each.id) for each in newest]
+        return [_whole(connection, each.id) for each in newest]
 
     found = await call.read(work)
-    items = [_view(call, versions, versions[0]) for versions in found[:size]]
-    return Answer(page(items, [versions[0] for versions in found], size))
+    items = [_view(call, each, each.versions[0]) for each in found[:size]]
+    return Answer(page(items, [each.versions[0] for each in found], size))
 
 
 async def _create(call: Call) -> Answer:
     document = _document(call.tree)
 
-    def work(connection: Connection) -> rows.Policy:
+    def work(connection: Connection) -> Whole:
         _require_backends(connection, document)
         kind, scope_id, tenant_id = place(
             connection, scope_of(document.scope_kind, document.scope_id), None
@@ -85,19 +106,22 @@ async def _create(call: Call) -> Answer:
         )
         call.changed(connection, "policies", None, policy)
         try:
-            return policies.add(connection, policy)
+            policies.add(connection, policy, _by(call, call.query.reason))
         except TakenError:
             raise conflict(
                 "already_exists", "there is a policy of this name in this scope already"
             ) from None
+        return _whole(connection, policy.id)
 
-    policy = await call.change(work)
-    return Answer(_view(call, (policy,), policy), policy.version, f"/admin/v1/policies/{policy.id}")
+    whole = await call.change(work)
+    policy = whole.versions[0]
+    return Answer(_view(call, whole, policy), policy.version, f"/admin/v1/policies/{policy.id}")
 
 
 async def _read(call: Call) -> Answer:
-    versions = await call.read(lambda connection: _versions(connection, call))
-    return Answer(_view(call, versions, _chosen(versions, call.query.version)), versions[0].version)
+    whole = await call.read(lambda connection: _whole(connection, call.id))
+    versions = whole.versions
+    return Answer(_view(call, whole, _chosen(versions, call.query.version)), versions[0].version)
 
 
 async def _replace(call: Call) -> Answer:
@@ -106,15 +130,15 @@ async def _replace(call: Call) -> Answer:
         tree = {name: value for name, value in tree.items() if name not in READ_ONLY}
     document = _document(tree)
 
-    def work(connection: Connection) -> tuple[rows.Policy, ...]:
-        versions = _versions(connection, call)
-        newest = versions[0]
+    def work(connection: Connection) -> Whole:
+        whole = _whole(connection, call.id)
+        newest = whole.versions[0]
         call.require_version(newest.version)
         place(connection, scope_of(document.scope_kind, document.scope_id), newest)
         if document.name != newest.name:
             raise invalid("name", "the name cannot change", "make another policy of that name")
         if canonical(document) == newest.document:
-            return versions
+            return whole
         _require_backends(connection, document)
         drafted = msgspec.structs.replace(
             newest,
@@ -124,16 +148,16 @@ async def _replace(call: Call) -> Answer:
             document=canonical(document),
         )
         call.changed(connection, "policies", newest, drafted)
-        policies.add_version(connection, drafted, clock.now_us())
-        return (drafted, *versions)
+        policies.add_version(connection, drafted, clock.now_us(), _by(call, call.query.reason))
+        return _whole(connection, call.id)
 
-    versions = await call.change(work)
-    return Answer(_view(call, versions, versions[0]), versions[0].version)
+    whole = await call.change(work)
+    return Answer(_view(call, whole, whole.versions[0]), whole.versions[0].version)
 
 
 async def _delete(call: Call) -> Answer:
     def work(connection: Connection) -> None:
-        newest = _versions(connection, call)[0]
+        newest = _whole(connection, call.id).versions[0]
         call.require_version(newest.version)
         call.changed(connection, "policies", newest, None)
         policies.remove(connection, call.id)
@@ -143,29 +167,37 @@ async def _delete(call: Call) -> Answer:
 
 
 async def _move(call: Call, state: str) -> Answer:
-    wanted = call.body(Version).version
+    asked = call.body(Step)
+    wanted = asked.version
 
-    def work(connection: Connection) -> tuple[rows.Policy, ...]:
-        versions = _versions(connection, call)
+    def work(connection: Connection) -> Whole:
+        whole = _whole(connection, call.id)
+        versions = whole.versions
         call.require_version(versions[0].version)
         if wanted is None and state == "retired":
             chosen = next((each for each in versions if each.state == "active"), versions[0])
         else:
             chosen = _chosen(versions, wanted)
         if chosen.state == state:
-            return versions
+            return whole
         if state == "shadow" and chosen.state == "active":
             raise conflict("active", "an active version has no shadow; retire it first")
-        policies.set_state(connection, chosen, state, clock.now_us())
-        after = _versions(connection, call)
+        policies.set_state(connection, chosen, state, clock.now_us(), _by(call, asked.reason))
+        after = _whole(connection, call.id)
         call.changed(
             connection, "policies", chosen, chosen,
-            facts_before=_states(versions), facts_after=_states(after),
+            facts_before=_states(versions),
+            facts_after={**_states(after.versions), "reason": asked.reason},
         )  # fmt: skip
         return after
 
-    versions = await call.change(work)
-    return Answer(_view(call, versions, _chosen(versions, wanted)), versions[0].version)
+    whole = await call.change(work)
+    shown = _chosen(whole.versions, wanted)
+    return Answer(_view(call, whole, shown), whole.versions[0].version)
+
+
+def _by(call: Call, reason: str | None) -> policies.By:
+    return policies.By(call.principal.name, reason)
 
 
 def _states(versions: tuple[rows.Policy, ...]) -> Facts:
@@ -210,11 +242,11 @@ def _require_backends(connection: Connection, document: PolicyDocument) -> None:
             raise invalid("weights", f"there is no backend {backend_id!r}")
 
 
-def _versions(connection: Connection, call: Call) -> tuple[rows.Policy, ...]:
-    versions = policies.versions(connection, call.id)
+def _whole(connection: Connection, policy_id: str) -> Whole:
+    versions = policies.versions(connection, policy_id)
     if not versions:
-        raise missing("policy", call.id)
-    return versions
+        raise missing("policy", policy_id)
+    return Whole(versions, policies.history(connection, policy_id))
 
 
 def _chosen(versions: tuple[rows.Policy, ...], wanted: int | None) -> rows.Policy:
@@ -226,8 +258,9 @@ def _chosen(versions: tuple[rows.Policy, ...], wanted: int | None) -> rows.Polic
     raise invalid("version", f"the newest version is {versions[0].policy_version}")
 
 
-def _view(call: Call, versions: tuple[rows.Policy, ...], chosen: rows.Policy) -> dict[str, Any]:
+def _view(call: Call, whole: Whole, chosen: rows.Policy) -> dict[str, Any]:
     """The document as it was written, with what is known of its versions around it."""
+    versions = whole.versions
     in_state = {each.state: each.policy_version for each in versions}
     written = msgspec.json.decode(chosen.document)
     required = load(chosen.document).residency
@@ -241,6 +274,16 @@ def _view(call: Call, versions: tuple[rows.Policy, ...], chosen: rows.Policy) ->
         "active_version": in_state.get("active"),
         "shadow_version": in_state.get("shadow"),
         "versions": [{"version": each.policy_version, "state": each.state} for each in versions],
+        "history": [
+            {
+                "version": each.policy_version,
+                "state": each.state,
+                "at": clock.rfc3339(each.at_us),
+                "author": each.author,
+                "reason": each.reason,
+            }
+            for each in whole.history
+        ],
         "warnings": [] if warned is None else [warned],
         "created_at": clock.rfc3339(chosen.created_at_us),
     }
@@ -255,8 +298,8 @@ def operations() -> list[Operation]:
         ),
         Operation(
             "POST", "/policies", "policies", "Draft a policy", _create,
-            right=Right.POLICIES_CHANGE, status=201, body=POLICY, answers=answers, etag=True,
-            refusals=(409, 422),
+            right=Right.POLICIES_CHANGE, status=201, query=Because, body=POLICY, answers=answers,
+            etag=True, refusals=(409, 422),
         ),
         Operation(
             "GET", "/policies/schema", "policies", "The JSON Schema of a policy document", _schema,
@@ -269,8 +312,8 @@ def operations() -> list[Operation]:
         ),
         Operation(
             "PUT", member, "policies", "Draft the next version of a policy", _replace,
-            right=Right.POLICIES_CHANGE, body=POLICY, answers=answers, etag=True, if_match=True,
-            refusals=(404, 412, 422),
+            right=Right.POLICIES_CHANGE, query=Because, body=POLICY, answers=answers, etag=True,
+            if_match=True, refusals=(404, 412, 422),
         ),
         Operation(
             "DELETE", member, "policies", "Delete a policy with all versions", _delete,
@@ -279,7 +322,7 @@ def operations() -> list[Operation]:
         *(
             Operation(
                 "POST", f"{member}/{verb}", "policies", summary, run,
-                right=Right.POLICIES_CHANGE, body=Version, body_optional=True, answers=answers,
+                right=Right.POLICIES_CHANGE, body=Step, body_optional=True, answers=answers,
                 etag=True, if_match=True, refusals=(404, 409, 412, 422),
             )
             for verb, summary, run in (

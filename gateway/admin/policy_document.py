@@ -11,6 +11,7 @@ _STATE: Final = {"enum": ["draft", "shadow", "active", "retired"]}
 _NUMBER: Final = {"type": "integer"}
 _NUMBER_OR_NONE: Final = {"anyOf": [_NUMBER, {"type": "null"}]}
 _TEXT: Final = {"type": "string"}
+_TEXT_OR_NONE: Final = {"anyOf": [_TEXT, {"type": "null"}]}
 
 POLICY: Final[dict[str, Any]] = document_schema(_ID)
 
@@ -28,6 +29,21 @@ _ABOUT: Final[dict[str, Any]] = {
             "properties": {"version": _NUMBER, "state": _STATE},
             "required": ["version", "state"],
         },
+    },
+    "history": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "version": _NUMBER,
+                "state": _STATE,
+                "at": _TEXT,
+                "author": _TEXT_OR_NONE,
+                "reason": _TEXT_OR_NONE,
+            },
+            "required": ["version", "state", "at", "author", "reason"],
+        },
+        "description": "who brought which version into which state and why, the newest first",
     },
     "warnings": {
         "type": "array",

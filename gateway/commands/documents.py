@@ -1,9 +1,11 @@
-"""Apply files: YAML documents, one object each, as exact as JSON with quotes around every decimal.
+"""Apply files: YAML documents, one object each, as exact as JSON with quotes around every decimal;
+or JSON: one object, or an array of them.
 
 YAML 1.1 turns NO into false, 0.10 into a binary float and dates into objects. Here only true,
 false, null and whole numbers are anything but text, and a name given twice is refused.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -77,12 +79,31 @@ def write(documents: Iterable[dict[str, Any]]) -> str:
     )
 
 
+def _loaded(text: str) -> list[Any]:
+    """JSON where it is JSON, an array as `export --json` prints it included; else YAML.
+    ValueError: a name is given twice.
+    """
+    try:
+        found = json.loads(text, parse_float=str, object_pairs_hook=_once)
+    except json.JSONDecodeError:
+        return list(yaml.load_all(text, Loader=_Loader))
+    return found if isinstance(found, list) else [found]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"says {max(names, key=names.count)!r} twice in one object")
+    return dict(pairs)
+
+
 def _documents(path: Path) -> Iterator[Document]:
     try:
-        text = path.read_text(encoding="utf-8")
-        loaded = list(yaml.load_all(text, Loader=_Loader))
+        loaded = _loaded(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as fault:
         raise DocumentFault(f"{path} is not YAML: {fault}") from fault
+    except ValueError as fault:
+        raise DocumentFault(f"{path} {fault}") from fault
     for position, tree in enumerate(loaded, 1):
         if tree is None:
             continue

@@ -1,4 +1,5 @@
-"""Policies and the versions of their documents. A version's document never changes, its state does.
+"""Policies and the versions of their documents. A version's document never changes, its state does;
+every step from state to state is noted with who took it, when and why.
 
 Of one policy at most one version is active and at most one is in shadow.
 """
@@ -6,11 +7,15 @@ Of one policy at most one version is active and at most one is in shadow.
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, insert, select, update
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, update
 
+from gateway.stores.sql.policy_tables import policy_steps
 from gateway.stores.sql.records import Records, write
-from gateway.stores.sql.rows import Policy
+from gateway.stores.sql.rows import Policy, PolicyStep
 from gateway.stores.sql.tables import policies, policy_versions
+
+MOST_STEPS: Final = 100  # told of one policy, the newest
 
 _DOCUMENT_FIELDS: Final = (
     policy_versions.c.policy_version,
@@ -18,6 +23,17 @@ _DOCUMENT_FIELDS: Final = (
     policy_versions.c.document,
 )
 _RECORDS: Final = Records(policies, Policy)
+_STEPS: Final = Records(policy_steps, PolicyStep)
+
+
+class By(msgspec.Struct, frozen=True):
+    """Who does something, and why."""
+
+    author: str | None = None
+    reason: str | None = None
+
+
+_NOBODY: Final = By()
 
 
 def _versions() -> Select[Any]:
@@ -39,6 +55,13 @@ def versions(connection: Connection, policy_id: str) -> tuple[Policy, ...]:
     return _RECORDS.rows(connection.execute(query).mappings().all())
 
 
+def history(connection: Connection, policy_id: str) -> tuple[PolicyStep, ...]:
+    """What became of a policy's versions, the newest step first, at most MOST_STEPS."""
+    query = select(policy_steps).where(policy_steps.c.policy_id == policy_id)
+    query = query.order_by(policy_steps.c.seq.desc()).limit(MOST_STEPS)
+    return _STEPS.rows(connection.execute(query).mappings().all())
+
+
 def page(
     connection: Connection,
     where: Mapping[str, Any],
@@ -57,7 +80,7 @@ def page(
     return _RECORDS.rows(connection.execute(query).mappings().all())
 
 
-def add(connection: Connection, policy: Policy) -> Policy:
+def add(connection: Connection, policy: Policy, by: By = _NOBODY) -> Policy:
     """A new policy with its first version. TakenError when scope and name are in use."""
     write(
         connection,
@@ -72,30 +95,36 @@ def add(connection: Connection, policy: Policy) -> Policy:
             created_at_us=policy.created_at_us,
         ),
     )
-    _add_version(connection, policy, policy.created_at_us)
+    _add_version(connection, policy, policy.created_at_us, by)
     return policy
 
 
-def add_version(connection: Connection, policy: Policy, at_us: int) -> Policy:
+def add_version(connection: Connection, policy: Policy, at_us: int, by: By = _NOBODY) -> Policy:
     """One more version of a policy that exists; `policy.version` becomes the row's."""
     connection.execute(
         update(policies)
         .where(policies.c.id == policy.id)
         .values(latest_version=policy.policy_version, version=policy.version)
     )
-    _add_version(connection, policy, at_us)
+    _add_version(connection, policy, at_us, by)
     return policy
 
 
-def set_state(connection: Connection, policy: Policy, state: str, at_us: int) -> None:
+def set_state(
+    connection: Connection, policy: Policy, state: str, at_us: int, by: By = _NOBODY
+) -> None:
     """Puts `policy.policy_version` into the state; a version that held it before is retired."""
     of_policy = policy_versions.c.policy_id == policy.id
     if state in {"active", "shadow"}:
-        connection.execute(
+        displaced = connection.execute(
             update(policy_versions)
             .where(of_policy, policy_versions.c.state == state)
             .values(state="retired")
+            .returning(policy_versions.c.policy_version)
         )
+        for version in displaced.scalars().all():
+            _note(connection, policy.id, version, "retired", at_us, by)
+    _note(connection, policy.id, policy.policy_version, state, at_us, by)
     values: dict[str, Any] = {"state": state}
     if state == "active":
         values["activated_at_us"] = at_us
@@ -110,11 +139,12 @@ def set_state(connection: Connection, policy: Policy, state: str, at_us: int) ->
 
 
 def remove(connection: Connection, policy_id: str) -> None:
+    connection.execute(delete(policy_steps).where(policy_steps.c.policy_id == policy_id))
     connection.execute(delete(policy_versions).where(policy_versions.c.policy_id == policy_id))
     connection.execute(delete(policies).where(policies.c.id == policy_id))
 
 
-def _add_version(connection: Connection, policy: Policy, at_us: int) -> None:
+def _add_version(connection: Connection, policy: Policy, at_us: int, by: By) -> None:
     connection.execute(
         insert(policy_versions).values(
             policy_id=policy.id,
@@ -122,5 +152,24 @@ def _add_version(connection: Connection, policy: Policy, at_us: int) -> None:
             state=policy.state,
             document=policy.document,
             created_at_us=at_us,
+        )
+    )
+    _note(connection, policy.id, policy.policy_version, policy.state, at_us, by)
+
+
+def _note(
+    connection: Connection, policy_id: str, version: int, state: str, at_us: int, by: By
+) -> None:
+    last = select(func.coalesce(func.max(policy_steps.c.seq), 0))
+    last = last.where(policy_steps.c.policy_id == policy_id)
+    connection.execute(
+        insert(policy_steps).values(
+            policy_id=policy_id,
+            seq=connection.execute(last).scalar_one() + 1,
+            policy_version=version,
+            state=state,
+            at_us=at_us,
+            author=by.author,
+            reason=by.reason,
         )
     )

@@ -144,6 +144,18 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     created_at_us: int = 0
 
 
+class PolicyStep(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a policy came into a state."""
+
+    policy_id: str
+    seq: int  # of the policy, ascending
+    policy_version: int
+    state: str
+    at_us: int
+    author: str | None = None  # the principal's name; None: from before it was noted
+    reason: str | None = None
+
+
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     tenant_id: str

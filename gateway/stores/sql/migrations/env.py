@@ -3,9 +3,9 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from gateway.stores.sql import admin_tables, decision_tables, tables
+from gateway.stores.sql import admin_tables, decision_tables, policy_tables, tables
 
-_OTHERS = (admin_tables, decision_tables)  # they declare their tables with the rest
+_OTHERS = (admin_tables, decision_tables, policy_tables)  # they declare their tables with the rest
 
 
 def run() -> None:
