@@ -1,15 +1,17 @@
 """Checks what the database keeps as evidence, without any other part of Meterhouse running."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.finding import Finding
 from gateway.settings import Settings
-from gateway.stores.sql import audit
+from gateway.stores.sql import audit, decisions
 from gateway.stores.sql.audit import Head
+from gateway.stores.sql.decisions import Anchor
 from gateway.stores.sql.engine import open_engine
 
 _REMEDY: Final = (
@@ -19,23 +21,46 @@ _REMEDY: Final = (
 
 def audit_chain(settings: Settings, anchor: Head | None) -> Iterator[Finding]:
     """Whether the audit chain holds from its first row to its head, and against the anchor."""
+
+    def look(engine: Engine) -> Finding:
+        found = audit.verify(engine, anchor)
+        if found.broken_at is not None:
+            said = f"broken at row {found.broken_at}: {found.reason}; {found.checked} rows hold"
+            return Finding("audit", "failed", said, _REMEDY)
+        against = "" if anchor is None else f", and holds against the anchor {anchor.seq}"
+        said = f"{found.checked} rows hold{against}; head {found.head.seq}:{found.head.hash}"
+        return Finding(
+            "audit", "ok", said, "keep the head elsewhere, and give it as --anchor next time"
+        )
+
+    yield _looked(settings, "audit", look)
+
+
+def decision_chains(settings: Settings, anchors: Sequence[Anchor]) -> Iterator[Finding]:
+    """Whether every chain of decisions holds from its first block to its head."""
+
+    def look(engine: Engine) -> Finding:
+        found = decisions.verify(engine, anchors)
+        if found.fault is not None:
+            said = f"chain {found.fault.chain}, block {found.fault.number}: {found.fault.fault}"
+            return Finding("decisions", "failed", said, _REMEDY)
+        heads = " ".join(f"{b.chain}:{b.number}:{b.hash.hex()}" for b in found.chains)
+        said = f"{found.records} decisions in {found.blocks} blocks hold; heads {heads or 'none'}"
+        remedy = "keep the heads elsewhere, and give them as --decisions-anchor next time"
+        return Finding("decisions", "ok", said, remedy)
+
+    yield _looked(settings, "decisions", look)
+
+
+def _looked(settings: Settings, part: str, look: Callable[[Engine], Finding]) -> Finding:
     sqlite = settings.database_url.removeprefix("sqlite:///")
     if sqlite != settings.database_url and not Path(sqlite).exists():
-        yield Finding("audit", "ok", f"there is no {sqlite} yet, and nothing was changed in it")
-        return
+        return Finding(part, "ok", f"there is no {sqlite} yet, and nothing to be checked in it")
     opened = open_engine(settings.database_url)
     try:
-        found = audit.verify(opened, anchor)
+        return look(opened)
     except SQLAlchemyError as error:
         reason = str(error).partition("\n")[0]
-        yield Finding("audit", "failed", reason, "check METERHOUSE_DATABASE_URL")
-        return
+        return Finding(part, "failed", reason, "check METERHOUSE_DATABASE_URL")
     finally:
         opened.dispose()
-    if found.broken_at is not None:
-        said = f"broken at row {found.broken_at}: {found.reason}; {found.checked} rows hold"
-        yield Finding("audit", "failed", said, _REMEDY)
-        return
-    against = "" if anchor is None else f", and holds against the anchor {anchor.seq}"
-    said = f"{found.checked} rows hold{against}; head {found.head.seq}:{found.head.hash}"
-    yield Finding("audit", "ok", said, "keep the head elsewhere, and give it as --anchor next time")

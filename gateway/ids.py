@@ -30,6 +30,15 @@ def _instant(ms: int) -> str:
     return "".join([_PAIRS[ms >> shift & 1023] for shift in (40, 30, 20, 10, 0)])
 
 
+def decision_of(request_id: str) -> str:
+    """A request has one decision: the one that was acted on."""
+    return f"decision_{request_id.removeprefix('req_')}"
+
+
+def request_of(decision_id: str) -> str:
+    return f"req_{decision_id.removeprefix('decision_')}"
+
+
 def made_at_us(identifier: str) -> int:
     """When the id was made, to the millisecond, in microseconds since the epoch. ValueError for
     what cannot be an id.

@@ -17,6 +17,7 @@ from gateway.admin.api import create_app
 from gateway.admin.deps import AdminDeps
 from gateway.explaining import explainer
 from gateway.keyring import Peppers
+from gateway.signing import Signer
 from gateway.stores.sql.engine import migrate, open_engine
 from gateway.stores.sql.seal import Sealer
 
@@ -84,6 +85,7 @@ def deps_of(server: AdminServer, jurisdictions: frozenset[str]) -> AdminDeps:
         admin_token=TOKEN,
         peppers=PEPPERS,
         sealer=Sealer(SEALING_KEY),
+        signer=Signer(SEALING_KEY),
         publish=publish,
         account=account,
         jurisdictions=jurisdictions,

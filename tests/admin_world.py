@@ -19,9 +19,14 @@ from typing import Any
 
 import httpx
 
+from gateway import clock, ids
 from gateway.admin.principal import Principal
 from gateway.admin.roles import Path, Relation, Role, relation
+from gateway.stores.sql import decisions
+from policies.facts import DECODER, Record, Recorder
 from tests.admin_server import AdminServer, Made
+from tests.policy_builders import an_ask
+from tests.unit.policies.test_facts import a_standing
 
 AMOUNT = {"amount": "10", "period": "month"}
 UNTIL = {"amount": "1", "until": "2099-01-01T00:00:00Z", "reason": "a launch"}
@@ -75,8 +80,8 @@ class World:
 
     def placed(self, noun: str, who: Who) -> Iterator[tuple[Relation, str]]:
         """Each object of the noun, and where it lies for somebody."""
-        for path, ids in self.objects[noun].items():
-            for identifier in ids:
+        for path, found in self.objects[noun].items():
+            for identifier in found:
                 yield relation(who.path, path), identifier
 
     def one_of_each(self, noun: str, who: Who) -> dict[Relation, str]:
@@ -96,11 +101,25 @@ def furnished(server: AdminServer) -> World:
         world.add("models", (), made.model(backend["id"]))
         world.add("prices", (), made.make("prices", **PRICE))
         world.people = list(_people(world, made))
+        _decide(world)
         last = client.get("/audit", params={"limit": 200}).json()["items"]
         for row in last:
             path = _path_of(world, row["tenant_id"], row["team_id"])
             world.add("audit", path, row)
     return world
+
+
+def _decide(world: World) -> None:
+    """A decision on a request of each team."""
+    standing = Recorder(a_standing())
+    decided = DECODER.decode(standing.facts(an_ask(), {}, (), (), 0, clock.now_us()))
+    for name, path in world.nodes.items():
+        if len(path) > 1 and "bot" not in name:
+            request_id = ids.new("req")
+            record = Record(request_id, path[0], path[1:], "key_1", {}, decided)
+            known = {standing.digest: standing.packed}
+            decisions.add_alone(world.server.engine, "s00", [record], known, clock.now_us())
+            world.add("decisions", path, {"id": ids.decision_of(request_id)})
 
 
 def _organise(world: World, made: Made) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from gateway.keyring import Peppers
+from gateway.signing import Signer
 from gateway.stores.redis.accounts import AccountReader
 from gateway.stores.redis.channel import Channels
 from gateway.stores.redis.keys import ONE_TAG
@@ -25,6 +26,7 @@ class AdminDeps:
     sealer: Sealer
     publish: Callable[[int], Awaitable[None]]
     account: AccountReader
+    signer: Signer | None = None  # of what is handed out as evidence
     jurisdictions: frozenset[str] = frozenset()  # every law that reaches this gateway
     store: Channels | None = None  # for what status shows
     tags: tuple[str, ...] = ONE_TAG  # of which a new tenant gets one, for good

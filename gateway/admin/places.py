@@ -11,10 +11,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Table, and_, false, or_, select
 
+from gateway import ids
 from gateway.admin.principal import Principal
 from gateway.admin.roles import Path, Relation, relation
-from gateway.stores.sql import tables
+from gateway.stores.sql import decisions, tables
 from gateway.stores.sql.admin_tables import admin_tokens, audit_rows
+from gateway.stores.sql.decision_tables import decision_blocks
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -44,6 +46,7 @@ NOUNS: Final[Mapping[str, Noun]] = {
     "invoices": Noun("invoice", tables.invoices),
     "admin-tokens": Noun("admin token", admin_tokens),
     "audit": Noun("audit row", audit_rows),
+    "decisions": Noun("decision", decision_blocks),  # many in a block: none is looked up by row
 }
 # Fields of bodies that name objects, and what they name.
 REFERENCES: Final[Mapping[str, str]] = {
@@ -61,9 +64,17 @@ REFERENCES: Final[Mapping[str, str]] = {
 
 def locate(connection: Connection, noun: str, identifier: str) -> Place | None:
     """Where the object lies; None when there is none of this id."""
+    if noun == "decisions":
+        return _of_decision(connection, identifier)
     table = NOUNS[noun].table
     row = connection.execute(select(table).where(table.c.id == identifier)).mappings().first()
     return None if row is None else place_of(connection, noun, dict(row))
+
+
+def _of_decision(connection: Connection, identifier: str) -> Place | None:
+    """Where its key was when it was made."""
+    found = decisions.of_request(connection, ids.request_of(identifier))
+    return None if found is None else Place(found.record.tenant_id, found.record.team_path[-1])
 
 
 def place_of(connection: Connection, noun: str, row: Mapping[str, Any]) -> Place:

@@ -47,6 +47,7 @@ class Right(StrEnum):
     TOKENS_READ = "admin-tokens:read"
     TOKENS_CHANGE = "admin-tokens:change"
     AUDIT_READ = "audit:read"
+    DECISIONS_READ = "decisions:read"
 
 
 class Relation(StrEnum):

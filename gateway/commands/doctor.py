@@ -29,6 +29,14 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
         "--anchor", type=_anchor, metavar="SEQ:HASH",
         help="a head of the audit chain that was kept elsewhere",
     )  # fmt: skip
+    parser.add_argument(
+        "--verify-decisions", action="store_true",
+        help="check the chains of decisions in the database, and nothing else",
+    )  # fmt: skip
+    parser.add_argument(
+        "--decisions-anchor", type=_block_anchor, metavar="CHAIN:BLOCK:HASH", action="append",
+        default=[], help="a head of a chain of decisions that was kept elsewhere",
+    )  # fmt: skip
 
 
 def _anchor(text: str) -> tuple[int, str]:
@@ -38,8 +46,25 @@ def _anchor(text: str) -> tuple[int, str]:
     return int(seq), hashed
 
 
+def _block_anchor(text: str) -> tuple[str, int, str]:
+    chain, _, rest = text.partition(":")
+    try:
+        number, hashed = _anchor(rest)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            "write it as s00:42: and the 64 digits of the hash"
+        ) from None
+    return chain, number, hashed
+
+
 def _findings(args: argparse.Namespace) -> "Iterator[Finding]":
     settings = Settings.from_env(os.environ)
+    if args.verify_decisions or args.decisions_anchor:
+        from gateway.evidence import decision_chains
+        from gateway.stores.sql.decisions import Anchor
+
+        kept = [Anchor(chain, n, bytes.fromhex(h)) for chain, n, h in args.decisions_anchor]
+        return decision_chains(settings, kept)
     if not (args.verify_audit or args.anchor):
         from gateway.diagnosis import diagnose
 

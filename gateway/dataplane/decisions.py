@@ -20,12 +20,6 @@ from policies.route import Plan, Routed
 
 REFUSALS_A_SECOND: Final = 50  # recorded by one worker; a flood of refusals must cost no memory
 _MOST_TOLD: Final = 100_000
-_NO_ID: Final = len("req_")
-
-
-def decision_id(request_id: str) -> str:
-    """A request has one decision: the one that was acted on."""
-    return f"decision_{request_id[_NO_ID:]}"
 
 
 class Decisions:

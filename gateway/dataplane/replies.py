@@ -6,7 +6,7 @@ import msgspec
 from litestar.types import Send
 
 from billing.money import format_counter
-from gateway.dataplane.decisions import decision_id
+from gateway import ids
 from gateway.dataplane.envelope import EMBEDDINGS
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.levels import RateLimit
@@ -49,7 +49,7 @@ def limit_headers(flow: Flow) -> Headers:
 
 
 def _explained(flow: Flow) -> tuple[bytes, bytes]:
-    return b"x-meterhouse-decision", decision_id(flow.arrival.request_id).encode()
+    return b"x-meterhouse-decision", ids.decision_of(flow.arrival.request_id).encode()
 
 
 def _add_limits(headers: Headers, flow: Flow) -> None:

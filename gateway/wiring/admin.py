@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from gateway import secrets
 from gateway.admin.deps import AdminDeps
 from gateway.settings import Settings
+from gateway.signing import Signer
 from gateway.stores.redis import address, bus
 from gateway.stores.redis.accounts import account_reader
 from gateway.stores.redis.keys import CLUSTER_TAGS, ONE_TAG
@@ -52,6 +53,7 @@ async def open_admin(settings: Settings) -> AsyncIterator[Admin]:
             admin_token=held.admin_token,
             peppers=peppers_of(held),
             sealer=Sealer(held.secret_key),
+            signer=Signer(held.secret_key),
             publish=publish,
             account=account_reader(channels),
             store=channels,

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, delete, select, update
 from billing.usage import UsageEvent
 from gateway.stores.sql import decisions, usage
 from gateway.stores.sql.decision_tables import decision_blocks
+from gateway.stores.sql.decisions import Anchor, Sealed
 from gateway.stores.sql.engine import reading, transaction
 from policies.facts import DECODER, Record, Recorder
 from tests.ledger_events import NOON_US, a_ledger, an_event
@@ -23,6 +24,11 @@ ONE, OTHER = "req_01m7yzmhg0znyyn9bw3sz6th1p", "req_01m7yzmhg0znyyn9bw3sz6th1q"
 def decided(request: str, at_us: int = NOON_US, **changes: Any) -> UsageEvent:
     packed = RECORDER.facts(an_ask(), {}, (), (), len(request), at_us)
     return an_event(request, **{"decision": packed, "standing": RECORDER.packed} | changes)
+
+
+def of_request(engine: Engine, request_id: str) -> Sealed | None:
+    with reading(engine) as connection:
+        return decisions.of_request(connection, request_id)
 
 
 def all_of(engine: Engine) -> list[str]:
@@ -41,8 +47,8 @@ def test_a_decision_is_sealed_with_the_usage_and_read_back(database_url: str) ->
             ONE, event.tenant_id, event.team_path, event.key_id, {"app": "desk"}, told
         )
         assert decisions.standings(engine, [told.standing]) == {RECORDER.digest: a_standing()}
-        assert decisions.of_request(engine, ONE) == sealed
-        assert decisions.of_request(engine, OTHER) is None
+        assert of_request(engine, ONE) == sealed
+        assert of_request(engine, OTHER) is None
         assert decisions.verify(engine).fault is None
 
 
@@ -106,7 +112,7 @@ def test_refusals_are_sealed_without_usage(database_url: str) -> None:
     with a_ledger(database_url) as engine:
         decisions.add_alone(engine, "s00", [record], {RECORDER.digest: RECORDER.packed}, NOON_US)
 
-        found = decisions.of_request(engine, ONE)
+        found = of_request(engine, ONE)
         assert found is not None
         assert found.record == record
 
@@ -157,3 +163,22 @@ def test_tampering_with_raw_sql_is_found_at_the_first_broken_link(
         assert found is not None
         assert (found.chain, found.number) == ("s00", number)
         assert fault in found.fault
+
+
+def test_a_chain_that_was_remade_does_not_hold_against_what_somebody_kept(
+    database_url: str,
+) -> None:
+    with a_ledger(database_url) as engine:
+        for n in range(2):
+            usage.record(engine, [(decided(f"req_{n}"), True)])
+        head = decisions.heads(engine)[0]
+        good = Anchor(head.chain, head.number, head.hash)
+
+        assert decisions.verify(engine, [good]).fault is None
+        other = decisions.verify(engine, [Anchor("s00", 1, head.hash)]).fault
+        beyond = decisions.verify(engine, [Anchor("s00", 3, head.hash)]).fault
+
+        assert other is not None
+        assert (other.number, other.fault) == (1, "it is not the block whose hash somebody kept")
+        assert beyond is not None
+        assert beyond.fault == "it is missing: somebody kept its hash"

@@ -5,8 +5,7 @@ is found by the moment at which its usage was recorded. Reading many is reading 
 """
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -28,9 +27,10 @@ from policies.seals import ORIGIN, Block, Break, Chain, seal
 _LEVEL: Final = 1  # records of one minute are much alike: the fastest level makes a third of them
 _PACK: Final = msgspec.msgpack.Encoder().encode
 _UNPACK: Final = msgspec.msgpack.Decoder(list[bytes]).decode
+_REMADE: Final = "it is not the block whose hash somebody kept"
 _AT_ONCE: Final = 20  # blocks
-_LATEST_US: Final = 600_000_000
-_MOST_BLOCKS: Final = 5_000  # looked through for one request of which no usage was recorded
+_SOON_US: Final = 2_000_000  # between the time in a request id and that of its decision
+_MOST_BLOCKS: Final = 500  # looked through for one request of which no usage was recorded
 
 Place = tuple[int, str, int, int]  # sealed at, chain, block number, place in it
 
@@ -40,6 +40,14 @@ class Sealed(msgspec.Struct, frozen=True):
 
     place: Place
     record: Record
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """The hash of a block, as somebody kept it elsewhere."""
+
+    chain: str
+    number: int
+    hash: bytes
 
 
 class Verified(msgspec.Struct, frozen=True):
@@ -151,23 +159,21 @@ def _paged(engine: Engine, query: Select[Any], order: Sequence[Any]) -> Iterator
         last = tuple(getattr(rows[-1], column.name) for column in order)
 
 
-def of_request(engine: Engine, request_id: str) -> Sealed | None:
+def of_request(connection: Connection, request_id: str) -> Sealed | None:
     """The decision on one request. ValueError for what is no request's id."""
     began_us = ids.made_at_us(request_id)
     of = decision_blocks.c
-    with reading(engine) as connection:
-        recorded = connection.scalars(
-            select(usage_rows.c.recorded_at_us).where(usage_rows.c.request_id == request_id)
-        ).all()
-        rows = connection.execute(select(decision_blocks).where(of.sealed_at_us.in_(recorded)))
-        found = _find(rows.all(), request_id)
-    if found is not None:
+    recorded = select(usage_rows.c.recorded_at_us).where(usage_rows.c.request_id == request_id)
+    rows = connection.execute(select(decision_blocks).where(of.sealed_at_us.in_(recorded)))
+    if (found := _find(rows.all(), request_id)) is not None:
         return found
-    blocks = _blocks_in(engine, began_us, began_us + _LATEST_US, None)
-    return next(filter(None, (_find([b], request_id) for b in islice(blocks, _MOST_BLOCKS))), None)
+    # A refused request has no usage, and is sealed soon after it came: the first such blocks.
+    where = and_(of.first_us <= began_us + _SOON_US, of.last_us >= began_us - _SOON_US)
+    query = select(decision_blocks).where(where).order_by(of.sealed_at_us).limit(_MOST_BLOCKS)
+    return _find(connection.execute(query), request_id)
 
 
-def _find(blocks: Sequence[Row[Any]], request_id: str) -> Sealed | None:
+def _find(blocks: Iterable[Row[Any]], request_id: str) -> Sealed | None:
     return next(
         (
             sealed
@@ -179,8 +185,11 @@ def _find(blocks: Sequence[Row[Any]], request_id: str) -> Sealed | None:
     )
 
 
-def verify(engine: Engine) -> Verified:
-    """Goes through every chain from its first block to the last that it is said to have."""
+def verify(engine: Engine, anchors: Sequence[Anchor] = ()) -> Verified:
+    """Goes through every chain from its first block to the last that it is said to have. Against
+    anchors, a chain that was remade as a whole is found too.
+    """
+    kept = {(anchor.chain, anchor.number): anchor.hash for anchor in anchors}
     with reading(engine) as connection:
         heads = connection.execute(select(decision_chains).order_by(decision_chains.c.chain)).all()
     lasts, blocks, records, fault = [], 0, 0, None
@@ -189,12 +198,16 @@ def verify(engine: Engine) -> Verified:
         for row in _chain(engine, head.chain, head.number):
             last = _block(row)
             chain.follow(last, None if row.records is None else _unpacked(row.records))
+            if kept.pop((last.chain, last.number), last.hash) != last.hash:
+                chain.fault = chain.fault or Break(last.chain, last.number, _REMADE)
             blocks, records = blocks + 1, records + last.count
         if chain.fault is None and (chain.number, chain.head) != (head.number, head.hash):
             chain.fault = Break(head.chain, chain.number + 1, "blocks at the end are missing")
         fault = fault or chain.fault
         if last is not None:
             lasts.append(last)
+    for name, number in kept:  # no chain goes so far
+        fault = fault or Break(name, number, "it is missing: somebody kept its hash")
     return Verified(tuple(lasts), blocks, records, fault)
 
 
