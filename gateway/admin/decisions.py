@@ -273,9 +273,9 @@ def _whole(sealed: Sealed, standing: Standing | None, went: tuple[WentView, ...]
             standing.gateway_jurisdictions,
             decided.draw,
         )
-        for at, candidate in enumerate(told["candidates"]):
-            candidate["eligible"] = not decided.against[at]
-            candidate["codes"] = list(facts.reasons_of(decided.against[at]))
+        for candidate, against in zip(told["candidates"], decided.against, strict=False):
+            candidate["eligible"] = not against
+            candidate["codes"] = list(facts.reasons_of(against))
     return WholeView(
         **msgspec.structs.asdict(_view(sealed, standing)),
         known=standing is not None,
