@@ -33,6 +33,6 @@ class Live(msgspec.Struct, array_like=True):
     ttft_p95_us: int | None = None  # None: too few samples in the window
     tpot_p95_us: int | None = None
     total_p95_us: int | None = None
-    others: dict[tuple[str, int, int], int | None] = {}  # objectives.View -> microseconds
+    others: dict[str, int | None] = {}  # by objectives.View
     samples: int = 0
     ttft_ewma_us: int = 0

@@ -16,7 +16,7 @@ PERCENTILE: Final = 95  # where a document names no other
 WINDOW_S: Final = 60
 WINDOWS_S: Final = (20, 30, 40, 50, 60)  # whole slots of the rings; one slot alone is half empty
 
-View = tuple[str, int, int]  # metric, percentile, window in seconds
+View = str  # `ttft_p99_20s`
 
 
 class Objective(msgspec.Struct, frozen=True):
@@ -29,7 +29,7 @@ class Objective(msgspec.Struct, frozen=True):
 
     @property
     def view(self) -> View:
-        return (self.metric, self.percentile, self.window_s)
+        return f"{self.metric}_p{self.percentile}_{self.window_s}s"
 
     @property
     def usual(self) -> bool:
@@ -58,6 +58,6 @@ def together(outer: Objectives, inner: Objectives) -> Objectives:
     return tuple(tightest[view] for view in sorted(tightest))
 
 
-def unusual(objectives: Iterable[Objective]) -> tuple[View, ...]:
-    """The views that are measured only for those who ask."""
-    return tuple(each.view for each in objectives if not each.usual)
+def unusual(objectives: Iterable[Objective]) -> Objectives:
+    """Those that are measured only for whoever asks."""
+    return tuple(each for each in objectives if not each.usual)

@@ -42,12 +42,12 @@ class _Standing(msgspec.Struct, frozen=True):
 class Panel:
     """Belongs to one policy and its candidates. Pure, but for what it remembers."""
 
-    __slots__ = ("_standings", "candidates", "policy", "recorder", "views")
+    __slots__ = ("_standings", "asked", "candidates", "policy", "recorder")
 
     def __init__(self, policy: EffectivePolicy, candidates: Sequence[Candidate]) -> None:
         self.policy = policy
         self.candidates = tuple(candidates)
-        self.views = unusual(policy.objectives)  # what has to be measured for this policy alone
+        self.asked = unusual(policy.objectives)  # what has to be measured for this policy alone
         self.recorder: Recorder | None = None  # made with the first decision that is kept
         self._standings: dict[_Kind, _Standing] = {}
 

@@ -115,7 +115,7 @@ def test_a_slow_backend_takes_one_request_at_a_time_where_a_policy_sheds(
 
             assert (await waiting).status_code == 200
             assert (shed.status_code, code(shed)) == (503, "overloaded")
-            assert 1 <= int(shed.headers["retry-after"]) <= 6
+            assert int(shed.headers["retry-after"]) >= 1
             assert (await ask(house, other)).status_code == 200
 
     run(scenario())

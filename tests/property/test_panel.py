@@ -70,7 +70,7 @@ LIVE = st.builds(
     ttft_p95_us=LATENCY,
     tpot_p95_us=LATENCY,
     total_p95_us=LATENCY,
-    others=st.dictionaries(st.just(("ttft", 99, 60)), LATENCY),
+    others=st.dictionaries(st.just("ttft_p99_60s"), LATENCY),
     samples=st.just(20),
 )
 MOMENTS = st.tuples(ASKS, PLACE, st.dictionaries(st.integers(0, 3), LIVE))

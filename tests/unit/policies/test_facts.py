@@ -65,12 +65,13 @@ def test_what_is_seen_is_kept_as_it_was_at_that_moment() -> None:
     assert len(live) == 1
 
 
-def test_figures_that_only_some_policies_ask_for_are_kept_too() -> None:
-    seen = Live(others={("ttft", 99, 30): 7, ("total", 50, 20): None})
-    recorder = Recorder(a_standing())
-    packed = recorder.facts(an_ask(), seen_as(bk_eu=seen), (), (), 0, 5)
+def test_figures_that_only_some_policies_ask_for_are_kept_and_sealed_too() -> None:
+    seen = seen_as(bk_eu=Live(others={Objective("ttft", 1, 99, 20).view: 7}))
+    read = DECODER.decode(Recorder(a_standing()).facts(an_ask(), seen, (), (), 0, 5))
 
-    assert facts.live_of(a_standing(), DECODER.decode(packed))["bk_eu", "smollm2"] == seen
+    sealed = facts.ENCODER.encode(facts.Record("req_1", "t_1", (), "k_1", {}, read))
+
+    assert facts.live_of(a_standing(), facts.RECORDS.decode(sealed).facts) == seen
 
 
 def test_a_refusal_keeps_what_was_planned() -> None:

@@ -21,4 +21,4 @@ def test_of_two_that_differ_in_the_limit_the_tighter_stays() -> None:
 
 
 def test_only_views_of_ones_own_have_to_be_asked_for() -> None:
-    assert unusual((USUAL, OWN)) == (OWN.view,)
+    assert unusual((USUAL, OWN)) == (OWN,)

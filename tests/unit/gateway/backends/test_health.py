@@ -1,6 +1,7 @@
 from gateway.backends.health import REFRESH_US, Backends, Outcome
 from policies.breaker import CONSECUTIVE, OPEN_US, State
 from policies.latency import MIN_SAMPLES
+from policies.objectives import Objective
 
 KEY = ("be_1", "m")
 SECOND = 1_000_000
@@ -141,14 +142,14 @@ def test_a_view_that_somebody_asks_for_is_measured_at_once_and_forgotten_when_no
         flight.ended(Outcome.SERVED, 100_000 if number < MIN_SAMPLES // 2 else 900_000)
     assert backends.live(SECOND)[KEY].others == {}
 
-    median, recent = ("total", 50, 60), ("total", 50, 20)
+    median, recent = Objective("total", 0, 50, 60), Objective("total", 0, 50, 20)
     backends.watch((median, recent), SECOND)
     seen = backends.live(SECOND)[KEY]
-    assert abs((seen.others[median] or 0) - 100_000) < 2_000
+    assert abs((seen.others[median.view] or 0) - 100_000) < 2_000
     assert abs((seen.total_p95_us or 0) - 900_000) < 15_000
 
     backends.watch((median, recent), 30 * SECOND)
     seen = backends.live(30 * SECOND)[KEY]
-    assert abs((seen.others[median] or 0) - 100_000) < 2_000
-    assert seen.others[recent] is None
+    assert abs((seen.others[median.view] or 0) - 100_000) < 2_000
+    assert seen.others[recent.view] is None
     assert backends.live(91 * SECOND)[KEY].others == {}
