@@ -71,7 +71,9 @@ async def moved_since(channels: Channels, tag: str, one: Cut) -> bool:
 
 
 async def journaled(channels: Channels, tag: str, until: bytes) -> list[bytes]:
-    """The events of all entries up to `until` that are still there. Raises StoreUnavailable."""
+    """The usage events of all entries up to `until` that are still there. Raises
+    StoreUnavailable.
+    """
     found: list[bytes] = []
     after: str | bytes = "-"
     while True:
@@ -79,7 +81,9 @@ async def journaled(channels: Channels, tag: str, until: bytes) -> list[bytes]:
             "XRANGE", keys.journal(tag), after, until, "COUNT", _AT_ONCE
         )
         for _, fields in entries:
-            found.append(dict(zip(fields[::2], fields[1::2], strict=True))[b"e"])
+            event = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"e")
+            if event is not None:  # else a decision that led to nothing
+                found.append(event)
         if len(entries) < _AT_ONCE:
             return found
         after = b"(" + entries[-1][0]
