@@ -99,6 +99,7 @@ class Cluster:
         self._claims: tuple[Claim, ...] = ()
         self._known: set[Node] = set(address.seeds)
         self._channels: dict[Node, Channel] = {}
+        self._gone: set[Channel] = set()  # of servers that are masters no more, being closed
         self._serving: dict[int, Channel | None] = {}  # of the slots asked for
         self._routes: dict[str, Route] = {}
         self._keeper: asyncio.Task[None] | None = None
@@ -161,7 +162,7 @@ class Cluster:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
             self._keeper = None
-        for channel in self._channels.values():
+        for channel in (*self._channels.values(), *self._gone):
             await channel.close()
         self._channels.clear()
         self._serving.clear()
@@ -224,7 +225,8 @@ class Cluster:
             return
         self._claims = claims
         masters = {claim.node for claim in claims}
-        gone = [self._channels.pop(node) for node in self._channels.keys() - masters]
+        gone = {self._channels.pop(node) for node in self._channels.keys() - masters}
+        self._gone |= gone
         for node in masters - self._channels.keys():
             channel = Channel(self._address.server(*node), self._came_up)
             self._channels[node] = channel
@@ -232,6 +234,7 @@ class Cluster:
         self._serving.clear()
         for channel in gone:
             await channel.close()
+            self._gone.discard(channel)
         self._came_up()
 
     def _came_up(self) -> None:
