@@ -9,7 +9,7 @@ from policies import breaker
 from policies.breaker import Breaker, State
 from policies.candidates import Live
 from policies.latency import SLOT_US, LatencyWindow
-from policies.objectives import View
+from policies.objectives import Objective, View
 
 REFRESH_US: Final = 250_000  # how old percentiles in `live` may be; a percentile is not free
 _FORGET_VIEW_US: Final = 60_000_000  # nobody has asked for it for so long
@@ -48,19 +48,18 @@ class Seat:
     def breaker_state(self, now_us: int) -> State:
         return breaker.state(self._breaker, now_us)
 
-    def refresh(self, now_us: int, views: Iterable[View] = ()) -> None:
+    def refresh(self, now_us: int, asked: Iterable[Objective] = ()) -> None:
         live = self.live
         live.available = breaker.allows(self._breaker, now_us)
         live.ttft_p95_us = self.ttft.percentile(95, now_us)
         live.tpot_p95_us = self.tpot.percentile(95, now_us)
         live.total_p95_us = self.total.percentile(95, now_us)
         live.samples = self.ttft.samples(now_us)
-        live.others = {view: self._measured(view, now_us) for view in views}
+        live.others = {each.view: self._measured(each, now_us) for each in asked}
 
-    def _measured(self, view: View, now_us: int) -> int | None:
-        metric, percentile, window_s = view
-        window: LatencyWindow = getattr(self, metric)
-        return window.percentile(percentile, now_us, window_s * 1_000_000 // SLOT_US)
+    def _measured(self, asked: Objective, now_us: int) -> int | None:
+        window: LatencyWindow = getattr(self, asked.metric)
+        return window.percentile(asked.percentile, now_us, asked.window_s * 1_000_000 // SLOT_US)
 
     def enter(self, tokens: int, now_us: int) -> None:
         self.live.in_flight += 1
@@ -129,7 +128,8 @@ class Backends:
     def __init__(self) -> None:
         self._seats: dict[Key, Seat] = {}
         self._live: dict[Key, Live] = {}
-        self._views: dict[View, int] = {}  # beside the usual ones: when it was last asked for
+        # Beside the usual ones, each with the time at which it was last asked for.
+        self._asked: dict[View, tuple[Objective, int]] = {}
         self._refreshed_us = -REFRESH_US
 
     def began(self, backend_id: str, upstream_model: str, tokens: int, now_us: int) -> Flight:
@@ -141,24 +141,30 @@ class Backends:
             self._live[key] = seat.live
         return Flight(seat, tokens, now_us)
 
-    def watch(self, views: Iterable[View], now_us: int) -> None:
+    def watch(self, asked: Iterable[Objective], now_us: int) -> None:
         """Measures these from now on, for as long as somebody goes on asking."""
-        for view in views:
-            if view not in self._views:
+        for each in asked:
+            view = each.view
+            if view not in self._asked:
                 self._refreshed_us = now_us - REFRESH_US
-            self._views[view] = now_us
+            self._asked[view] = (each, now_us)
 
     def live(self, now_us: int) -> Mapping[Key, Live]:
         """For `route`: load and a breaker's opening are exact, the rest at most REFRESH_US old."""
         if now_us - self._refreshed_us >= REFRESH_US:
             self._refreshed_us = now_us
-            if self._views:
-                over = [at for at, us in self._views.items() if now_us - us > _FORGET_VIEW_US]
-                for view in over:
-                    del self._views[view]
+            asked = self._asked_of_late(now_us) if self._asked else []
             for seat in self._seats.values():
-                seat.refresh(now_us, self._views)
+                seat.refresh(now_us, asked)
         return self._live
+
+    def _asked_of_late(self, now_us: int) -> list[Objective]:
+        self._asked = {
+            view: known
+            for view, known in self._asked.items()
+            if now_us - known[1] <= _FORGET_VIEW_US
+        }
+        return [objective for objective, _ in self._asked.values()]
 
     def seats(self) -> Mapping[Key, Seat]:
         """Every backend and model that was ever tried."""

@@ -221,8 +221,8 @@ class DataPlane:
         if ask is None or found is None or principal is None:
             raise RuntimeError("planning before the ask")
         now_us = clock.monotonic_us()
-        if found.panel.views:
-            self.backends.watch(found.panel.views, now_us)
+        if found.panel.asked:
+            self.backends.watch(found.panel.asked, now_us)
         live, draw = self.backends.live(now_us), self._draw(32)
         routed = decide(found.panel, ask, live, self._jurisdictions, draw)
         self._decisions.made(flow, found, live, routed, draw, instead_of)
