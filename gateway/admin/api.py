@@ -30,7 +30,8 @@ from gateway.admin import (
 )
 from gateway.admin.deps import AdminDeps
 from gateway.admin.door import Door
-from gateway.admin.operation import Operation, route
+from gateway.admin.operation import Operation
+from gateway.admin.route import route
 
 PREFIX: Final = "/admin/v1"
 OPENAPI_PATH: Final = "/admin/openapi.json"

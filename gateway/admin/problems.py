@@ -132,21 +132,22 @@ def _render_http(request: Request[Any, Any, Any], fault: HTTPException) -> Respo
     ]
     code = HTTPStatus(fault.status_code).name.lower()
     named = ProblemError(fault.status_code, code, fault.detail, errors, fault.headers)
-    return response(named)
+    return _render_problem(request, named)
 
 
-def _render_outage(_request: Request[Any, Any, Any], fault: Exception) -> Response[bytes]:
+def _render_outage(request: Request[Any, Any, Any], fault: Exception) -> Response[bytes]:
     _LOG.warning("the database did not answer: %s", type(fault).__name__)
-    return response(
-        ProblemError(
-            503, "database_unavailable", "the database did not answer", (), {"retry-after": "2"}
-        )
+    problem = ProblemError(
+        503, "database_unavailable", "the database did not answer", (), {"retry-after": "2"}
     )
+    return _render_problem(request, problem)
 
 
 def _render_fault(request: Request[Any, Any, Any], fault: Exception) -> Response[bytes]:
-    _LOG.error("%s %s failed", request.method, request.url.path, exc_info=fault)
-    return response(ProblemError(500, "internal_error", "the gateway failed; its log says why"))
+    request_id = request.state.get("request_id", "")
+    _LOG.error("%s %s %s failed", request_id, request.method, request.url.path, exc_info=fault)
+    problem = ProblemError(500, "internal_error", "the gateway failed; its log says why")
+    return _render_problem(request, problem)
 
 
 HANDLERS: Final[dict[int | type[Exception], Callable[..., Response[bytes]]]] = {

@@ -42,7 +42,12 @@ def test_a_change_is_there_or_it_is_not(
                     assert await armed.passed(point)
                     await armed.ended()
 
-                    assert (await _state(house) != before) is made
+                    after = await _state(house)
+                    changed = [was != now for was, now in zip(before, after, strict=True)]
+                    invoiced = path == "/invoices"
+                    assert changed == [made and not invoiced, made and invoiced, made], (
+                        "the change and its row of the audit chain, or neither"
+                    )
                     assert (await house.ask("plain")).whole, "the secret that is known works"
                     again = await house.start_admin(listening)
                     answer = await _ask(house, listening.getsockname()[1], path, body)
@@ -65,9 +70,11 @@ async def _ask(house: CrashHouse, port: int, path: str, body: dict[str, object])
         return await client.post(path, json=body)
 
 
-async def _state(house: CrashHouse) -> tuple[str, int]:
-    """The key's version, and how many invoices there are."""
-    key, invoices = await asyncio.gather(
-        house.admin.get(f"/keys/{house.key_id}"), house.admin.get("/invoices")
+async def _state(house: CrashHouse) -> tuple[str, int, int]:
+    """The key's version, how many invoices there are, and where the audit chain ends."""
+    key, invoices, head = await asyncio.gather(
+        house.admin.get(f"/keys/{house.key_id}"),
+        house.admin.get("/invoices"),
+        house.admin.get("/audit/head"),
     )
-    return key.headers["etag"], len(invoices.json()["items"])
+    return key.headers["etag"], len(invoices.json()["items"]), head.json()["seq"]
