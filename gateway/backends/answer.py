@@ -153,9 +153,13 @@ class Answer:
         drop by drop, must not renew anybody's patience.
         """
         piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if self._into is not None and self._pour(piece):
-            return False
-        self._wake()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():  # else its owner is awake, or cancelled
+            into = self._into
+            if into is not None:
+                self._pour(piece, into, waiter)
+                return False
+            waiter.set_result(False)
         self._parts.append(piece)
         self._buffered += len(piece)
         if self._buffered > PAUSE_ABOVE_BYTES and not self._paused:
@@ -180,11 +184,9 @@ class Answer:
     def waiting(self) -> bool:
         return self._waiter is not None
 
-    def _pour(self, piece: bytes) -> bool:
-        """Whether the piece was taken: not once the owner is to be woken, or cancelled."""
-        waiter, into = self._waiter, self._into
-        if waiter is None or into is None or waiter.done():
-            return False
+    def _pour(
+        self, piece: bytes, into: Callable[[bytes], bool], waiter: "asyncio.Future[bool]"
+    ) -> None:
         self.patience_at = self._loop.time() + self._idle_s
         try:
             more = into(piece)
@@ -193,7 +195,6 @@ class Answer:
         else:
             if not more:
                 waiter.set_result(True)
-        return True
 
     def _wake(self) -> None:
         waiter = self._waiter

@@ -167,28 +167,31 @@ class Connection(asyncio.Protocol):
             return
         if self._in_head:
             self._head_bytes += len(data)
-        failure = self._parse(data)
-        if self._pieces:
-            if answer.add(self._pieces):
+        failure = None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            failure = Malformed("the backend wants another protocol")
+        except httptools.HttpParserError as fault:
+            self._reusable = False
+            if not self._whole:  # else surplus bytes after a whole answer
+                failure = _refusal(fault)
+        pieces = self._pieces
+        if pieces:
+            if answer.add(pieces):
                 self._transport.pause_reading()
-            self._pieces.clear()
+            pieces.clear()
+        if failure is not None or self._whole or self._in_head:
+            self._conclude(answer, failure)
+
+    def _conclude(self, answer: Answer, failure: Malformed | None) -> None:
+        """After a read that was no mere piece of a body."""
         if failure is not None:
             self._fail(failure)
         elif self._whole:
             self._end(answer)
-        elif self._in_head and self._head_bytes > HEAD_LIMIT_BYTES:
+        elif self._head_bytes > HEAD_LIMIT_BYTES:
             self._fail(Malformed(f"the head of the answer passes {HEAD_LIMIT_BYTES} bytes"))
-
-    def _parse(self, data: bytes) -> Malformed | None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            return Malformed("the backend wants another protocol")
-        except httptools.HttpParserError as fault:
-            self._reusable = False
-            if not self._whole:  # else surplus bytes after a whole answer
-                return _refusal(fault)
-        return None
 
     def eof_received(self) -> bool:
         self._lose()

@@ -40,11 +40,15 @@ class StreamMeter(Protocol):
     """Reads every event of one stream as it passes; keeps sums, and a bounded copy of the text."""
 
     reported: Reported | None  # the last usage seen; None is not the same as zero
-    text_bytes: int
     chunks: int  # events that held generated text
     finish_reasons: tuple[str, ...]  # in the order they came; one a choice
     done: bool
     error_code: str | None  # of the first error event; "" where it gave none
+
+    @property
+    def text_bytes(self) -> int:
+        """UTF-8 bytes of all text so far."""
+        ...
 
     def feed(self, event: bytes) -> Seen:
         """One complete event. Never raises for anything a backend can send."""

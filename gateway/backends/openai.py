@@ -9,8 +9,7 @@ from billing.meters import Meters
 from gateway.backends.dialect import AnswerRead, Reported, Seen
 from gateway.backends.openai_whole import OpenAIEnding, OpenAIWhole
 from gateway.backends.sse import kind, payload
-
-TEXT_KEPT_BYTES: Final = 64 * 1024  # of each stream, for counting when its usage is missing
+from gateway.backends.texts import LARGE_BYTES, MOST_NEW, Texts
 
 _PATHS: Final = {
     "chat": "/chat/completions",
@@ -18,7 +17,7 @@ _PATHS: Final = {
     "embeddings": "/embeddings",
 }
 _MOST_TOKENS: Final = 1 << 40  # a figure above is not a count of tokens
-_PIECES_KEPT: Final = 64  # texts are joined at this number: small strings are mostly overhead
+_MOST_LESSONS: Final = 4  # a stream that has not shown what its events have in common never will
 
 # The Structs name only what is metered, and leave types open wherever servers are known to differ:
 # a surprise in one field must not hide the others.
@@ -76,13 +75,16 @@ class _TextChunk(msgspec.Struct, frozen=True, gc=False):
 
 
 _TEXT: Final = msgspec.json.Decoder(_TextChunk)
+_STRING: Final = msgspec.json.Decoder(str)
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
-_UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 _NOTHING: Final = Seen()
 _DONE: Final = Seen(done=True)
 _UNREADABLE: Final = Seen(unreadable=True)
+_Frame = tuple[bytes, bytes, int, int]  # before and after the text; where it begins and ends
+_NO_FRAME: Final = (b"\0", b"", 0, 0)  # of no event
 _SIZES: Final = tuple(Seen(size) for size in range(64))  # nearly every event is one of these
 
 
@@ -135,30 +137,36 @@ class OpenAI:
 
 
 class OpenAIMeter:
-    """Sums over one stream."""
+    """Sums over one stream.
+
+    Nearly all events of a stream differ in their text alone. What stands before and after it is
+    learned from one of them (`_learn`), and of those alike only the text is decoded.
+    """
 
     __slots__ = (
-        "_joined",
-        "_kept_bytes",
+        "_frame",
+        "_lessons",
         "_texts",
         "chunks",
         "done",
         "error_code",
         "finish_reasons",
         "reported",
-        "text_bytes",
     )
 
     def __init__(self) -> None:
         self.reported: Reported | None = None
-        self.text_bytes = 0
         self.chunks = 0
         self.finish_reasons: tuple[str, ...] = ()
         self.done = False
         self.error_code: str | None = None
-        self._texts: list[str] = []  # the first so many are joined already
-        self._joined = 0
-        self._kept_bytes = 0
+        self._texts = Texts()
+        self._frame = _NO_FRAME
+        self._lessons = _MOST_LESSONS
+
+    @property
+    def text_bytes(self) -> int:
+        return self._texts.bytes_in_all()
 
     def feed(self, event: bytes) -> Seen:
         # One data field on one line is the rule. Whatever else there is makes the slice invalid
@@ -179,26 +187,48 @@ class OpenAIMeter:
         return self._keep(texts) if texts else _NOTHING
 
     def feed_texts(self, events: Sequence[bytes], begin: int) -> int:
-        texts: list[str] = []
-        end = begin
+        new, end = self._texts.new, begin
+        before = len(new)
+        opening, closing, text_from, text_to = self._frame
         try:
-            for end in range(begin, len(events)):
-                event = events[end]
-                if not event.startswith(b"data: "):
+            for event in events[begin:] if begin else events:
+                if event.startswith(opening) and event.endswith(closing):
+                    text = _STRING.decode(event[text_from:text_to])
+                elif event.startswith(b"data: "):
+                    text = _TEXT.decode(event[6:-2]).choices[0].delta.content
+                    if self._lessons:
+                        opening, closing, text_from, text_to = self._learn(event, text)
+                else:
                     break
-                texts.append(_TEXT.decode(event[6:-2]).choices[0].delta.content)
-            else:
-                end = len(events)
+                if text:
+                    new.append(text)
+                end += 1
         except _UNDECODABLE:
             pass  # something else than text; `feed` will say what
-        chunks = len(texts) - texts.count("")
-        if chunks:
-            self._keep(["".join(texts)])
-            self.chunks += chunks - 1
+        self.chunks += len(new) - before
+        if end - begin != 1 or len(new) >= MOST_NEW or len(events[begin]) > LARGE_BYTES:
+            self._texts.fold()
         return end
 
     def generated_text(self) -> str:
-        return "".join(self._texts)
+        return self._texts.kept()
+
+    def _learn(self, event: bytes, text: str) -> _Frame:
+        """What surrounds the text of this event, if it can be told. JSON being what it is, another
+        event with the same surroundings and any other string between them is the same but for it.
+        """
+        self._lessons -= 1
+        string = msgspec.json.encode(text)
+        opening, name, rest = event.partition(b'"content":')
+        opening += name + b" " * rest.startswith(b" ")  # some servers write one
+        rest = event[len(opening) :]
+        closing = rest.removeprefix(string)
+        if not name or len(closing) == len(rest):
+            return self._frame
+        other = b"%b.%b" % (string[:-1], string[-1:])
+        if _TEXT.decode(opening[6:] + other + closing[:-2]).choices[0].delta.content == text + ".":
+            self._frame = opening, closing, len(opening), -len(closing)
+        return self._frame
 
     def _feed_any(self, event: bytes) -> Seen:
         data = payload(event)
@@ -244,21 +274,7 @@ class OpenAIMeter:
 
     def _keep(self, texts: list[str]) -> Seen:
         self.chunks += 1
-        size = 0
-        for text in texts:
-            size += len(text) if text.isascii() else len(_utf8(text))
-        self.text_bytes += size
-        kept = self._texts
-        if self._kept_bytes + size <= TEXT_KEPT_BYTES:
-            self._kept_bytes += size
-            kept += texts
-            if len(kept) - self._joined >= _PIECES_KEPT:
-                kept[self._joined :] = ["".join(kept[self._joined :])]
-                self._joined += 1
-        elif self._kept_bytes < TEXT_KEPT_BYTES:
-            self._kept_bytes = TEXT_KEPT_BYTES
-            whole = _utf8("".join(kept + texts))
-            kept[:] = [whole[:TEXT_KEPT_BYTES].decode("utf-8", "ignore")]
+        size = self._texts.add(texts)
         return _SIZES[size] if size < len(_SIZES) else Seen(size)
 
 
@@ -271,13 +287,13 @@ class _ListeningMeter(OpenAIMeter):
         super().__init__()
         self._heard = heard
 
+    def feed_texts(self, events: Sequence[bytes], begin: int) -> int:
+        del events
+        return begin  # each is heard alone
+
     def _keep(self, texts: list[str]) -> Seen:
         self._heard += texts
         return super()._keep(texts)
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
 
 
 def _texts(choice: _Choice) -> list[str]:

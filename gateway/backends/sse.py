@@ -35,7 +35,8 @@ class Splitter:
         if self._pending or _CR in data:
             return self._feed_any(data)
         # A search for two bytes costs five times one for a single byte: look for that first.
-        if data.find(_LF) + 2 == len(data) <= self._limit_bytes and data.endswith(b"\n\n"):
+        size = len(data)
+        if data.find(_LF) + 2 == size and data[-1] == _LF and size <= self._limit_bytes:
             return [data]
         return self._cut_at_line_feeds(data)
 

@@ -124,11 +124,13 @@ class _Stream:
         "_at_once",
         "_attempt",
         "_broken",
+        "_content",
         "_flow",
         "_hide_usage",
         "_marks",
         "_meter",
         "_splitter",
+        "_transcript",
         "kept",
     )
 
@@ -141,7 +143,8 @@ class _Stream:
         self._splitter = Splitter()
         self._marks = Marks(flow, attempt, spool)
         self._at_once: AtOnce = not_yet  # until the head has gone
-        self._broken = False
+        self._broken = self._content = False
+        self._transcript = flow.transcript
 
     async def run(self, answer: Answer, send: Send, at_once: AtOnce) -> Deny | None:
         """What came last is left in `kept`, for whoever ends the stream."""
@@ -162,67 +165,71 @@ class _Stream:
 
     def take(self, piece: bytes) -> bool:
         """False: the coroutine in `run` is needed."""
-        return self._pass(self._splitter.feed(piece), last=False)
+        return self._pass(self._splitter.feed(piece))
 
-    def _pass(self, events: list[bytes], *, last: bool) -> bool:
-        meter = self._meter
-        out = self._sift(events)
+    def _pass(self, events: list[bytes], *, last: bool = False) -> bool:
+        meter, marks = self._meter, self._marks
+        at = meter.feed_texts(events, 0)
+        if at < len(events):
+            events = self._sift(events, at)
+        if meter.chunks and not self._content:
+            self._content = True
+            first_content(self._flow, self._attempt)
         last = last or meter.done
-        self._marks.look(meter.chunks, last=last)
+        if last or meter.chunks >= marks.at_chunks or steady_ns() >= marks.at_ns:
+            marks.write(meter.chunks)
         last = last or self._broken
-        if not out:
+        if not events:
             return not last
         failpoint("relay.piece")
-        body = out[0] if len(out) == 1 else b"".join(out)
-        if self._flow.transcript is not None:
-            self._flow.transcript.add(body)
+        body = events[0] if len(events) == 1 else b"".join(events)
+        if self._transcript is not None:
+            self._transcript.add(body)
         if not last and self._at_once(body):
             return True
         self.kept = body
         return False
 
-    def _sift(self, events: list[bytes]) -> list[bytes]:
-        """Meters the events and answers those that the client gets. Once `_broken`, the rest is not
-        worth reading.
+    def _sift(self, events: list[bytes], at: int) -> list[bytes]:
+        """Meters the events from `at` on, which is not mere text, and answers those that the client
+        gets. Once `_broken`, the rest is not worth reading.
         """
         meter = self._meter
         out: list[bytes] = []
-        shown = at = 0  # those before `shown` are dealt with, those before `at` metered
-        while not self._broken and (at := meter.feed_texts(events, at)) < len(events):
+        shown = 0  # those before are dealt with, those before `at` metered
+        while at < len(events) and not self._broken:
             seen = meter.feed(events[at])
             self._broken = seen.error or seen.unreadable
             if self._broken or (seen.usage_only and self._hide_usage):
                 out += events[shown:at]
                 shown = at + 1
-            at += 1
-        if meter.text_bytes and not self._attempt.content_us:
-            first_content(self._flow, self._attempt)
+            at = meter.feed_texts(events, at + 1) if not self._broken else at
         if not shown:
             return events
         return out if self._broken else out + events[shown:]
 
 
 class Marks:
-    """Checkpoints of a stream in the spool: what a dead worker's request is billed from."""
+    """Checkpoints of a stream in the spool: what a dead worker's request is billed from. One is due
+    every 256 tokens or 5 s, and at the end; an event of content is taken for one token.
+    """
 
-    __slots__ = ("_attempt", "_flow", "_spool", "_told", "_told_ns")
+    __slots__ = ("_attempt", "_flow", "_spool", "at_chunks", "at_ns")
 
     def __init__(self, flow: Flow, attempt: Attempt, spool: Spool) -> None:
+        self.at_chunks = _MARK_TOKENS  # the next is due at so many chunks,
+        self.at_ns = steady_ns() + _MARK_NS  # or at this time
         self._flow = flow
         self._attempt = attempt
         self._spool = spool
-        self._told = 0
-        self._told_ns = steady_ns()
 
     def look(self, chunks: int, *, last: bool) -> None:
-        """Writes one every 256 tokens or 5 s, and one at the end; an event of content is taken for
-        one token.
-        """
-        now_ns = steady_ns()
-        few = chunks - self._told < _MARK_TOKENS and now_ns - self._told_ns < _MARK_NS
-        if few and not last:
-            return
-        self._told, self._told_ns = chunks, now_ns
+        """Writes one if it is due."""
+        if last or chunks >= self.at_chunks or steady_ns() >= self.at_ns:
+            self.write(chunks)
+
+    def write(self, chunks: int) -> None:
+        self.at_chunks, self.at_ns = chunks + _MARK_TOKENS, steady_ns() + _MARK_NS
         mark(self._flow, self._attempt, self._spool, chunks)
         failpoint("relay.checkpointed")
 

@@ -1,5 +1,6 @@
 """A meter that reads the texts of a stream in one go finds what it finds event by event."""
 
+import json
 from typing import Any
 
 import msgspec
@@ -74,3 +75,86 @@ def test_texts_read_in_one_go_are_metered_as_if_they_came_alone(events: list[byt
         at += 1
 
     assert found(together) == found(alone)
+
+
+# What stands where the text of an event would: strings of every kind, and what only looks like one.
+STRINGS = st.one_of(
+    st.text(max_size=8).map(msgspec.json.encode),
+    st.text(st.characters(codec="ascii"), max_size=4).map(lambda text: json.dumps(text).encode()),
+    st.text(max_size=4).map(lambda text: json.dumps(text).encode()),  # escaped
+    st.sampled_from(
+        [
+            b'"a","content":"b"', b'"a"', b' "a" ', b'"a\nb"', b"null", b"7", b'"', b'""', b"",
+            b'"a"}', b'"a","tool_calls":[{}]', b'"\\ud800"', b'"\xff"', b'"a\\"', b'"\\u0041"',
+            b'{"content":"a"}', b'"a\n\nb"', b'"a"}}],"usage":{},"x":[{"y":{"z":"a"',
+        ]
+    ),
+)  # fmt: skip
+AROUND = st.tuples(
+    st.sampled_from(
+        [
+            b'data: {"choices":[{"delta":{"content":',
+            b'data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":',
+            b'data: {"choices": [{"delta": {"content": ',
+            b'data: {"meta":{"content":"a"},"choices":[{"delta":{"content":',
+            b'data: {"content":"a","choices":[{"delta":{"content":',
+            b'data: {"choices":[{"delta":{"content":"a","content":',
+            b'data: {"choices":[{"delta":{"note":"\\"content\\":","content":',
+            b'data:{"choices":[{"delta":{"content":',
+            b'event: error\ndata: {"choices":[{"delta":{"content":',
+        ]
+    ),
+    st.sampled_from(
+        [
+            b'},"finish_reason":null}],"usage":null}\n\n',
+            b"}}]}\n\n",
+            b"}}]}\r\n\r\n",
+            b',"content":"last"}}]}\n\n',
+            b',"content":"a"}}]}\n\n',
+            b',"refusal":"no"}}]}\n\n',
+            b'}}],"error":{"code":"x"}}\n\n',
+            b'}}],"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n',
+            b"}}]}",
+            b"}}\n\n",
+        ]
+    ),
+)
+ALIKE = st.lists(AROUND, min_size=1, max_size=3).flatmap(
+    lambda arounds: st.lists(
+        st.builds(
+            lambda around, text: around[0] + text + around[1], st.sampled_from(arounds), STRINGS
+        ),
+        max_size=12,
+    )
+)
+
+
+@given(ALIKE, st.integers(1, 4))
+def test_events_that_differ_in_their_text_alone_are_metered_as_if_each_were_the_first(
+    events: list[bytes], together_at_most: int
+) -> None:
+    alone, together = OpenAIMeter(), OpenAIMeter()
+    for one in events:
+        alone.feed(one)
+
+    for begin in range(0, len(events), together_at_most):
+        some = events[begin : begin + together_at_most]
+        at = 0
+        while (at := together.feed_texts(some, at)) < len(some):
+            together.feed(some[at])
+            at += 1
+
+    assert found(together) == found(alone)
+
+
+def test_what_events_have_in_common_is_learned_and_only_their_text_decoded() -> None:
+    meter = OpenAIMeter()
+    same = [event(b"data: ", {"choices": [{"delta": {"content": word}}]}) for word in "abc"]
+
+    assert meter.feed_texts(same[:1], 0) == 1
+    opening, closing, text_from, text_to = meter._frame
+
+    assert [one[text_from:text_to] for one in same] == [b'"a"', b'"b"', b'"c"']
+    assert all(one.startswith(opening) and one.endswith(closing) for one in same)
+    assert meter.feed_texts(same, 1) == 3
+    assert meter.generated_text() == "abc"

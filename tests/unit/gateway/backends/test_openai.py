@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from billing.meters import Meters
 from gateway.backends.dialect import Dialect, Reported, Seen, StreamMeter
-from gateway.backends.openai import TEXT_KEPT_BYTES, OpenAI
+from gateway.backends.openai import OpenAI
+from gateway.backends.texts import TEXT_KEPT_BYTES
 
 DIALECT: Dialect = OpenAI()
 
