@@ -55,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_keys: int = 100_000  # so many at a time for each application key
     stored_answer_bytes: int = 64 * 1024 * 1024  # all that policies keep of answers, in each shard
     limits_in_outage: str = "open"  # per-minute limits while the quota store is away: open | strict
+    disconnect_drain_seconds: int = 60  # how long a backend with `on_disconnect: drain` is heard
     lease_seconds: int = 300  # how long a worker may spend from leases without the store; 0: not
     access_log: str = "file"  # file ($HOME/log/access.jsonl) | stdout | off
     otlp_endpoint: str = ""
@@ -96,6 +97,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             idempotency_keys=_integer(ours, "IDEMPOTENCY_KEYS", 100_000, 1, 10_000_000),
             stored_answer_bytes=_integer(ours, "STORED_ANSWER_BYTES", 64 * 1024 * 1024, 0, 2**36),
             limits_in_outage=_choice(ours, "LIMITS_IN_OUTAGE", ("open", "strict")),
+            disconnect_drain_seconds=_integer(ours, "DISCONNECT_DRAIN_SECONDS", 60, 0, 3_600),
             lease_seconds=_integer(ours, "LEASE_SECONDS", 300, 0, 86_400),
             access_log=_choice(ours, "ACCESS_LOG", ("file", "stdout", "off")),
             otlp_endpoint=environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
@@ -168,7 +170,7 @@ _VARIABLES: Final = (
     "ADMIN_TOKEN", "SECRET_KEY", "KEY_PEPPER", "JURISDICTION", "DRAIN_SECONDS", "MAX_BODY_BYTES",
     "HOLD_SECONDS", "STORE_TIMEOUT_MS", "LEDGER_AWAY_SECONDS", "JOURNAL_BYTES",
     "IDEMPOTENCY_SECONDS", "IDEMPOTENCY_KEYS", "STORED_ANSWER_BYTES", "LIMITS_IN_OUTAGE",
-    "LEASE_SECONDS", "ACCESS_LOG",
+    "DISCONNECT_DRAIN_SECONDS", "LEASE_SECONDS", "ACCESS_LOG",
 )  # fmt: skip
 
 

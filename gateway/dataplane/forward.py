@@ -69,6 +69,8 @@ class Forwarder:
                 return answer
             deny = answer
             failpoint("forward.refused")
+            if flow.left:
+                return deny
             candidate = attempts.after(
                 _outcome(attempt), clock.monotonic_us(), first_byte_sent=False
             )

@@ -7,6 +7,7 @@ made only for those requests that have lasted for a moment.
 """
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
@@ -44,16 +45,17 @@ class HangUps:
 
 
 class HangUp:
-    """`with HangUp(receive, hang_ups): ...` raises ClientGone from the block when the client
-    leaves.
+    """`with HangUp(receive, hang_ups, left): ...` raises ClientGone from the block so many seconds
+    after the client has left as `left()` then says, if it is still inside.
 
     Enter it after the request's body has been read whole.
     """
 
-    __slots__ = ("_gone", "_hang_ups", "_inside", "_receive", "_task", "_watcher")
+    __slots__ = ("_gone", "_hang_ups", "_inside", "_left", "_receive", "_task", "_watcher")
 
-    def __init__(self, receive: Receive, hang_ups: HangUps) -> None:
+    def __init__(self, receive: Receive, hang_ups: HangUps, left: Callable[[], float]) -> None:
         self._receive = receive
+        self._left = left
         self._hang_ups = hang_ups
         self._gone = False
         self._inside = False
@@ -87,6 +89,8 @@ class HangUp:
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        if self._inside and (seconds := self._left()):
+            await asyncio.sleep(seconds)
         if self._inside and self._task is not None:
             self._gone = True
             self._task.cancel()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -43,6 +44,8 @@ from gateway.telemetry.service import Telemetry
 from policies.compile import EffectivePolicy
 from policies.decision import Deny, DenyCode
 from policies.route import Plan, decide
+
+MOST_DRAINED: Final = 256
 
 _LOG: Final = logging.getLogger(__name__)
 _LEDGER_AWAY: Final = Deny(
@@ -92,6 +95,7 @@ class DataPlane:
         telemetry: Telemetry,
         large_bodies: LargeBodies,
         random: Random,
+        drain_left_s: float,
     ) -> None:
         self.snapshot = snapshot
         self.peppers = peppers
@@ -115,6 +119,8 @@ class DataPlane:
         self._large_bodies = large_bodies
         self._draw = random.getrandbits
         self._hang_ups = HangUps()
+        self._drained = 0  # answers that nobody waits for any more
+        self._drain_left_s = drain_left_s
 
     async def serve(
         self, operation: str, path: str, scope: HTTPScope, receive: Receive, send: Send
@@ -138,6 +144,10 @@ class DataPlane:
             await self._cut_short(flow, INTERNAL, send)
         finally:
             flow.finished_us = arrival.now_us()
+            if flow.left:
+                self._drained -= 1
+                if flow.deny is None:
+                    flow.status, flow.end_by, flow.gone = 499, "client", True
             await self._end(flow)
 
     async def _answer(
@@ -158,7 +168,7 @@ class DataPlane:
             return deny
         if (deny := self._plan(flow)) is not None:
             return deny
-        with HangUp(receive, self._hang_ups):
+        with HangUp(receive, self._hang_ups, partial(self._left, flow)):
             refused = await self._admit(flow)
             if refused is not None:
                 refused = await self._cheaper(flow, reading, refused)
@@ -170,6 +180,17 @@ class DataPlane:
                 flow.end_by, flow.end_phase = "upstream", "ttfb"
                 return answer
             return await self._relay(flow, answer, scope, send)
+
+    def _left(self, flow: Flow) -> float:
+        """The client has: how many seconds its answer may go on for the sake of the bill."""
+        attempt = flow.attempts[-1] if flow.attempts else None
+        if attempt is None or not attempt.sent or self._drained >= MOST_DRAINED:
+            return 0.0
+        if attempt.way.backend.on_disconnect != "drain":
+            return 0.0
+        self._drained += 1
+        flow.left = True
+        return self._drain_left_s
 
     def _admit(self, flow: Flow) -> Awaitable[Deny | Replay | None]:
         if flow.quote is not None and flow.quote.first < flow.quote.wanted:

@@ -142,6 +142,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             telemetry=telemetry,
             large_bodies=stack.enter_context(closing(LargeBodies())),
             random=Random(os.urandom(16)),  # noqa: S311 - routing draws, not secrets
+            drain_left_s=settings.disconnect_drain_seconds,
         )
         _show(telemetry, plane, transport, decisions)
         refresher, whole = Refresher(plane, engine, unseal), Whole(plane, holds)
