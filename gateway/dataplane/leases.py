@@ -76,6 +76,7 @@ class Leases:
         self._stuck_us: dict[str, int] = {}
         self._written: dict[str, int] = {}
         self._numbers = itertools.count()
+        self._looking = asyncio.Lock()
 
     def note(self, tag: str, standing: Standing, money: int) -> None:
         """A request on this path was admitted by the store, which holds so much."""
@@ -121,6 +122,10 @@ class Leases:
 
     async def look(self) -> None:
         """Asks for what requests of late may need, renews, and gives back what has had its time."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         now_us = clock.monotonic_us()
         self._take_note(now_us)
         for lease in tuple(self._leases.values()):

@@ -38,7 +38,7 @@ class Kind:
 
     of: str
     model: str = "chat"
-    key: Literal["app", "poor", "small", "open"] = "app"
+    key: Literal["app", "poor", "small", "open", "leased", "strict"] = "app"
     attempts: int = 1  # when it is not cancelled
     # An idempotency key. asked: for the first time; repeated: the request is over, its answer kept.
     ticket: Literal["", "asked", "repeated"] = ""
@@ -63,7 +63,9 @@ KINDS: Final = {
     "cut by a restart": Kind("stream", stopping=True),
     "open": Kind("plain", key="open", store_away=True),
     "open stream": Kind("stream", key="open", store_away=True),
-    "without a store": Kind("plain", store_away=True, attempts=0),
+    "leased": Kind("plain", key="leased", store_away=True),
+    "leased stream": Kind("stream", key="leased", store_away=True),
+    "without a store": Kind("plain", key="strict", store_away=True, attempts=0),
 }
 
 
@@ -79,6 +81,7 @@ class Sweep:
         self.secrets: dict[str, str] = {}
         self.ids: dict[str, ScriptedBackend] = {}
         self.budgets: dict[str, str] = {}  # application key -> its budget
+        self.leased = ""  # that of the key `leased`
         self._proxy = proxy
         self._refusals: list[Script] = []  # whichever backend is asked first
         self._tickets = 0
@@ -100,6 +103,8 @@ class Sweep:
             await self._rest(told)
             self._check(told, await self._new_events())
             self._begin_anew(kind)
+        if kind.key == "leased":
+            await self._lease(kind, told)
         plane = self.house.data.plane
         if kind.store_away:
             self._proxy.refuse = True
@@ -119,6 +124,19 @@ class Sweep:
             return False
         assert asked == kind.attempts, told
         return True
+
+    async def _lease(self, kind: Kind, told: str) -> None:
+        """Returns when the worker may spend without the store."""
+        leases = self.house.data.plane._outage.leases
+        while not any(
+            lease.account.id == self.leased and lease.left and not lease.is_worn
+            for lease in leases._leases.values()
+        ):
+            assert await self._serve(kind) == 200, told
+            await self._rest(told)
+            self._check(told, await self._new_events())
+            self._begin_anew(kind)
+            await leases.look()
 
     def _begin_anew(self, kind: Kind) -> None:
         for backend in self.backends:
@@ -218,7 +236,10 @@ class Sweep:
         assert len(winners) <= 1, told
 
     async def sums(self) -> None:
-        """Counters, journal and ledger say the same in the end."""
+        """Counters, journal and ledger say the same in the end, and no lease waits for anybody."""
+        leases = self.house.data.plane._outage.leases
+        for lease in (*leases._leases.values(), *leases._retired):
+            assert (lease.reserved, lease.unsettled) == (0, 0)
         async with open_jobs(self.house.settings, "test") as deps:
             stopping = asyncio.Event()
             stopping.set()
@@ -265,12 +286,16 @@ async def sweep_house(home: Path, store_url: str, closed: str) -> AsyncIterator[
 
 
 async def _keys(house: House, world: World, sweep: Sweep) -> None:
-    """Rich, without any money, with enough for the cheap model, and served without the store."""
+    """Rich, without any money, with enough for the cheap model; served without the store in any
+    case, from leases, and not at all.
+    """
     for name, amount, outage in (
         ("app", "1000", "bounded"),
         ("poor", "0.000001", "bounded"),
         ("small", "0.0005", "bounded"),
         ("open", "1000", "open"),
+        ("leased", "1000", "bounded"),
+        ("strict", "1000", "strict"),
     ):
         key = world.key
         if name != "app":
@@ -280,6 +305,8 @@ async def _keys(house: House, world: World, sweep: Sweep) -> None:
             "budgets", scope={"key": key["id"]}, amount=amount, period="month", outage=outage
         )
         sweep.budgets[key["id"]] = made["id"]
+        if name == "leased":
+            sweep.leased = made["id"]
         if name == "small":
             await house.policy(
                 name="cheaper",
