@@ -128,6 +128,12 @@ class LatencyWindow:
         return self._counts[at]
 
 
+def percentile_of(counts: Mapping[int, int], p: int) -> int | None:
+    """The p-th percentile of counts by bucket, however few; None of nothing."""
+    total = sum(counts.values())
+    return _percentile(dict(counts), total, p) if total else None
+
+
 def _percentile(counts: Counts, total: int, p: int) -> int:
     """Nearest rank: the smallest bucket that p per cent of the samples do not exceed."""
     rank = -(-total * p // 100)
