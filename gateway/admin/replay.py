@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, select
 from gateway import clock
 from gateway.admin import fields
 from gateway.admin.operation import Answer, Call, Operation
-from gateway.admin.problems import conflict, invalid, missing
+from gateway.admin.problems import invalid, missing
 from gateway.admin.roles import Right
 from gateway.stores.sql import decisions, policies, rows, tenants
 from gateway.stores.sql.decisions import Sealed
@@ -56,13 +56,13 @@ async def _replay(call: Call) -> Answer:
 
 
 async def _disagreement(call: Call) -> Answer:
-    """Of a version in shadow, since it came there."""
+    """Of a version in shadow, since it came there; `version` is null where none is."""
     versions = await _versions(call, call.id)
     if not versions:
         raise missing("policy", call.id)
     shadow = next((each for each in versions if each.state == "shadow"), None)
     if shadow is None:
-        raise conflict("no_shadow", "no version of this policy is in shadow")
+        return Answer({"policy_id": call.id, "version": None, "decisions": 0, "changed": 0})
     steps = await call.read(lambda connection: policies.history(connection, call.id))
     entered = ("shadow", shadow.policy_version)
     there = [step.at_us for step in steps if (step.state, step.policy_version) == entered]
@@ -185,6 +185,6 @@ def operations() -> list[Operation]:
         Operation(
             "GET", "/policies/{id}/disagreement", "policies",
             "What a version in shadow would have decided otherwise, since it is there",
-            _disagreement, right=right, answers=dict[str, Any], refusals=(404, 409),
+            _disagreement, right=right, answers=dict[str, Any], refusals=(404,),
         ),
     ]  # fmt: skip

@@ -50,7 +50,7 @@ def draft(document: PolicyDocument, kind: str = "team", scope_id: str = "team_1"
 def test_the_version_that_was_in_force_decides_as_it_did() -> None:
     for document in (OPEN, HOME):
         record, standing = recorded(document)
-        again = Replayer(draft(document), lambda _: document).again(record, standing)
+        again = Replayer(draft(document), {REF: document}.__getitem__).again(record, standing)
         assert again is not None
         assert not again.changed
         assert again.before == again.after
