@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from billing.meters import Meters
 from gateway.backends.dialect import AnswerRead, Reported, Seen
+from gateway.backends.openai_plain import MOST_TOKENS, disjoint, read_plain
 from gateway.backends.openai_whole import OpenAIEnding, OpenAIWhole
 from gateway.backends.sse import kind, payload
 from gateway.backends.texts import LARGE_BYTES, MOST_NEW, Texts
@@ -16,7 +16,6 @@ _PATHS: Final = {
     "completions": "/completions",
     "embeddings": "/embeddings",
 }
-_MOST_TOKENS: Final = 1 << 40  # a figure above is not a count of tokens
 _MOST_LESSONS: Final = 4  # a stream that has not shown what its events have in common never will
 
 # The Structs name only what is metered, and leave types open wherever servers are known to differ:
@@ -108,20 +107,7 @@ class OpenAI:
         return self.read_answer(body).reported
 
     def read_answer(self, body: bytes) -> AnswerRead:
-        try:
-            answer = _ANSWER.decode(body)
-        except _UNDECODABLE:
-            return AnswerRead(None, (), "", readable=False)
-        texts: list[str] = []
-        reasons = []
-        for choice in answer.choices or ():
-            texts += _texts(choice)
-            if isinstance(choice.finish_reason, str):
-                reasons.append(choice.finish_reason)
-        known = answer.choices is not None or bool(memoryview(answer.data))
-        return AnswerRead(
-            _reported(answer.usage), tuple(reasons), "".join(texts), known and not answer.error
-        )
+        return read_plain(body) or read_any(body)
 
     def meter(self) -> "OpenAIMeter":
         return OpenAIMeter()
@@ -134,6 +120,24 @@ class OpenAI:
 
     def ending(self, operation: str) -> OpenAIEnding:
         return OpenAIEnding(operation)
+
+
+def read_any(body: bytes) -> AnswerRead:
+    """Of an answer whatever can be made out."""
+    try:
+        answer = _ANSWER.decode(body)
+    except _UNDECODABLE:
+        return AnswerRead(None, (), "", readable=False)
+    texts: list[str] = []
+    reasons = []
+    for choice in answer.choices or ():
+        texts += _texts(choice)
+        if isinstance(choice.finish_reason, str):
+            reasons.append(choice.finish_reason)
+    known = answer.choices is not None or bool(memoryview(answer.data))
+    return AnswerRead(
+        _reported(answer.usage), tuple(reasons), "".join(texts), known and not answer.error
+    )
 
 
 class OpenAIMeter:
@@ -358,19 +362,16 @@ def _reported(usage: Any) -> Reported | None:
         return None
     details = usage.get("completion_tokens_details")
     reasoning = _count(details.get("reasoning_tokens")) or 0 if isinstance(details, dict) else 0
-    if reasoning and total == prompt + output + reasoning:
-        output += reasoning  # some servers keep hidden reasoning apart from what they call output
     details = usage.get("prompt_tokens_details")
     cached = written = 0
     if isinstance(details, dict):
         cached = _count(details.get("cached_tokens")) or 0
         written = _count(details.get("cache_write_tokens")) or 0
-    cached = min(cached or _count(usage.get("prompt_cache_hit_tokens")) or 0, prompt)
-    written = min(written, prompt - cached)
-    return Reported(
-        Meters(prompt - cached - written, cached, written, 0, output), min(reasoning, output)
+    cached = cached or _count(usage.get("prompt_cache_hit_tokens")) or 0
+    return disjoint(
+        prompt, output, total, reasoning=reasoning, cache_read=cached, cache_write=written
     )
 
 
 def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
