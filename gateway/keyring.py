@@ -93,6 +93,18 @@ def digest(pepper: bytes, secret: bytes) -> bytes:
     return hmac.digest(pepper, secret, "sha256")
 
 
+def fingerprint(raw: bytes) -> bytes:
+    """Tells whole keys apart inside this process: a keyed hash of 256 bits under a secret that is
+    drawn at its start and never leaves it. Half the work of a digest, and worth nothing elsewhere.
+    """
+    hashed = _OURS.copy()
+    hashed.update(raw)
+    return hashed.digest()
+
+
+_OURS: Final = hashlib.blake2b(key=os.urandom(32), digest_size=32)
+
+
 class Digester:
     """`digest` with one pepper, for whoever needs it often: what depends on the pepper alone is
     done once (RFC 2104, section 4, says how).

@@ -33,18 +33,30 @@ def authenticate(
         return Deny(DenyCode.INVALID_REQUEST, message, param=arrival.repeated)
     if not arrival.secret:
         return _NO_KEY
-    presented = keyring.parse(arrival.secret)
-    known = None if presented is None else snapshot.principal(presented.public_id)
-    if presented is None or known is None:
-        return _BAD_KEY
-    principal, digest, pepper_version = known
-    digester = peppers.digester(pepper_version)
-    if digester is None or not hmac.compare_digest(digester.digest(presented.secret), digest):
-        return _BAD_KEY
+    fingerprint = keyring.fingerprint(arrival.secret)
+    principal = snapshot.recognised.get(fingerprint)
+    if principal is None:
+        principal = _verified(snapshot, peppers, arrival.secret)
+        if principal is None:
+            return _BAD_KEY
+        snapshot.recognised[fingerprint] = principal
     if arrival.arrived_us >= principal.expires_at_us:
         return _BAD_KEY
     if principal.networks is not None and not _within(principal, arrival.client_host):
         return _NOT_FROM_HERE
+    return principal
+
+
+def _verified(snapshot: Snapshot, peppers: keyring.Peppers, secret: bytes) -> Principal | None:
+    """Whose secret this is, by the digest that the database keeps of it."""
+    presented = keyring.parse(secret)
+    known = None if presented is None else snapshot.principal(presented.public_id)
+    if presented is None or known is None:
+        return None
+    principal, digest, pepper_version = known
+    digester = peppers.digester(pepper_version)
+    if digester is None or not hmac.compare_digest(digester.digest(presented.secret), digest):
+        return None
     return principal
 
 

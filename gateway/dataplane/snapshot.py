@@ -141,6 +141,8 @@ class Snapshot:
         self._backends = {b.id: _Reach(b, unseal) for b in config.backends}
         self._prices = PriceBook(map(_version, config.prices))
         self._principals = self._principals_of(config)
+        # Whose keys were found right, by fingerprint: of each living secret at most one.
+        self.recognised: dict[bytes, Principal] = {}
         self._routes: dict[tuple[str, str], Route] = {}
         self._levels: dict[str, Levels] = {}
 
