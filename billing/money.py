@@ -69,10 +69,12 @@ def parse_decimal(text: str, decimals: int) -> int:
 
 def format_decimal(value: int, decimals: int) -> str:
     """`value` / 10^decimals, exactly: no exponent, no trailing zeros, `0` for nothing."""
-    whole, fraction = divmod(abs(value), 10**decimals)
-    digits = f"{fraction:0{decimals}d}".rstrip("0")
+    if not decimals:
+        return str(value)
+    digits = str(abs(value)).rjust(decimals + 1, "0")
+    whole, fraction = digits[:-decimals], digits[-decimals:].rstrip("0")
     sign = "-" if value < 0 else ""
-    return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
+    return f"{sign}{whole}.{fraction}" if fraction else sign + whole
 
 
 def parse_picos(text: str) -> int:
