@@ -77,7 +77,8 @@ def size_of(reading: Reading, body: bytes, model: Model, *, estimate: int) -> Si
     each prompt. What a server would fetch or search for cannot be sized: the window then.
     """
     fields, parts, window = reading.fields, reading.parts, model.context_window
-    if (parts is not None and parts.unsized) or not absent(given(fields, "web_search_options")):
+    searches = "web_search_options" in fields and not absent(fields["web_search_options"])
+    if searches or (parts is not None and parts.unsized):
         return Size(window, min(estimate, window or estimate), 1)
     text_bytes, images = len(body), 0
     if parts is not None:

@@ -68,6 +68,10 @@ class Envelope(msgspec.Struct, frozen=True):
 
 _FIELDS: Final = msgspec.json.Decoder(Fields)
 _ENVELOPE: Final = msgspec.json.Decoder(Envelope)
+_ONE: Final = {
+    field.name: msgspec.json.Decoder(field.type).decode
+    for field in msgspec.structs.fields(Envelope)
+}
 _NAMES: Final = frozenset(Envelope.__struct_fields__)
 _NULLS: Final = (b"", b"null", b"[]")
 _encode: Final = msgspec.json.Encoder().encode
@@ -90,14 +94,31 @@ def fields_of(body: bytes) -> Fields | Deny:
 
 def envelope_of(fields: Fields, operation: str) -> Envelope | Deny:
     """The envelope, or a Deny that names the field at fault."""
+    envelope = _read_short(fields)
+    if isinstance(envelope, Deny):
+        return envelope
+    return _out_of_bounds(envelope, fields, operation) or envelope
+
+
+def _read_short(fields: Fields) -> Envelope | Deny:
+    """The long fields are not gone through again; nor are the short ones, unless one of them is at
+    fault and all together tell which.
+    """
+    short = {name: raw for name, raw in fields.items() if name in _NAMES}
     try:
-        short = {name: fields[name] for name in fields.keys() & _NAMES}
-        envelope = _ENVELOPE.decode(_encode(short))  # the long fields are not gone through again
+        return Envelope(**{name: _ONE[name](raw) for name, raw in short.items()})
+    except (msgspec.DecodeError, RecursionError, TypeError):
+        return read_together(short)
+
+
+def read_together(short: Fields) -> Envelope | Deny:
+    """As one document: its decoder says where it is wrong."""
+    try:
+        return _ENVELOPE.decode(_encode(short))
     except msgspec.ValidationError as fault:
         return _invalid(fault)
     except (msgspec.DecodeError, RecursionError) as fault:
         return Deny(DenyCode.INVALID_REQUEST, f"the body is not valid JSON ({fault})")
-    return _out_of_bounds(envelope, fields, operation) or envelope
 
 
 def given(fields: Fields, name: str) -> msgspec.Raw:
@@ -136,8 +157,9 @@ def capabilities(
 ) -> frozenset[str]:
     """What a backend must be able to do to answer this request."""
     needs = set()
-    if not (absent(given(fields, "tools")) and absent(given(fields, "functions"))):
-        needs.add("tools")
+    for name in _TOOLS:
+        if name in fields and not absent(fields[name]):
+            needs.add("tools")
     if envelope.response_format is not None and envelope.response_format.type == "json_schema":
         needs.add("json_schema")
     if parts is not None and parts.images:
@@ -147,6 +169,7 @@ def capabilities(
     return _ALONE[operation] | needs if needs else _ALONE[operation]
 
 
+_TOOLS: Final = ("tools", "functions")
 _ALONE: Final = {name: frozenset((name,)) for name in (CHAT, COMPLETIONS, EMBEDDINGS)}
 
 

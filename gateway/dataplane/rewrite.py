@@ -45,6 +45,8 @@ _AROUND: Final = {
 
 def around_limits(fields: Fields) -> Deny | None:
     """A field that goes around a limit, whatever its name is made to look like."""
+    if fields.keys() <= _KNOWN:
+        return None
     for name in fields.keys() - _KNOWN:
         folded = name.casefold()
         if folded in _AROUND:
@@ -75,7 +77,7 @@ def rewrite(
     if stream:
         fields["stream"] = True
     if output_tokens is not None:
-        named = [name for name in OUTPUT_FIELDS if not absent(given(sent, name))]
+        named: list[str] = [n for n in OUTPUT_FIELDS if n in sent and not absent(sent[n])]
         for name in OUTPUT_FIELDS:
             fields.pop(name, None)
         for name in named or [output_field]:
