@@ -69,7 +69,7 @@ class RateLimit(msgspec.Struct, frozen=True):
         return (self.burst_us - wait_us) * self.per_minute // MINUTE_US
 
     def advance_us(self, units: int) -> int:
-        return -(-units * MINUTE_US // self.per_minute)
+        return (units * MINUTE_US + self.per_minute - 1) // self.per_minute
 
     def gate(self, units: int) -> Gate:
         suffix = "rpm" if self.kind == "requests" else "tpm"
