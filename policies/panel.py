@@ -34,9 +34,9 @@ class _Standing(msgspec.Struct, frozen=True):
     needed: frozenset[str]
     gateway_permitted: bool
     rules: Rules
-    of_the_moment: tuple[Rule, ...]
-    # Each candidate, its key in `live`, and its verdict if the moment has nothing against it.
-    places: tuple[tuple[Candidate, tuple[str, str], Verdict], ...]
+    # Each candidate, its key in `live`, its verdict if the moment has nothing against it, and the
+    # rules by which it could have.
+    places: tuple[tuple[Candidate, tuple[str, str], Verdict, tuple[Rule, ...]], ...]
 
 
 class Panel:
@@ -62,9 +62,8 @@ class Panel:
         known = self._standings.get(kind) or self._learn(kind, ask)
         needed, permitted, rules = known.needed, known.gateway_permitted, known.rules
         case = Case(self.policy, ask, needed, gateway_jurisdictions, permitted, rules)
-        of_the_moment = known.of_the_moment
         verdicts = []
-        for candidate, place, verdict in known.places:
+        for candidate, place, verdict, of_the_moment in known.places:
             seen = live.get(place, UNSEEN)
             for rule in of_the_moment:
                 if rule(case, candidate, seen):
@@ -81,14 +80,22 @@ class Panel:
         for candidate in self.candidates:
             place = (candidate.backend_id, candidate.upstream_model)
             reasons = tuple(reason for reason, rule in lasting if rule(case, candidate, UNSEEN))
-            places.append((candidate, place, Verdict(*place, not reasons, reasons)))
+            verdict = Verdict(*place, not reasons, reasons)
+            moment = tuple(rule for reason, rule in case.rules if _may_strike(reason, candidate))
+            places.append((candidate, place, verdict, moment))
         if len(self._standings) >= _MOST_KINDS:
             self._standings.clear()
         self._standings[kind] = known = _Standing(
             case.needed,
             case.gateway_permitted,
             case.rules,
-            tuple(rule for reason, rule in case.rules if reason in _OF_THE_MOMENT),
             tuple(places),
         )
         return known
+
+
+def _may_strike(reason: Reason, candidate: Candidate) -> bool:
+    """Whether a request or the moment could bring this up against the candidate."""
+    if reason is Reason.CONTEXT:
+        return candidate.context_window is not None
+    return reason in _OF_THE_MOMENT

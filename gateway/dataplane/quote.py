@@ -62,8 +62,10 @@ def quote(ask: Ask, plan: Plan, route: Route, currency: str, *, in_slices: bool)
     first = wanted = ask.output_wanted
     if in_slices:
         first = min(wanted, max(policy.slice, policy.least_output))
-    input_picos = max([c.charge_input_picos or 0 for c in plan.attempts])
-    output_picos = max([c.charge_output_picos or 0 for c in plan.attempts])
+    input_picos = output_picos = 0
+    for candidate in plan.attempts:
+        input_picos = max(input_picos, candidate.charge_input_picos or 0)
+        output_picos = max(output_picos, candidate.charge_output_picos or 0)
     return Quote(
         worst=worst_case_at(ask.input_bound, input_picos, output_picos, currency),
         input_bound=ask.input_bound,

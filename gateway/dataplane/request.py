@@ -338,9 +338,8 @@ class DataPlane:
 
     async def _end(self, flow: Flow) -> None:
         """Settles and reports. Shielded: a cancelled request still owes its bill."""
-        now_us = flow.arrival.now_us()
         for attempt in flow.attempts:
-            attempt.land(Outcome.ABANDONED, now_us)
+            attempt.land(Outcome.ABANDONED, flow.finished_us)
         if flow.gone and flow.attempts:
             flow.attempts[-1].won = flow.attempts[-1].sent
         try:
