@@ -63,6 +63,8 @@ def _explained(
     route, conditional = _branch(route, asked)
     if bound is not None:
         route = bound_by(route, bound)
+    elif (varied := _varied(snapshot, principal, jurisdictions, asked, route)) is not None:
+        return varied
     told = explain(
         route.policy, _ask(asked, route), route.panel.candidates, {}, jurisdictions, 0
     ) | {"model": asked.model, "conditional": conditional}
@@ -73,6 +75,29 @@ def _explained(
             snapshot, principal, jurisdictions, instead, route.policy, tried
         )
     return told
+
+
+def _varied(
+    snapshot: Snapshot,
+    principal: Principal,
+    jurisdictions: frozenset[str],
+    asked: Explain,
+    route: Route,
+) -> dict[str, Any] | None:
+    """The decision on the model that an experiment gives this request; None where it is served as
+    asked.
+    """
+    experiment = route.policy.experiment
+    if experiment is None:
+        return None
+    variant = experiment.variant(principal.key.id, asked.tags)
+    if variant == asked.model:
+        return None
+    instead = msgspec.structs.replace(asked, model=variant)
+    tried = frozenset({asked.model})
+    told = _explained(snapshot, principal, jurisdictions, instead, route.policy, tried)
+    given = {"name": experiment.name, "instead_of": asked.model}
+    return told | {"experiment": given} if told["decision"] == "serve" else None
 
 
 def _branch(route: Route, asked: Explain) -> tuple[Route, list[dict[str, Any]]]:

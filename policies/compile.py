@@ -11,6 +11,7 @@ import msgspec
 
 from policies import residency
 from policies.document import PolicyDocument, picos_of, picos_per_token_of
+from policies.experiment import Experiment, experiment_of
 from policies.objectives import Objectives, together
 
 Scoped = tuple[str, int, str, PolicyDocument]  # scope kind, depth in the tree, name, document
@@ -42,6 +43,7 @@ class EffectivePolicy(msgspec.Struct, frozen=True, kw_only=True):
     max_output_picos_per_token: int | None = None
     prefer: str | tuple[str, ...] = "cheapest"  # cheapest | fastest | balanced | weighted | ...
     weights: dict[str, int] = {}  # by backend, among equals, instead of their targets'
+    experiment: Experiment | None = None
     hold: str = "full"  # full: the worst case at once | sliced: the input and a slice at a time
     slice: int = 256  # output tokens per choice
     clamp: bool = True
@@ -121,6 +123,7 @@ _RULES: Final = (
     _Rule("max_output_picos_per_token", "max_output_per_million", picos_per_token_of, min),
     _Rule("prefer", "prefer", _same, _nearest),
     _Rule("weights", "weights", _same, _nearest),
+    _Rule("experiment", "experiment", experiment_of, _nearest),
     _Rule("hold", "hold", _same, _fullest),
     _Rule("slice", "slice", _same, min),
     _Rule("clamp", "clamp", _same, _nearest),

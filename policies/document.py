@@ -26,7 +26,7 @@ SCOPES: Final = ("tenant", "team", "key")
 
 _BY_PATH: Final = {field.path: field for field in FIELDS}
 _PATHS: Final = tuple(_BY_PATH)
-_COMING: Final = frozenset(("experiment", "priority", "cost.max_per_team_hour"))
+_COMING: Final = frozenset(("priority", "cost.max_per_team_hour"))
 # What may stand beside match.tags: it narrows, or only orders what is permitted (L11).
 BESIDE_TAGS: Final = ("name", "scope", "match", "require", "slo", "cost", "prefer", "weights")
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
@@ -60,6 +60,7 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     max_output_per_million: str | None = None
     prefer: str | tuple[str, ...] | None = None
     weights: dict[str, int] | None = None  # by backend
+    experiment: dict[str, Any] | None = None  # name, split, by
     hold: str | None = None  # full | sliced
     slice: int | None = None  # output tokens
     clamp: bool | None = None
@@ -241,6 +242,10 @@ def _at_odds(values: Mapping[str, Any]) -> list[Problem]:
                 f"is {least}, above budget.default_output, {default}",
                 "lower it, or raise the default",
             )
+        )
+    if "experiment" in values and "models" not in values:
+        problems.append(
+            Problem("experiment", "needs match.models", "name the model that is divided there")
         )
     if not {"ttft_p95_ms", "tpot_p95_ms", "total_p95_ms"} & set(values):
         problems += [

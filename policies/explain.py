@@ -196,6 +196,8 @@ def _plain(field: str, value: Any) -> Any:
         return None
     if field == "residency":
         return residency.summary(value).split(", ") if value else []
+    if field == "experiment":
+        return {"name": value.name, "by": value.by, "split": dict(value.split)}
     if field == "objectives":
         return [
             {

@@ -75,6 +75,7 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     refusal: str = ""  # the code, where there was no plan or it could not be paid
     degraded_from: str = ""  # the model that was asked for, where another one serves
     usual_tokens: int = 0  # the estimate that documents compare, where any asks for a size
+    experiment: str = ""  # that gave it the model it has
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -125,6 +126,7 @@ class Recorder:
         refusal: str = "",
         degraded_from: str = "",
         usual_tokens: int = 0,
+        experiment: str = "",
     ) -> bytes:
         """The decision, packed at once: what is seen live changes with the next request."""
         index, known = self._index, live.get
@@ -141,6 +143,7 @@ class Recorder:
                 refusal,
                 degraded_from,
                 usual_tokens,
+                experiment,
             )
         )
 

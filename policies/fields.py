@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 from policies import match, readers
+from policies.experiment import EXPERIMENT
 from policies.objectives import WINDOWS_S
 from policies.readers import Reader, amount, integer, number_of, one_of
 
@@ -46,6 +47,7 @@ FIELDS: Final = (
     Field("cost.max_output_per_million", "max_output_per_million", amount(PER_MILLION_DECIMALS)),
     Field("prefer", "prefer", readers.PREFER),
     Field("weights", "weights", readers.WEIGHTS),
+    Field("experiment", "experiment", EXPERIMENT),
     Field("budget.hold", "hold", one_of("full", "sliced")),
     Field("budget.slice", "slice", integer(_LEAST_SLICE, readers.MAX_TOKENS)),
     Field("budget.clamp", "clamp", readers.SWITCH),

@@ -17,7 +17,7 @@ DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_MINUTES: Final = 1_440
 _WEEK_MINUTES: Final = 7 * _DAY_MINUTES
 _MOST_TAGS: Final = 8
-_TAG_NAME: Final = "[a-z0-9_.-]{1,32}"
+TAG_NAME: Final = re.compile("[a-z0-9_.-]{1,32}")
 _TAG_VALUE: Final = r"[ -+\--~]{0,63}[!-+\--~]"  # printable, without the comma that separates tags
 _CLOCK: Final = "([01][0-9]|2[0-3]):[0-5][0-9]"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -110,7 +110,7 @@ def _read_tags(value: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _tag_name(name: Any) -> str:
-    if isinstance(name, str) and re.fullmatch(_TAG_NAME, name):
+    if isinstance(name, str) and TAG_NAME.fullmatch(name):
         return name
     raise FieldError(
         f"{name!r:.60} is not the name of a tag", "write 1 to 32 of a-z, 0-9, dots, dashes and _"
@@ -198,7 +198,7 @@ TAGS: Final = Reader(
     _read_tags,
     {
         "type": "object",
-        "propertyNames": {"pattern": f"^{_TAG_NAME}$"},
+        "propertyNames": {"pattern": f"^{TAG_NAME.pattern}$"},
         "additionalProperties": {"anyOf": [_VALUE, listed(_VALUE)]},
         "minProperties": 1,
         "maxProperties": _MOST_TAGS,

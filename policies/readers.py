@@ -18,6 +18,7 @@ PREFERENCES: Final = ("cheapest", "fastest", "balanced", "weighted")
 MAX_TOKENS: Final = 10_000_000
 MAX_WEIGHT: Final = 10_000
 
+SLUG: Final = re.compile("[a-z0-9][a-z0-9-]{0,63}")
 _NAME: Final = "[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}"
 _WORD: Final = "[a-z][a-z0-9_]{0,31}"
 _MOST_ITEMS: Final = 256

@@ -2,7 +2,7 @@
 
 What no JSON Schema can say is said by `parse` alone: that the least of two numbers is not above the
 other (`budget.least_output`, `match.input_tokens`), that hours do not end when they begin, that a
-percentile needs an objective, and that 1.0 is not a whole number.
+percentile needs an objective and an experiment `match.models`, and that 1.0 is not a whole number.
 """
 
 from typing import Any, Final
@@ -12,12 +12,16 @@ from policies.fields import FIELDS, SECTIONS
 from policies.readers import Schema
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_NOT_BESIDE_TAGS: Final = sorted(
+    {field.path.partition(".")[0] for field in FIELDS} - set(BESIDE_TAGS)
+)
 _SCOPE_ID: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 256}
 
 
 def document_schema(scope_id: Schema | None = None) -> Schema:
     """Of a document as `parse` takes it. `scope_id`: of the ids in its scope; else any text."""
-    others = [section for section in sorted(SECTIONS) if section not in BESIDE_TAGS]
+    empty: Schema = {"additionalProperties": {"type": "null"}}
+    without = {name: empty if name in SECTIONS else {"type": "null"} for name in _NOT_BESIDE_TAGS}
     return {
         "$schema": DIALECT,
         "title": "Meterhouse policy",
@@ -31,11 +35,7 @@ def document_schema(scope_id: Schema | None = None) -> Schema:
             },
             "required": ["match"],
         },
-        "then": {
-            "properties": {
-                section: {"additionalProperties": {"type": "null"}} for section in others
-            }
-        },
+        "then": {"properties": without},
     }
 
 

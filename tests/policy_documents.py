@@ -82,15 +82,30 @@ OTHERS = {
         store_answers=st.sampled_from(["on", "off", True, False]),
         keep_seconds=st.integers(1, 86_400),
     ),
+    "experiment": st.fixed_dictionaries(
+        {
+            "name": st.sampled_from(["trial", "trial-2"]),
+            "split": st.fixed_dictionaries(
+                {"chat-default": st.integers(1, 9), "chat-small": st.integers(1, 9)}
+            ),
+        },
+        optional={"by": st.sampled_from(["key", "tag:user"])},
+    ),
     "retries": section(max_attempts=st.integers(1, 10), hedge_after_ms=st.none()),
 }
 FACETS = {"models": subset(MODELS), "hours": HOURS, "stream": st.booleans(), "input_tokens": SIZES}
 
 
 def _written(sections: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries({"name": st.sampled_from("abcdef")}, optional=sections).map(
-        lambda written: written | {"scope": {"team": "team_1"}}
-    )
+    return st.fixed_dictionaries({"name": st.sampled_from("abcdef")}, optional=sections).map(_whole)
+
+
+def _whole(written: dict[str, Any]) -> dict[str, Any]:
+    """With its scope, and with the model that an experiment is about."""
+    if "experiment" in written:
+        match = {"models": ["chat-default"]} | written.get("match", {})
+        written = written | {"match": match}
+    return written | {"scope": {"team": "team_1"}}
 
 
 PLAIN = _written({"match": section(models=subset(MODELS))} | NARROWING | OTHERS)

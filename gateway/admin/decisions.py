@@ -81,7 +81,8 @@ class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
     team_id: str
     key_id: str
     model: str
-    degraded_from: str | None
+    degraded_from: str | None  # the model asked for, where a budget or an experiment gave another
+    experiment: str | None
     operation: str
     stream: bool
     tags: dict[str, str]
@@ -248,6 +249,7 @@ def _view(sealed: Sealed, standing: Standing | None) -> DecisionView:
         key_id=record.key_id,
         model=decided.ask.model,
         degraded_from=decided.degraded_from or None,
+        experiment=decided.experiment or None,
         operation=decided.ask.operation,
         stream=decided.ask.stream,
         tags=record.tags,

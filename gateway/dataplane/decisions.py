@@ -55,8 +55,9 @@ class Decisions:
             verdicts = route.panel.judge(ask, live, self._jurisdictions)[1]
             attempts, refusal = (), routed.code.value
         at_us = flow.arrival.arrived_us
+        usual, experiment = flow.usual_tokens, flow.experiment
         flow.decision = recorder.facts(
-            ask, live, verdicts, attempts, draw, at_us, refusal, degraded_from, flow.usual_tokens
+            ask, live, verdicts, attempts, draw, at_us, refusal, degraded_from, usual, experiment
         )
 
     def standing(self, flow: Flow) -> bytes:

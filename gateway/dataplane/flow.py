@@ -100,6 +100,7 @@ class Flow(msgspec.Struct, gc=False, kw_only=True):
     unheld: tuple[Account, ...] = ()  # admitted without the store: where it will be posted
     spend: Spend | None = None  # the leases that pay for it, where any do
     first_slice: int = 0  # the part of the grant that was held at admission; 0: all of it
+    experiment: str = ""  # that gave it its model, which may be the one asked for
     degraded_from: str = ""  # the model that was asked for, where another one serves
     admit_started_us: int = 0
     admitted_us: int = 0

@@ -17,7 +17,8 @@ from gateway.backends.health import Backends, Outcome
 from gateway.dataplane.admit import admit
 from gateway.dataplane.arrival import Arrival, parse_tags, read_head
 from gateway.dataplane.authenticate import authenticate
-from gateway.dataplane.count import Calibration, size_of, usual_estimate
+from gateway.dataplane.branching import branch, vary
+from gateway.dataplane.count import Calibration, size_of
 from gateway.dataplane.decisions import Decisions
 from gateway.dataplane.envelope import capabilities
 from gateway.dataplane.flow import Flow
@@ -34,7 +35,7 @@ from gateway.dataplane.replies import limit_headers, send_rendered
 from gateway.dataplane.settle import Settler
 from gateway.dataplane.sliced import Slicer
 from gateway.dataplane.slices import begin, may_be_sliced
-from gateway.dataplane.snapshot import Branches, Route, Snapshot, bound_by
+from gateway.dataplane.snapshot import Snapshot, bound_by
 from gateway.dataplane.standing import Readers
 from gateway.errors import INTERNAL, RESTARTING, error_event, render_openai
 from gateway.keyring import Peppers
@@ -166,7 +167,10 @@ class DataPlane:
             return reading
         if (deny := self._understand(flow, reading, snapshot)) is not None:
             return deny
-        if (deny := self._plan(flow)) is not None:
+        varied = flow.route.policy.experiment if flow.route is not None else None
+        if varied is None or not vary(flow, reading, varied, self._replan):
+            deny = self._plan(flow)
+        if deny is not None:
             return deny
         with HangUp(receive, self._hang_ups, partial(self._left, flow)):
             refused = await self._admit(flow)
@@ -227,7 +231,7 @@ class DataPlane:
         estimate = self._calibration.estimate(envelope.model, len(flow.body))
         size = size_of(reading, flow.body, found.model, estimate=estimate)
         if found.branches is not None:
-            flow.route = found = _branch(found, found.branches, flow, reading)
+            flow.route = found = branch(found, found.branches, flow, reading)
         ask = ask_of(envelope, flow.operation, needs, size, found)
         if isinstance(ask, Deny):
             return ask
@@ -376,19 +380,6 @@ class DataPlane:
         if size <= LARGE_BYTES:
             return read(body, flow.operation)
         return await self._large_bodies.read(body, flow.operation)
-
-
-def _branch(trunk: Route, branches: Branches, flow: Flow, reading: Reading) -> Route:
-    """The route under the policy of this very request."""
-    plain = size_of(reading, flow.body, trunk.model, estimate=usual_estimate(len(flow.body)))
-    flow.usual_tokens = plain.estimate
-    occasion = branches.occasion(
-        flow.tags,
-        flow.arrival.arrived_us,
-        stream=bool(reading.envelope.stream),
-        input_tokens=plain.estimate,
-    )
-    return branches.route(trunk, occasion)
 
 
 def _body_too_large(most: int) -> Deny:

@@ -50,6 +50,7 @@ BEYOND_A_SCHEMA = (
     "begins when it ends",
     "above budget.default_output",
     "speaks of no objective",
+    "needs match.models",
 )
 
 
