@@ -17,6 +17,7 @@ COMMANDS: Final = (
     "apply",
     "export",
     "key",
+    "policy",
     "invoice",
     "doctor",
     "version",

@@ -60,16 +60,17 @@ def _create(args: argparse.Namespace, remote: Any) -> dict[str, Any]:
 
 def _rotate(args: argparse.Namespace, remote: Any) -> dict[str, Any]:
     body = {"overlap_seconds": args.overlap_seconds}
-    path = f"/keys/{_key_id(args.key, remote)}/rotate"
+    path = f"/keys/{key_id(args.key, remote)}/rotate"
     return dict(remote.call("POST", path, body).json())
 
 
 def _revoke(args: argparse.Namespace, remote: Any) -> dict[str, Any]:
-    path = f"/keys/{_key_id(args.key, remote)}/revoke"
+    path = f"/keys/{key_id(args.key, remote)}/revoke"
     return dict(remote.call("POST", path).json())
 
 
-def _key_id(written: str, remote: Any) -> str:
+def key_id(written: str, remote: Any) -> str:
+    """Of an id, or of tenant/team/name."""
     tenant, _, rest = written.partition("/")
     team, _, name = rest.partition("/")
     names = _names(remote)

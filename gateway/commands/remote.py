@@ -52,11 +52,14 @@ class Remote:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str | int] | None = None,
+        within_s: float = _TIMEOUT_S,
     ) -> httpx.Response:
         """The answer of a success. RemoteError with the problem's own words otherwise."""
         given = {} if body is None else {"json": body}
         try:
-            answer = self._http.request(method, path, headers=headers, params=params, **given)
+            answer = self._http.request(
+                method, path, headers=headers, params=params, timeout=within_s, **given
+            )
         except httpx.HTTPError as fault:
             raise RemoteError(
                 f"the admin API at {self._http.base_url} does not answer ({fault}); "

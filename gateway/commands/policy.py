@@ -1,0 +1,196 @@
+"""`meterhouse policy`: explain one request, or try a version on what was decided before."""
+
+import argparse
+import itertools
+import json
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any, Final
+
+_REPLAY_WITHIN_S: Final = 3_600.0
+_TOLD_EVERY_S: Final = 1.0
+_MOST_MOVES: Final = 20
+
+
+def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
+    parser = subparsers.add_parser("policy", help="explain a decision, or try a draft")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    explain = verbs.add_parser("explain", help="decide a request without making it")
+    explain.add_argument("--key", required=True, help="id, or tenant/team/name")
+    explain.add_argument("--model", required=True)
+    explain.add_argument("--input-tokens", type=int, default=1000)
+    explain.add_argument("--max-tokens", type=int)
+    explain.add_argument("--stream", action="store_true")
+    replay = verbs.add_parser("replay", help="try a version on what was decided before")
+    replay.add_argument("policy", help="id, or the policy's name where it is the only one of it")
+    replay.add_argument("--version", type=int, help="left out: the newest, drafts included")
+    replay.add_argument("--from", dest="from_", metavar="TIME", help="left out: seven days ago")
+    replay.add_argument("--to", metavar="TIME", help="left out: now")
+    for each in (explain, replay):
+        each.add_argument("--json", action="store_true", help="for machines")
+
+
+def run(args: argparse.Namespace) -> int:
+    from gateway.commands.names import UnknownNameError
+    from gateway.commands.remote import Remote, RemoteError
+
+    verbs = {"explain": (_explain, _show_decision), "replay": (_replay, _show_difference)}
+    work, show = verbs[args.verb]
+    try:
+        with Remote.from_env() as remote:
+            told = work(args, remote)
+    except (RemoteError, UnknownNameError) as fault:
+        print(f"meterhouse: {fault}", file=sys.stderr)
+        return 1
+    print(json.dumps(told) if args.json else "\n".join(show(told)))
+    return 0
+
+
+def _explain(args: argparse.Namespace, remote: Any) -> dict[str, Any]:
+    from gateway.commands.key import key_id
+
+    body = {
+        "key_id": key_id(args.key, remote),
+        "model": args.model,
+        "input_tokens": args.input_tokens,
+        "max_tokens": args.max_tokens,
+        "stream": args.stream,
+    }
+    return dict(remote.call("POST", "/policies/explain", body).json())
+
+
+def _replay(args: argparse.Namespace, remote: Any) -> dict[str, Any]:
+    body = {"policy_id": _policy_id(args.policy, remote)}
+    given = {"version": args.version, "from": args.from_, "to": args.to}
+    body |= {name: value for name, value in given.items() if value is not None}
+    with _waiting("replaying", quiet=args.json):
+        answer = remote.call("POST", "/policies/replay", body, within_s=_REPLAY_WITHIN_S)
+    return dict(answer.json())
+
+
+def _policy_id(written: str, remote: Any) -> str:
+    from gateway.commands.names import UnknownNameError
+
+    found = [each["id"] for each in remote.all("policies") if written in {each["id"], each["name"]}]
+    if len(found) == 1:
+        return str(found[0])
+    what = "there is no policy" if not found else f"there are {len(found)} policies named"
+    raise UnknownNameError(f"{what} {written!r}" + ("; write its id" if found else ""))
+
+
+@contextmanager
+def _waiting(what: str, *, quiet: bool) -> Iterator[None]:
+    """Says for how long, on a terminal, until the block ends."""
+    over = threading.Event()
+
+    def tell() -> None:
+        for seconds in itertools.count(1):
+            if over.wait(_TOLD_EVERY_S):
+                break
+            sys.stderr.write(f"\r{what}, {seconds} s ")
+            sys.stderr.flush()
+        sys.stderr.write("\r\x1b[K")
+
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    teller = threading.Thread(target=tell)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
+
+
+def _show_decision(told: dict[str, Any]) -> Iterator[str]:
+    refusal = told["refusal"]
+    yield f"{told['decision']}" + (f": {refusal['code']}, {refusal['message']}" if refusal else "")
+    for each in told["candidates"]:
+        place = "not eligible" if each["attempt"] is None else f"choice {each['attempt'] + 1}"
+        yield f"  {each['backend_id']}/{each['upstream_model']} ({each['region']}): {place}"
+        for reason in each["reasons"]:
+            yield f"      {reason}"
+    set_by = {name: each for name, each in told.get("policy", {}).items() if each["set_by"]}
+    if set_by:
+        yield "policy:"
+        for name, each in sorted(set_by.items()):
+            yield f"  {name} = {json.dumps(each['value'])}   (set by {each['set_by']})"
+
+
+def _show_difference(told: dict[str, Any]) -> Iterator[str]:
+    decisions, changed = told["decisions"], told["changed"]
+    yield f"version {told['version']}, {told['from']} to {told['to']}"
+    share = f" ({100 * changed / decisions:.1f} %)" if decisions else ""
+    yield f"{decisions} decisions, {changed} would have been others{share}"
+    if told["unreadable"]:
+        yield f"{told['unreadable']} could not be made again: what they refer to is gone"
+    if not decisions:
+        return
+    yield ""
+    yield from _table(("", "then", "with it", "difference"), _figures(told))
+    yield from _section(
+        "where",
+        [(m["from"], m["to"], str(m["decisions"])) for m in told["moves"][:_MOST_MOVES]],
+        ("then", "with it", "decisions"),
+    )
+    yield from _section(
+        "teams and models",
+        [_group(each) for each in told["groups"] if each["changed"]],
+        ("team", "model", "decisions", "changed", "refused", "cost", "charge"),
+    )
+
+
+def _figures(told: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    before, after = told["before"], told["after"]
+    refused = (before["refused"], after["refused"])
+    yield ("refused", *map(str, refused), f"{refused[1] - refused[0]:+d}")
+    for name in ("cost", "charge"):
+        was, now = Decimal(before[name]), Decimal(after[name])
+        yield f"{name}, {told['currency']}", f"{was:f}", f"{now:f}", f"{now - was:+f}"
+    speeds = [told["latency"][side] for side in ("before", "after")]
+    medians = [speed["ttft_p95_ms"]["median"] for speed in speeds]
+    said = ["unknown" if each is None else f"{each}" for each in medians]
+    yield ("TTFT p95, ms (median)", *said, _less(medians))
+    unknown = [str(speed["unknown"]) for speed in speeds]
+    yield ("  without samples", *unknown, "")
+    for kind in ("region", "jurisdiction"):
+        for each in told[f"{kind}s"]:
+            moved = each["after"] - each["before"]
+            yield f"{kind} {each[kind]}", str(each["before"]), str(each["after"]), f"{moved:+d}"
+
+
+def _less(medians: Sequence[int | None]) -> str:
+    was, now = medians
+    return "" if was is None or now is None else f"{now - was:+d}"
+
+
+def _group(each: dict[str, Any]) -> tuple[str, ...]:
+    before, after = each["before"], each["after"]
+    return (
+        each["team_id"],
+        each["model"],
+        str(each["decisions"]),
+        str(each["changed"]),
+        f"{after['refused'] - before['refused']:+d}",
+        f"{Decimal(after['cost']) - Decimal(before['cost']):+f}",
+        f"{Decimal(after['charge']) - Decimal(before['charge']):+f}",
+    )
+
+
+def _section(title: str, rows: Sequence[tuple[str, ...]], heads: tuple[str, ...]) -> Iterator[str]:
+    if rows:
+        yield ""
+        yield f"{title}:"
+        yield from _table(heads, rows)
+
+
+def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    lines = [heads, *rows]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(heads))]
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        yield "  " + "  ".join(cells).rstrip()

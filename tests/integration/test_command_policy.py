@@ -1,0 +1,169 @@
+"""`meterhouse policy`, as typed: against a real admin server with decisions in its database."""
+
+import json
+import math
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway import clock, ids
+from gateway.__main__ import main
+from gateway.admin import replay
+from gateway.stores.sql import decisions, policies
+from gateway.stores.sql.engine import reading
+from policies.candidates import Live
+from policies.compile import compile_policies
+from policies.document import load
+from policies.facts import DECODER, DocumentRef, Record, Recorder, Standing
+from policies.panel import Panel
+from policies.route import Plan, decide
+from tests.admin_server import TOKEN, AdminServer, Made, admin_server
+from tests.policy_builders import GATEWAY, a_candidate, an_ask, seen_as
+
+CANDIDATES = (
+    a_candidate("bk_us", jurisdictions=frozenset({"US"}), region="us-east", cost_input_picos=1),
+    a_candidate("bk_eu"),
+)
+
+
+@pytest.fixture
+def server(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[AdminServer]:
+    """An admin server that the command finds by its environment."""
+    with admin_server(sqlite_url) as server:
+        monkeypatch.setenv("METERHOUSE_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("METERHOUSE_ADMIN_URL", server.url)
+        monkeypatch.setenv("METERHOUSE_ADMIN_TOKEN", TOKEN)
+        yield server
+
+
+class Decided:
+    """A policy with a version in force and a draft, and decisions made under the first."""
+
+    def __init__(self, server: AdminServer) -> None:
+        self.engine = server.engine
+        with server.client() as client:
+            made = Made(client)
+            self.tenant = made.tenant(name="acme")["id"]
+            self.team = made.team(self.tenant, name="desk")["id"]
+            document = {"name": "where", "scope": {"tenant": self.tenant}}
+            policy = made.make("policies", **document)
+            self.id = policy["id"]
+            assert client.post(f"/policies/{self.id}/activate", json={}).is_success
+            document["require"] = {"residency": ["EU"]}
+            assert client.put(f"/policies/{self.id}", json=document).is_success
+        with reading(self.engine) as connection:
+            versions = policies.versions(connection, self.id)
+        active = next(each for each in versions if each.policy_version == 1)
+        effective = compile_policies(
+            [("tenant", 0, "where", load(active.document))], "chat-default"
+        )
+        self._panel = Panel(effective, CANDIDATES)
+        self._recorder = Recorder(
+            Standing(
+                model="chat-default",
+                timezone="UTC",
+                documents=(DocumentRef("tenant", 0, "where", self.id, 1),),
+                policy=effective,
+                candidates=CANDIDATES,
+                gateway_jurisdictions=GATEWAY,
+            )
+        )
+
+    def record(self, count: int, in_a_block: int = 1_000) -> None:
+        """As a worker and the jobs would have."""
+        now_us = clock.now_us()
+        standing = {self._recorder.digest: self._recorder.packed}
+        for start in range(0, count, in_a_block):
+            some = [self._one(n, now_us - n) for n in range(start, min(count, start + in_a_block))]
+            decisions.add_alone(self.engine, "s00", some, standing, now_us)
+
+    def _one(self, n: int, at_us: int) -> Record:
+        ask = an_ask(input_estimate=100 + n % 900)
+        live = seen_as(bk_eu=Live(in_flight=n % 7), bk_us=Live(ttft_p95_us=n * 1_000, samples=20))
+        plan = decide(self._panel, ask, live, GATEWAY, n * 2_654_435_761 % 2**32)
+        assert isinstance(plan, Plan)
+        draw = n * 2_654_435_761 % 2**32
+        packed = self._recorder.facts(ask, live, plan.verdicts, plan.attempts, draw, at_us)
+        facts = DECODER.decode(packed)
+        return Record(ids.new("req"), self.tenant, (self.team,), "key_1", {}, facts)
+
+
+def test_a_draft_is_replayed_and_the_difference_shown_as_a_table(
+    server: AdminServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decided = Decided(server)
+    decided.record(30)
+
+    assert main(["policy", "replay", "where"]) == 0
+    shown = capsys.readouterr().out
+    assert main(["policy", "replay", decided.id, "--version", "1", "--json"]) == 0
+    same = json.loads(capsys.readouterr().out)
+
+    assert "30 decisions, 30 would have been others (100.0 %)" in shown
+    assert "region us-east" in shown
+    assert "bk_us/smollm2 +1" in shown
+    assert (same["decisions"], same["changed"], same["before"]) == (30, 0, same["after"])
+
+
+def test_a_policy_that_is_not_there_is_said_so(
+    server: AdminServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["policy", "replay", "nothing"]) == 1
+    assert "there is no policy 'nothing'" in capsys.readouterr().err
+
+
+def test_a_hypothetical_request_is_explained_in_words(
+    server: AdminServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with server.client() as client:
+        made = Made(client)
+        tenant = made.tenant(name="acme")
+        team = made.team(tenant["id"], name="desk")
+        made.make("keys", team_id=team["id"], name="bot")
+        backend = made.backend()
+        made.model(backend["id"], name="chat")
+        made.make("policies", name="eu", scope={"team": team["id"]})
+
+    assert main(["policy", "explain", "--key", "acme/desk/bot", "--model", "chat"]) == 0
+    shown = capsys.readouterr().out
+
+    assert shown.startswith("refuse: unpriced_model")
+    assert f"{backend['id']}/" in shown
+    assert "unpriced: no charge price" in shown
+
+
+@pytest.mark.long
+def test_a_hundred_thousand_decisions_are_replayed(
+    server: AdminServer, figure: Callable[[str], None]
+) -> None:
+    decided = Decided(server)
+    decided.record(100_000)
+    with reading(decided.engine) as connection:
+        draft, active = policies.versions(connection, decided.id)
+
+    def measured(version: Any) -> tuple[dict[str, Any], float]:
+        began = time.monotonic()
+        told = replay.report(decided.engine, version, 0, clock.now_us() + 1)
+        return told, time.monotonic() - began
+
+    same, seconds = measured(active)
+    other, others_seconds = measured(draft)
+    tracemalloc.start()
+    replay.report(decided.engine, draft, 0, clock.now_us() + 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    figure(
+        f"100,000 decisions replayed: the version in force in {seconds:.1f} s, "
+        f"{same['changed']} changed; a draft in {others_seconds:.1f} s, {other['changed']} "
+        f"changed; peak {math.ceil(peak / 2**20)} MiB of Python's own"
+    )
+
+    assert (same["decisions"], same["changed"], same["unreadable"]) == (100_000, 0, 0)
+    assert (other["decisions"], other["changed"]) == (100_000, 100_000)
+    assert peak < 64 * 2**20
