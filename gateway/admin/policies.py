@@ -15,7 +15,7 @@ from gateway.admin.problems import Fault, ProblemError, conflict, invalid, missi
 from gateway.admin.resource import filters, page
 from gateway.admin.roles import Right
 from gateway.admin.scoped import ScopedPage, place
-from gateway.stores.sql import backends, policies, rows
+from gateway.stores.sql import backends, models, policies, rows
 from gateway.stores.sql.records import TakenError
 from policies.document import DocumentError, PolicyDocument, canonical, load, parse
 from policies.schema import document_schema
@@ -52,10 +52,13 @@ class Because(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Whole(msgspec.Struct, frozen=True):
-    """A policy's versions, the newest first, and what became of them."""
+    """A policy's versions, the newest first, and what became of them. `unknown`: the models that
+    they degrade to and nobody has.
+    """
 
     versions: tuple[rows.Policy, ...]
     history: tuple[rows.PolicyStep, ...]
+    unknown: frozenset[str] = frozenset()
 
 
 class Explain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -246,7 +249,29 @@ def _whole(connection: Connection, policy_id: str) -> Whole:
     versions = policies.versions(connection, policy_id)
     if not versions:
         raise missing("policy", policy_id)
-    return Whole(versions, policies.history(connection, policy_id))
+    unknown = {
+        name
+        for name in map(_cheaper, (each.document for each in versions))
+        if name is not None and not models.RECORDS.exists(connection, name=name)
+    }
+    return Whole(versions, policies.history(connection, policy_id), frozenset(unknown))
+
+
+def _cheaper(document: bytes) -> str | None:
+    """The model that it degrades to."""
+    wanted = load(document).on_exhausted
+    return wanted["degrade_to"] if isinstance(wanted, dict) else None
+
+
+def _warnings(call: Call, whole: Whole, document: bytes) -> list[str]:
+    warned = standing.warning(load(document).residency, call.deps.jurisdictions)
+    found = [] if warned is None else [warned]
+    if (cheaper := _cheaper(document)) in whole.unknown:
+        found.append(
+            f"budget.on_exhausted degrades to {cheaper!r}, and there is no model of that name: a"
+            " request that no budget covers is refused"
+        )
+    return found
 
 
 def _chosen(versions: tuple[rows.Policy, ...], wanted: int | None) -> rows.Policy:
@@ -263,8 +288,6 @@ def _view(call: Call, whole: Whole, chosen: rows.Policy) -> dict[str, Any]:
     versions = whole.versions
     in_state = {each.state: each.policy_version for each in versions}
     written = msgspec.json.decode(chosen.document)
-    required = load(chosen.document).residency
-    warned = standing.warning(required, call.deps.jurisdictions)
     return {
         "id": chosen.id,
         "tenant_id": chosen.tenant_id,
@@ -284,7 +307,7 @@ def _view(call: Call, whole: Whole, chosen: rows.Policy) -> dict[str, Any]:
             }
             for each in whole.history
         ],
-        "warnings": [] if warned is None else [warned],
+        "warnings": _warnings(call, whole, chosen.document),
         "created_at": clock.rfc3339(chosen.created_at_us),
     }
 

@@ -88,25 +88,22 @@ class Leases:
         use.money += money
         use.requests += 1
 
-    def spend(self, standing: Standing, quote: Quote) -> tuple[Spend, int] | None:
-        """Takes what a request may cost out of the leases on all bounded accounts of its path, and
-        how many output tokens per choice that pays for; None: there is not enough on one of them.
+    def spend(self, standing: Standing, quote: Quote) -> Spend | None:
+        """Takes what a request may cost out of the leases on all bounded accounts of its path;
+        None: there is not enough on one of them. No answer is made shorter for a lease's sake: the
+        budget may well have more, once it can be asked.
         """
         accounts, now_us = standing.accounts, clock.monotonic_us()
         found = [self._leases.get(accounts[place].key) for place in standing.leased]
         leases = tuple(one for one in found if one is not None and self._is_good(one, now_us))
         if not leases or len(leases) < len(found):
             return None
-        worst, grant = quote.worst, quote.wanted
-        room = min([lease.left for lease in leases]) - worst.input_nanos
-        price = quote.choices * worst.output_nanos_per_token
-        if price:
-            grant = min(grant, room // price)
-        if room < 0 or grant < quote.least:
+        money = quote.worst.total(quote.wanted * quote.choices)
+        if money > min([lease.left for lease in leases]):
             return None
         ids = dict(zip(standing.leased, leases, strict=True))
         beside = tuple(ids[n].id if n in ids else "" for n in range(len(accounts)))
-        return Spend(leases, beside, worst.input_nanos + price * grant), grant
+        return Spend(leases, beside, money)
 
     def _is_good(self, lease: Lease, now_us: int) -> bool:
         return now_us < lease.until_us and not self._holds.is_over(lease.tag, lease.epoch)

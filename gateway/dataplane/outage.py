@@ -45,6 +45,8 @@ class Outage:
     ) -> None:
         """`waiting`: settlements that the store has not confirmed. `workers` share a limit."""
         self.leases = leases
+        # Requests, by what paid for them.
+        self.admitted: dict[tuple[str, ...], int] = {("lease",): 0, ("open",): 0}
         self._spool = spool
         self._waiting = waiting
         self._workers = workers
@@ -62,12 +64,9 @@ class Outage:
         deny = self._refused(flow, levels)
         if deny is not None:
             return deny
-        grant, spend = quote.wanted, None
-        if levels.outage == "bounded":
-            lent = self.leases.spend(standing, quote)
-            if lent is None:
-                return store_down()
-            spend, grant = lent
+        spend = self.leases.spend(standing, quote) if levels.outage == "bounded" else None
+        if spend is None and levels.outage == "bounded":
+            return store_down()
         now_ms = flow.admit_started_us // 1000
         request_id, meta = flow.arrival.request_id, ENCODER.encode(flow.template)
         ids = spend.ids if spend is not None else ()
@@ -80,9 +79,10 @@ class Outage:
         failpoint("outage.intended")
         # Nothing was asked of a slice at a time: no store could say that the next one fits.
         flow.quote = msgspec.structs.replace(quote, first=quote.wanted)
-        flow.granted = Granted(grant, 0, now_ms, (), (), duplicate=False)
+        flow.granted = Granted(quote.wanted, 0, now_ms, (), (), duplicate=False)
         flow.unheld, flow.spend = standing.accounts, spend
         flow.admitted_us = flow.arrival.now_us()
+        self.admitted[("open",) if spend is None else ("lease",)] += 1
         self._say()
         return None
 

@@ -137,7 +137,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             slicer=Slicer(holds, leases, tokeniser, spool),
             decisions=decisions,
             idempotency=Idempotency(holds, held.secret_key, _bounds(settings)),
-            outage=_outage(settler, spool, leases, settings),
+            outage=_outage(telemetry, settler, spool, leases, settings),
             calibration=calibration,
             telemetry=telemetry,
             large_bodies=stack.enter_context(closing(LargeBodies())),
@@ -161,14 +161,24 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         yield Data(plane, transport, channels, spool, telemetry, whole)
 
 
-def _outage(settler: Settler, spool: Spool, leases: Leases, settings: Settings) -> Outage:
-    return Outage(
+def _outage(
+    telemetry: Telemetry, settler: Settler, spool: Spool, leases: Leases, settings: Settings
+) -> Outage:
+    outage = Outage(
         spool,
         leases,
         lambda: settler.waiting,
         workers=settings.workers,
         limits_open=settings.limits_in_outage == "open",
     )
+    telemetry.gauge(
+        names.OUTAGE_ADMISSIONS,
+        "Requests admitted while the quota store did not answer: paid for by leases, or open.",
+        lambda: outage.admitted,
+        names.KIND,
+        unit="{request}",
+    )
+    return outage
 
 
 def _opened_transport(stack: AsyncExitStack) -> Transport:

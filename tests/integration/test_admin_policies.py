@@ -21,6 +21,20 @@ def test_what_is_attached_to_a_scope_never_moves(admin_client: httpx.Client, mad
     refused(admin_client.put(f"/policies/{policy['id']}", json=moved), 422, "scope")
 
 
+def test_a_cheaper_model_that_nobody_has_is_warned_of(
+    admin_client: httpx.Client, made: Made
+) -> None:
+    scope = {"tenant": made.tenant()["id"]}
+    budget = {"on_exhausted": {"degrade_to": "no-such-model"}}
+    policy = made.make("policies", scope=scope, name="cheaper", budget=budget)
+    assert "no-such-model" in "".join(policy["warnings"])
+
+    path = f"/policies/{policy['id']}"
+    refuses = {"scope": scope, "name": "cheaper", "budget": {"on_exhausted": "refuse"}}
+    assert admin_client.put(path, json=refuses).json()["warnings"] == []
+    assert len(admin_client.get(path, params={"version": 1}).json()["warnings"]) == 1
+
+
 def test_a_policy_is_drafted_activated_superseded_and_rolled_back(
     admin_house: AdminServer, admin_client: httpx.Client, made: Made
 ) -> None:

@@ -71,6 +71,8 @@ def test_what_was_leased_is_served_without_the_store_and_then_no_more(
             assert len(served) == amount // COST
             refused = {a.json()["error"]["code"] for a in answers if a.status_code != 200}
             assert refused == {"quota_unavailable"}
+            admitted = it.house.data.plane._outage.admitted
+            assert admitted == {("lease",): len(served), ("open",): 0}
             await it.store_returns()
             await it.house.settled()
             await it.agree(budget, f"{(4 + len(served)) / 10:g}")
