@@ -124,6 +124,12 @@ class Cluster:
                     return member
         raise RuntimeError(f"nobody serves {tag}")
 
+    def is_sound(self) -> None:
+        """Returns when every server is up and every master has its replica again."""
+        eventually(lambda: all(_ok(member) for member in self.members))
+        half = len(self.members) // 2
+        eventually(lambda: sum(_linked(member) for member in self.members) == half)
+
     def empty(self) -> None:
         """All that is kept on the masters of now is gone."""
         for member in self.members:

@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
+
 from tests import clusters, failover
 from tests.failover import Scene, Spender
 from tests.running import run
+from tests.scripted_answers import Script
 
 ANSWERS = 150  # what a tenant's budget pays for
 AMOUNT = "15.00"
@@ -147,3 +150,34 @@ def test_a_master_behind_sentinel_is_lost_under_load(
 
     with clusters.sentinel_service() as service:
         run(story(service), WITHIN_S)
+
+
+@pytest.mark.long
+def test_master_after_master_of_a_cluster_is_lost(
+    tmp_path: Path, database_url: str, figure: Callable[[str], None]
+) -> None:
+    async def story(cluster: clusters.Cluster) -> None:
+        async with failover.scene(tmp_path, cluster.url, database_url) as here:
+            here.backend.script = Script(tokens=100, delay_ms=300)
+            for _ in range(6):
+                await here.tenant("100.00")
+            spending = [asyncio.create_task(each.spend(3)) for each in here.spenders]
+            back = []
+            for lost in here.spenders:
+                await here.until(lambda lost=lost: lost.served > 5)
+                master = await asyncio.to_thread(cluster.master_of, lost.tag)
+                master.kill()
+                at = time.monotonic()
+                await here.until(lambda lost=lost, at=at: lost.served_since(at) > 5)
+                back.append(lost.back_after_ms(at))
+                await asyncio.to_thread(master.start)
+                await asyncio.to_thread(cluster.is_sound)
+            await asyncio.gather(*spending)
+            await here.closed()
+            here.agree(1_000)
+            figure(
+                f"6 masters killed -9, one after another, under 6 tenants: served after {back} ms"
+            )
+
+    with clusters.cluster(appendonly="yes") as cluster:
+        run(story(cluster), 300)
