@@ -65,6 +65,11 @@ class Spender:
     def served(self) -> int:
         return sum(one.status == 200 for one in self.asked)
 
+    @property
+    def last_served(self) -> float:
+        """When the last request that was served was sent."""
+        return max(one.at for one in self.asked if one.status == 200)
+
     def served_since(self, moment: float) -> int:
         return sum(one.status == 200 and one.at > moment for one in self.asked)
 
@@ -91,14 +96,16 @@ class Scene:
         self.house, self.backend, self.deps = house, backend, deps
         self.spenders: list[Spender] = []
 
-    async def tenant(self, amount: str) -> Spender:
-        """One more, with a monthly budget."""
+    async def tenant(self, amount: str, outage: str = "strict") -> Spender:
+        """One more, with a monthly budget: by default of the kind that nobody leases money of, so
+        that it is served when the store is, and not before.
+        """
         name = f"tenant-{len(self.spenders)}"
         tenant = await self.house.make("tenants", name=name, currency="USD", timezone="UTC")
         team = await self.house.make("teams", tenant_id=tenant["id"], name="t", cost_center="1")
         key = await self.house.make("keys", team_id=team["id"], name="app")
         budget = await self.house.make(
-            "budgets", scope={"team": team["id"]}, amount=amount, period="month"
+            "budgets", scope={"team": team["id"]}, amount=amount, period="month", outage=outage
         )
         await self.house.in_force()
         made = Spender(self.house, name, self._tag(tenant["id"]), key["secret"], budget["id"])
