@@ -105,7 +105,7 @@ def settle(state: State, done: Settlement, now_us: int) -> tuple[State, bool]:
     if done.unheld or (hold is not None and done.reaping is not None and not done.unprocessed):
         state = msgspec.structs.replace(state, posted=state.posted | {done.hold_id})
     if done.event is not None:
-        entry = (done.event, hold is not None)
+        entry = (done.event, hold is not None or bool(done.unheld))
         state = msgspec.structs.replace(state, journal=(*state.journal, entry))
     return state, hold is not None
 

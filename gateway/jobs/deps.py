@@ -29,6 +29,8 @@ class JobDeps:
     holds: HoldStore
     spool_dir: Path  # of this home: the spools of other machines are not here
     name: str
+    # Events that were in no ledger at the last look. Forgetting costs time, nothing else.
+    untold: set[str] = field(default_factory=set)
     # By spool, when an event or release of it was last sent. Forgetting costs time, nothing else.
     opened: Opened = field(default_factory=Opened)
     sent: dict[str, dict[str, int]] = field(default_factory=dict)

@@ -143,15 +143,16 @@ async def _hand_in(deps: JobDeps, tag: str, known: Known) -> None:
     for start in range(0, len(known.events), _AT_ONCE):
         await asyncio.gather(
             *(
-                deps.holds.settle(tag, _told(event, known.unheld.get(event.request_id, HELD)))
+                deps.holds.settle(tag, told(event, known.unheld.get(event.request_id, HELD)))
                 for event in known.events[start : start + _AT_ONCE]
             )
         )
 
 
-def _told(event: UsageEvent, unheld: Unheld) -> Settlement:
-    told = event.request_id if unheld.accounts else event.event_id
-    return Settlement(told, 0, 0, (), ENCODER.encode(event), unheld=unheld.accounts)
+def told(event: UsageEvent, unheld: Unheld) -> Settlement:
+    """What the store is told of an event that it may have forgotten."""
+    hold_id = event.request_id if unheld.accounts else event.event_id
+    return Settlement(hold_id, 0, 0, (), ENCODER.encode(event), unheld=unheld.accounts)
 
 
 async def _lend_again(
@@ -170,11 +171,13 @@ async def _lend_again(
 
 
 async def _lift_ended(deps: JobDeps, tag: str) -> None:
-    """Holds in old state of requests that have ended: their money counts as spent already."""
+    """Holds in old state of requests that have ended: their money counts as spent already, and
+    whoever repeats their idempotency keys is told that they are over.
+    """
     ids = await records.ids(deps.client, tag)
     events = await restoration.journaled(deps.holds.channels, tag)
     for hold_id in await asyncio.to_thread(usage.ended, deps.engine, ids, events):
-        await deps.holds.release(tag, hold_id)
+        await deps.holds.settle(tag, restoration.lifted(hold_id))
 
 
 async def _lift_done(deps: JobDeps, tag: str, placed: list[str]) -> None:

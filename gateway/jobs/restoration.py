@@ -18,10 +18,10 @@ from gateway.stores.lease_file import Kept
 from gateway.stores.recount import Counted
 from gateway.stores.redis import cuts
 from gateway.stores.redis.channel import Channels
-from gateway.stores.spool import Outcome
+from gateway.stores.spool import Outcome, Record
 from gateway.stores.sql import usage
 from gateway.stores.sql.corrections import is_weak
-from policies.budgets import MAX_COUNTER, MAX_TOKENS, NO_CAP, Account, Admission
+from policies.budgets import MAX_COUNTER, MAX_TOKENS, NO_CAP, Account, Admission, Settlement
 
 
 class Living(msgspec.Struct, frozen=True):
@@ -63,8 +63,9 @@ def known(engine: Engine, spool_dir: Path, tag: str) -> Known:
             with suppress(
                 FileNotFoundError
             ):  # it was replayed, or a segment acknowledged, just now
-                said, still = _of_living(engine, writer)
-                events += said
+                said, still = of_living(spooled.read(writer), writer.name)
+                missing = usage.missing(engine, [event.event_id for event in said])
+                events += [event for event in said if event.event_id in missing]
                 living += still
                 # Of a living writer's only those that have ended: the others it posts itself.
                 ended = [one for one in spooled.read(writer) if isinstance(one, Outcome)]
@@ -94,17 +95,40 @@ def _left(leases: Iterable[Kept], ended: Iterable[Outcome]) -> list[Kept]:
     ]
 
 
-def _of_living(engine: Engine, writer: Path) -> tuple[list[UsageEvent], list[Living]]:
-    records = list(spooled.read(writer))
+def of_living(spoken: Iterable[Record], owner: str) -> tuple[list[UsageEvent], list[Living]]:
+    """What the spool of a living writer says: how requests ended, and which have not."""
+    records = list(spoken)
     said = [DECODER.decode(record.event) for record in records if isinstance(record, Outcome)]
-    missing = usage.missing(engine, [event.event_id for event in said])
     living = []
     for hold_id, request in spooled.open_requests(records).items():
         template = None if request.intent is None else template_of(request.intent)
         paid = request.intent is not None and any(request.intent.leases)  # its lease is the hold
         if request.intent is not None and template is not None and not paid:
-            living.append(Living(hold_id, request.intent.meta, template, writer.name))
-    return [event for event in said if event.event_id in missing], living
+            living.append(Living(hold_id, request.intent.meta, template, owner))
+    return said, living
+
+
+def untold(engine: Engine, spool_dir: Path) -> Mapping[str, list[UsageEvent]]:
+    """What living workers have ended and the ledger does not have, by tag."""
+    said: list[UsageEvent] = []
+    for writer in spooled.writers(spool_dir):
+        with suppress(FileNotFoundError):  # a segment was acknowledged, or the spool replayed
+            if spooled.is_alive(writer):
+                said += of_living(spooled.read(writer), writer.name)[0]
+    missing = usage.missing(engine, [event.event_id for event in said])
+    found: dict[str, list[UsageEvent]] = {}
+    tags = surroundings(engine).tags if missing else {}
+    for event in said:
+        if event.event_id in missing and event.tenant_id in tags:
+            found.setdefault(tags[event.tenant_id], []).append(event)
+    return found
+
+
+def lifted(hold_id: str) -> Settlement:
+    """Ends the hold of a request that has ended: nothing is posted in its place, and unlike a
+    release it gives no idempotency key back.
+    """
+    return Settlement(hold_id, 0, 0)
 
 
 def done(spool_dir: Path, hold_ids: Collection[str]) -> set[str]:

@@ -13,6 +13,7 @@ from gateway.jobs import (
     reap_leases,
     rebuild_counters,
     replay_spool,
+    tell_again,
 )
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.schedule import Job, causes, pause
@@ -33,6 +34,7 @@ def jobs_for(hold_ms: int) -> tuple[Job, ...]:
         Job("replay_spool", replay_spool.run, every_s=hold_s / 15),
         Job("reap_holds", reap_holds.run, every_s=hold_s / 6),
         Job("reap_leases", reap_leases.run, every_s=hold_s / 3),
+        Job("tell_again", tell_again.run, every_s=hold_s),
         Job("prune", prune.run, every_s=hold_s / 2),
     )
 

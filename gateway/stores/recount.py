@@ -27,6 +27,7 @@ _AT_ONCE: Final = 10_000  # accounts a cut: they hold the store up for some 20 m
 _FREE_TRIES: Final = 2  # without the drain at rest; only where nothing is settled meanwhile
 _TRIES: Final = 8
 _HELD_TRIES: Final = 200
+_SKEW_US: Final = 600_000_000  # by no more do the clocks of machines differ
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -43,18 +44,31 @@ class Counted(msgspec.Struct, frozen=True):
 def accounts(
     tenant: Tenant, budgets: Iterable[Budget], limits: Iterable[Limit], now_us: int
 ) -> list[Counted]:
-    """Every account of the tenant that is in force at `now_us`."""
+    """Every account of the tenant that is in force at `now_us`, by whichever clock."""
     zone = ZoneInfo(tenant.timezone)
     found = []
     for budget in budgets:
-        span = window(cast("Period", budget.period), zone, now_us)
-        key = keys.account(tenant.shard, budget.account_id, span.id)
-        found.append(_counted(key, budget, span, MONEY))
+        for span in _in_force(cast("Period", budget.period), zone, now_us):
+            key = keys.account(tenant.shard, budget.account_id, span.id)
+            found.append(_counted(key, budget, span, MONEY))
     for limit in limits:
         if limit.tokens_per_day is not None:
-            span = window("day", zone, now_us)
-            key = keys.account(tenant.shard, limit.account_id, span.id)
-            found.append(_counted(key, limit, span, TOKENS))
+            for span in _in_force("day", zone, now_us):
+                key = keys.account(tenant.shard, limit.account_id, span.id)
+                found.append(_counted(key, limit, span, TOKENS))
+    return found
+
+
+def _in_force(period: Period, zone: ZoneInfo, now_us: int) -> list[Window]:
+    """The window, and about its ends its neighbour, which a store whose clock differs from ours
+    takes for the one in force.
+    """
+    span = window(period, zone, now_us)
+    found = [span]
+    if now_us - span.start_us < _SKEW_US:
+        found.append(window(period, zone, span.start_us - 1))
+    if span.end_us - now_us < _SKEW_US:
+        found.append(window(period, zone, span.end_us))
     return found
 
 
@@ -114,7 +128,7 @@ async def _part(
         # What was settled after the cut and is in the ledger already would be counted twice.
         if not at_rest and await cuts.moved_since(channels, tag, cut):
             return None
-        corrections = _corrections(pairs, due)
+        corrections = corrections_of(pairs, due)
         if corrections and not await cuts.correct(channels, tag, cut.token, corrections):
             return None
     return tuple(one.key for one in corrections)
@@ -149,19 +163,21 @@ async def recount_held(
 
 
 def _due(engine: Engine, wanted: Sequence[Counted], events: Sequence[UsageEvent]) -> dict[str, int]:
-    asked = {one.key: _asked(one) for one in wanted}
+    asked = {one.key: asked_of(one) for one in wanted}
     found = spent.totals(engine, set(asked.values()), events)
     return {key: found[one] for key, one in asked.items()}
 
 
-def _asked(one: Counted) -> spent.Asked:
+def asked_of(one: Counted) -> spent.Asked:
+    """The figure of the ledger that the account must show."""
     span = (one.window.start_us, one.window.end_us)
     return spent.Asked(one.tenant_id, one.scope_kind, one.scope_id, span, one.unit == TOKENS)
 
 
-def _corrections(
+def corrections_of(
     pairs: Iterable[tuple[Counted, Balance | None]], due: dict[str, int]
 ) -> list[Correction]:
+    """What is missing on those accounts that show something else than is `due`."""
     found = []
     for one, shown in pairs:
         missing = due[one.key] - (shown.posted if shown is not None else 0)

@@ -51,6 +51,14 @@ STORIES: dict[str, tuple[Sequence[Delivered], Sequence[UsageEvent]]] = {
         ((WEAK, True), (estimate(0, usage=Meters(input=1_000, output=256)), False)),
         (estimate(0, usage=Meters(input=1_000, output=256)),),
     ),
+    "a hold that its store lost and has again ends a second time, by its worker": (
+        ((WEAK, True), (WON, True)),
+        (WON,),
+    ),
+    "a hold that came back has its attempt estimated, and then ended": (
+        ((estimate(1), True), (an_event("req_1", 1), True)),
+        (an_event("req_1", 1),),
+    ),
     "others are none of its business": (
         ((WEAK, True), (an_event("req_2"), True), (estimate(UNKNOWN_ATTEMPT, "req_3"), True)),
         (WEAK, an_event("req_2"), estimate(UNKNOWN_ATTEMPT, "req_3")),
@@ -68,9 +76,10 @@ def engine(database_url: str) -> Iterator[Engine]:
 def test_the_sums_are_those_of_the_truth_in_any_order(engine: Engine, story: str) -> None:
     delivered, truth = STORIES[story]
     expected = _sums_of(truth)
-    for number, order in enumerate(itertools.permutations(delivered)):
+    orders = itertools.product(itertools.permutations(delivered), (True, False))
+    for number, (order, whole) in enumerate(orders):
         tenant = f"tenant_{number}"
-        for part in _in_parts(order, whole=number % 2 == 0):
+        for part in _in_parts(order, whole=whole):
             usage.record(engine, [(_of(tenant, number, each), found) for each, found in part])
         usage.record(engine, [(_of(tenant, number, each), found) for each, found in delivered])
 

@@ -329,6 +329,25 @@ def _records(events: list[UsageEvent]) -> list[Record]:
     ]
 
 
+def test_served_without_the_store_on_a_machine_that_went_down_it_is_estimated_once(
+    played: Any,
+) -> None:
+    async def story(deps: JobDeps) -> None:
+        spool = Spool.open(deps.spool_dir, "data-0")
+        account = Account(ACCOUNT, 10**12, 0, 2**53 - 1, 0, "budget_1")
+        spool.intent("req_1", TAG, NOON_US, _template("req_1"), (account,))
+        await spool.close()
+        (spool.path / LOCK_NAME).write_text("another start of the machine")
+
+        await _replay_until_gone(deps)
+
+        (row,) = _rows(deps)
+        assert (row["attempt"], row["hold"], row["output_tokens"]) == (-1, "estimated", 0)
+        assert await _account(deps) == (row["counter_nanos"], 0)
+
+    played(story)
+
+
 def _template(request: str) -> bytes:
     event: UsageEvent = an_event(
         request, attempt=0, usage=WORST, provenance=Provenance.ESTIMATED, reported=None

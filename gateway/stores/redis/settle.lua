@@ -10,7 +10,7 @@
 --
 -- Of a request that was admitted without the store it bears the accounts to post on, and the leases
 -- that paid for it. They are posted on once, however often it is sent: a mark under its id says that
--- it was.
+-- it was. The journal has it as one whose hold was there: the counters know it.
 -- allow-oom: a full store must still let holds become terminal.
 local call, min, max = redis.call, math.min, math.max
 local MAX_DEBT_US, GATE_KEPT_MS = 1125899906842624, 60000
@@ -111,7 +111,7 @@ local function settle(packed, event)
       end
     end
   end
-  if event ~= '' then call('XADD', journal, '*', 'e', event, 'h', found) end
+  if event ~= '' then call('XADD', journal, '*', 'e', event, 'h', unheld and 1 or found) end
   return found
 end
 

@@ -29,18 +29,18 @@ def is_weak(event: UsageEvent) -> bool:
 
 
 def may_correct(delivered: Iterable[Delivered]) -> bool:
-    """Whether an estimate and what is known beside it could meet over these. What came with its
-    hold cannot meet one: a hold ends once.
-    """
+    """Whether it is likely that one of them meets an estimate that it proves wrong."""
     return any(not found or is_weak(event) for event, found in delivered)
 
 
-def one_at_a_time(connection: Connection) -> None:
-    """Until the end of the transaction nobody else books what may meet an estimate. SQLite has one
-    writer anyway.
+def one_at_a_time(connection: Connection, *, alone: bool) -> None:
+    """Until the end of the transaction nobody books what may prove wrong what this one books.
+    Estimates and corrections are booked `alone`, what came with its hold beside others of its kind:
+    those are the most, and estimate nothing. SQLite has one writer anyway.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
+        shared = "" if alone else "_shared"
+        connection.execute(text(f"SELECT pg_advisory_xact_lock{shared}(:n)"), {"n": _LOCK})
 
 
 def still_weak(connection: Connection, weak: Sequence[Delivered]) -> list[Delivered]:
@@ -55,14 +55,17 @@ def rows(
 ) -> list[Delivered]:
     """What must be booked besides, after `delivered` were, of which `new_ids` are new. Asked again,
     it answers the same rows: their ids are unique, so they are booked once.
+
+    That a hold was found says nothing of estimates: one that a store lost and has again, by a
+    failover or a rebuild, ends twice.
     """
     late = {
         event.event_id: event
-        for event, found in delivered
-        if not found and event.event_id not in new_ids and event.hold != "estimated"
+        for event, _ in delivered
+        if event.event_id not in new_ids and event.hold != "estimated"
     }
-    strays = {event.request_id for event, found in delivered if not found}
-    asked = [*late, *(f"{request_id}:{UNKNOWN_ATTEMPT}" for request_id in strays)]
+    requests = {event.request_id for event, _ in delivered}
+    asked = [*late, *(f"{request_id}:{UNKNOWN_ATTEMPT}" for request_id in requests)]
     found = _known(connection, usage_rows.c.event_id, asked)
     estimates = [row for row in found if row["hold"] == "estimated"]
     if not estimates:

@@ -69,10 +69,13 @@ def _seal(
 ) -> None:
     """One record a request. Where an estimate and the truth both come, the first one brings it."""
     bearing = {event.request_id: event for event in new if event.decision}
+    corrected = {event.request_id for event in new if event.hold == "reversed"}
     late = [
         event.request_id
         for event in bearing.values()
-        if event.hold != "settled" or not delivered[event.event_id][1]
+        if event.hold != "settled"
+        or event.request_id in corrected
+        or not delivered[event.event_id][1]
     ]
     for request_id in _known_before(connection, late, [event.event_id for event in new]):
         del bearing[request_id]
@@ -107,9 +110,7 @@ def _book(
     connection: Connection, by_id: dict[str, tuple[UsageEvent, bool]], now_us: int
 ) -> list[UsageEvent]:
     delivered = [by_id[id_] for id_ in sorted(by_id)]
-    if not corrections.may_correct(delivered):
-        return _booked(connection, delivered, now_us)
-    corrections.one_at_a_time(connection)
+    corrections.one_at_a_time(connection, alone=corrections.may_correct(delivered))
     # Without its hold a weak estimate is of something that has ended otherwise, or was released.
     weak = [each for each in delivered if corrections.is_weak(each[0]) and each[1]]
     firm = [each for each in delivered if not corrections.is_weak(each[0])]

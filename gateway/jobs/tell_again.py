@@ -1,0 +1,56 @@
+"""What workers have ended and nobody knows of: told to the journal once more.
+
+A store may confirm a settlement and lose it: it failed over, and the rebuild ran where this home's
+spools cannot be read; or it went to another process and back. The outcome is then in the spool of a
+worker that has no reason to send it again, and would wait there for the worker's end. What is in
+neither ledger nor journal at two looks in a row is handed in. No hold bears an event's id, so no
+counter moves; the next recount takes them in.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from billing.usage import ENCODER, UsageEvent
+from gateway.jobs import restoration
+from gateway.jobs.deps import JobDeps
+from gateway.stores.redis import keys
+from gateway.stores.redis.holds import Settlement
+
+MOST_WAITING: Final = 20_000  # entries: a drain that is behind is not hurried by reading them all
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+async def run(deps: JobDeps, stopping: asyncio.Event) -> None:
+    """One look. Raises what the stores raise."""
+    found = await asyncio.to_thread(restoration.untold, deps.engine, deps.spool_dir)
+    before = set(deps.untold)
+    deps.untold.clear()
+    for tag, events in found.items():
+        deps.untold.update(event.event_id for event in events)
+        waiting = [event for event in events if event.event_id in before]
+        if waiting and not stopping.is_set():
+            await _tell(deps, tag, waiting)
+
+
+async def _tell(deps: JobDeps, tag: str, events: list[UsageEvent]) -> None:
+    channels = deps.holds.channels
+    if await channels.of(tag).ask("XLEN", keys.journal(tag)) > MOST_WAITING:
+        return
+    known = {event.event_id for event in await restoration.journaled(channels, tag)}
+    lost = unknown(events, known)
+    for event in lost:
+        await deps.holds.settle(tag, again(event))
+    if lost:
+        _LOG.warning("%d outcomes had reached no journal and are handed in again", len(lost))
+
+
+def unknown(events: Iterable[UsageEvent], known: Collection[str]) -> list[UsageEvent]:
+    return [event for event in events if event.event_id not in known]
+
+
+def again(event: UsageEvent) -> Settlement:
+    """As the store is told of it: an entry of the journal, nothing else."""
+    return Settlement(event.event_id, 0, 0, (), ENCODER.encode(event))
