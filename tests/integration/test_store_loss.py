@@ -17,7 +17,7 @@ import pytest
 import redis
 from sqlalchemy import func, select
 
-from gateway.jobs import drain_journal, rebuild_counters, tell_again
+from gateway.jobs import drain_journal, rebuild_counters
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.runner import jobs_for, run_jobs
 from gateway.stores.redis import epochs, keys
@@ -185,49 +185,6 @@ def test_old_data_is_brought_up_to_what_the_ledger_and_the_spools_know(tmp_path:
             assert [await here.ask() for _ in range(7)] == [200] * 6 + [429]
             await here.house.settled()
             assert await here.drained() == 10**9
-
-    run(scenario())
-
-
-def test_a_request_that_has_ended_keeps_its_idempotency_key_when_its_hold_comes_back(
-    tmp_path: Path,
-) -> None:
-    async def scenario() -> None:
-        async with scene(tmp_path, dbfilename="old.rdb", appendonly="no") as here:
-            here.backend.answering.clear()
-            asking = asyncio.create_task(here.ask(once="k1"))
-            await here.begun(1)
-            with redis.Redis.from_url(here.store.url) as client:
-                client.save()
-            here.backend.answering.set()
-            assert await asking == 200
-            await here.house.settled()
-            here.store.kill()
-            here.store.start(whole=False)
-            await here.rebuilt()
-
-            assert await here.ask(once="k1") == 409
-            assert await here.standing() == ("0.1", "0")
-            assert len(here.backend.book) == 1
-
-    run(scenario())
-
-
-def test_an_outcome_that_a_store_confirmed_and_lost_is_told_again_while_its_worker_lives(
-    tmp_path: Path,
-) -> None:
-    async def scenario() -> None:
-        async with scene(tmp_path) as here:
-            assert await here.ask() == 200
-            await here.house.settled()
-            with redis.Redis.from_url(here.store.url) as client:
-                client.delete(keys.journal(TAG))  # as where another home rebuilt the counters
-            async with here.jobs() as deps:
-                for entries in (0, 1, 1):
-                    await tell_again.run(deps, asyncio.Event())
-                    assert await deps.client.xlen(keys.journal(TAG)) == entries
-            assert await here.drained() == 10**8
-            assert await here.standing() == ("0.1", "0")
 
     run(scenario())
 

@@ -4,7 +4,7 @@ import argparse
 
 import msgspec
 
-from tests.simulator.scenario import ORDINARY, Fault, Scenario
+from tests.simulator.scenario import Scenario
 from tests.simulator.shrink import told
 from tests.simulator.sweep import shown, sweep
 from tests.simulator.world import simulate
@@ -16,15 +16,13 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1, help="of the first world")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--lose-the-store", action="store_true", help="wipes and failovers, too")
     parser.add_argument("--scenario", help="run this one world (JSON, as a failing run prints it)")
     given = parser.parse_args()
     if given.scenario is not None:
         report = simulate(given.seed, msgspec.json.decode(given.scenario, type=Scenario))
         print(told(report) if report.law else f"no law is broken in {report.events} events")
         return int(bool(report.law))
-    faults = frozenset(Fault) if given.lose_the_store else ORDINARY
-    tally = sweep(given.seed, given.events, processes=given.processes, faults=faults)
+    tally = sweep(given.seed, given.events, processes=given.processes)
     print(shown(tally))
     for failed in tally.failed:
         print()

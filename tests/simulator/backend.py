@@ -1,5 +1,6 @@
 """Backends, each with a book of its own: what really reached it and what it really generated."""
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -32,10 +33,17 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Backend(Peer):
-    def __init__(self, id_: str, dice: Dice, book: dict[tuple[str, int], Work]) -> None:
+    def __init__(
+        self,
+        id_: str,
+        dice: Dice,
+        book: dict[tuple[str, int], Work],
+        worked_for: Callable[[str], None],
+    ) -> None:
         self.id = id_
         self._dice = dice
         self._book = book
+        self._worked_for = worked_for
 
     def connects(self) -> bool:
         return not self._dice.chance(Fault.UNREACHABLE, self.id, 60)
@@ -60,6 +68,7 @@ class Backend(Peer):
         planned = 0 if most == 0 else self._dice.between(1, most)
         work = Work(request_id, attempt, input_tokens, planned)
         self._book[request_id, attempt] = work
+        self._worked_for(request_id)
         if chance(Fault.BREAKS, self.id, 60):
             return Head(500, work)
         return Head(

@@ -5,6 +5,8 @@ nested teams, three keys, budgets and limits on every level, three backends.
 from typing import Final
 
 from gateway.dataplane.snapshot import Principal, Snapshot
+from gateway.stores import recount
+from gateway.stores.recount import Counted
 from gateway.stores.sql.rows import (
     Backend,
     Budget,
@@ -20,6 +22,7 @@ from gateway.stores.sql.rows import (
 )
 
 MODEL: Final = "chat"
+SMALL: Final = "chat-small"
 KEYS: Final = ("bot", "desk", "lab")
 BACKENDS: Final = ("be_a", "be_b", "be_c")
 DEAREST_CENTS: Final = 4  # what the dearest request may cost, rounded up
@@ -36,9 +39,16 @@ MIDNIGHTS_US: Final = tuple(
 )
 
 
-def snapshot(budget: int) -> Snapshot:
-    """`budget`: how many of the dearest requests the tightest budget has room for."""
-    return Snapshot(_configuration(budget), lambda _backend: None)
+def snapshot(budget: int, outage: str) -> Snapshot:
+    """`budget`: how many of the dearest requests the tightest budget has room for; `outage`: what
+    all of them allow while the store does not answer.
+    """
+    return Snapshot(configuration(budget, outage), lambda _backend: None)
+
+
+def accounts(of: Configuration, now_us: int) -> list[Counted]:
+    """Every account that is in force then."""
+    return recount.accounts(of.tenants[0], of.budgets, of.limits, now_us)
 
 
 def principal(of: Snapshot, key: str) -> Principal:
@@ -48,7 +58,7 @@ def principal(of: Snapshot, key: str) -> Principal:
     return found[0]
 
 
-def _configuration(budget: int) -> Configuration:
+def configuration(budget: int, outage: str) -> Configuration:
     return Configuration(
         revision=1,
         tenants=(Tenant(id="acme", name="Acme", currency="USD", timezone="Europe/Berlin"),),
@@ -68,15 +78,16 @@ def _configuration(budget: int) -> Configuration:
             )
             for id_ in BACKENDS
         ),
-        models=(
+        models=tuple(
             Model(
-                id="model_chat",
-                name=MODEL,
+                id=f"model_{name}",
+                name=name,
                 targets=tuple(Target(backend_id=id_, upstream_model="m") for id_ in BACKENDS),
                 context_window=100_000,
-            ),
+            )
+            for name in (MODEL, SMALL)
         ),
-        budgets=_budgets(budget),
+        budgets=_budgets(budget, outage),
         limits=(
             Limit(id="l_tenant", tenant_id="acme", scope_kind="tenant", scope_id="acme",
                   concurrent_requests=40, tokens_per_minute=2_000_000),
@@ -87,13 +98,13 @@ def _configuration(budget: int) -> Configuration:
     )  # fmt: skip
 
 
-def _budgets(budget: int) -> tuple[Budget, ...]:
+def _budgets(budget: int, outage: str) -> tuple[Budget, ...]:
     def one(scope: str, id_: str, share: int, period: str, mode: str = "hard") -> Budget:
         cents = budget * share * DEAREST_CENTS
         amount = f"{cents // 100}.{cents % 100:02d}"
         return Budget(
             id=f"b_{id_}", tenant_id="acme", scope_kind=scope, scope_id=id_,
-            amount=amount, period=period, mode=mode,
+            amount=amount, period=period, mode=mode, outage=outage,
         )  # fmt: skip
 
     return (
@@ -107,9 +118,13 @@ def _budgets(budget: int) -> tuple[Budget, ...]:
 
 
 def _prices() -> tuple[Price, ...]:
-    charges = [("charge", None, "input", "3"), ("charge", None, "output", "15.000001")]
+    charges = [
+        ("charge", model, None, meter, amount)
+        for model, amounts in ((MODEL, ("3", "15.000001")), (SMALL, ("0.5", "2.000003")))
+        for meter, amount in zip(("input", "output"), amounts, strict=True)
+    ]
     costs = [
-        ("cost", backend, meter, amount)
+        ("cost", None, backend, meter, amount)
         for backend, per_million in zip(BACKENDS, ("2", "2.5", "1.999999"), strict=True)
         for meter, amount in (("input", per_million), ("output", "12.345678"))
     ]
@@ -117,7 +132,7 @@ def _prices() -> tuple[Price, ...]:
         Price(
             id=f"price_{number}",
             book=book,
-            model=MODEL if book == "charge" else None,
+            model=model,
             backend_id=backend,
             upstream_model=None if backend is None else "m",
             meter=meter,
@@ -125,5 +140,5 @@ def _prices() -> tuple[Price, ...]:
             currency="USD",
             effective_from_us=0,
         )
-        for number, (book, backend, meter, amount) in enumerate(charges + costs)
+        for number, (book, model, backend, meter, amount) in enumerate(charges + costs)
     )

@@ -9,33 +9,33 @@ from typing import Any, Final
 
 from billing.usage import DECODER
 from gateway.jobs.endings import Ending, settlement
-from gateway.jobs.estimates import Place
-from gateway.jobs.evidence import Findings, found_in
+from gateway.jobs.evidence import HELD, Findings
 from gateway.jobs.replay_spool import SEND_AGAIN_US, handed_in, unsent
 from gateway.jobs.traces import Traces, told
 from gateway.stores.redis import keys
-from gateway.stores.spooled import acknowledged, open_requests
+from gateway.stores.spooled import acknowledged
 from gateway.stores.sql.corrections import is_weak
 from policies.budgets import Hold, Reaping
-from tests.simulator import house
+from tests.simulator.counting import LOOK_EVERY_US, Counters
+from tests.simulator.evidence import findings
+from tests.simulator.journal import Entry
 from tests.simulator.kernel import Call, Process, Story, Unreachable
 from tests.simulator.machine import Machine, Surroundings
 from tests.simulator.spools import SpoolFile
-from tests.simulator.store import Entry
-from tests.simulator.worker import TTL_MS
+from tests.simulator.store import TAG
+from tests.simulator.upkeep import TTL_MS
 
-TAG: Final = "s00"
 LATE_MS: Final = TTL_MS // 2
 REAP_EVERY_US: Final = 5_000_000
 REPLAY_EVERY_US: Final = 2_000_000
 PRUNE_EVERY_US: Final = 15_000_000
+TELL_EVERY_US: Final = 30_000_000
 DRAIN_PAUSE_US: Final = 500_000
 TURN_US: Final = 4_000_000
 DRAIN_LEASE_MS: Final = 8_000
 REAP_LEASE_MS: Final = 20_000
 BACK_OFF_US: Final = 2_000_000
 MOST_ENTRIES: Final = 200
-PLACES: Final = {id_: Place("eu", "m") for id_ in house.BACKENDS}
 
 Judge = Callable[[Hold, Traces, Mapping[str, tuple[int, int]]], Ending | None]
 
@@ -52,11 +52,14 @@ class Jobs:
         self.process = process
         self._sent: dict[str, dict[str, int]] = {}
         self._tokens = 0
+        self.counters = Counters(world, machine, process)
         for turn, every_us in (
             (self._drain, DRAIN_PAUSE_US),
+            (self.counters.turn, LOOK_EVERY_US),
             (self._replay, REPLAY_EVERY_US),
             (self._reap, REAP_EVERY_US),
             (self._prune, PRUNE_EVERY_US),
+            (self.counters.tell_again, TELL_EVERY_US),
         ):
             world.kernel.start(process, self._keep(turn, every_us), world.dice.bits(20))
 
@@ -73,6 +76,8 @@ class Jobs:
     def _drain(self) -> Any:
         token = self._token()
         lease = f"drain:{TAG}"
+        if (yield self._ask("lease.read", "has_lease", f"still:{TAG}")):
+            return
         if not (yield self._ask("lease.take", "take_lease", lease, token, DRAIN_LEASE_MS)):
             return
         try:
@@ -88,6 +93,8 @@ class Jobs:
             yield from self._book(orphans)
         end_us = self._kernel.now_us + TURN_US
         while self._kernel.now_us < end_us:
+            if (yield self._ask("lease.read", "has_lease", f"still:{TAG}")):
+                return
             entries = yield self._ask("journal.take", "take", name, MOST_ENTRIES)
             if entries:
                 yield from self._book(entries)
@@ -134,7 +141,11 @@ class Jobs:
                 sent[hold_id] = self._kernel.now_us
         yield from self._release_strays(spool)
         holds = yield self._ask("holds.read", "all_holds")
-        waiting = [e for e in found.events if not is_weak(e) or e.request_id in holds]
+        waiting = [
+            event
+            for event in found.events
+            if not is_weak(event) or event.request_id in holds or event.request_id in found.unheld
+        ]
         if not waiting:
             if pause_us := self._kernel.at("replay.booked", self.process):
                 yield pause_us
@@ -142,20 +153,16 @@ class Jobs:
             return
         for event in waiting:
             if self._kernel.now_us - sent.get(event.event_id, -SEND_AGAIN_US) >= SEND_AGAIN_US:
-                done = handed_in(event, closes=event.event_id in found.closing)
+                closes = event.event_id in found.closing
+                unheld = found.unheld.get(event.request_id, HELD) if closes else HELD
+                done = handed_in(event, closes=closes, unheld=unheld)
                 yield self._ask("settle", "settle", done)
                 sent[event.event_id] = self._kernel.now_us
                 if pause_us := self._kernel.at("replay.handed_in", self.process):
                     yield pause_us
 
     def _findings(self, spool: SpoolFile) -> Findings:
-        return found_in(
-            iter([DECODER.decode(packed) for packed in spool.outcomes]),
-            open_requests(spool.records),
-            PLACES,
-            self._ledger.unbooked,
-            proves_absence=self._machine.disk.proves_absence(spool),
-        )
+        return findings(self._ledger, self._machine.disk, spool)
 
     def _release_strays(self, spool: SpoolFile) -> Any:
         """Holds of this writer that led to nothing."""
@@ -189,7 +196,7 @@ class Jobs:
             yield pause_us
         holds = yield self._ask("holds.read", "holds", overdue)
         seen = self._traces(holds)
-        packed = yield self._ask("journal.read", "waiting")
+        packed = yield self._ask("journal.read", "journaled", None)
         events = [DECODER.decode(each) for each in packed]
         journaled = [event for event in events if event.request_id in holds]
         booked = yield Call(

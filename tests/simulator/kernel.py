@@ -49,7 +49,16 @@ class Call:
     network may deliver it twice (its sender would send it again).
     """
 
-    __slots__ = ("apply", "args", "name", "on_loss", "patience_us", "peer", "repeatable")
+    __slots__ = (
+        "apply",
+        "args",
+        "connection",
+        "name",
+        "on_loss",
+        "patience_us",
+        "peer",
+        "repeatable",
+    )
 
     def __init__(
         self,
@@ -62,6 +71,7 @@ class Call:
         on_loss: Answered | None = None,
     ) -> None:
         self.peer = peer
+        self.connection = 0
         self.name = name
         self.apply = apply
         self.args = args
@@ -75,6 +85,7 @@ class Peer:
 
     down_until_us = 0
     slow_us = 0
+    connection = 0  # what was sent over another one is lost with it
 
 
 class Process:
@@ -191,6 +202,7 @@ class Kernel:
 
     def _send(self, process: Process, call: Call, ticket: tuple[Any, Any]) -> None:
         peer, dice = call.peer, self.dice
+        call.connection = peer.connection
         if peer.down_until_us > self.now_us:
             self.after(dice.latency_us(), self._answer, (ticket, call), Unreachable(sent=False))
             return
@@ -219,7 +231,8 @@ class Kernel:
 
     def _apply(self, what: tuple[tuple[Any, Any] | None, Call], back_us: int) -> None:
         ticket, call = what
-        if call.peer.down_until_us > self.now_us:
+        peer = call.peer
+        if peer.down_until_us > self.now_us or call.connection != peer.connection:
             if ticket is not None:
                 self.after(back_us, self._answer, what, Unreachable(sent=True))
             return

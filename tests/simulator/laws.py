@@ -1,17 +1,20 @@
-"""The laws, looked at after every write of the store and once more when everything is at rest.
+"""The laws, looked at after every write of the store. What must hold at rest is in verdict.py.
 
 They know the truth from elsewhere: the backends' books, what the workers really sent, and which
 evidence a fault has destroyed. L and I numbers are those of the design and of the crash table.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
-from billing.meters import Provenance
-from billing.usage import UNKNOWN_ATTEMPT, UsageEvent
+from billing.usage import DECODER, UsageEvent
+from gateway.stores.redis.epochs import Epoch
+from gateway.stores.sql.corrections import is_weak
 from policies.budgets import (
     MONEY,
     NO_CAP,
+    Account,
     Admission,
     Balance,
     Granted,
@@ -19,13 +22,13 @@ from policies.budgets import (
     State,
     held_on,
 )
+from policies.idempotency import FINISHED, Replay
+from policies.recount import Correction
 from policies.slices import Slice
-from tests.simulator.backend import Work
-from tests.simulator.ledger import Ledger
-from tests.simulator.store import QuotaStore, Watcher
+from tests.simulator.kernel import Process
+from tests.simulator.store import Watcher
 
 WHOLE_LOOK_EVERY: Final = 64  # writes
-MOST_UNMARKED: Final = 256 + 400  # tokens between two checkpoints, and the piece that passed them
 _NOTHING: Final = Balance()
 
 
@@ -45,20 +48,24 @@ class Violation(Exception):  # noqa: N818 (the word for it)
 class Asked:
     """One request that was granted something: by what, and what was posted in its place."""
 
-    __slots__ = ("ask", "ended", "grant", "reaped", "released")
+    __slots__ = ("ask", "ended", "grant", "reaped", "regained", "released")
 
     def __init__(self, ask: Admission, grant: int) -> None:
         self.ask = ask
         self.grant = grant
         self.ended: tuple[int, int] | None = None  # money, tokens
         self.released = False
+        self.regained = False  # by a failover, which may have forgotten slices
         self.reaped = False  # it was not ended by its worker, nor by what that one left behind
 
 
 class Laws(Watcher):
-    def __init__(self, runs_ahead: int = 0) -> None:
-        """`runs_ahead`: output tokens that can come while a slice is asked for."""
+    def __init__(self, runs_ahead: int = 0, *, one_home: bool = True) -> None:
+        """`runs_ahead`: output tokens that can come while a slice is asked for. `one_home`: every
+        spool is where a rebuild of lost counters reads it.
+        """
         self._runs_ahead = runs_ahead
+        self._one_home = one_home
         self.asked: dict[str, Asked] = {}
         self.sent: dict[str, set[int]] = {}  # what the workers know they dispatched
         self.burnt: set[str] = set()  # spools that are gone
@@ -67,20 +74,58 @@ class Laws(Watcher):
         self.unwritten: set[str] = set()  # outcomes that it refused
         self.store_lost = 0
         self.writes = 0
-        self._owners: dict[str, str] = {}  # whose spool would know
+        self.owners: dict[str, str] = {}  # whose spool would know
+        self.unheld: dict[str, tuple[Account, ...]] = {}  # admitted without the store
+        self.forgotten: set[str] = set()  # asked before the store lost what it knew
+        self.asks: dict[str, Admission] = {}  # as they were granted first
+        self.reaped: set[str] = set()  # ended by somebody else, once at least
         self._given_up: set[str] = set()  # holds that a reaper ended as never sent
-        self._forgotten: set[str] = set()  # asked before the store lost what it knew
+        self._flying: dict[str, Process] = {}  # dispatched, and no end of it was written
+        self._posted_unheld: set[str] = set()  # since the store was lost last
+        self._beside: Counter[str] = Counter()  # posted otherwise than in the place of a hold
+        self._spent: Counter[str] = Counter()  # by account: what is told of, and cannot be untold
+        self._spoken: set[str] = set()  # events that are in `spent`, and their requests
+        self._told_of: dict[str, tuple[str, dict[str, int]]] = {}  # by event: what it added
+        self._tickets: dict[str, list[str]] = {}  # by ticket: who was let in with it
+        self.processed: set[str] = set()  # a backend did work for it
 
-    def dispatched(self, request_id: str, attempt: int) -> None:
+    # what the workers and the backends do
+
+    def let_in(self, request_id: str, accounts: tuple[Account, ...], owner: str) -> None:
+        """Without the store, as every budget on its path allows."""
+        self.unheld[request_id] = accounts
+        self.owners.setdefault(request_id, owner)
+
+    def dispatched(self, request_id: str, attempt: int, process: Process) -> None:
         if request_id in self._given_up:
             raise Violation(
                 "L10", f"{request_id} was given up as never sent, then sent", request_id
             )
         self.sent.setdefault(request_id, set()).add(attempt)
+        self._flying[request_id] = process
+
+    def concluded(self, request_id: str) -> None:
+        self._flying.pop(request_id, None)
+
+    def worked_for(self, request_id: str) -> None:
+        """A backend does. With an idempotency key only one request may bring it to that."""
+        if request_id in self.processed:
+            return
+        self.processed.add(request_id)
+        ask = self.asks.get(request_id)
+        if ask is None or ask.ticket is None:
+            return
+        let_in = self._tickets.get(ask.ticket.key, ())
+        others = self.processed.intersection(let_in)
+        if request_id in let_in and others - {request_id}:
+            what = f"{request_id} is done a second time, as {sorted(others - {request_id})} was"
+            raise Violation("ONCE", what, request_id)
 
     # after every write
 
     def admitted(self, before: State, after: State, ask: Admission, answer: Any) -> None:
+        if isinstance(answer, Replay):
+            self._replayed(ask, answer)
         if not isinstance(answer, Granted) or answer.duplicate:
             if after.accounts is not before.accounts:
                 raise Violation("L3", f"{ask.hold_id} was not let in and moved a counter")
@@ -93,33 +138,93 @@ class Laws(Watcher):
             if account.cap != NO_CAP and now.posted + now.held > account.cap:
                 over = now.posted + now.held - account.cap
                 raise Violation("L2", f"{account.id} is over its cap by {over}", ask.hold_id)
+            self._remembered(after, account, ask.hold_id)
         for slot in ask.slots:
             alive = sum(at > answer.now_ms for at in after.slots[slot.key].values())
             if alive > slot.maximum:
                 raise Violation("L3", f"{slot.limit_id} has {alive} places taken", ask.hold_id)
         self.asked[ask.hold_id] = Asked(ask, answer.output_tokens)
-        self._owners[ask.hold_id] = ask.owner
+        self.asks[ask.hold_id] = ask
+        self.owners[ask.hold_id] = ask.owner
+        if ask.ticket is not None:
+            self._tickets.setdefault(ask.ticket.key, []).append(ask.hold_id)
         self._look(after)
 
+    def _remembered(self, after: State, account: Account, request_id: str) -> None:
+        """What was spent is posted, or held for still, or was known to a spool that is gone."""
+        less = self._spent[account.key] - after.accounts[account.key].posted
+        if less <= 0 or not self._one_home:
+            return
+        for hold in after.holds.values():
+            if hold is not None and hold.admission.hold_id in self._spoken:
+                for one in hold.admission.accounts:
+                    less -= held_on(one, hold.admission, hold.grant) * (one.key == account.key)
+        for told_of, amounts in self._told_of.values():
+            if self.store_lost and not self.has_evidence(told_of):
+                less -= amounts.get(account.key, 0)
+        if less > 0:
+            raise Violation("L2", f"{account.id} has forgotten {less}", request_id)
+
+    def _replayed(self, ask: Admission, answer: Replay) -> None:
+        first = self.asks[answer.request_id]
+        if ask.ticket is None or first.ticket is None or first.ticket.key != ask.ticket.key:
+            raise Violation("ONCE", f"{ask.hold_id} is told of another's request", ask.hold_id)
+        if answer.answer and answer.answer != answer.request_id.encode():
+            raise Violation("ONCE", f"{ask.hold_id} gets another's answer", ask.hold_id)
+        if answer.answer and answer.state != FINISHED:
+            raise Violation("ONCE", f"{ask.hold_id} gets an unfinished answer", ask.hold_id)
+
     def settled(self, before: State, after: State, done: Settlement, found: bool) -> None:
+        if done.event is not None and (found or done.reaping is None):
+            self._told(DECODER.decode(done.event))
         if after.accounts is before.accounts:
             return
+        if found:
+            self._ended(before, after, done)
+        if done.unheld:
+            self._posted_without_hold(before, after, done, found)
+        self._look(after)
+
+    def _ended(self, before: State, after: State, done: Settlement) -> None:
         asked = self.asked.get(done.hold_id)
         if asked is None or asked.ended is not None or asked.released:
             raise Violation("L1", f"{done.hold_id} was settled again", done.hold_id)
-        asked.ended, asked.reaped = (done.money, done.tokens), done.reaping is not None
-        if asked.reaped and done.event is None and done.hold_id not in self.sent:
-            self._given_up.add(done.hold_id)
+        lifted = bool(done.unheld)
+        asked.ended = (0, 0) if lifted else (done.money, done.tokens)
+        asked.reaped = done.reaping is not None or done.event is None
+        if done.reaping is not None:
+            self.reaped.add(done.hold_id)
+            if done.unprocessed and done.hold_id not in self.sent:
+                self._given_up.add(done.hold_id)
         for account in asked.ask.accounts:
             was, now = before.accounts[account.key], after.accounts[account.key]
             actual = done.money if account.unit == MONEY else done.tokens
             held = held_on(account, asked.ask, asked.grant)
-            if (now.posted - was.posted, was.held - now.held) != (actual, held):
+            if was.held - now.held != held:
+                raise Violation("L1", f"{done.hold_id} on {account.id}", done.hold_id)
+            if not lifted and now.posted - was.posted != actual:
                 raise Violation("L1", f"{done.hold_id} on {account.id}", done.hold_id)
             ahead = self._runs_ahead * asked.ask.output_money
-            if account.unit == MONEY and actual > held + ahead and not self.store_lost:
+            dear = account.unit == MONEY and actual > held + ahead
+            # One served without the store may have its admission arrive when all is over.
+            if dear and not (lifted or asked.regained or done.hold_id in self.unheld):
                 raise Violation("L2", f"{done.hold_id} cost more than was held", done.hold_id)
-        self._look(after)
+
+    def _posted_without_hold(
+        self, before: State, after: State, done: Settlement, found: bool
+    ) -> None:
+        """On every account that is open, and once."""
+        again = done.hold_id in self._posted_unheld
+        for account in done.unheld:
+            was = before.accounts.get(account.key, _NOTHING).posted
+            more = after.accounts.get(account.key, _NOTHING).posted - was
+            if more not in (0, done.money if account.unit == MONEY else done.tokens):
+                raise Violation("L1", f"{done.hold_id} on {account.id}", done.hold_id)
+            if more and again:
+                raise Violation("L5", f"{done.hold_id} was posted again", done.hold_id)
+            self._beside[account.key] += more
+        if not again and done.hold_id in after.posted:
+            self._posted_unheld.add(done.hold_id)
 
     def released(self, before: State, after: State, hold_id: str, found: bool) -> None:
         if after.accounts is before.accounts:
@@ -144,15 +249,76 @@ class Laws(Watcher):
                 raise Violation("L2", f"{account.id} is over its cap by a slice", hold_id)
         self._look(after)
 
+    def restored(self, after: State, ask: Admission, placed: bool) -> None:
+        if placed:
+            before = self.asked.get(ask.hold_id)
+            if before is not None and before.ended is not None:  # it has ended while we were at it
+                for account in before.ask.accounts:
+                    self._beside[account.key] += before.ended[0 if account.unit == MONEY else 1]
+            self.asked[ask.hold_id] = Asked(ask, 0)
+            self.forgotten.discard(ask.hold_id)
+            self._given_up.discard(ask.hold_id)  # its worker finds it there, and goes on
+
+    def corrected(self, after: State, corrections: Sequence[Correction]) -> None:
+        for one in corrections:
+            self._beside[one.key] += one.posted
+
+    def opened(self, after: State, journal: Sequence[bytes]) -> None:
+        """The counters are said to be whole: who is under way has a hold, and they are its sum."""
+        self.whole(after)
+        if not self._one_home:
+            return
+        for request_id, process in self._flying.items():
+            held = after.holds.get(request_id) is not None
+            gone = request_id in self.reaped or request_id in self.unheld
+            if process.alive and not held and not gone:
+                what = f"{request_id} is under way and the rebuilt counters do not know it"
+                raise Violation("L7", what, request_id)
+
+    def trusted(self, epoch: Epoch, run_id: str, hold_id: str) -> None:
+        """What is admitted is so against counters that were made whole in this very process."""
+        if epoch.run_id != run_id or not epoch.is_open:
+            raise Violation("L7", f"{hold_id} is let in against {epoch} of {run_id}", hold_id)
+
     def lost(self, after: State) -> None:
         """The store forgot: what it does not hold any more is no longer its business, and what it
         holds again may end again.
         """
         self.store_lost += 1
-        self._forgotten.update(self.asked)
+        self.forgotten.update(self.asked)
         held = {id_: hold for id_, hold in after.holds.items() if hold is not None}
         self.asked = {id_: Asked(hold.admission, hold.grant) for id_, hold in held.items()}
-        self._forgotten.difference_update(self.asked)
+        for asked in self.asked.values():
+            asked.regained = True
+        self.forgotten.difference_update(self.asked)
+        self._beside = Counter({key: one.posted for key, one in after.accounts.items()})
+        self._posted_unheld.clear()
+        kept = after.tickets.taken
+        self._tickets = {key: ids for key, ids in self._tickets.items() if key in kept}
+
+    def has_evidence(self, request_id: str) -> bool:
+        """Whether its worker's spool, whole, has been where the jobs could read it."""
+        if request_id in self.shortened or request_id in self.unwritten:
+            return False
+        return self.owners[request_id] not in self.burnt
+
+    def _told(self, event: UsageEvent) -> None:
+        """The store has it in its journal: from now on no counter may know less."""
+        request_id = event.request_id
+        ask = self.asks.get(request_id)
+        sure = ask is not None and self.has_evidence(request_id) and request_id not in self.reaped
+        if not sure or is_weak(event) or event.hold == "estimated" or request_id in self.unheld:
+            return
+        if event.event_id in self._spoken:
+            return
+        self._spoken.update((event.event_id, request_id))
+        tokens = event.usage.total if event.winner else 0
+        amounts = {
+            account.key: event.counter_nanos if account.unit == MONEY else tokens
+            for account in ask.accounts
+        }
+        self._spent.update(amounts)
+        self._told_of[event.event_id] = request_id, amounts
 
     def _look(self, state: State) -> None:
         self.writes += 1
@@ -162,7 +328,7 @@ class Laws(Watcher):
     def whole(self, state: State) -> None:
         """L1 over everything: held is the sum of the holds, posted of what ended."""
         held: Counter[str] = Counter()
-        posted: Counter[str] = Counter()
+        posted: Counter[str] = Counter(self._beside)
         for hold in state.holds.values():
             if hold is not None:
                 for account in hold.admission.accounts:
@@ -174,109 +340,5 @@ class Laws(Watcher):
         for key, balance in state.accounts.items():
             if balance.held != held[key]:
                 raise Violation("L1", f"{key} holds {balance.held}, its holds are {held[key]}")
-            if balance.posted != posted[key] and not self.store_lost:
+            if balance.posted != posted[key]:
                 raise Violation("L1", f"{key} has {balance.posted} posted of {posted[key]}")
-
-    # at rest
-
-    def at_rest(
-        self, store: QuotaStore, ledger: Ledger, book: dict[tuple[str, int], Work], *, gentle: bool
-    ) -> None:
-        """`gentle`: no fault of this world can make a hold end before its worker ended it."""
-        left = [id_ for id_, hold in store.state.holds.items() if hold is not None]
-        if left:
-            raise Violation("L10", f"{len(left)} holds are left", left[0])
-        if any(store.state.slots.values()):
-            raise Violation("L10", "a place of a concurrency limit is taken for ever")
-        self.whole(store.state)
-        for request_id in ledger.of_request.keys() - self.asked.keys() - self._forgotten:
-            raise Violation("L4", f"{request_id} has a row and was never admitted", request_id)
-        for request_id, asked in self.asked.items():
-            rows = ledger.of_request.get(request_id, [])
-            self._rows(request_id, rows, asked, gentle=gentle)
-            self._figures(request_id, rows, book)
-            self._counters(request_id, rows, asked, gentle=gentle)
-        for request_id in self._forgotten:
-            rows = ledger.of_request.get(request_id, [])
-            self._rows(request_id, rows, None, gentle=False)
-            self._figures(request_id, rows, book)
-
-    def _rows(
-        self, request_id: str, rows: list[UsageEvent], asked: Asked | None, *, gentle: bool
-    ) -> None:
-        """L4, L5: one row an attempt that was sent, none for any other, one winner at most."""
-        net: Counter[int] = Counter()
-        winners = 0
-        for row in rows:
-            sign = -1 if row.hold == "reversed" else 1
-            net[row.attempt] += sign
-            winners += sign * row.winner
-        sent = self.sent.get(request_id, set())
-        if self.store_lost and net[UNKNOWN_ATTEMPT] == 1 and len(net) > 1:
-            # A hold that a failover brought back ends a second time, and its guess stays beside
-            # the truth: nothing tells the ledger that it has to look.
-            winners -= 1
-            net[UNKNOWN_ATTEMPT] = 0
-        booked = {attempt for attempt, count in net.items() if count}
-        if winners > 1 or any(count not in (0, 1) for count in net.values()):
-            raise Violation("L5", f"{request_id} is booked more than once: {dict(net)}", request_id)
-        guessed = UNKNOWN_ATTEMPT in booked
-        booked.discard(UNKNOWN_ATTEMPT)
-        if guessed and (booked or gentle):
-            raise Violation("L4", f"{request_id} is booked as what was and as a guess", request_id)
-        if self._has_evidence(request_id):
-            # A guess may stand for what was never sent: a machine that does not have the spool
-            # cannot know, once the hold of a stalled worker has expired.
-            if booked != sent:
-                what = f"{request_id} was sent as {sorted(sent)} and is booked as {sorted(booked)}"
-                raise Violation("L4", what, request_id)
-        elif not booked <= sent:
-            raise Violation("L4", f"{request_id} is booked as {sorted(booked)}", request_id)
-        elif sent and asked is not None and not (booked or guessed):
-            raise Violation("L10", f"{request_id} was sent and forgotten", request_id)
-
-    def _has_evidence(self, request_id: str) -> bool:
-        """Whether its worker's spool, whole, has been where the jobs could read it."""
-        if request_id in self.shortened or request_id in self.unwritten:
-            return False
-        return self._owners[request_id] not in self.burnt
-
-    def _figures(
-        self, request_id: str, rows: list[UsageEvent], book: dict[tuple[str, int], Work]
-    ) -> None:
-        """What the backend reported is billed to the token; an estimate stays within its bound."""
-        undone = {row.event_id.removesuffix(":reversed") for row in rows if row.hold == "reversed"}
-        for row in rows:
-            work = book.get((request_id, row.attempt))
-            if row.hold == "reversed" or row.event_id in undone or not row.winner:
-                continue
-            done = (0, 0) if work is None else (work.input_tokens, work.output_tokens)
-            billed = row.usage.all_input, row.usage.output
-            if row.attempt == UNKNOWN_ATTEMPT:
-                continue
-            if row.provenance is Provenance.REPORTED and billed != done:
-                raise Violation("L4", f"{row.event_id} is billed {billed}, was {done}", request_id)
-            if billed[1] > done[1]:
-                raise Violation("L10", f"{row.event_id} is billed {billed} of {done}", request_id)
-            sure = request_id not in self.unmarked and self._has_evidence(request_id)
-            if sure and row.stream and done[1] - billed[1] > MOST_UNMARKED:
-                raise Violation("N13", f"{row.event_id} is billed {billed} of {done}", request_id)
-
-    def _counters(
-        self, request_id: str, rows: list[UsageEvent], asked: Asked, *, gentle: bool
-    ) -> None:
-        """L7, L9: what was posted is what the ledger says, in the window the ledger says. It may be
-        something else only where a hold was ended for want of evidence that came to light later.
-        """
-        for row in rows:
-            at_ms = row.admitted_at_us // 1000
-            for account in asked.ask.accounts:
-                if not account.start_ms <= at_ms < account.end_ms:
-                    what = f"{row.event_id} is in another window than its hold on {account.id}"
-                    raise Violation("L9", what, request_id)
-        posted = 0 if asked.ended is None else asked.ended[0]
-        booked = sum(row.counter_nanos for row in rows)
-        explained = asked.reaped or not self._has_evidence(request_id)
-        if posted != booked and (gentle or not explained):
-            what = f"{request_id} has {posted} posted and {booked} booked"
-            raise Violation("L7", what, request_id)

@@ -4,12 +4,13 @@ A model of stores/sql/usage.py and corrections.py; a differential test holds the
 SQLite and PostgreSQL.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
 from billing.meters import Meters
 from billing.usage import UNKNOWN_ATTEMPT, UsageEvent
+from gateway.stores.sql.spent import Asked
 from tests.simulator.kernel import Peer
 
 Delivered = tuple[UsageEvent, bool]
@@ -23,6 +24,8 @@ class Ledger(Peer):
     def __init__(self) -> None:
         self.rows: dict[str, UsageEvent] = {}
         self.of_request: dict[str, list[UsageEvent]] = {}
+        self.epoch = 0  # the newest of the store's counters
+        self.on_epoch: Callable[[int], None] = lambda _number: None
 
     def record(self, delivered: Sequence[Delivered]) -> int:
         """As usage.record: one transaction, repeated deliveries change nothing."""
@@ -32,8 +35,6 @@ class Ledger(Peer):
             if known is None or (known[0].hold == "estimated" != event.hold):
                 by_id[event.event_id] = (event, found)
         events = [by_id[id_] for id_ in sorted(by_id)]
-        if not any(not found or _is_weak(event) for event, found in events):
-            return len(self._insert(events))
         firm = [each for each in events if not _is_weak(each[0])]
         new = self._insert(firm)
         corrections = self._insert(self._corrections(firm, new))
@@ -72,6 +73,21 @@ class Ledger(Peer):
             found[event.request_id] = money + event.counter_nanos, tokens + more
         return found
 
+    def totals(self, asked: Collection[Asked], journaled: Iterable[UsageEvent]) -> dict[Asked, int]:
+        """As spent.totals: what was spent of each figure, by rows and by unbooked events."""
+        unbooked = {event.event_id: event for event in journaled if event.event_id not in self.rows}
+        events = [*self.rows.values(), *unbooked.values()]
+        return {one: sum(_amount(one, event) for event in events) for one in asked}
+
+    def remembered(self) -> int:
+        return self.epoch
+
+    def begin(self, seen: int) -> int:
+        """As epochs.begin: the number of the next epoch of the store's counters."""
+        self.epoch = max(self.epoch, seen) + 1
+        self.on_epoch(self.epoch)
+        return self.epoch
+
     def _insert(self, delivered: Sequence[Delivered]) -> set[str]:
         new = set()
         for event, found in delivered:
@@ -87,11 +103,11 @@ class Ledger(Peer):
     def _corrections(self, delivered: Sequence[Delivered], new: set[str]) -> list[Delivered]:
         late = {
             event.event_id: event
-            for event, found in delivered
-            if not found and event.event_id not in new and event.hold != "estimated"
+            for event, _ in delivered
+            if event.event_id not in new and event.hold != "estimated"
         }
-        strays = {event.request_id for event, found in delivered if not found}
-        asked = {*late, *(f"{request_id}:{UNKNOWN_ATTEMPT}" for request_id in strays)}
+        requests = {event.request_id for event, _ in delivered}
+        asked = {*late, *(f"{request_id}:{UNKNOWN_ATTEMPT}" for request_id in requests)}
         rows = [self.rows[id_] for id_ in sorted(asked) if id_ in self.rows]
         wrong = [row for row in rows if row.hold == "estimated"]
         taken_back = [(_reversed(row), False) for row in wrong]
@@ -100,6 +116,16 @@ class Ledger(Peer):
             *taken_back,
             *((_with(event, event_id=f"{event.event_id}:late"), False) for event in truths),
         ]
+
+
+def _amount(asked: Asked, event: UsageEvent) -> int:
+    scopes = (event.tenant_id, *event.team_path, event.key_id)
+    start_us, end_us = asked.span
+    if asked.scope_id not in scopes or not start_us <= event.admitted_at_us < end_us:
+        return 0
+    if not asked.tokens:
+        return event.counter_nanos
+    return event.usage.total if event.winner else 0
 
 
 def _is_weak(event: UsageEvent) -> bool:

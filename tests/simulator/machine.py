@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.stores.redis.epochs import Guard
 from tests.simulator.backend import Backend, Work
 from tests.simulator.dice import Dice
 from tests.simulator.kernel import Kernel, Process
@@ -26,6 +27,8 @@ class Surroundings(msgspec.Struct, frozen=True):
     backends: dict[str, Backend]
     book: dict[tuple[str, int], Work]
     laws: Laws
+    guard: Callable[..., Guard]
+    is_whole: Callable[..., bool]
 
 
 class Machine:

@@ -1,15 +1,17 @@
-"""Three wrong steps, planted on purpose in place of the right ones, for the simulator to find."""
+"""Wrong steps, planted on purpose in place of the right ones, for the simulator to find."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from gateway.jobs.endings import NEVER_SENT, Ending, ending
 from gateway.jobs.traces import Traces
-from policies import budgets
+from gateway.stores.redis.epochs import Epoch, Guard
+from policies import budgets, recount
 from policies.budgets import MONEY, NO_CAP, Admission, Granted, Hold, Settlement, State
-from tests.simulator.store import Scripts
+from policies.recount import Correction
+from tests.simulator.store import QuotaStore, Scripts
 from tests.simulator.world import Parts
 
 
@@ -65,3 +67,50 @@ def check_then_act() -> Parts:
         return budgets.admit(state, unchecked, now_us)
 
     return Parts(scripts=Scripts(admit=admit))
+
+
+def stale_epoch() -> Parts:
+    """Any epoch that is open is believed, whichever process of the store it was opened in."""
+
+    class Trusting(Guard):
+        def told(self, text: str) -> bool:
+            self._text = text.encode()
+            return text.startswith("open:")
+
+        @property
+        def token(self) -> bytes:
+            return self._text
+
+    def is_whole(_store: QuotaStore, epoch: Epoch | None, _least: int) -> bool:
+        return epoch is not None and epoch.is_open
+
+    return Parts(guard=Trusting, is_whole=is_whole)
+
+
+def not_recounted() -> Parts:
+    """A rebuild that believes what the store shows as spent."""
+
+    def correct(state: State, token: str, corrections: Sequence[Correction]) -> tuple[State, bool]:
+        held = tuple(msgspec.structs.replace(one, posted=0) for one in corrections)
+        return recount.correct(state, token, held)
+
+    return Parts(scripts=Scripts(correct=correct))
+
+
+def key_released_early() -> Parts:
+    """An idempotency key is given back with the hold, whatever became of it."""
+
+    def settle(state: State, done: Settlement, now_us: int) -> tuple[State, bool]:
+        return budgets.settle(state, msgspec.structs.replace(done, unprocessed=True), now_us)
+
+    return Parts(scripts=Scripts(settle=settle))
+
+
+def posted_without_mark() -> Parts:
+    """Who was served without the store is posted as often as it is told of."""
+
+    def settle(state: State, done: Settlement, now_us: int) -> tuple[State, bool]:
+        forgetful = msgspec.structs.replace(state, posted=frozenset())
+        return budgets.settle(forgetful, done, now_us)
+
+    return Parts(scripts=Scripts(settle=settle))

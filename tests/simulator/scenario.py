@@ -31,6 +31,7 @@ class Fault(StrEnum):
     DISK_FULL = "disk full"
     WIPE = "store wiped"
     FAILOVER = "store on older data"
+    FAIL_BACK = "store back on its old process"
     # a backend
     UNREACHABLE = "no connection"
     REFUSES = "refused (429, 503)"
@@ -51,6 +52,7 @@ ON_WORLD: Final = (
     Fault.DISK_FULL,
     Fault.WIPE,
     Fault.FAILOVER,
+    Fault.FAIL_BACK,
 )
 ON_BACKENDS: Final = (
     Fault.UNREACHABLE,
@@ -59,9 +61,8 @@ ON_BACKENDS: Final = (
     Fault.CUT,
     Fault.WITHHOLDS,
 )
-# They strike only where they are asked for: epoch and rebuild, their defence, are not simulated.
-LOSES_THE_STORE: Final = frozenset({Fault.WIPE, Fault.FAILOVER})
-ORDINARY: Final = frozenset(Fault) - LOSES_THE_STORE
+LOSES_THE_STORE: Final = frozenset({Fault.WIPE, Fault.FAILOVER, Fault.FAIL_BACK})
+ALL: Final = frozenset(Fault)
 # Of these none makes a hold end before its worker, or that worker's spool, has ended it.
 GENTLE: Final = frozenset(
     {
@@ -92,7 +93,10 @@ class Scenario(msgspec.Struct, frozen=True):
     budget: int = 40  # how tight the budgets are: dear requests that fit the tightest
     think_us: int = 4_000_000
     slice: int = 0  # output tokens by which the hold of a stream grows; 0: all is held at once
-    faults: frozenset[Fault] = ORDINARY
+    outage: str = "strict"  # what every budget says of a store that does not answer; or `open`
+    degrades: bool = False  # a cheaper model serves where no budget covers the one asked for
+    keyed: int = 0  # of a hundred requests have an idempotency key, and are repeated
+    faults: frozenset[Fault] = ALL
     per_mille: int = 12  # messages that meet a fault
     steps_apart: int = 900  # steps of processes between two faults
     allowed: frozenset[int] | None = None
@@ -101,7 +105,7 @@ class Scenario(msgspec.Struct, frozen=True):
 CALM: Final = Scenario(faults=frozenset())
 
 
-def drawn(seed: int, events: int, *, faults: frozenset[Fault] = ORDINARY) -> Scenario:
+def drawn(seed: int, events: int, *, faults: frozenset[Fault] = ALL) -> Scenario:
     """A scenario of its own for each seed: a world with every fault at once hides what only a few
     of them together bring about.
     """
@@ -116,6 +120,9 @@ def drawn(seed: int, events: int, *, faults: frozenset[Fault] = ORDINARY) -> Sce
         budget=dice.choice((6, 40, 200, 3_000)),
         think_us=dice.choice((1_000_000, 4_000_000, 10_000_000)),
         slice=dice.choice((0, 0, 64, 256)),
+        outage=dice.choice(("strict", "strict", "open")),
+        degrades=dice.random() < 0.3,
+        keyed=dice.choice((0, 0, 20, 70)),
         faults=chosen,
         per_mille=dice.choice((2, 10, 40)),
         steps_apart=dice.choice((150, 600, 3_000)),

@@ -1,5 +1,5 @@
 """The quota store: the executable model of its scripts, and around it what a server adds: its own
-clock, expiry of leases and of spent ids, a stream that is read by a group, a replica behind it.
+clock, expiry of leases and of spent ids, an epoch, a replica behind it, a process that is replaced.
 
 Which model of each script is used is a parameter, so that a wrong one can be put in its place.
 """
@@ -10,23 +10,49 @@ from typing import Any, Final
 
 import msgspec
 
-from policies import budgets, slices
+from gateway.stores.redis import keys
+from gateway.stores.redis.epochs import Epoch
+from policies import budgets, idempotency, rebuild, recount, slices
 from policies.budgets import Admission, Granted, Hold, Refused, Settlement, State
+from policies.idempotency import Keeping, Replay, Tickets
+from policies.recount import Correction
 from policies.slices import Slice, SliceAsked
+from tests.simulator.journal import Entry, Journal
 from tests.simulator.kernel import Kernel, Peer
 
 SPENT_US: Final = 120_000_000  # as release.lua's SPENT_MS
+TAG: Final = "s00"
+REBUILDER: Final = keys.lease(f"rebuild:{{{TAG}}}")
 Corrections = Sequence[tuple[str, int]]
+Admitted = Granted | Refused | Replay
 
 
 class Scripts(msgspec.Struct, frozen=True):
     """The atomic steps, as the specification has them."""
 
-    admit: Callable[..., tuple[State, Granted | Refused]] = budgets.admit
+    admit: Callable[..., tuple[State, Admitted]] = budgets.admit
     settle: Callable[..., tuple[State, bool]] = budgets.settle
     release: Callable[..., tuple[State, bool]] = budgets.release
     extend: Callable[..., tuple[State, tuple[str, ...]]] = budgets.extend
     take_slice: Callable[..., tuple[State, Slice | None]] = slices.take_slice
+    keep: Callable[..., tuple[Tickets, bool]] = idempotency.keep
+    restore: Callable[..., tuple[State, bool]] = rebuild.restore
+    cut: Callable[..., Any] = recount.cut
+    correct: Callable[..., tuple[State, bool]] = recount.correct
+
+
+class WrongEpoch(msgspec.Struct, frozen=True):
+    """The script did not run: the store has another epoch than the caller knows, this one."""
+
+    text: str
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """`last`: the newest entry that the journal ever had; `entries`: how many are in it."""
+
+    shown: tuple[budgets.Balance | None, ...]
+    last: int
+    entries: int
 
 
 class Watcher:
@@ -36,16 +62,20 @@ class Watcher:
     def settled(self, before: State, after: State, done: Settlement, found: bool) -> None: ...
     def released(self, before: State, after: State, hold_id: str, found: bool) -> None: ...
     def grown(self, before: State, after: State, hold_id: str, answer: Slice | None) -> None: ...
+    def restored(self, after: State, ask: Admission, placed: bool) -> None: ...
+    def corrected(self, after: State, corrections: Sequence[Correction]) -> None: ...
+    def opened(self, after: State, journal: Sequence[bytes]) -> None: ...
+    def trusted(self, epoch: Epoch, run_id: str, hold_id: str) -> None: ...
     def lost(self, after: State) -> None: ...
 
 
-class Entry(msgspec.Struct):
-    """One entry of the journal; `reader` has read it and not said that it is done."""
+class Memory(msgspec.Struct, frozen=True):
+    """All that one process of the store knows at an instant."""
 
-    id: int
-    event: bytes
-    hold_found: bool
-    reader: str = ""
+    run_id: str
+    state: State
+    epoch: Epoch | None
+    journal: Journal
 
 
 class QuotaStore(Peer):
@@ -54,25 +84,32 @@ class QuotaStore(Peer):
         self._watcher = watcher
         self._scripts = scripts
         self.state = State()
+        self.epoch: Epoch | None = None
+        self.run_id = "run1"
         self.offset_us = 0
-        self.journal: dict[int, Entry] = {}  # oldest first
-        self._entries = 0
-        self._unread = 0  # ids from here on were never read
+        self.journal = Journal()
+        self.lacks_account = False  # a worker waits for one
+        self._processes = 1
         self._spent: deque[tuple[int, str]] = deque()
         self._leases: dict[str, int] = {}  # until when, by the store's clock
-        self._replica: tuple[State, dict[int, Entry], int] = (State(), {}, 0)
+        self._replica = self._memory()
+        self._deposed: Memory | None = None
 
     @property
     def now_us(self) -> int:
         return self._kernel.now_us + self.offset_us
 
-    # the four scripts
+    # the scripts of requests
 
-    def admit(self, ask: Admission) -> Granted | Refused:
+    def admit(self, token: bytes, ask: Admission) -> Admitted | WrongEpoch:
         before = self._expired()
+        if self.epoch is None or token != str(self.epoch).encode():
+            return WrongEpoch("" if self.epoch is None else str(self.epoch))
         self.state, answer = self._scripts.admit(before, ask, self.now_us)
         self._tell(f"admit {ask.hold_id} : {type(answer).__name__}")
         self._watcher.admitted(before, self.state, ask, answer)
+        if isinstance(answer, Granted):
+            self._watcher.trusted(self.epoch, self.run_id, ask.hold_id)
         return answer
 
     def settle(self, done: Settlement) -> bool:
@@ -80,8 +117,7 @@ class QuotaStore(Peer):
         after, found = self._scripts.settle(before, done, self.now_us)
         if after.journal:
             for event, hold_found in after.journal:
-                self._entries += 1
-                self.journal[self._entries] = Entry(self._entries, event, hold_found)
+                self.journal.add(event, hold_found)
             after = msgspec.structs.replace(after, journal=())
         self.state = after
         self._tell(f"settle {done.hold_id} : {done.money}, {'found' if found else 'not found'}")
@@ -101,12 +137,20 @@ class QuotaStore(Peer):
         self.state, absent = self._scripts.extend(self._expired(), hold_ids, ttl_ms, self.now_us)
         return absent
 
-    def take_slice(self, asked: SliceAsked) -> Slice | None:
+    def take_slice(self, token: bytes, asked: SliceAsked) -> Slice | WrongEpoch | None:
         before = self._expired()
+        if self.epoch is None or token != str(self.epoch).encode():
+            return WrongEpoch("" if self.epoch is None else str(self.epoch))
         self.state, answer = self._scripts.take_slice(before, asked)
         self._tell(f"slice {asked.hold_id} : {answer}")
         self._watcher.grown(before, self.state, asked.hold_id, answer)
         return answer
+
+    def keep(self, keeping: Keeping) -> bool:
+        state = self._expired()
+        tickets, kept = self._scripts.keep(state.tickets, keeping, self.now_us // 1000)
+        self.state = msgspec.structs.replace(state, tickets=tickets)
+        return kept
 
     # reading holds
 
@@ -121,6 +165,20 @@ class QuotaStore(Peer):
     def all_holds(self) -> Mapping[str, Hold]:
         return {id_: hold for id_, hold in self.state.holds.items() if hold is not None}
 
+    # the journal
+
+    def take(self, reader: str, most: int) -> tuple[Entry, ...]:
+        return self.journal.take(reader, most)
+
+    def reclaim(self, reader: str, most: int) -> tuple[Entry, ...]:
+        return self.journal.reclaim(reader, most)
+
+    def journaled(self, until: int | None) -> tuple[bytes, ...]:
+        return self.journal.waiting(until)
+
+    def done(self, ids: Sequence[int]) -> None:
+        self.journal.done(ids)
+
     # leases
 
     def take_lease(self, name: str, token: str, ttl_ms: int) -> bool:
@@ -131,6 +189,12 @@ class QuotaStore(Peer):
         self.state = msgspec.structs.replace(state, leases={**state.leases, name: token})
         return True
 
+    def renew_lease(self, name: str, token: str, ttl_ms: int) -> bool:
+        mine = self._expired().leases.get(name) == token
+        if mine:
+            self._leases[name] = self.now_us + ttl_ms * 1000
+        return mine
+
     def return_lease(self, name: str, token: str) -> bool:
         state = self._expired()
         if state.leases.get(name) != token:
@@ -138,52 +202,101 @@ class QuotaStore(Peer):
         self._forget_leases([name])
         return True
 
-    # the journal
+    def has_lease(self, name: str) -> bool:
+        return name in self._expired().leases
 
-    def take(self, reader: str, most: int) -> tuple[Entry, ...]:
-        taken = []
-        for number in range(self._unread + 1, self._entries + 1):
-            entry = self.journal.get(number)
-            self._unread = number
-            if entry is not None:
-                entry.reader = reader
-                taken.append(entry)
-                if len(taken) == most:
-                    break
-        return tuple(taken)
+    # counters made whole
 
-    def reclaim(self, reader: str, most: int) -> tuple[Entry, ...]:
-        orphans = [entry for entry in self.journal.values() if entry.reader][:most]
-        for entry in orphans:
-            entry.reader = reader
-        return tuple(orphans)
+    def look(self) -> tuple[Epoch | None, bool]:
+        """The epoch, and whether a worker has waited for an account since it was last asked."""
+        lacked, self.lacks_account = self.lacks_account, False
+        return self.epoch, lacked
 
-    def waiting(self) -> tuple[bytes, ...]:
-        return tuple(entry.event for entry in self.journal.values())
+    def need_account(self) -> None:
+        self.lacks_account = True
 
-    def done(self, ids: Sequence[int]) -> None:
-        for id_ in ids:
-            self.journal.pop(id_, None)
+    def close_epoch(self, number: int, token: str) -> Epoch | None:
+        if self._expired().leases.get(REBUILDER) != token:
+            return None
+        since_ms = self.now_us // 1000
+        self.epoch = Epoch(False, number, since_ms, self.run_id)
+        self.state = msgspec.structs.replace(self.state, since_ms=since_ms)
+        self._tell(f"epoch {self.epoch}")
+        return self.epoch
+
+    def open_epoch(self, closed: Epoch, token: str) -> bool:
+        if self._expired().leases.get(REBUILDER) != token or self.epoch != closed:
+            return False
+        self.epoch = msgspec.structs.replace(closed, is_open=True)
+        self._tell(f"epoch {self.epoch}")
+        self._watcher.opened(self.state, self.journal.waiting())
+        return True
+
+    def restore(self, closed: Epoch, ask: Admission) -> bool | None:
+        """None: the tag is not closed for this rebuild."""
+        if self.epoch != closed:
+            return None
+        self.state, placed = self._scripts.restore(self._expired(), ask, self.now_us)
+        self._tell(f"restore {ask.hold_id} : {placed}")
+        self._watcher.restored(self.state, ask, placed)
+        return placed
+
+    def cut(self, token: str, accounts: Sequence[str]) -> Cut:
+        shown: tuple[budgets.Balance | None, ...] = ()
+        if token:
+            self.state, shown, _ = self._scripts.cut(self._expired(), token, accounts)
+        return Cut(shown, self.journal.last, len(self.journal))
+
+    def correct(self, token: str, corrections: Sequence[Correction]) -> bool:
+        self.state, done = self._scripts.correct(self._expired(), token, corrections)
+        if done:
+            for one in corrections:
+                self._tell(f"correct {one.key} : {one.posted}, {one.held}")
+            self._watcher.corrected(self.state, corrections)
+        return done
 
     # what befalls it
 
     def replicate(self) -> None:
-        copies = {id_: msgspec.structs.replace(entry) for id_, entry in self.journal.items()}
-        self._replica = (self.state, copies, self._unread)
+        self._replica = self._memory()
 
-    def wipe(self) -> None:
-        self.state, self.journal = State(), {}
-        self._watcher.lost(self.state)
-        self._leases.clear()
-        self._unread = self._entries
+    def wipe(self, *, restarts: bool) -> None:
+        """Emptied; with `restarts` by a process that takes its place."""
+        run_id = self._new_process() if restarts else self.run_id
+        self._become(Memory(run_id, State(), None, self.journal.emptied()))
         self.replicate()
 
     def fail_over(self) -> None:
         """The replica takes over; what came after its last word is gone."""
-        self.state, self.journal, self._unread = self._replica
-        self._watcher.lost(self.state)
-        self._leases = dict.fromkeys(self.state.leases, self.now_us)
+        self._deposed = self._memory()
+        taken = msgspec.structs.replace(self._replica, run_id=self._new_process())
+        self._become(taken)
         self.replicate()
+
+    def fail_back(self) -> None:
+        """The process that was replaced last answers again, and knows nothing of what came since.
+        Where there is none it is a restart that lost nothing.
+        """
+        back = self._deposed or msgspec.structs.replace(self._memory(), run_id=self._new_process())
+        self._deposed = None
+        self._become(back)
+        self.replicate()
+
+    def _new_process(self) -> str:
+        self._processes += 1
+        return f"run{self._processes}"
+
+    def _memory(self) -> Memory:
+        return Memory(self.run_id, self.state, self.epoch, self.journal.copied())
+
+    def _become(self, memory: Memory) -> None:
+        if memory.run_id != self.run_id:
+            self.connection += 1
+        self.run_id, self.state, self.epoch = memory.run_id, memory.state, memory.epoch
+        self.journal = memory.journal.after(self.journal)
+        self._leases = dict.fromkeys(self.state.leases, self.now_us)
+        self.lacks_account = False
+        self._watcher.lost(self.state)
 
     def _tell(self, what: str) -> None:
         if self._kernel.trace is not None:

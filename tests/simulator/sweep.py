@@ -9,12 +9,12 @@ from functools import partial
 import msgspec
 
 from tests.simulator.scenario import (
+    ALL,
     ON_BACKENDS,
     ON_MESSAGES,
     ON_REQUESTS,
     ON_STEPS,
     ON_WORLD,
-    ORDINARY,
     Fault,
     drawn,
 )
@@ -45,7 +45,7 @@ class Tally(msgspec.Struct):
             self.failed.append(report)
 
 
-def one(seed: int, faults: frozenset[Fault] = ORDINARY) -> Report:
+def one(seed: int, faults: frozenset[Fault] = ALL) -> Report:
     report = simulate(seed, drawn(seed, WORLD_EVENTS, faults=faults))
     if not report.law:
         report.numbers = []  # only a failing world is shrunk
@@ -53,7 +53,7 @@ def one(seed: int, faults: frozenset[Fault] = ORDINARY) -> Report:
 
 
 def sweep(
-    first_seed: int, events: int, *, processes: int = 1, faults: frozenset[Fault] = ORDINARY
+    first_seed: int, events: int, *, processes: int = 1, faults: frozenset[Fault] = ALL
 ) -> Tally:
     """Worlds from `first_seed` on until they come to so many events, or five have failed."""
     began = time.perf_counter()

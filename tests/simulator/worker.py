@@ -5,7 +5,6 @@ next attempt, whose figures are billed, what an event comes to. The order of spo
 backend is the product's; its failpoints name the steps at which faults strike.
 """
 
-from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -13,50 +12,29 @@ import msgspec
 from billing.meters import Meters, Provenance
 from billing.usage import ENCODER, UsageEvent
 from gateway.backends.dialect import Reported
-from gateway.dataplane.arrival import Arrival
-from gateway.dataplane.events import event, template
+from gateway.dataplane.events import event
 from gateway.dataplane.figures import Figures, at_once
 from gateway.dataplane.flow import Attempt, Flow
-from gateway.dataplane.quote import quote
 from gateway.dataplane.slices import begin
-from gateway.stores.spool import Checkpoint, Closed, Dispatch, Intent, SpoolUnavailable
+from gateway.stores.spool import Checkpoint, Dispatch, SpoolUnavailable
 from gateway.stores.spool import Outcome as Ended
-from policies.ask import Ask
-from policies.budgets import Admission, Granted, Refused, Settlement
+from policies.budgets import Refused, Settlement
 from policies.failover import Attempts, RetryBudget, outcome_of_failure, outcome_of_status
-from policies.route import Plan
+from policies.idempotency import Keeping
 from policies.slices import SliceAsked
-from tests.simulator import house
+from tests.simulator import asking, house
+from tests.simulator.admitting import Door
+from tests.simulator.asking import Request
 from tests.simulator.backend import Head
-from tests.simulator.kernel import (
-    Call,
-    Cancelled,
-    ClientGone,
-    Process,
-    Story,
-    Task,
-    Unreachable,
-)
+from tests.simulator.kernel import Call, Cancelled, ClientGone, Process, Story, Task, Unreachable
 from tests.simulator.machine import Machine, Surroundings
 from tests.simulator.spools import SpoolFile
-from tests.simulator.upkeep import TTL_MS, Upkeep
 
-OLD_GRANT_US: Final = TTL_MS * 667
 MARK_TOKENS: Final = 256
 MARK_US: Final = 5_000_000
-TYPICAL_OUTPUT: Final = 256
 MOST_IN_A_PIECE: Final = 400
-
-
-class Request(msgspec.Struct, frozen=True):
-    """What a client asks for. `tokens` is the true size of its prompt."""
-
-    id: str
-    key: str
-    tokens: int
-    wanted: int
-    least: int
-    streams: bool
+KEPT_MS: Final = 600_000
+KEPT_BYTES: Final = 20_000
 
 
 class Worker:
@@ -69,10 +47,11 @@ class Worker:
         self.process = process
         self.spool = SpoolFile(process.name, process, machine.disk.boot)
         machine.disk.spools[self.spool.name] = self.spool
-        self._snapshot = house.snapshot(world.scenario.budget)
+        self._snapshot = house.snapshot(world.scenario.budget, world.scenario.outage)
         self._retries = RetryBudget()
         self.interruptible: dict[str, Task] = {}
-        self._upkeep = Upkeep(world.kernel, world.store, process)
+        self.door = Door(world, process, machine, self.spool)
+        self._upkeep = self.door.upkeep
 
     @property
     def busy(self) -> bool:
@@ -86,12 +65,18 @@ class Worker:
     def _now_us(self, flow: Flow) -> int:
         return self._kernel.now_us + flow.arrival.clock_offset_ns // 1000
 
+    def hears_of(self, epoch: int) -> Story:
+        """The configuration says that this one was begun."""
+        self.door.guard.at_least(epoch)
+        yield 0
+
     # the walk
 
     def _serve(self, request: Request) -> Story:
-        flow = self._arrived(request)
+        now_us, offset_us = self._kernel.now_us, self._machine.offset_us
+        flow = asking.arrived(request, self._snapshot, now_us, offset_us)
         try:
-            if (yield from self._admit(flow)):
+            if (yield from self._admit(flow, request)):
                 yield from self._forward(flow, request)
         except ClientGone:
             flow.status, flow.end_by, flow.gone = 499, "client", True
@@ -103,112 +88,19 @@ class Worker:
         if flow.granted is not None:
             yield from self._settle(flow)
 
-    def _arrived(self, request: Request) -> Flow:
-        now_us, offset_us = self._kernel.now_us, self._machine.offset_us
-        arrival = Arrival(
-            request_id=request.id,
-            arrived_us=now_us + offset_us,
-            clock_offset_ns=offset_us * 1000,
-            secret=b"",
-            content_length=0,
-            content_encoding=b"",
-            traceparent=b"",
-            tags=b"",
-            explain=False,
-            client_host="",
-        )
-        flow = Flow(arrival=arrival, trace=None, operation="chat", route_path="")
-        flow.principal = principal = house.principal(self._snapshot, request.key)
-        flow.route = route = self._snapshot.route(principal, house.MODEL, now_us)
-        flow.ask = Ask(
-            model=house.MODEL,
-            operation="chat",
-            capabilities=frozenset(),
-            stream=request.streams,
-            input_bound=request.tokens * 13 // 10 + 8,
-            input_estimate=request.tokens,
-            output_wanted=request.wanted,
-            choices=1,
-        )
-        candidates = tuple(way.candidate for way in route.ways.values())
-        turn = self._world.dice.bits(8) % len(candidates)
-        flow.plan = Plan(candidates[turn:] + candidates[:turn], ())
-        currency = principal.tenant.currency
-        terms = quote(flow.ask, flow.plan, route, currency, in_slices=False)
-        sliced = self._world.scenario.slice if request.streams else 0
-        first = min(terms.wanted, max(sliced, request.least)) if sliced else terms.wanted
-        flow.quote = msgspec.structs.replace(terms, first=first, least=request.least)
-        flow.levels = self._snapshot.levels(principal)
-        return flow
-
-    def _admit(self, flow: Flow) -> Any:
-        levels, request_id = flow.levels, flow.arrival.request_id
-        flow.admit_started_us = now_us = self._now_us(flow)
-        flow.estimated_tokens = flow.ask.input_estimate + min(flow.quote.wanted, TYPICAL_OUTPUT)
-        flow.standing = levels.at(now_us)
-        flow.template = template(flow)
-        meta = ENCODER.encode(flow.template)
-        if pause_us := self._kernel.at("admit.begins", self.process):
-            yield pause_us
-        for _ in range(3):
-            ask = self._admission(flow, meta)
-            try:
-                answer = yield Call(
-                    self._store,
-                    "admit",
-                    self._store.admit,
-                    ask,
-                    patience_us=1_000_000,
-                    repeatable=False,
-                    on_loss=partial(self._upkeep.unclaimed, ask),
-                )
-            except Unreachable:
-                return False
-            if not (isinstance(answer, Refused) and answer.reason == "stale_window"):
+    def _admit(self, flow: Flow, request: Request) -> Any:
+        """With the model asked for; where no budget covers that, with the cheaper one."""
+        turn, slice_ = self._world.dice.bits(8), self._world.scenario.slice
+        for model in (house.MODEL, house.SMALL):
+            asking.plan(flow, request, self._snapshot, model, turn=turn, slice=slice_)
+            answer = yield from self.door.admit(flow)
+            over_budget = isinstance(answer, Refused) and answer.reason == "budget"
+            if not over_budget or not self._world.scenario.degrades:
                 break
-            flow.standing = levels.refresh(answer.now_ms * 1000)
-        if not isinstance(answer, Granted):
-            return False
-        flow.granted = answer
-        self._upkeep.in_flight.add(request_id)
-        if pause_us := self._kernel.at("admit.granted", self.process):
-            yield pause_us
-        try:
-            self._write(Intent(request_id, levels.tag, answer.now_ms * 1000, meta))
-        except SpoolUnavailable:
-            flow.granted = None
-            self._upkeep.in_flight.discard(request_id)
-            self._upkeep.owe(request_id, ())
-            return False
-        if pause_us := self._kernel.at("admit.intended", self.process):
-            yield pause_us
-        if self._now_us(flow) - now_us > OLD_GRANT_US:
-            self._write_if_it_can(Closed(request_id))
-            flow.granted = None
-            self._upkeep.in_flight.discard(request_id)
-            self._upkeep.owe(request_id, ())
+        if answer is not True:
             return False
         begin(flow)
         return True
-
-    def _admission(self, flow: Flow, meta: bytes) -> Admission:
-        levels, terms = flow.levels, flow.quote
-        taken = tuple(limit.gate(flow.estimated_tokens) for limit in levels.tokens)
-        return Admission(
-            hold_id=flow.arrival.request_id,
-            ttl_ms=TTL_MS,
-            input_money=terms.worst.input_nanos,
-            output_money=terms.worst.output_nanos_per_token,
-            input_tokens=flow.ask.input_estimate,
-            wanted=terms.first,
-            least=terms.least,
-            choices=terms.choices,
-            gates=levels.request_gates + taken,
-            slots=levels.slots,
-            accounts=flow.standing.accounts,
-            meta=meta,
-            owner=self.spool.name,
-        )
 
     def _forward(self, flow: Flow, request: Request) -> Any:
         kernel, request_id = self._kernel, request.id
@@ -229,7 +121,7 @@ class Worker:
                 except SpoolUnavailable:
                     return
                 attempt.sent, attempt.started_us = True, at_us
-                self._laws.dispatched(request_id, attempt.number)
+                self._laws.dispatched(request_id, attempt.number, self.process)
                 if kernel.trace is not None:
                     kernel.say(f"{self.process.name}: {request_id} is sent to {backend.id}")
                 if pause_us := kernel.at("forward.marked", self.process):
@@ -294,7 +186,9 @@ class Worker:
         upto = min(held + self._world.scenario.slice, flow.quote.wanted)
         asked = SliceAsked(flow.arrival.request_id, upto)
         try:
-            taken = yield Call(self._store, "slice", self._store.take_slice, asked)
+            taken = yield from self.door.with_epoch(
+                lambda token: Call(self._store, "slice", self._store.take_slice, token, asked)
+            )
         except Unreachable:
             return held
         return held if taken is None else taken.grant
@@ -313,12 +207,13 @@ class Worker:
             yield pause_us
         request_id = flow.arrival.request_id
         if not flow.dispatched:
-            self._write_if_it_can(Closed(request_id))
+            self.door.close(request_id)
             if pause_us := self._kernel.at("release.spooled", self.process):
                 yield pause_us
             self._upkeep.in_flight.discard(request_id)
             self._upkeep.owe(request_id, self._corrections(flow, 0))
             return
+        self._keep(flow)
         sent = [attempt for attempt in flow.attempts if attempt.sent]
         events = [event(flow, attempt, self._figures(flow, attempt)) for attempt in sent]
         last = flow.winner or sent[-1]
@@ -326,19 +221,33 @@ class Worker:
         for lost in events:
             if lost is not closing:
                 # No hold bears this id: the store writes the journal entry and touches no counter.
-                yield from self._post(request_id, lost, Settlement(lost.event_id, 0, 0))
+                yield from self._post(flow, lost, Settlement(lost.event_id, 0, 0))
         tokens = closing.usage.total if last.won else 0
         corrections = self._corrections(flow, tokens)
-        ending = Settlement(request_id, closing.counter_nanos, tokens, corrections)
-        yield from self._post(request_id, closing, ending)
+        ending = Settlement(
+            request_id, closing.counter_nanos, tokens, corrections, unheld=flow.unheld
+        )
+        yield from self._post(flow, closing, ending)
 
-    def _post(self, request_id: str, row: UsageEvent, done: Settlement) -> Any:
+    def _post(self, flow: Flow, row: UsageEvent, done: Settlement) -> Any:
         packed = ENCODER.encode(row)
-        self._write_if_it_can(Ended(request_id, packed))
+        self._write_if_it_can(Ended(flow.arrival.request_id, packed, flow.unheld))
+        self._laws.concluded(flow.arrival.request_id)
         if pause_us := self._kernel.at("settle.spooled", self.process):
             yield pause_us
-        done = msgspec.structs.replace(done, event=packed)
+        unprocessed = flow.ticket is not None and flow.unprocessed
+        done = msgspec.structs.replace(done, event=packed, unprocessed=unprocessed)
         self._upkeep.settle(done)
+
+    def _keep(self, flow: Flow) -> None:
+        """A whole answer, for who asks again with the same key."""
+        ticket, request_id = flow.ticket, flow.arrival.request_id
+        if ticket is None or not any(attempt.complete for attempt in flow.attempts):
+            return
+        answer = request_id.encode()
+        kept = Keeping(ticket.index, ticket.name, request_id, KEPT_MS, KEPT_BYTES, answer)
+        call = Call(self._store, "keep", self._store.keep, kept)
+        self._kernel.post(self.process, call, lambda _: None)
 
     def _figures(self, flow: Flow, attempt: Attempt) -> Figures:
         known = at_once(flow, attempt)

@@ -7,8 +7,13 @@ from typing import Final
 
 import msgspec
 
+from billing.usage import DECODER
 from gateway.jobs.endings import ending
+from gateway.stores.recount import Counted
+from gateway.stores.redis import epochs
+from gateway.stores.redis.epochs import Epoch, Guard
 from tests.simulator import house
+from tests.simulator.asking import Request
 from tests.simulator.backend import Backend, Work
 from tests.simulator.dice import Dice
 from tests.simulator.jobs import Jobs, Judge
@@ -17,12 +22,27 @@ from tests.simulator.laws import Laws, Violation
 from tests.simulator.ledger import Ledger
 from tests.simulator.machine import Machine, Surroundings
 from tests.simulator.scenario import GENTLE, ON_WORLD, Fault, Scenario
-from tests.simulator.store import QuotaStore, Scripts
-from tests.simulator.worker import MOST_IN_A_PIECE, Request, Worker
+from tests.simulator.store import TAG, QuotaStore, Scripts
+from tests.simulator.verdict import at_rest, counted
+from tests.simulator.worker import MOST_IN_A_PIECE, Worker
 
 REST_WITHIN_US: Final = 2 * 3_600_000_000
 LOOK_EVERY: Final = 256  # events, whether everything is at rest
 TROUBLE_EVERY_US: Final = 5_000_000
+
+
+class _OneServer:
+    """The channels of a store that is one server."""
+
+    def __init__(self, store: QuotaStore) -> None:
+        self._store = store
+
+    def of(self, _tag: str) -> QuotaStore:
+        return self._store
+
+
+def is_whole(store: QuotaStore, epoch: Epoch | None, least: int) -> bool:
+    return epochs.is_whole(_OneServer(store), TAG, epoch, least)
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -31,6 +51,8 @@ class Parts(msgspec.Struct, frozen=True):
     scripts: Scripts = Scripts()
     judge: Judge = ending
     ledger: Ledger | None = None  # None: the model's own
+    guard: Callable[..., Guard] = Guard
+    is_whole: Callable[..., bool] = is_whole
 
 
 class Report(msgspec.Struct):
@@ -50,13 +72,14 @@ class Report(msgspec.Struct):
 
 class World:
     def __init__(self, seed: int, scenario: Scenario, parts: Parts) -> None:
-        self.seed, self.scenario = seed, scenario
+        self.seed, self.scenario, self._parts = seed, scenario, parts
         dice = self.dice = Dice(seed, scenario)
         midnight_us = house.MIDNIGHTS_US[dice.between(0, len(house.MIDNIGHTS_US) - 1)]
         start_us = midnight_us - dice.between(0, 240_000_000)
         kernel = self.kernel = Kernel(start_us, dice)
         book: dict[tuple[str, int], Work] = {}
-        self.laws = Laws(MOST_IN_A_PIECE if scenario.slice else 0)
+        ahead = MOST_IN_A_PIECE if scenario.slice else 0
+        self.laws = Laws(ahead, one_home=scenario.machines == 1)
         self.store = QuotaStore(kernel, self.laws, parts.scripts)
         self.ledger = parts.ledger or Ledger()
         self.book = book
@@ -66,10 +89,15 @@ class World:
             dice=dice,
             store=self.store,
             ledger=self.ledger,
-            backends={id_: Backend(id_, dice, book) for id_ in house.BACKENDS},
+            backends={
+                id_: Backend(id_, dice, book, self.laws.worked_for) for id_ in house.BACKENDS
+            },
             book=book,
             laws=self.laws,
+            guard=parts.guard,
+            is_whole=parts.is_whole,
         )
+        self.ledger.on_epoch = self._tell_epoch
         self.machines = [Machine(f"m{n}", self.around) for n in range(scenario.machines)]
         self.requests = 0
         self._outside = Process("outside")
@@ -93,6 +121,8 @@ class World:
                 pass
             self._heal()
             self._rest(lambda: not any(worker.busy for worker in self._workers()))
+            self._rest(self._is_whole)
+            self._rest(self._all_told)
             for machine in self.machines:
                 machine.is_retired = True
                 for name, actor in list(machine.running.items()):
@@ -101,7 +131,8 @@ class World:
             self._rest(lambda: not any(machine.disk.spools for machine in self.machines))
             self._rest(lambda: not (self.store.journal or self.store.all_holds()))
             gentle = self.scenario.faults <= GENTLE
-            self.laws.at_rest(self.store, self.ledger, self.book, gentle=gentle)
+            at_rest(self.laws, self.store, self.ledger, self.book, gentle=gentle)
+            counted(self.store, self.ledger, self._count())
         except Violation as violation:
             return self._report(violation)
         return self._report(None)
@@ -123,8 +154,32 @@ class World:
             if self.kernel.now_us > until_us:
                 raise Violation("I14", self._restless())
 
+    def _is_whole(self) -> bool:
+        return self._parts.is_whole(self.store, self.store.epoch, self.ledger.epoch)
+
+    def _all_told(self) -> bool:
+        """Whether the ledger has what the workers know that live."""
+        spools = [spool for machine in self.machines for spool in machine.disk.spools.values()]
+        told = {DECODER.decode(one).event_id for spool in spools for one in spool.outcomes}
+        return not self.ledger.missing(told)
+
+    def _count(self) -> list[Counted]:
+        """The jobs look at every account in force; which those are."""
+        jobs = self.machines[0].running["jobs"]
+        task = self.kernel.start(jobs.process, jobs.counters.count())
+        self._rest(lambda: task.done)
+        now_us = self.kernel.now_us + self.machines[0].offset_us
+        return house.accounts(house.configuration(self.scenario.budget, ""), now_us)
+
+    def _tell_epoch(self, number: int) -> None:
+        """Workers load the configuration again, within a second."""
+        for worker in self._workers():
+            delay_us = self.dice.between(1_000, 1_000_000)
+            self.kernel.start(worker.process, worker.hears_of(number), delay_us)
+
     def _restless(self) -> str:
         left = {
+            "epoch": str(self.store.epoch),
             "holds": len(self.store.all_holds()),
             "journal": len(self.store.journal),
             "spools": sum(len(machine.disk.spools) for machine in self.machines),
@@ -146,10 +201,6 @@ class World:
         dice, key = self.dice, house.KEYS[number % len(house.KEYS)]
         while True:
             yield 1 + int(dice.random() * 2 * self.scenario.think_us)
-            workers = self._workers()
-            if not workers:
-                continue
-            worker = workers[dice.bits(8) % len(workers)]
             self.requests += 1
             wanted = dice.between(1, 1_500)
             request = Request(
@@ -160,11 +211,27 @@ class World:
                 least=min(wanted, dice.between(1, 64)),
                 streams=dice.bits(2) > 0,
             )
-            worker.begin(request)
-            for fault, reason in ((Fault.HANG_UP, ClientGone()), (Fault.CANCEL, Cancelled())):
-                if dice.chance(fault, "a request", 12):
-                    delay_us = int(10 ** (2 + 5.5 * dice.random()))
-                    self.kernel.after(delay_us, self._interrupt, (worker, request.id), reason)
+            if dice.between(1, 100) > self.scenario.keyed:
+                self._begin(request)
+                continue
+            request = msgspec.structs.replace(request, once=request.id, body="a")
+            self._begin(request)
+            while dice.bits(1):  # the same again, or what its client takes for it
+                yield 1 + int(10 ** (3 + 4.8 * dice.random()))
+                self.requests += 1
+                body = "b" if dice.one_in(8) else "a"
+                self._begin(msgspec.structs.replace(request, id=f"r{self.requests}", body=body))
+
+    def _begin(self, request: Request) -> None:
+        dice, workers = self.dice, self._workers()
+        if not workers:
+            return
+        worker = workers[dice.bits(8) % len(workers)]
+        worker.begin(request)
+        for fault, reason in ((Fault.HANG_UP, ClientGone()), (Fault.CANCEL, Cancelled())):
+            if dice.chance(fault, "a request", 12):
+                delay_us = int(10 ** (2 + 5.5 * dice.random()))
+                self.kernel.after(delay_us, self._interrupt, (worker, request.id), reason)
 
     def _interrupt(self, who: tuple[Worker, str], reason: Exception) -> None:
         worker, request_id = who
@@ -200,9 +267,11 @@ class World:
             case Fault.DISK_FULL:
                 machine.disk.full_until_us = now_us + long_us
             case Fault.WIPE:
-                self.store.wipe()
-            case _:
+                self.store.wipe(restarts=bool(dice.bits(1)))
+            case Fault.FAILOVER:
                 self.store.fail_over()
+            case _:
+                self.store.fail_back()
 
     def _report(self, violation: Violation | None) -> Report:
         return Report(

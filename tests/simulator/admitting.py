@@ -1,0 +1,189 @@
+"""How a worker is let in: by the store, under the epoch that it knows; by itself where the store
+does not answer and every budget on the path is `open`. As gateway/dataplane/admit.py and outage.py.
+"""
+
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from billing.usage import ENCODER
+from gateway.dataplane.events import template
+from gateway.dataplane.flow import Flow
+from gateway.stores.redis.epochs import Guard
+from gateway.stores.spool import Closed, Intent, SpoolUnavailable
+from policies.budgets import Admission, Granted, Refused
+from tests.simulator.kernel import Call, Process, Unreachable
+from tests.simulator.machine import Machine, Surroundings
+from tests.simulator.spools import SpoolFile
+from tests.simulator.store import WrongEpoch
+from tests.simulator.upkeep import TTL_MS, Upkeep
+
+OLD_GRANT_US: Final = TTL_MS * 667
+UNSURE_US: Final = 400_000
+PATIENCE_US: Final = 1_000_000
+STALE_TRIES: Final = 3
+OPEN_TRIES: Final = 20
+OPEN_AGAIN_US: Final = 50_000
+
+
+class Door:
+    """One worker's."""
+
+    def __init__(
+        self, world: Surroundings, process: Process, machine: Machine, spool: SpoolFile
+    ) -> None:
+        self._world = world
+        self._kernel = world.kernel
+        self._store = world.store
+        self._process = process
+        self._machine = machine
+        self._spool = spool
+        self.guard: Guard = world.guard(world.store, world.ledger.epoch)
+        self.upkeep = Upkeep(world.kernel, world.store, process)
+
+    def admit(self, flow: Flow) -> Any:
+        """Whether it is let in, or the Refused that says why not."""
+        arrival, levels = flow.arrival, flow.levels
+        flow.admit_started_us = began_us = self._now_us(flow)
+        flow.standing = levels.at(began_us)
+        meta = self._meta(flow)
+        if pause_us := self._kernel.at("admit.begins", self._process):
+            yield pause_us
+        try:
+            answer = yield from self._asked(flow, meta)
+            if isinstance(answer, Refused):
+                answer, meta = yield from self._asked_again(flow, answer, meta)
+        except Unreachable:
+            return self._by_itself(flow)
+        if not isinstance(answer, Granted):
+            return answer if isinstance(answer, Refused) else False
+        flow.granted = answer
+        self.upkeep.in_flight.add(arrival.request_id)
+        if pause_us := self._kernel.at("admit.granted", self._process):
+            yield pause_us
+        try:
+            self._write(Intent(arrival.request_id, levels.tag, answer.now_ms * 1000, meta))
+        except SpoolUnavailable:
+            self._give_back(flow)
+            return False
+        if pause_us := self._kernel.at("admit.intended", self._process):
+            yield pause_us
+        took_us = self._now_us(flow) - began_us
+        if took_us > OLD_GRANT_US or (took_us > UNSURE_US and not (yield from self._there(flow))):
+            self.close(arrival.request_id)
+            self._give_back(flow)
+            return False
+        return True
+
+    def with_epoch(self, make: Any) -> Any:
+        """The answer to a call that bears the epoch we know, once more with the one that is."""
+        for _ in range(2):
+            answer = yield make(self.guard.token)
+            if not isinstance(answer, WrongEpoch):
+                return answer
+            if not self.guard.told(answer.text):
+                break
+        raise Unreachable(sent=False)
+
+    def close(self, hold_id: str) -> None:
+        """Nothing of it was sent; a full disk has room for that."""
+        disk, now_us = self._machine.disk, self._kernel.now_us
+        try:
+            disk.write(self._spool, Closed(hold_id), now_us, reserved=True)
+        except SpoolUnavailable:
+            self._world.laws.unwritten.add(hold_id)
+
+    def _asked(self, flow: Flow, meta: bytes) -> Any:
+        ask = self._admission(flow, meta)
+        answer = yield from self.with_epoch(
+            lambda token: Call(
+                self._store,
+                "admit",
+                self._store.admit,
+                token,
+                ask,
+                patience_us=PATIENCE_US,
+                repeatable=False,
+                on_loss=partial(self.upkeep.unclaimed, ask),
+            )
+        )
+        return answer
+
+    def _asked_again(self, flow: Flow, answer: Any, meta: bytes) -> Any:
+        stale = waits = 0
+        while isinstance(answer, Refused):
+            if answer.reason == "stale_window" and stale < STALE_TRIES:
+                stale += 1
+                flow.admit_started_us = answer.now_ms * 1000
+                flow.standing = flow.levels.refresh(flow.admit_started_us)
+                meta = self._meta(flow)
+            elif answer.reason == "unopened" and waits < OPEN_TRIES:
+                waits += 1
+                need = Call(self._store, "unopened", self._store.need_account)
+                self._kernel.post(self._process, need, lambda _: None)
+                yield OPEN_AGAIN_US
+            else:
+                break
+            answer = yield from self._asked(flow, meta)
+        return answer, meta
+
+    def _there(self, flow: Flow) -> Any:
+        """A grant that took its time may be of a store that has lost it since."""
+        ids = (flow.arrival.request_id,)
+        try:
+            absent = yield Call(self._store, "extend", self._store.extend, ids, TTL_MS)
+        except Unreachable:
+            return False
+        return not absent
+
+    def _by_itself(self, flow: Flow) -> bool:
+        if flow.levels.outage != "open" or flow.ticket is not None:
+            return False
+        now_ms, request_id = flow.admit_started_us // 1000, flow.arrival.request_id
+        accounts = flow.standing.accounts
+        meta = ENCODER.encode(flow.template)
+        try:
+            self._write(Intent(request_id, flow.levels.tag, now_ms * 1000, meta, accounts))
+        except SpoolUnavailable:
+            return False
+        flow.quote = msgspec.structs.replace(flow.quote, first=flow.quote.wanted)
+        flow.granted = Granted(flow.quote.wanted, 0, now_ms, (), (), duplicate=False)
+        flow.unheld = accounts
+        self._world.laws.let_in(request_id, accounts, self._spool.name)
+        self._kernel.say(f"{self._process.name}: {request_id} is served without a hold")
+        return True
+
+    def _give_back(self, flow: Flow) -> None:
+        flow.granted = None
+        self.upkeep.in_flight.discard(flow.arrival.request_id)
+        self.upkeep.owe(flow.arrival.request_id, ())
+
+    def _meta(self, flow: Flow) -> bytes:
+        flow.template = template(flow)
+        return ENCODER.encode(flow.template)
+
+    def _admission(self, flow: Flow, meta: bytes) -> Admission:
+        levels, terms = flow.levels, flow.quote
+        return Admission(
+            hold_id=flow.arrival.request_id,
+            ttl_ms=TTL_MS,
+            input_money=terms.worst.input_nanos,
+            output_money=terms.worst.output_nanos_per_token,
+            input_tokens=flow.ask.input_estimate,
+            wanted=terms.first,
+            least=terms.least,
+            choices=terms.choices,
+            gates=levels.gates(flow.estimated_tokens),
+            slots=levels.slots,
+            accounts=flow.standing.accounts,
+            meta=meta,
+            owner=self._spool.name,
+            ticket=flow.ticket,
+        )
+
+    def _now_us(self, flow: Flow) -> int:
+        return self._kernel.now_us + flow.arrival.clock_offset_ns // 1000
+
+    def _write(self, record: Any) -> None:
+        self._machine.disk.write(self._spool, record, self._kernel.now_us, reserved=False)
