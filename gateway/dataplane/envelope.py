@@ -68,10 +68,6 @@ class Envelope(msgspec.Struct, frozen=True):
 
 _FIELDS: Final = msgspec.json.Decoder(Fields)
 _ENVELOPE: Final = msgspec.json.Decoder(Envelope)
-_ONE: Final = {
-    field.name: msgspec.json.Decoder(field.type).decode
-    for field in msgspec.structs.fields(Envelope)
-}
 _NAMES: Final = frozenset(Envelope.__struct_fields__)
 _NULLS: Final = (b"", b"null", b"[]")
 _encode: Final = msgspec.json.Encoder().encode
@@ -94,31 +90,14 @@ def fields_of(body: bytes) -> Fields | Deny:
 
 def envelope_of(fields: Fields, operation: str) -> Envelope | Deny:
     """The envelope, or a Deny that names the field at fault."""
-    envelope = _read_short(fields)
-    if isinstance(envelope, Deny):
-        return envelope
-    return _out_of_bounds(envelope, fields, operation) or envelope
-
-
-def _read_short(fields: Fields) -> Envelope | Deny:
-    """The long fields are not gone through again; nor are the short ones, unless one of them is at
-    fault and all together tell which.
-    """
-    short = {name: raw for name, raw in fields.items() if name in _NAMES}
     try:
-        return Envelope(**{name: _ONE[name](raw) for name, raw in short.items()})
-    except (msgspec.DecodeError, RecursionError, TypeError):
-        return read_together(short)
-
-
-def read_together(short: Fields) -> Envelope | Deny:
-    """As one document: its decoder says where it is wrong."""
-    try:
-        return _ENVELOPE.decode(_encode(short))
+        short = {name: raw for name, raw in fields.items() if name in _NAMES}
+        envelope = _ENVELOPE.decode(_encode(short))  # the long fields are not gone through again
     except msgspec.ValidationError as fault:
         return _invalid(fault)
     except (msgspec.DecodeError, RecursionError) as fault:
         return Deny(DenyCode.INVALID_REQUEST, f"the body is not valid JSON ({fault})")
+    return _out_of_bounds(envelope, fields, operation) or envelope
 
 
 def given(fields: Fields, name: str) -> msgspec.Raw:

@@ -48,8 +48,7 @@ class _Asked(msgspec.Struct, frozen=True, array_like=True):
     firm: bool = False
 
 
-_SLOTS_AT: Final = Admission.__struct_fields__.index("slots")  # then accounts, then the meta
-_MOST_KEPT: Final = 4096
+_META_AT: Final = Admission.__struct_fields__.index("meta")
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True):
@@ -64,24 +63,9 @@ _records: Final = msgspec.msgpack.Decoder(_Record)
 
 def admission_args(a: Admission) -> tuple[bytes, bytes]:
     asked = astuple(a)  # in the order of _Asked, with the meta before the owner
-    levels = (_packed(a.slots), _packed(a.accounts))
-    told = (*asked[:_SLOTS_AT], *levels, a.owner, a.ticket)
+    told = (*asked[:_META_AT], a.owner, a.ticket)
     packed = _encode((*told, True) if a.firm else told)
     return packed, a.meta + len(a.meta).to_bytes(_LENGTH, "big")
-
-
-_Levels = tuple[Slot, ...] | tuple[Account, ...]
-_kept: Final[dict[int, tuple[_Levels, msgspec.Raw]]] = {}
-
-
-def _packed(levels: _Levels) -> msgspec.Raw:
-    """Those of one key are the same tuple for as long as no window turns, and are encoded once."""
-    kept = _kept.get(id(levels))
-    if kept is None or kept[0] is not levels:
-        if len(_kept) >= _MOST_KEPT:
-            _kept.clear()
-        kept = _kept[id(levels)] = (levels, msgspec.Raw(_encode(levels)))
-    return kept[1]
 
 
 def settlement_args(s: Settlement) -> tuple[bytes, bytes]:
