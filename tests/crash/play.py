@@ -246,7 +246,8 @@ async def _left_by_a_worker(house: CrashHouse, point: Point | Call) -> Left:
     if wiped:  # a new store is opened by jobs
         await _jobs_run(house)
     if wiped or point.store:
-        assert (await _served(house, "plain")).whole
+        reply = await _served(house, "plain")
+        assert reply.whole, reply
     await _jobs_end(house)
     if point.store:
         house.store_goes()
