@@ -73,10 +73,17 @@ class Decisions:
             self._told.clear()
         self._told.add(facts.digest_of(standing))
 
-    def refused(self, flow: Flow, code: str) -> None:
-        """The decision on a request that goes nowhere, into the journal."""
+    def refused(self, flow: Flow, code: str, full: frozenset[str]) -> None:
+        """The decision on a request that goes nowhere, into the journal; not where that is `full`,
+        for its room is for bills and who is refused would keep it so.
+        """
         principal = flow.principal
-        if not flow.decision or principal is None or self._too_many():
+        if not flow.decision or principal is None:
+            return
+        if principal.tenant.shard in full:
+            self.unrecorded += 1
+            return
+        if self._too_many():
             return
         record = Record(
             flow.arrival.request_id,

@@ -309,7 +309,7 @@ class DataPlane:
         rendered = render_openai(deny, flow.arrival.request_id)
         flow.deny, flow.status = deny, rendered.status
         if not flow.dispatched:
-            self._decisions.refused(flow, deny.code.value)
+            self._decisions.refused(flow, deny.code.value, self.overdue)
         await send_rendered(send, rendered, limit_headers(flow))
 
     async def _cut_short(self, flow: Flow, deny: Deny, send: Send) -> None:

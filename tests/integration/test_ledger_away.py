@@ -200,8 +200,13 @@ def test_requests_go_on_while_sqlite_is_locked(
     figure(f"SQLite locked by somebody: {told}")
 
 
+def _waiting(store_url: str) -> int:
+    with redis.Redis.from_url(store_url) as store:
+        return int(store.xlen(keys.journal("s00")))
+
+
 @pytest.mark.parametrize(
-    "bound", [{"LEDGER_AWAY_SECONDS": "1"}, {"JOURNAL_BYTES": "4096"}], ids=["time", "bytes"]
+    "bound", [{"LEDGER_AWAY_SECONDS": "1"}, {"JOURNAL_BYTES": "16384"}], ids=["time", "bytes"]
 )
 def test_when_the_ledger_is_away_for_too_long_requests_are_refused_until_it_is_back(
     tmp_path: Path, store_url: str, bound: dict[str, str]
@@ -220,6 +225,10 @@ def test_when_the_ledger_is_away_for_too_long_requests_are_refused_until_it_is_b
             assert answer.status_code == 503
             assert answer.json()["error"]["code"] == "journal_unavailable"
             assert int(answer.headers["retry-after"]) >= 5
+            waiting = _waiting(store_url)
+            for _ in range(5):
+                assert (await house.ask(world.secret, **BODY)).status_code == 503
+            assert _waiting(store_url) == waiting, "who is refused does not make it any worse"
             assert len(await ledger_rows(house)) == len(backend.book) == served
             while (await house.ask(world.secret, **BODY)).status_code != 200:
                 await asyncio.sleep(0.05)
