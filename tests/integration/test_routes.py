@@ -41,12 +41,12 @@ class Watch:
         self._heard = 0
 
     async def events(self) -> list[UsageEvent]:
-        """Taken out of the journal."""
+        """Taken out of the journal, and with them the decisions on what was refused."""
         key = keys.journal(TAG)
         entries = await self._journal.xrange(key)
         if entries:
             await self._journal.xdel(key, *(entry_id for entry_id, _ in entries))
-        return [DECODER.decode(fields[b"e"]) for _, fields in entries]
+        return [DECODER.decode(fields[b"e"]) for _, fields in entries if b"e" in fields]
 
     def heard(self) -> list[str]:
         """The ids of the requests that reached the backend."""
