@@ -116,7 +116,7 @@ POINTS: Final = (
     Point("relay.whole, keyed", "worker", "keyed", _ANY, "C6"),
     Point("settle.spooled, keyed", "worker", "keyed", _ANY, "C8", estimates=1),
     Point("settle.begins, kept", "worker", "kept", _ANY, "C7"),
-    Point("sliced.piece", "worker", "sliced", _ANY, "C6", nth=100),
+    Point("sliced.piece", "worker", "sliced", _ANY, "C6", nth=64),
     Point("relay.ended, sliced", "worker", "sliced", _ANY, "C7"),
     Point("upkeep.extends", "worker", "lasting", _NO_TASK, "C6", nth=1),
     Point("spool.turns", "worker", "plain", _ANY, "C19", nth=1),
