@@ -32,7 +32,7 @@ from gateway.stores.sql import rows
 from policies.candidates import Candidate
 from policies.compile import EffectivePolicy, Scoped, within
 from policies.decision import Deny, DenyCode
-from policies.document import load
+from policies.document import PolicyDocument, load
 from policies.facts import DocumentRef
 from policies.match import Occasion, minute_of_week
 from policies.occasions import Occasions
@@ -42,7 +42,7 @@ Unseal = Callable[[rows.Backend], str | None]  # a backend's credential in clear
 FAR_FUTURE_US: Final = 2**62
 _MOST_BRANCHES: Final = 256  # of one route, remembered at a time: a bound, there are a few
 
-Row = TypeVar("Row", rows.Budget, rows.Grant, rows.Limit, rows.Policy)
+Row = TypeVar("Row", rows.Budget, rows.Grant, rows.Limit)
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -136,7 +136,8 @@ class Snapshot:
         self._budgets = _by_tenant(config.budgets)
         self._limits = _by_tenant(config.limits)
         self._grants = _by_tenant(config.grants)
-        self._documents = _by_tenant(config.policies)
+        self._policies = _by_scope(config.policies)
+        self._documents: dict[str, PolicyDocument] = {}  # by policy, read when first needed
         self.models: Mapping[str, rows.Model] = {m.name: m for m in config.models}
         self._backends = {b.id: _Reach(b, unseal) for b in config.backends}
         self._prices = PriceBook(map(_version, config.prices))
@@ -268,20 +269,23 @@ class Snapshot:
 
     def _documents_of(self, principal: Principal) -> list[tuple[Scoped, DocumentRef]]:
         """Outermost first, then by name; each with what names its version."""
-        depths = {("tenant", principal.tenant.id): 0, ("key", principal.key.id): 1_000}
+        depths = {("tenant", principal.tenant.id): 0}
         depths |= {("team", team.id): n for n, team in enumerate(principal.teams, start=1)}
-        found = [
-            (depths[(row.scope_kind, row.scope_id)], row.name, row)
-            for row in self._documents.get(principal.tenant.id, [])
-            if (row.scope_kind, row.scope_id) in depths
-        ]
+        depths[("key", principal.key.id)] = 1_000
         return [
             (
-                (row.scope_kind, depth, name, load(row.document)),
-                DocumentRef(row.scope_kind, depth, name, row.id, row.policy_version),
+                (row.scope_kind, depth, row.name, self._document(row)),
+                DocumentRef(row.scope_kind, depth, row.name, row.id, row.policy_version),
             )
-            for depth, name, row in sorted(found, key=lambda one: one[:2])
+            for scope, depth in depths.items()
+            for row in self._policies.get(scope, [])
         ]
+
+    def _document(self, row: rows.Policy) -> PolicyDocument:
+        known = self._documents.get(row.id)
+        if known is None:
+            known = self._documents[row.id] = load(row.document)
+        return known
 
     def _principals_of(self, config: rows.Configuration) -> dict[str, tuple[Principal, bytes, int]]:
         keys = {key.id: key for key in config.keys if key.revoked_at_us is None}
@@ -355,6 +359,14 @@ def _by_tenant(items: tuple[Row, ...]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for item in items:
         found.setdefault(item.tenant_id, []).append(item)
+    return found
+
+
+def _by_scope(policies: tuple[rows.Policy, ...]) -> dict[tuple[str, str], list[rows.Policy]]:
+    """Those of each scope, by name."""
+    found: dict[tuple[str, str], list[rows.Policy]] = {}
+    for row in sorted(policies, key=lambda each: each.name):
+        found.setdefault((row.scope_kind, row.scope_id), []).append(row)
     return found
 
 
