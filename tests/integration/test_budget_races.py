@@ -75,6 +75,7 @@ def test_of_nine_clients_seven_get_a_place_every_time(
                     await asyncio.sleep(0.005)
             await asyncio.sleep(0.1)
             assert watch.peak == 7 * NANOS // 10
+            assert watch.most <= float(amount) * NANOS
             assert watch.writes == ROUNDS * 7 * 3
             figure(f"9 clients, 7 places by {places}, 2 workers, {ROUNDS} times: 7 each time")
 

@@ -23,7 +23,8 @@ NANOS = 10**9
 
 class Watch:
     """Every write that a script makes to a budget account, as the server executed it: the sum of
-    posted and held after each one.
+    posted and held after each one. What workers have on lease besides is looked at apart: `most`
+    has it too.
     """
 
     def __init__(self, url: str, budget_id: str) -> None:
@@ -32,6 +33,8 @@ class Watch:
         self._client = redis.asyncio.Redis.from_url(url)
         self.balance: Counter[str] = Counter()
         self.peak = 0
+        self.most = 0
+        self._leased = 0
         self.writes = 0
 
     async def __aenter__(self) -> Self:
@@ -55,10 +58,15 @@ class Watch:
             self._ready.set()
             async for command in monitor.listen():
                 words = command["command"].split(" ")
-                if words[0] == "HINCRBY" and self._pattern.match(words[1]):
+                if words[0] != "HINCRBY" or not self._pattern.match(words[1]):
+                    continue
+                if words[2] == "leased":
+                    self._leased += int(words[3])
+                elif words[2] in {"posted", "held"}:
                     self.balance[words[2]] += int(words[3])
                     self.writes += 1
-                    self.peak = max(self.peak, sum(self.balance.values()))
+                self.peak = max(self.peak, sum(self.balance.values()))
+                self.most = max(self.most, sum(self.balance.values()) + self._leased)
 
 
 async def _world(house: House, backend: ScriptedBackend, *, clamp: bool) -> tuple[World, Any]:
