@@ -28,21 +28,21 @@ _AT_ONCE: Final = 1_000
 
 class Cut(msgspec.Struct, frozen=True):
     """`shown` beside the keys asked for; None: no such account. `last` is the id of the newest
-    entry that the journal ever had, and `entries` how many are in it.
+    entry that the journal ever had, and `entries` how many are in it. `added`: how many it had had,
+    in all, just before.
     """
 
     token: str
     shown: tuple[Balance | None, ...]
     last: bytes
     entries: int
+    added: int
 
 
 async def cut(channels: Channels, tag: str, account_keys: Sequence[str]) -> Cut:
     """What these accounts show now. Raises StoreUnavailable."""
-    return await _cut(channels, tag, secrets.token_hex(16), account_keys)
-
-
-async def _cut(channels: Channels, tag: str, token: str, account_keys: Sequence[str]) -> Cut:
+    added, _ = await _written(channels, tag)
+    token = secrets.token_hex(16)
     last, entries, *figures = await channels.of(tag).ask(
         "EVAL", CUT.text, 2, keys.cut(tag), keys.journal(tag), token, GOOD_FOR_MS, *account_keys
     )
@@ -51,7 +51,17 @@ async def _cut(channels: Channels, tag: str, token: str, account_keys: Sequence[
         None if posted is None and held is None else Balance(int(posted or 0), int(held or 0))
         for posted, held in pairs
     )
-    return Cut(token, shown, last, int(entries))
+    return Cut(token, shown, last, int(entries), added)
+
+
+async def _written(channels: Channels, tag: str) -> tuple[int, bytes]:
+    """How many entries the journal has had, and the id of the newest."""
+    ask, key = channels.of(tag).ask, keys.journal(tag)
+    if not await ask("EXISTS", key):
+        return 0, b"0-0"
+    found = await ask("XINFO", "STREAM", key)
+    about = dict(zip(found[::2], found[1::2], strict=True))
+    return int(about[b"entries-added"]), about[b"last-generated-id"]
 
 
 async def correct(
@@ -66,8 +76,17 @@ async def correct(
 
 
 async def moved_since(channels: Channels, tag: str, one: Cut) -> bool:
-    """Whether anything was settled after the cut. Raises StoreUnavailable."""
-    return (await _cut(channels, tag, "", ())).last != one.last
+    """Whether anything was, or may have been, settled after the cut: decisions that led to nothing
+    come all the time, and more than ever while requests are refused. Raises StoreUnavailable.
+    """
+    added, last = await _written(channels, tag)
+    if last == one.last:
+        return False
+    entries = await channels.of(tag).ask(
+        "XRANGE", keys.journal(tag), b"(" + one.last, last, "COUNT", _AT_ONCE
+    )
+    all_are_there = len(entries) == added - one.added  # what was drained meanwhile is not
+    return not all_are_there or any(b"e" in fields[::2] for _, fields in entries)
 
 
 async def journaled(channels: Channels, tag: str, until: bytes) -> list[bytes]:
