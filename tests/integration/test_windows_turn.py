@@ -138,6 +138,8 @@ class Writes:
             async for command in monitor.listen():
                 words = command["command"].split(" ")
                 if words[0] == "HINCRBY" and self._name in words[1]:
+                    if words[2].startswith("lease:"):
+                        continue  # a part of what is `leased`
                     window_id = words[1].rpartition(":")[2]
                     self.seen.append((command["time"], window_id, words[2], int(words[3])))
 
@@ -145,7 +147,7 @@ class Writes:
         await self._client.aclose()
 
     def peak(self, window_id: str) -> int:
-        """The most that posted and held came to in this window, at any write."""
+        """The most that posted, held and leased came to in this window, at any write."""
         total = most = 0
         for _, of, _, change in self.seen:
             total += change if of == window_id else 0
