@@ -24,6 +24,7 @@ from gateway.dataplane.events import template
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.observe import record_of
 from gateway.dataplane.reading import Reading, read
+from gateway.dataplane.relay import _Stream
 from gateway.dataplane.replies import answer_headers
 from gateway.dataplane.request import DataPlane
 from gateway.telemetry.otlp import Envelope
@@ -44,12 +45,18 @@ BUDGETS: Final = {
     "route, size and ask": 0.42,
     "plan and quote": 0.90,
     "the event to come": 0.27,
+    "a chunk": 0.20,
     "headers of the answer": 0.60,
     "the record": 0.27,
     "metrics and access log": 0.65,
     "spans, when sampled": 4.65,
     "trace ids": 0.06,
 }
+_CHUNK: Final = (
+    b'data: {"id":"chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT","object":"chat.completion.chunk",'
+    b'"created":1741569952,"model":"m","choices":[{"index":0,"delta":{"content":" the"},'
+    b'"logprobs":null,"finish_reason":null}],"usage":null}\n\n'
+)
 ROOM: Final = 1.6  # for noise; twice the cost does not fit
 _ROUNDS: Final = 60
 _ROUND_SECONDS: Final = 0.001
@@ -124,8 +131,18 @@ def _walk(plane: DataPlane, flow: Flow) -> dict[str, Step]:
         "route, size and ask": lambda: plane._understand(flow, known, plane.snapshot),
         "plan and quote": lambda: plane._plan(flow),
         "the event to come": lambda: ENCODER.encode(template(flow)),
+        "a chunk": _chunk(plane, flow),
         "headers of the answer": lambda: answer_headers(flow, b"application/json"),
     }
+
+
+def _chunk(plane: DataPlane, flow: Flow) -> Step:
+    """From the connection to the client, in the middle of a stream; no checkpoint is due."""
+    attempt = flow.attempts[-1]
+    stream = _Stream(flow, attempt, attempt.way.dialect.meter(), plane._spool)
+    stream._at_once = bool
+    stream._marks.at_chunks = stream._marks.at_ns = 1 << 63
+    return lambda: stream.take(_CHUNK)
 
 
 def _observation(own: Telemetry, flow: Flow) -> dict[str, Step]:
