@@ -88,6 +88,7 @@ async def unrest(place: Place) -> list[str]:
         "holds": await place.store.zcard(keys.holds(TAG)),
         "held": sum(1 for amount in now.held.values() if amount),
         "slots": now.slots,
+        "closed": not (await place.store.get(keys.epoch(TAG)) or b"").startswith(b"open"),
         "spools": await asyncio.to_thread(_unfinished, place),
     }
     return [f"{name}: {count}" for name, count in waiting.items() if count]
