@@ -94,6 +94,7 @@ class Laws(Watcher):
     def let_in(self, request_id: str, accounts: tuple[Account, ...], owner: str) -> None:
         """Without the store, as every budget on its path allows."""
         self.unheld[request_id] = accounts
+        self._given_up.discard(request_id)
         self.owners.setdefault(request_id, owner)
 
     def dispatched(self, request_id: str, attempt: int, process: Process) -> None:
