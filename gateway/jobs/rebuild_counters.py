@@ -24,7 +24,7 @@ from gateway.jobs.deps import JobDeps
 from gateway.jobs.drain_journal import tags_of
 from gateway.jobs.evidence import HELD, Unheld
 from gateway.jobs.open_accounts import in_force
-from gateway.jobs.restoration import Known
+from gateway.jobs.restoration import Known, Living
 from gateway.jobs.schedule import at_every_tag
 from gateway.stores import spooled
 from gateway.stores.recount import Counted, recount, recount_held
@@ -128,7 +128,8 @@ async def _rebuild(deps: JobDeps, tag: str, closed: Epoch) -> int:
     placed = await restore(channels, tag, closed, restoration.holds(known, mine, deps.holds.ttl_ms))
     await _lend_again(deps, tag, closed, known, {one.key for one in mine})
     failpoint("rebuild.placed")
-    await _lift_done(deps, tag, placed)
+    there = set(placed)
+    await _lift_done(deps, tag, [one for one in known.living if one.hold_id in there])
     await recount(deps.engine, channels, tag, mine)
     failpoint("rebuild.counted")
     await _count_held(deps, tag, mine)
@@ -180,7 +181,7 @@ async def _lift_ended(deps: JobDeps, tag: str) -> None:
         await deps.holds.settle(tag, restoration.lifted(hold_id))
 
 
-async def _lift_done(deps: JobDeps, tag: str, placed: list[str]) -> None:
+async def _lift_done(deps: JobDeps, tag: str, placed: list[Living]) -> None:
     """Of the holds put back, those whose requests had ended before they were: their settlement
     found none, and none is coming that could end them.
     """

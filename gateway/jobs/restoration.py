@@ -2,7 +2,7 @@
 the ledger has not heard of, and which requests are living.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -131,15 +131,23 @@ def lifted(hold_id: str) -> Settlement:
     return Settlement(hold_id, 0, 0)
 
 
-def done(spool_dir: Path, hold_ids: Collection[str]) -> set[str]:
-    """Those of the holds whose requests have ended by now, or whose writers have."""
-    still = {
-        hold_id
-        for writer in spooled.writers(spool_dir)
-        if spooled.is_alive(writer)
-        for hold_id in spooled.open_requests(spooled.read(writer))
-    }
-    return set(hold_ids) - still
+def done(spool_dir: Path, placed: Iterable[Living]) -> set[str]:
+    """The holds whose requests have ended by now, as the spools say. What a writer left open that
+    has died since, or lost with its machine, is for its replay or the reaper to end: a hold that
+    is taken away here leaves them nothing to bill.
+    """
+    by_owner: dict[str, set[str]] = {}
+    for one in placed:
+        by_owner.setdefault(one.owner, set()).add(one.hold_id)
+    over: set[str] = set()
+    for writer in spooled.writers(spool_dir):
+        mine = by_owner.pop(writer.name, set())
+        with suppress(FileNotFoundError):  # it is being replayed: that ends them
+            alive = spooled.is_alive(writer)
+            records = list(spooled.read(writer)) if mine else []
+            mine -= spooled.open_requests(records).keys()
+            over |= mine if alive else mine & {record.hold_id for record in records}
+    return over.union(*by_owner.values())  # those whose spools are gone were replayed to the end
 
 
 def holds(found: Known, counted: Iterable[Counted], ttl_ms: int) -> list[Admission]:

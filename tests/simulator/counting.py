@@ -4,7 +4,7 @@ gateway/stores/recount.py do, in their order.
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from billing.usage import DECODER, UsageEvent
@@ -149,7 +149,7 @@ class Counters:
                 return False
             placed += [ask.hold_id] * done
         yield from self._at("rebuild.placed")
-        for hold_id in sorted(set(placed) - self._still_open()):
+        for hold_id in sorted(self._done(one for one in known.living if one.hold_id in placed)):
             yield self._ask("release", "release", hold_id, ())
         yield from self._recount(mine)
         yield from self._at("rebuild.counted")
@@ -190,13 +190,17 @@ class Counters:
         for hold_id in booked:
             yield self._ask("settle", "settle", restoration.lifted(hold_id))
 
-    def _still_open(self) -> set[str]:
-        return {
-            hold_id
-            for spool in self._machine.disk.spools.values()
-            if spool.is_locked
-            for hold_id in open_requests(spool.records)
-        }
+    def _done(self, placed: Iterable[restoration.Living]) -> set[str]:
+        """As restoration.done."""
+        by_owner: dict[str, set[str]] = {}
+        for one in placed:
+            by_owner.setdefault(one.owner, set()).add(one.hold_id)
+        over: set[str] = set()
+        for spool in self._machine.disk.spools.values():
+            mine = by_owner.pop(spool.name, set()) - open_requests(spool.records).keys()
+            told = {record.hold_id for record in spool.records}
+            over |= mine if spool.is_locked else mine & told
+        return over.union(*by_owner.values())
 
     # accounts and the ledger
 

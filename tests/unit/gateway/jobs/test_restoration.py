@@ -1,0 +1,44 @@
+"""Which holds that a rebuild put back are over by the time it looks again."""
+
+from pathlib import Path
+
+from billing.usage import DECODER
+from gateway.jobs.restoration import Living, done
+from gateway.stores.spool import Closed, Dispatch, Intent, Outcome, Record
+from tests.spooling import event, living_spool
+
+BEGUN = [
+    Intent("req_1", "s00", 1, b""),
+    Dispatch("req_1", 0, "be_1", 2),
+    Intent("req_2", "s00", 1, b""),
+]
+ENDED: list[Record] = [Outcome("req_1", event("req_1", 0)), Closed("req_2")]
+OWNER = "data-0.w_1"
+
+
+def placed(*hold_ids: str) -> list[Living]:
+    template = DECODER.decode(event("req_1", 0))
+    return [Living(hold_id, b"", template, OWNER) for hold_id in hold_ids]
+
+
+def test_of_a_living_writer_what_it_has_not_open_is_over(tmp_path: Path) -> None:
+    with living_spool(tmp_path, [[*BEGUN, ENDED[0]]]):
+        assert done(tmp_path, placed("req_1", "req_2", "req_0")) == {"req_1", "req_0"}
+
+
+def test_what_a_writer_left_open_that_died_since_is_left_to_its_replay(tmp_path: Path) -> None:
+    with living_spool(tmp_path, [[*BEGUN, ENDED[1]]]):
+        pass
+
+    assert done(tmp_path, placed("req_1", "req_2")) == {"req_2"}
+
+
+def test_what_a_dead_writer_lost_with_its_machine_is_left_to_the_reaper(tmp_path: Path) -> None:
+    with living_spool(tmp_path, [BEGUN[2:]]):
+        pass
+
+    assert done(tmp_path, placed("req_1", "req_2")) == set()
+
+
+def test_a_spool_that_is_gone_was_replayed_to_the_end(tmp_path: Path) -> None:
+    assert done(tmp_path, placed("req_1")) == {"req_1"}
