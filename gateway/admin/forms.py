@@ -41,6 +41,11 @@ def _inside(value: Any, kind: Any, path: str, strict: bool) -> Iterator[FormFaul
     for option in _options(kind):
         if isinstance(value, dict) and _is_struct(option):
             yield from _fields(value, option, path, strict)
+        elif isinstance(value, dict) and get_origin(option) is dict:
+            name, item = get_args(option)
+            for each in value:
+                yield from _look(each, name, _join(path, each), strict)
+                yield from _look(value[each], item, _join(path, each), strict)
         elif isinstance(value, list) and get_origin(option) is tuple:
             item = get_args(option)[0]
             for position, each in enumerate(value):
@@ -89,6 +94,8 @@ def _rule_of(option: Any, metas: tuple[msgspec.Meta, ...], path: str) -> str:
         return f"one of {', '.join(map(str, get_args(option)))}"
     if get_origin(option) is tuple:
         return f"a list{_counted(metas, 'items')}, each {rule(get_args(option)[0], path)}"
+    if get_origin(option) is dict:
+        return f"an object, each value of it {rule(get_args(option)[1], path)}"
     if option is str:
         return f"text{_counted(metas, 'characters')}"
     if option is int:

@@ -23,8 +23,20 @@ from policies.schema import document_schema
 _SCHEMA: Final = document_schema()
 
 
-TagName = Annotated[str, Meta(pattern=r"^[a-z0-9_.-]{1,32}$")]
-TagValue = Annotated[str, Meta(pattern=r"^[\x20-\x7e]{1,64}$")]
+TagName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9_.-]{1,32}$",
+        extra={"rule": "named in at most 32 lower-case letters, digits and _ . -"},
+    ),
+]
+TagValue = Annotated[
+    str,
+    Meta(
+        pattern=r"^[\x20-\x7e]{1,64}$",
+        extra={"rule": "text of 1 to 64 printable characters"},
+    ),
+]
 
 
 class PolicyPage(ScopedPage, frozen=True, forbid_unknown_fields=True):

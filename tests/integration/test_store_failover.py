@@ -16,14 +16,18 @@ from tests.scripted_answers import Script
 
 ANSWERS = 150  # what a tenant's budget pays for
 AMOUNT = "15.00"
+MUCH_ANSWERS = 600  # enough to lose the store twice in, on a quick machine too
+MUCH = "60.00"
 CLIENTS = 6
 WITHIN_S = 90
 
 
-async def tenant_on_each_shard(here: Scene, cluster: clusters.Cluster) -> list[Spender]:
+async def tenant_on_each_shard(
+    here: Scene, cluster: clusters.Cluster, amount: str = AMOUNT
+) -> list[Spender]:
     by_master: dict[clusters.Member, Spender] = {}
     while len(by_master) < 3:
-        made = await here.tenant(AMOUNT)
+        made = await here.tenant(amount)
         master = await asyncio.to_thread(cluster.master_of, made.tag)
         by_master.setdefault(master, made)
     here.spenders = list(by_master.values())
@@ -43,7 +47,7 @@ def test_a_cluster_loses_a_master_under_load_and_then_all_its_data(
 ) -> None:
     async def story(cluster: clusters.Cluster) -> None:
         async with failover.scene(tmp_path, cluster.url) as here:
-            lost, *others = await tenant_on_each_shard(here, cluster)
+            lost, *others = await tenant_on_each_shard(here, cluster, MUCH)
             spending = [asyncio.create_task(lost.spend(CLIENTS))]
             spending += [asyncio.create_task(each.spend(2)) for each in others]
             await here.until(lambda: all(each.served > 5 for each in here.spenders))
@@ -56,7 +60,7 @@ def test_a_cluster_loses_a_master_under_load_and_then_all_its_data(
             emptied = time.monotonic()
             await asyncio.gather(*spending)
             await here.closed()
-            here.agree(ANSWERS)
+            here.agree(MUCH_ANSWERS)
             figure(
                 f"3 masters, 3 replicas, 3 tenants: one master killed -9: "
                 f"{told([lost], at, others)}; all shards emptied: {told(here.spenders, emptied)}; "
