@@ -47,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jurisdictions: frozenset[str] = frozenset()  # every law that reaches this gateway
     drain_seconds: int = 60
     max_body_bytes: int = 32 * 1024 * 1024
+    reading_bytes: int = 256 * 1024 * 1024  # of bodies on their way, in each worker
     hold_seconds: int = 30  # a hold's life after its worker last said that it is at work
     store_timeout_ms: int = 1_000  # how long an admission waits for the quota store
     ledger_away_seconds: int = 86_400  # how long usage may wait for the ledger, and how much of it
@@ -72,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         port = _integer(ours, "PORT", 8080, 0, 65_535)
         admin_host, admin_port = _listen(ours, port)
         redis_url = ours.get("REDIS_URL", "")
+        max_body = _integer(ours, "MAX_BODY_BYTES", 32 * 1024 * 1024, 1024, 2**31 - 1)
         return cls(
             home=home,
             host=host,
@@ -88,7 +90,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             key_pepper=ours.get("KEY_PEPPER", ""),
             jurisdictions=_jurisdictions(ours.get("JURISDICTION", "")),
             drain_seconds=_integer(ours, "DRAIN_SECONDS", 60, 0, 86_400),
-            max_body_bytes=_integer(ours, "MAX_BODY_BYTES", 32 * 1024 * 1024, 1024, 2**31 - 1),
+            max_body_bytes=max_body,
+            reading_bytes=_integer(
+                ours, "READING_BYTES", max(256 * 1024 * 1024, max_body), max_body, 2**40
+            ),
             hold_seconds=_integer(ours, "HOLD_SECONDS", 30, 1, 3_600),
             store_timeout_ms=_integer(ours, "STORE_TIMEOUT_MS", 1_000, 10, 60_000),
             ledger_away_seconds=_integer(ours, "LEDGER_AWAY_SECONDS", 86_400, 1, 2_592_000),
@@ -168,7 +173,7 @@ def url_host(host: str) -> str:
 _VARIABLES: Final = (
     "HOME", "HOST", "PORT", "ADMIN_LISTEN", "ADMIN_URL", "WORKERS", "REDIS_URL", "DATABASE_URL",
     "ADMIN_TOKEN", "SECRET_KEY", "KEY_PEPPER", "JURISDICTION", "DRAIN_SECONDS", "MAX_BODY_BYTES",
-    "HOLD_SECONDS", "STORE_TIMEOUT_MS", "LEDGER_AWAY_SECONDS", "JOURNAL_BYTES",
+    "READING_BYTES", "HOLD_SECONDS", "STORE_TIMEOUT_MS", "LEDGER_AWAY_SECONDS", "JOURNAL_BYTES",
     "IDEMPOTENCY_SECONDS", "IDEMPOTENCY_KEYS", "STORED_ANSWER_BYTES", "LIMITS_IN_OUTAGE",
     "DISCONNECT_DRAIN_SECONDS", "LEASE_SECONDS", "ACCESS_LOG",
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """What the gateway reads of a request. The rest stays bytes and passes through unchanged."""
 
+import re
 from typing import Annotated, Final
 
 import msgspec
@@ -70,6 +71,7 @@ _FIELDS: Final = msgspec.json.Decoder(Fields)
 _ENVELOPE: Final = msgspec.json.Decoder(Envelope)
 _NAMES: Final = frozenset(Envelope.__struct_fields__)
 _NULLS: Final = (b"", b"null", b"[]")
+_NOTHING: Final = re.compile(rb"(?:null|\[\s*+\])?\s*+")  # however much room is left in it
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -117,18 +119,28 @@ def _invalid(fault: msgspec.ValidationError) -> Deny:
 
 
 def _out_of_bounds(envelope: Envelope, fields: Fields, operation: str) -> Deny | None:
-    required = _REQUIRED[operation]
-    start = bytes(memoryview(given(fields, required))[:4])
-    if start in _NULLS:
-        return Deny(DenyCode.INVALID_REQUEST, f"{required}: required and not empty", param=required)
-    if operation == CHAT and not start.startswith(b"["):
-        return Deny(DenyCode.INVALID_REQUEST, "messages: expected an array", param="messages")
+    required = given(fields, _REQUIRED[operation])
+    if bytes(memoryview(required)[:2]) != b"[{":  # as nearly every chat begins
+        deny = _unfit(_REQUIRED[operation], memoryview(required), operation)
+        if deny is not None:
+            return deny
     if envelope.stream and operation == EMBEDDINGS:
         return Deny(DenyCode.INVALID_REQUEST, "stream: embeddings do not stream", param="stream")
     return None
 
 
+def _unfit(name: str, raw: memoryview, operation: str) -> Deny | None:
+    """The field that an operation cannot do without, where it is empty or of no use."""
+    if _NOTHING.fullmatch(raw):
+        return Deny(DenyCode.INVALID_REQUEST, f"{name}: required and not empty", param=name)
+    if bytes(raw[:1]) not in _STARTS[operation]:
+        expected = "an array" if operation == CHAT else "a string or an array"
+        return Deny(DenyCode.INVALID_REQUEST, f"{name}: expected {expected}", param=name)
+    return None
+
+
 _REQUIRED: Final = {CHAT: "messages", COMPLETIONS: "prompt", EMBEDDINGS: "input"}
+_STARTS: Final = {CHAT: (b"[",), COMPLETIONS: (b'"', b"["), EMBEDDINGS: (b'"', b"[")}
 
 
 def capabilities(

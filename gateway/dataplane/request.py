@@ -15,8 +15,9 @@ from gateway import clock
 from gateway.backends.answer import Answer
 from gateway.backends.health import Backends, Outcome
 from gateway.dataplane.admit import admit
-from gateway.dataplane.arrival import Arrival, parse_tags, read_head
+from gateway.dataplane.arrival import parse_tags, read_head
 from gateway.dataplane.authenticate import authenticate
+from gateway.dataplane.bodies import Bodies
 from gateway.dataplane.branching import branch, vary
 from gateway.dataplane.count import Calibration, size_of
 from gateway.dataplane.decisions import Decisions
@@ -29,7 +30,7 @@ from gateway.dataplane.observe import record_of
 from gateway.dataplane.outage import Outage
 from gateway.dataplane.outlet import at_once
 from gateway.dataplane.quote import ask_of, quote
-from gateway.dataplane.reading import LARGE_BYTES, LargeBodies, Reading, read
+from gateway.dataplane.reading import Reading
 from gateway.dataplane.relay import relay_plain, relay_stream
 from gateway.dataplane.replies import limit_headers, send_rendered
 from gateway.dataplane.settle import Settler
@@ -55,11 +56,6 @@ _LEDGER_AWAY: Final = Deny(
     " retry later",
     retry_after_ms=5_000,
 )
-_ENCODED: Final = Deny(
-    DenyCode.INVALID_REQUEST,
-    "content-encoding: send the body uncompressed",
-    param="content-encoding",
-)
 
 
 class Live(msgspec.Struct, frozen=True, gc=False):
@@ -81,7 +77,7 @@ class DataPlane:
         snapshot: Snapshot,
         peppers: Peppers,
         jurisdictions: frozenset[str],
-        max_body_bytes: int,
+        bodies: Bodies,
         holds: HoldStore,
         readers: Readers,
         spool: Spool,
@@ -94,7 +90,6 @@ class DataPlane:
         outage: Outage,
         calibration: Calibration,
         telemetry: Telemetry,
-        large_bodies: LargeBodies,
         random: Random,
         drain_left_s: float,
     ) -> None:
@@ -106,7 +101,7 @@ class DataPlane:
         self.overdue: frozenset[str] = frozenset()  # tags whose usage waits for the ledger too long
         self.stopping = False
         self._jurisdictions = jurisdictions
-        self._max_body_bytes = max_body_bytes
+        self.bodies = bodies
         self._spool = spool
         self.backends = backends
         self._forwarder = forwarder
@@ -117,7 +112,6 @@ class DataPlane:
         self._outage = outage
         self._calibration = calibration
         self.telemetry = telemetry
-        self._large_bodies = large_bodies
         self._draw = random.getrandbits
         self._hang_ups = HangUps()
         self._drained = 0  # answers that nobody waits for any more
@@ -156,13 +150,13 @@ class DataPlane:
     ) -> Deny | None:
         """The walk. None: the client has its answer, or as much of one as there is."""
         snapshot, arrival = self.snapshot, flow.arrival
-        if (deny := self._unreadable(arrival)) is not None:
+        if (deny := self.bodies.unreadable(arrival)) is not None:
             return deny
         principal = authenticate(snapshot, self.peppers, arrival)
         if isinstance(principal, Deny):
             return principal
         flow.principal = principal
-        reading = await self._read(flow, receive)
+        reading = await self.bodies.read(flow, principal.key.id, receive)
         if isinstance(reading, Deny):
             return reading
         if (deny := self._understand(flow, reading, snapshot)) is not None:
@@ -354,35 +348,3 @@ class DataPlane:
         finally:
             self.in_flight.pop(flow.arrival.request_id, None)
             self.telemetry.finish(record_of(flow))
-
-    def _unreadable(self, arrival: Arrival) -> Deny | None:
-        """What the head tells of a body that need not be read at all."""
-        if arrival.content_length > self._max_body_bytes:
-            return _body_too_large(self._max_body_bytes)
-        return None if arrival.content_encoding in (b"", b"identity") else _ENCODED
-
-    async def _read(self, flow: Flow, receive: Receive) -> Reading | Deny:
-        """The whole body, and what it says. ClientGone when the client leaves before it has sent
-        all of it.
-        """
-        parts: list[bytes] = []
-        size, more = 0, True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise ClientGone
-            part, more = message["body"], message["more_body"]
-            size += len(part)
-            if size > self._max_body_bytes:
-                return _body_too_large(self._max_body_bytes)
-            parts.append(part)
-        flow.body = body = parts[0] if len(parts) == 1 else b"".join(parts)
-        if size <= LARGE_BYTES:
-            return read(body, flow.operation)
-        return await self._large_bodies.read(body, flow.operation)
-
-
-def _body_too_large(most: int) -> Deny:
-    return Deny(
-        DenyCode.REQUEST_TOO_LARGE, f"the body is larger than {most} bytes; send a smaller one"
-    )

@@ -17,6 +17,7 @@ from gateway import secrets
 from gateway.backends.health import Backends
 from gateway.backends.pool import PoolStats
 from gateway.backends.transport import Transport
+from gateway.dataplane.bodies import Bodies, Room
 from gateway.dataplane.count import Calibration, Tokeniser
 from gateway.dataplane.decisions import Decisions
 from gateway.dataplane.forward import Forwarder
@@ -127,7 +128,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             snapshot=await asyncio.to_thread(load_snapshot, engine, unseal),
             peppers=peppers_of(held),
             jurisdictions=settings.jurisdictions,
-            max_body_bytes=settings.max_body_bytes,
+            bodies=_bodies(stack, settings),
             holds=holds,
             readers=Readers(account_reader(channels), gate_reader(channels), used_reader(engine)),
             spool=spool,
@@ -140,7 +141,6 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             outage=_outage(telemetry, settler, spool, leases, settings),
             calibration=calibration,
             telemetry=telemetry,
-            large_bodies=stack.enter_context(closing(LargeBodies())),
             random=Random(os.urandom(16)),  # noqa: S311 - routing draws, not secrets
             drain_left_s=settings.disconnect_drain_seconds,
         )
@@ -159,6 +159,11 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         )
         stack.push_async_callback(_last_settlements, settler, leases, holds)
         yield Data(plane, transport, channels, spool, telemetry, whole)
+
+
+def _bodies(stack: AsyncExitStack, settings: Settings) -> Bodies:
+    large = stack.enter_context(closing(LargeBodies()))
+    return Bodies(settings.max_body_bytes, Room(settings.reading_bytes), large)
 
 
 def _outage(

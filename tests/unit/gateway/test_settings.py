@@ -45,11 +45,19 @@ def test_a_misspelt_variable_stops_the_start_and_names_the_nearest() -> None:
         ("JOURNAL_BYTES", "1"),
         ("IDEMPOTENCY_KEYS", "0"),
         ("STORED_ANSWER_BYTES", "-1"),
+        ("READING_BYTES", "33554431"),  # the largest body would not fit
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         Settings.from_env({f"METERHOUSE_{name}": value})
+
+
+def test_there_is_room_for_one_body_of_the_largest_size_unless_told_otherwise() -> None:
+    assert Settings.from_env({}).reading_bytes == 256 * 1024 * 1024
+    assert Settings.from_env({"METERHOUSE_MAX_BODY_BYTES": "2000000000"}).reading_bytes == 2 * 10**9
+    told = {"METERHOUSE_MAX_BODY_BYTES": "2000", "METERHOUSE_READING_BYTES": "2000"}
+    assert Settings.from_env(told).reading_bytes == 2000
 
 
 def test_a_store_url_replaces_the_embedded_store() -> None:
