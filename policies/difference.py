@@ -2,7 +2,8 @@
 
 Memory does not grow with the number of decisions. Money is the tenant's, in picos: what the tokens
 that were used, or were expected where nobody knows, come to at the first candidate of each plan, by
-the prices of then. Latency is what the windows of that moment said of that candidate.
+the prices of then; nothing for what was planned and not admitted. Latency is what the windows of
+that moment said of that candidate.
 """
 
 from collections import Counter
@@ -94,12 +95,18 @@ class Difference:
         self._places: dict[str, dict[str, list[int]]] = {"region": {}, "jurisdiction": {}}
         self._speed = (_Speed(), _Speed())
         self._estimated = 0
+        self._unpaid = 0
 
     def add(self, again: Again, used: Used | None) -> None:
         """`used`: what the ledger has of it; None: expected tokens stand in."""
         record, ask = again.record, again.record.facts.ask
         tokens = used or (ask.input_estimate, ask.output_wanted * ask.choices)
-        self._estimated += used is None
+        if record.facts.refusal and record.facts.order:
+            # What no budget or limit let in was never sent: it would not be under the draft either.
+            tokens = (0, 0)
+            self._unpaid += 1
+        else:
+            self._estimated += used is None
         key = (record.team_path[-1], ask.model)
         if key not in self._groups and len(self._groups) >= _MOST_GROUPS:
             key = (REST, REST)
@@ -132,6 +139,7 @@ class Difference:
         return {
             **self._all.plain(),
             "tokens_expected": self._estimated,
+            "not_admitted": self._unpaid,
             "latency": {"before": self._speed[0].plain(), "after": self._speed[1].plain()},
             "moves": [
                 {"from": was, "to": now, "decisions": count}

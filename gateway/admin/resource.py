@@ -4,6 +4,7 @@ A noun says what is particular to it: its body, its checks, what it shows. Every
 filters, ETags, 404, 409, 412, announcing the change) is the same for all and stands here once.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,7 +103,9 @@ class Resource(Generic[R, B, V]):
             return [(row, self.facts(connection, row)) for row in rows]
 
         found = await call.read(work)
-        items = [await self.show(call.deps, row, facts) for row, facts in found[:size]]
+        # Side by side: each may ask a store that is silent, and waits only once that way.
+        shown = (self.show(call.deps, row, facts) for row, facts in found[:size])
+        items = list(await asyncio.gather(*shown))
         return Answer(page(items, [row for row, _ in found], size))
 
     async def create(self, call: Call) -> Answer:

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
@@ -15,6 +15,8 @@ from gateway.ops import Readiness, probes
 from gateway.settings import Settings
 from gateway.wiring.data import Data, open_data
 
+_AWAY: Final = "out of reach; each budget's `outage` says what is served"
+
 
 def data_app(data: Data, stopping: asyncio.Event) -> Litestar:
     """Every route of the data listener. It is unready once `stopping` is set."""
@@ -23,7 +25,9 @@ def data_app(data: Data, stopping: asyncio.Event) -> Litestar:
         if stopping.is_set():
             return Readiness(ready=False, checks={"process": "draining"})
         if not data.channels.up:
-            return Readiness(ready=True, checks={"store": "out of reach; requests are refused"})
+            return Readiness(
+                ready=True, checks={"store": "out of reach; each budget's `outage` decides"}
+            )
         store = "ok" if data.whole.known else "its counters are not whole yet; the jobs see to it"
         return Readiness(ready=data.whole.known, checks={"store": store})
 

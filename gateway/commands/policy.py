@@ -128,6 +128,10 @@ def _show_difference(told: dict[str, Any]) -> Iterator[str]:
     yield f"{decisions} decisions, {changed} would have been others{share}"
     if told["unreadable"]:
         yield f"{told['unreadable']} could not be made again: what they refer to is gone"
+    if told["not_admitted"]:
+        yield f"{told['not_admitted']} of them no budget or limit let in: they count for no money"
+    if told["tokens_expected"]:
+        yield f"{told['tokens_expected']} of them have no usage: expected tokens stand in"
     if not decisions:
         return
     yield ""

@@ -60,6 +60,11 @@ class Remote:
             answer = self._http.request(
                 method, path, headers=headers, params=params, timeout=within_s, **given
             )
+        except httpx.TimeoutException as fault:
+            raise RemoteError(
+                f"the admin API at {self._http.base_url} had no answer within {within_s:g} s; "
+                "what it asks may be silent: `meterhouse doctor` looks at store and database"
+            ) from fault
         except httpx.HTTPError as fault:
             raise RemoteError(
                 f"the admin API at {self._http.base_url} does not answer ({fault}); "
