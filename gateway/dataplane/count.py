@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from importlib import resources
@@ -21,8 +21,8 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 
 import msgspec
 
-from gateway.dataplane.envelope import CHAT, COMPLETIONS, Fields, absent, given
-from gateway.dataplane.reading import LARGE_BYTES, Reading
+from gateway.dataplane.envelope import absent, given
+from gateway.dataplane.reading import Reading
 from gateway.stores.sql.rows import Model
 
 _LOG: Final = logging.getLogger(__name__)
@@ -31,7 +31,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 TEMPLATE_TOKENS: Final = 64  # what a chat template may add that no byte of the request pays for
-MAX_COUNTED_BYTES: Final = 256 * 1024  # past this the estimate stands: counting is linear, not free
+MOST_COUNTED: Final = 256 * 1024  # characters; of a longer text this much is counted, as a sample
+_PIECE: Final = 4 * 1024  # characters of the sample, each from another stretch of the text
 _INLINE_BYTES: Final = 8 * 1024  # about 0.2 ms on the event loop; more goes to a thread
 _LONGEST_RUN: Final = 50_000  # tiktoken panics near a megabyte of one kind of character
 
@@ -109,14 +110,14 @@ class Tokeniser:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def count(self, encoding: str, texts: list[str]) -> int:
-        """Tokens of the texts. Never raises for any text: what tiktoken cannot take is
-        estimated.
+        """Tokens of the texts, beyond MOST_COUNTED characters extrapolated from a sample of them.
+        Never raises for any text: what tiktoken cannot take is estimated.
         """
-        size = sum(len(text) for text in texts)
+        size = sum(map(len, texts))
         if size == 0:
             return 0
-        if size > MAX_COUNTED_BYTES:
-            return size // 4 + 1
+        if size > MOST_COUNTED:
+            return await self.aside(self._sampled, encoding, texts)
         if encoding in self._encodings and size <= _INLINE_BYTES:
             return self._count(encoding, texts)
         return await self.aside(self._count, encoding, texts)
@@ -156,9 +157,15 @@ class Tokeniser:
     def _count(self, encoding: str, texts: list[str]) -> int:
         return sum(self._count_one(encoding, text) for text in texts)
 
+    def _sampled(self, encoding: str, texts: list[str]) -> int:
+        text = "".join(texts)
+        counted = sum(self._count_one(encoding, piece) for piece in _sample(text))
+        return -(-counted * len(text) // MOST_COUNTED)
+
     def _count_one(self, encoding: str, text: str) -> int:
         if len(text) > _LONGEST_RUN and _has_long_run(text):
-            return len(text)
+            pieces = range(0, len(text), _PIECE)
+            return sum(self._count_one(encoding, text[at : at + _PIECE]) for at in pieces)
         try:
             return len(self._encoding(encoding).encode_ordinary(text))
         except (KeyboardInterrupt, SystemExit):
@@ -209,6 +216,20 @@ def load_encoding(name: str, cache: Path) -> Any:
     return tiktoken.get_encoding(name)
 
 
+def _sample(text: str) -> Iterator[str]:
+    """Pieces of MOST_COUNTED characters together, one out of each equal stretch of a longer text.
+
+    Where in its stretch a piece lies depends on the text and on the process's own hash seed: who is
+    billed twice is billed alike, and nobody can lay cheap text where it will be looked at.
+    """
+    pieces = MOST_COUNTED // _PIECE
+    seed = hash(text)
+    for number in range(pieces):
+        begin, end = number * len(text) // pieces, (number + 1) * len(text) // pieces
+        at = begin + hash((seed, number)) % (end - begin - _PIECE + 1)
+        yield text[at : at + _PIECE]
+
+
 def _has_long_run(text: str) -> bool:
     """Whether one word or one stretch of blanks is so long that the tokeniser could fail on it."""
     return any(len(word) > _LONGEST_RUN for word in text.split()) or _longest_blank(text)
@@ -216,63 +237,3 @@ def _has_long_run(text: str) -> bool:
 
 def _longest_blank(text: str) -> bool:
     return len(text) - len("".join(text.split())) > _LONGEST_RUN
-
-
-class _Part(msgspec.Struct, frozen=True):
-    text: str = ""
-
-
-class _Message(msgspec.Struct, frozen=True):
-    content: list[_Part] | str | None = None
-    name: str | None = None
-
-
-_MESSAGES: Final = msgspec.json.Decoder(list[_Message])
-_PER_MESSAGE: Final = 3  # the cookbook's rule for chat templates
-_REPLY_PRIMING: Final = 3
-_TOKEN_ID_BYTES: Final = b"0123456789,[] \t\r\n"
-
-
-async def count_prompt(
-    tokeniser: Tokeniser, encoding: str, fields: Fields, operation: str, fallback: int
-) -> int:
-    """Tokens of the prompt by our own count; `fallback` where its text cannot be read."""
-    try:
-        if len(memoryview(_prompt(fields, operation))) > LARGE_BYTES:
-            tokens, texts = await tokeniser.aside(_texts, fields, operation)
-        else:
-            tokens, texts = _texts(fields, operation)
-    except (msgspec.DecodeError, RecursionError):
-        return fallback
-    return tokens + await tokeniser.count(encoding, texts)
-
-
-def _prompt(fields: Fields, operation: str) -> msgspec.Raw:
-    return given(fields, {CHAT: "messages", COMPLETIONS: "prompt"}.get(operation, "input"))
-
-
-def _texts(fields: Fields, operation: str) -> tuple[int, list[str]]:
-    """Tokens that are no text, and the text to be counted. DecodeError where it cannot be read."""
-    if operation == CHAT:
-        return _chat_texts(fields)
-    raw = bytes(_prompt(fields, operation))
-    if not raw.translate(None, _TOKEN_ID_BYTES):
-        return raw.count(b",") + 1, []
-    sent = msgspec.json.decode(raw, type=str | list[str | int | list[int]])
-    if isinstance(sent, str):
-        return 0, [sent]
-    texts = [item for item in sent if isinstance(item, str)]
-    ids = sum(len(item) if isinstance(item, list) else 1 for item in sent) - len(texts)
-    return ids, texts
-
-
-def _chat_texts(fields: Fields) -> tuple[int, list[str]]:
-    messages = _MESSAGES.decode(given(fields, "messages"))
-    texts: list[str] = []
-    for message in messages:
-        if isinstance(message.content, str):
-            texts.append(message.content)
-        elif message.content is not None:
-            texts.extend(part.text for part in message.content)
-    texts.append(bytes(given(fields, "tools")).decode(errors="replace"))
-    return len(messages) * (_PER_MESSAGE + 1) + _REPLY_PRIMING, texts

@@ -5,9 +5,10 @@ from typing import Final
 import msgspec
 
 from billing.meters import Meters, Provenance
-from gateway.dataplane.count import MAX_COUNTED_BYTES, Tokeniser, count_prompt
-from gateway.dataplane.envelope import EMBEDDINGS
+from gateway.dataplane.count import MOST_COUNTED, Tokeniser
+from gateway.dataplane.envelope import EMBEDDINGS, given
 from gateway.dataplane.flow import Attempt, Flow
+from gateway.dataplane.prompt import count_prompt
 
 NOTHING: Final = Meters()
 _TEMPLATE_SLACK: Final = 1024  # a long system prompt of the backend's own
@@ -46,26 +47,62 @@ async def count(flow: Flow, attempt: Attempt, tokeniser: Tokeniser) -> Figures:
     route, quote = flow.route, flow.quote
     if route is None or quote is None:
         raise RuntimeError("an attempt that was never routed")
-    encoding = route.model.encoding
     prompt = await count_prompt(
-        tokeniser, encoding, flow.fields, flow.operation, input_estimate(flow)
+        tokeniser, route.model, flow.fields, flow.operation, input_estimate(flow)
     )
+    tokens = min(prompt.tokens, quote.input_bound)
     if attempt.paid is not None:
-        paid = Meters(input=prompt, output=attempt.paid)
-        return Figures(paid, Provenance.COUNTED, paid)
-    text = _text(attempt)[:MAX_COUNTED_BYTES]
-    output = await tokeniser.count(encoding, [text])
-    kept = len(text.encode(errors="replace"))
-    whole = kept >= _text_bytes(attempt)
-    if not whole and kept:
-        output = output * _text_bytes(attempt) // kept
-    granted = flow.granted.output_tokens if flow.granted is not None else quote.wanted
-    own = Meters(input=prompt, output=min(output, granted * quote.choices))
+        paid = Meters(input=tokens, output=attempt.paid)
+        return Figures(paid, _sureness(sure=prompt.exact), paid)
+    output, whole = await _generated(attempt, tokeniser, route.model.encoding)
     reported = _reported(flow, attempt)
-    if reported is not None and plausible(flow, attempt, reported) and _near(reported, own):
+    most = _granted(flow)
+    own = Meters(input=tokens, output=_delivered(flow, output, most, reported))
+    if (
+        reported is not None
+        and plausible(flow, attempt, reported)
+        and _near(reported, output=min(output, most), prompt=prompt.least)
+    ):
         return Figures(reported, Provenance.REPORTED, own)
-    sure = whole and (attempt.complete or bool(attempt.content_us))
-    return Figures(own, Provenance.COUNTED if sure else Provenance.ESTIMATED, own)
+    ended = attempt.complete or bool(attempt.content_us)
+    return Figures(own, _sureness(sure=whole and ended and prompt.exact), own)
+
+
+def _sureness(*, sure: bool) -> Provenance:
+    return Provenance.COUNTED if sure else Provenance.ESTIMATED
+
+
+async def _generated(attempt: Attempt, tokeniser: Tokeniser, encoding: str) -> tuple[int, bool]:
+    """Tokens of the text that came, and whether all of it was counted."""
+    text = _text(attempt)
+    output = await tokeniser.count(encoding, [text])
+    if attempt.meter is None:
+        return output, len(text) <= MOST_COUNTED
+    kept, came = len(text.encode(errors="replace")), attempt.meter.text_bytes
+    if 0 < kept < came:
+        output = -(-output * came // kept)
+    return output, kept >= came
+
+
+def _granted(flow: Flow) -> int:
+    """Output tokens of all choices that the backend was allowed."""
+    if flow.quote is None:
+        return 0
+    granted = flow.granted.output_tokens if flow.granted is not None else flow.quote.wanted
+    return granted * flow.quote.choices
+
+
+def _delivered(flow: Flow, output: int, most: int, reported: Meters | None) -> int:
+    """Our count of an answer, not above what was granted where only the tokenisers may differ: a
+    backend that keeps to its limit never exceeds its hold (L2). One that does not keep to it, by
+    its own word or by far, is billed what came, as visible overrun.
+    """
+    echoed = bytes(given(flow.fields, "echo")) == b"true"  # then the prompt is in the text
+    if output <= most or echoed:
+        return min(output, most)
+    if output * 2 > most * 3 + 16:
+        return output
+    return max(most, min(output, reported.output)) if reported is not None else most
 
 
 def plausible(flow: Flow, attempt: Attempt, meters: Meters) -> bool:
@@ -89,11 +126,9 @@ def input_estimate(flow: Flow) -> int:
     return flow.ask.input_estimate if flow.ask is not None else 0
 
 
-def _near(reported: Meters, own: Meters) -> bool:
+def _near(reported: Meters, *, output: int, prompt: int) -> bool:
     """Not much less than what we counted: our tokeniser may differ by a half, not by a choice."""
-    return (
-        own.output * 2 <= reported.output * 3 + 16 and own.input * 2 <= reported.all_input * 3 + 64
-    )
+    return output * 2 <= reported.output * 3 + 16 and prompt * 2 <= reported.all_input * 3 + 64
 
 
 def _reported(flow: Flow, attempt: Attempt) -> Meters | None:

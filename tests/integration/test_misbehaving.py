@@ -47,7 +47,7 @@ COMES_OF: Final[dict[str, tuple[str, str, bool, int]]] = {
     "a storm of 429": REFUSED,
     "a storm of 503": REFUSED,
     "500 after work": BROKEN,
-    "more tokens than it was allowed": ("done", "counted", True, 50),
+    "more tokens than it was allowed": ("done", "counted", True, 90),
     "[DONE] twice": SERVED,
     "data after [DONE]": SERVED,
     "every chunk twice": SERVED,
@@ -66,7 +66,7 @@ COMES_OF: Final[dict[str, tuple[str, str, bool, int]]] = {
     "cut after some chunks": ("upstream_error", "counted", True, 4),
     "chunked framing that is garbage": ("upstream_error", "counted", True, 1),
     "trailers": SERVED,
-    "more tokens than allowed, streamed": ("done", "counted", True, 50),
+    "more tokens than allowed, streamed": ("done", "counted", True, 90),
     "a plain answer where a stream was asked for": FAILED,
 }
 

@@ -135,7 +135,7 @@ def test_text_beyond_what_is_kept_for_counting_is_still_billed(
                 world.secret, model="chat", messages=HELLO, max_tokens=4000, stream=True
             )
             billed = await spent_tokens(house)
-            assert billed == 4000 + 9  # 90,000 words came; more than granted is never billed
+            assert 90_000 <= billed <= 92_000  # came, far beyond what was granted
 
     run(scenario())
 
