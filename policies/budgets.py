@@ -68,7 +68,9 @@ def admit(state: State, ask: Admission, now_us: int) -> tuple[State, Granted | R
         hold = state.holds[ask.hold_id]
         if hold is None:
             return state, Refused("spent", 0, 0, now_ms)
-        return state, _granted(state, hold.admission, hold.grant, now_us, duplicate=True)
+        named = hold.admission.accounts[: len(ask.accounts)]  # what was opened since may follow
+        was = msgspec.structs.replace(hold.admission, accounts=named)
+        return state, _granted(state, was, hold.grant, now_us, duplicate=True)
     if ask.ticket is not None:
         replay = idempotency.replay(state.tickets, ask.ticket, state.expiries_ms.keys(), now_ms)
         if replay is not None:

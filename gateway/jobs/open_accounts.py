@@ -17,7 +17,8 @@ from gateway.clock import monotonic_us
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.drain_journal import tags_of
 from gateway.jobs.schedule import at_every_tag
-from gateway.stores.recount import Counted, accounts, recount
+from gateway.stores.counted import Counted
+from gateway.stores.recount import accounts, recount
 from gateway.stores.redis import keys
 from gateway.stores.redis.channel import StoreUnavailable
 from gateway.stores.sql import budgets, configuration, limits, rows, tenants

@@ -27,7 +27,8 @@ from gateway.jobs.open_accounts import in_force
 from gateway.jobs.restoration import Known, Living
 from gateway.jobs.schedule import at_every_tag
 from gateway.stores import spooled
-from gateway.stores.recount import Counted, recount, recount_held
+from gateway.stores.counted import Counted
+from gateway.stores.recount import recount, recount_held
 from gateway.stores.redis import epochs, keys, leases, lending, records
 from gateway.stores.redis.channel import StoreUnavailable
 from gateway.stores.redis.epochs import Epoch

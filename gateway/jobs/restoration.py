@@ -14,8 +14,8 @@ from billing.rating import rate
 from billing.usage import DECODER, UsageEvent
 from gateway.jobs.evidence import Unheld, findings, surroundings, template_of, unheld_in
 from gateway.stores import lease_file, spooled
+from gateway.stores.counted import Counted
 from gateway.stores.lease_file import Kept
-from gateway.stores.recount import Counted
 from gateway.stores.redis import cuts
 from gateway.stores.redis.channel import Channels
 from gateway.stores.spool import Outcome, Record

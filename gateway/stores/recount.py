@@ -1,7 +1,8 @@
 """Accounts opened with what was spent before them, and brought back to it where they differ.
 
 What an account must show is the ledger's sum for its scope and window, and the journal's entries
-that the ledger does not have yet (L7). Nothing here is on the way of a request.
+that the ledger does not have yet (L7). One that is opened takes in the holds of its window that are
+there (L1, L9). Nothing here is on the way of a request.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from sqlalchemy import Engine
 
 from billing.periods import Period, Window, window
 from billing.usage import DECODER, UsageEvent
+from gateway.stores import adoption
+from gateway.stores.counted import Counted
 from gateway.stores.redis import cuts, keys
 from gateway.stores.redis.channel import Channels, StoreUnavailable
 from gateway.stores.sql import spent
@@ -28,17 +31,6 @@ _FREE_TRIES: Final = 2  # without the drain at rest; only where nothing is settl
 _TRIES: Final = 8
 _HELD_TRIES: Final = 200
 _SKEW_US: Final = 600_000_000  # by no more do the clocks of machines differ
-
-
-class Counted(msgspec.Struct, frozen=True):
-    """One account of the store and whose spending it counts."""
-
-    key: str
-    tenant_id: str
-    scope_kind: str
-    scope_id: str
-    window: Window
-    unit: int
 
 
 def accounts(
@@ -95,9 +87,13 @@ async def recount(
         part = wanted[start : start + _AT_ONCE]
         for attempt in range(_TRIES):
             done = await _part(engine, channels, tag, part, unopened_only, attempt >= _FREE_TRIES)
-            if done is not None:
-                changed += done
-                break
+            if done is None:
+                continue
+            opened, adopted = done
+            changed += opened
+            if adopted:  # some of what was taken in may have ended meanwhile
+                await recount(engine, channels, tag, [one for one in part if one.key in opened])
+            break
         else:
             raise StoreUnavailable("the accounts are being recounted by others; try again")
     return tuple(changed)
@@ -110,28 +106,34 @@ async def _part(
     part: Sequence[Counted],
     unopened_only: bool,
     at_rest: bool,
-) -> tuple[str, ...] | None:
-    """None: something came between, so nothing was changed."""
+) -> tuple[tuple[str, ...], bool] | None:
+    """Which were changed, and whether holds were taken in. None: something came between, so
+    nothing was changed.
+    """
     async with AsyncExitStack() as stack:
         if at_rest:
             await stack.enter_async_context(cuts.still(channels, tag))
         cut = await cuts.cut(channels, tag, [one.key for one in part])
+        living = await adoption.living(channels, tag) if None in cut.shown else ()
+        if living:  # what ends between the two is counted twice for a moment, never not at all
+            cut = await cuts.cut(channels, tag, [one.key for one in part])
         pairs = [
             (one, shown)
             for one, shown in zip(part, cut.shown, strict=True)
             if shown is None or not unopened_only
         ]
         if not pairs:
-            return ()
+            return (), False
         events = _events(await cuts.journaled(channels, tag, cut.last)) if cut.entries else []
         due = await asyncio.to_thread(_due, engine, [one for one, _ in pairs], events)
         # What was settled after the cut and is in the ledger already would be counted twice.
         if not at_rest and await cuts.moved_since(channels, tag, cut):
             return None
         corrections = corrections_of(pairs, due)
-        if corrections and not await cuts.correct(channels, tag, cut.token, corrections):
+        adopted = adoption.due([one for one, shown in pairs if shown is None], living)
+        if corrections and not await cuts.correct(channels, tag, cut.token, corrections, adopted):
             return None
-    return tuple(one.key for one in corrections)
+    return tuple(one.key for one in corrections), bool(adopted)
 
 
 async def recount_held(

@@ -6,17 +6,26 @@ import itertools
 import os
 from typing import Any
 
-import msgspec
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.stores.redis import keys, wire
-from gateway.stores.redis.scripts import ADMIT, CORRECT, CUT, SETTLE
+from gateway.stores.redis.scripts import ADMIT, CORRECT, CUT, SETTLE, SLICE
 from policies import budgets, recount
-from policies.budgets import MAX_COUNTER, MONEY, NO_CAP, Account, Admission, Balance, State
-from policies.recount import Correction
+from policies.budgets import (
+    MAX_COUNTER,
+    MONEY,
+    NO_CAP,
+    Account,
+    Admission,
+    Balance,
+    Hold,
+    State,
+)
+from policies.recount import Adoption, Correction
+from policies.slices import SliceAsked, take_slice
 
 LARGE = 123_456_789_012_345
 NAMES = ["b0", "b1", "b2"]
@@ -30,6 +39,7 @@ steps = st.one_of(
     st.tuples(st.just("hold"), st.sets(st.sampled_from(NAMES)), amounts),
     st.tuples(st.just("settle"), amounts),
     st.tuples(st.just("late"), st.sets(st.sampled_from(NAMES)), amounts, st.booleans()),
+    st.tuples(st.just("read")),
     st.tuples(st.just("cut"), st.lists(st.sampled_from(NAMES), unique=True)),
     st.tuples(st.just("correct"), st.booleans()),
 )
@@ -43,14 +53,15 @@ class Both:
         self.state = State()
         self.settled = dict.fromkeys(NAMES, 0)  # what belongs to each account, attached or not
         self.held: list[tuple[str, set[str]]] = []
-        self.pending: tuple[str, list[Correction]] | None = None
+        self.pending: tuple[str, list[Correction], list[Adoption]] | None = None
+        self.read: list[Hold] | None = None  # the living holds, at some time before the next cut
         self.numbers = itertools.count()
         client.set(keys.epoch(tag), EPOCH)
 
     def key(self, name: str) -> str:
         return keys.account(self.tag, name, "w")
 
-    def hold(self, names: set[str], amount: int) -> None:
+    def hold(self, names: set[str], amount: int, *, output: int = 0, wanted: int = 0) -> None:
         """On all accounts that are open; the request belongs to others too."""
         attached = tuple(
             Account(self.key(name), NO_CAP, 0, FOREVER_MS, MONEY, name)
@@ -58,7 +69,18 @@ class Both:
             if self.key(name) in self.state.accounts
         )
         ask = Admission(
-            f"req_{next(self.numbers)}", 30_000, amount, 0, 0, 0, 0, 1, (), (), attached
+            f"req_{next(self.numbers)}",
+            30_000,
+            amount,
+            output,
+            0,
+            wanted,
+            0,
+            1,
+            (),
+            (),
+            attached,
+            b"kept",
         )
         packed = wire.admission_args(ask)
         guarded = [keys.holds(self.tag), keys.epoch(self.tag)]
@@ -92,7 +114,35 @@ class Both:
         for name in names:
             self.settled[name] += amount
 
+    def living(self) -> list[Hold]:
+        return [hold for hold in self.state.holds.values() if hold is not None]
+
+    def grow(self, upto: int) -> None:
+        """The hold that was placed last."""
+        asked = SliceAsked(self.held[-1][0], upto)
+        guarded = [keys.holds(self.tag), keys.epoch(self.tag)]
+        self.client.eval(SLICE.text, 2, *guarded, EPOCH, *wire.slice_args(asked))
+        self.state, _ = take_slice(self.state, asked)
+
+    def adopted(self, opened: list[str], living: list[Hold]) -> list[Adoption]:
+        """Holds that belong on accounts that are opened, as they were read before the cut."""
+        belong = dict(self.held)
+        found = []
+        for hold in living:
+            ask = hold.admission
+            named = {account.key for account in ask.accounts}
+            more = tuple(
+                Account(self.key(name), NO_CAP, 0, FOREVER_MS, MONEY, name)
+                for name in opened
+                if name in belong.get(ask.hold_id, ()) and self.key(name) not in named
+            )
+            if more:
+                found.append(Adoption(hold, more))
+        return found
+
     def cut(self, names: list[str]) -> None:
+        living = self.living() if self.read is None else self.read
+        self.read = None
         token = f"cut{next(self.numbers)}"
         wanted = [self.key(name) for name in names]
         _, entries, *figures = self.client.eval(
@@ -106,16 +156,18 @@ class Both:
             Correction(key, self.settled[name] - (was.posted if was else 0), 0, FOREVER_MS)
             for name, key, was in zip(names, wanted, shown, strict=True)
         ]
-        self.pending = token, missing
+        opened = [name for name, was in zip(names, shown, strict=True) if was is None]
+        self.pending = token, missing, self.adopted(opened, living)
 
     def correct(self, *, twice: bool) -> None:
         if self.pending is None:
             return
-        token, corrections = self.pending
-        packed = [msgspec.msgpack.encode(one) for one in corrections]
+        token, corrections, adopted = self.pending
+        told = wire.correction_args(corrections, adopted)
+        named = [keys.cut(self.tag), keys.holds(self.tag)]
         for _ in range(1 + twice):
-            done = self.client.eval(CORRECT.text, 1, keys.cut(self.tag), token, *packed)
-            self.state, expected = recount.correct(self.state, token, corrections)
+            done = self.client.eval(CORRECT.text, 2, *named, token, *told)
+            self.state, expected = recount.correct(self.state, token, corrections, adopted)
             assert bool(done) == expected
 
     def agree(self) -> None:
@@ -123,6 +175,9 @@ class Both:
             found = {k.decode(): int(v) for k, v in self.client.hgetall(self.key(name)).items()}
             expected = self.state.accounts.get(self.key(name))
             assert (Balance(**found) if found else None) == expected
+        for hold in self.living():
+            record = self.client.get(keys.hold(self.tag, hold.admission.hold_id))
+            assert wire.hold(record) == hold
 
     def live(self, step: tuple[Any, ...]) -> None:
         match step:
@@ -136,6 +191,8 @@ class Both:
                 self.settle(amount)
             case ("late", names, amount, twice):
                 self.late(names, amount, twice=twice)
+            case ("read",):
+                self.read = self.living()
             case ("cut", names):
                 self.cut(names)
             case ("correct", twice):
@@ -198,3 +255,57 @@ def test_a_cut_of_the_largest_amounts_is_exact(store_server_url: str) -> None:
         both.correct(twice=False)
         both.agree()
         assert both.state.accounts[both.key("b0")].posted == LARGE
+
+
+def test_a_hold_that_grows_while_an_account_is_opened_is_on_it_in_whole(
+    store_server_url: str,
+) -> None:
+    tag = next(_tags)
+    with redis.Redis.from_url(store_server_url) as client:
+        both = Both(client, tag)
+        both.cut(["b1"])
+        both.correct(twice=False)
+        both.hold({"b0", "b1"}, 5, output=3, wanted=2)
+        both.cut(["b0"])
+        both.grow(300)
+        both.correct(twice=True)
+        both.agree()
+        assert both.state.accounts[both.key("b0")] == Balance(0, 5 + 3 * 300)
+        both.grow(310)
+        both.agree()
+        both.settle(77)
+        both.agree()
+        assert both.state.accounts[both.key("b0")] == Balance(77, 0)
+
+
+def test_a_hold_that_ended_while_an_account_was_opened_counts_in_whole_until_it_is_counted(
+    store_server_url: str,
+) -> None:
+    tag = next(_tags)
+    with redis.Redis.from_url(store_server_url) as client:
+        both = Both(client, tag)
+        both.hold({"b0"}, 50)
+        both.cut(["b0"])
+        both.settle(7)
+        both.correct(twice=False)
+        both.agree()
+        assert both.state.accounts[both.key("b0")] == Balance(50, 0)
+        both.cut(["b0"])
+        both.correct(twice=False)
+        both.agree()
+        assert both.state.accounts[both.key("b0")] == Balance(7, 0)
+
+
+def test_a_hold_that_another_recount_took_in_is_not_taken_in_twice(store_server_url: str) -> None:
+    tag = next(_tags)
+    with redis.Redis.from_url(store_server_url) as client:
+        both = Both(client, tag)
+        both.hold({"b0", "b1"}, 50)
+        read = both.living()
+        both.cut(["b0"])
+        both.correct(twice=False)
+        both.read = read
+        both.cut(["b1"])
+        both.correct(twice=False)
+        both.agree()
+        assert both.key("b1") not in both.state.accounts

@@ -13,7 +13,8 @@ from gateway.jobs.evidence import HELD, Unheld, unheld_in
 from gateway.jobs.rebuild_counters import told
 from gateway.jobs.restoration import Known
 from gateway.jobs.tell_again import again, unknown
-from gateway.stores.recount import Counted, asked_of, corrections_of
+from gateway.stores.counted import Counted
+from gateway.stores.recount import asked_of, corrections_of
 from gateway.stores.redis.epochs import Epoch
 from gateway.stores.spool import Outcome
 from gateway.stores.spooled import open_requests

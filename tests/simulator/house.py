@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.dataplane.snapshot import Principal, Snapshot
 from gateway.stores import recount
-from gateway.stores.recount import Counted
+from gateway.stores.counted import Counted
 from gateway.stores.sql.rows import (
     Backend,
     Budget,

@@ -8,7 +8,8 @@ from typing import Final
 
 from billing.meters import Provenance
 from billing.usage import UNKNOWN_ATTEMPT, UsageEvent
-from gateway.stores.recount import Counted, asked_of
+from gateway.stores.counted import Counted
+from gateway.stores.recount import asked_of
 from tests.simulator.backend import Work
 from tests.simulator.laws import Asked, Laws, Violation
 from tests.simulator.ledger import Ledger

@@ -9,7 +9,7 @@ import msgspec
 
 from billing.usage import DECODER
 from gateway.jobs.endings import ending
-from gateway.stores.recount import Counted
+from gateway.stores.counted import Counted
 from gateway.stores.redis import epochs
 from gateway.stores.redis.epochs import Epoch, Guard
 from tests.simulator import house

@@ -30,11 +30,13 @@ local time = call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now_ms = floor(now_us / 1000)
 
-local function again(record)
+-- An account that was opened since may follow those that the admission named: see correct.lua.
+local function again(record, named)
   local _, r = cmsgpack.unpack_one(record)
   local grant, a = r[2], r[4]
   local answer = {0, 1, grant, a[3] + a[8] * a[4] * grant}
-  for _, account in ipairs(a[11]) do
+  for i = 1, min(named, #a[11]) do
+    local account = a[11][i]
     local cap = account[2]
     if cap >= 0 then
       local b = call('HMGET', account[1], 'posted', 'held')
@@ -97,7 +99,7 @@ local function admit(packed, kept)
   local record = values[1]
   if record then
     if record == '' then return {5, 0, 0, 0} end
-    return again(record)
+    return again(record, #accounts)
   end
   if ticket then
     local taken = values[#keys]

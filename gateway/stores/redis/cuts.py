@@ -13,11 +13,11 @@ from typing import Final
 import msgspec
 
 from gateway.clock import monotonic_us
-from gateway.stores.redis import keys
+from gateway.stores.redis import keys, wire
 from gateway.stores.redis.channel import Channels, StoreUnavailable
 from gateway.stores.redis.scripts import CORRECT, CUT, LEASE_RETURN
 from policies.budgets import Balance
-from policies.recount import Correction
+from policies.recount import Adoption, Correction
 
 GOOD_FOR_MS: Final = 60_000
 _STILL_MS: Final = 10_000  # should whoever asked for it die, the drain goes on after that
@@ -65,14 +65,18 @@ async def _written(channels: Channels, tag: str) -> tuple[int, bytes]:
 
 
 async def correct(
-    channels: Channels, tag: str, token: str, corrections: Sequence[Correction]
+    channels: Channels,
+    tag: str,
+    token: str,
+    corrections: Sequence[Correction],
+    adopted: Sequence[Adoption] = (),
 ) -> bool:
-    """Whether they are made; False: another cut came after this one. Raises StoreUnavailable, and
-    then they may be made or not.
+    """Whether they are made; False: another cut came after this one, or the holds stand on other
+    accounts by now. Raises StoreUnavailable, and then they may be made or not.
     """
-    packed = [msgspec.msgpack.encode(one) for one in corrections]
-    ask = channels.of(tag).ask
-    return bool(await ask("EVAL", CORRECT.text, 1, keys.cut(tag), token, *packed))
+    named = keys.cut(tag), keys.holds(tag)
+    told = wire.correction_args(corrections, adopted)
+    return bool(await channels.of(tag).ask("EVAL", CORRECT.text, 2, *named, token, *told))
 
 
 async def moved_since(channels: Channels, tag: str, one: Cut) -> bool:

@@ -3,15 +3,17 @@
 Redis's msgpack knows no binary strings, so bytes travel beside the msgpack, never inside it.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec.structs import astuple
 
-from policies.budgets import Account, Admission, Granted, Hold, Refused, Settlement
+from policies.budgets import Account, Admission, Granted, Hold, Refused, Settlement, held_on
 from policies.idempotency import FINISHED, IN_FLIGHT, OTHER_BODY, Keeping, Replay, Ticket
 from policies.leases import LeaseAsked, Lent, TakenBack
 from policies.limits import Gate, Slot
+from policies.recount import Adoption, Correction, standing_on
 from policies.slices import Slice, SliceAsked
 
 RECORD_VERSION: Final = 1
@@ -87,6 +89,19 @@ def release_args(hold_id: str, corrections: tuple[tuple[str, int], ...]) -> tupl
 
 def extension_args(hold_id: str, ttl_ms: int) -> tuple[bytes]:
     return (_encode((hold_id, ttl_ms)),)
+
+
+def correction_args(
+    corrections: Sequence[Correction], adopted: Sequence[Adoption]
+) -> list[bytes | int]:
+    """What correct.lua takes beside the token."""
+    told: list[bytes | int] = [len(corrections), *(_encode(one) for one in corrections)]
+    for one in adopted:
+        ask = one.hold.admission
+        due = [(of.key, of.unit, held_on(of, ask, one.hold.grant)) for of in one.accounts]
+        packed, kept = admission_args(standing_on(one.hold, one.accounts).admission)
+        told += [_encode((ask.hold_id, len(ask.accounts), due)), packed + kept]
+    return told
 
 
 def lease_args(asked: LeaseAsked) -> tuple[bytes]:
