@@ -164,7 +164,7 @@ def test_a_request_that_began_before_the_budget_is_counted_when_it_has_ended(
             backend.answering.set()
             assert (await asking).status_code == 200
 
-            assert (await house.look(f"budgets/{budget['id']}"))["spent"] == "0"
+            assert (await house.look(f"budgets/{budget['id']}"))["spent"] == "0.1"
             await _looked(house)
             assert (await house.look(f"budgets/{budget['id']}"))["spent"] == "0.1"
             await _drained(house)
