@@ -34,8 +34,9 @@ def repaired_in_store(
         return _restored(client, tag, step.ask)
     names = (keys.cut(tag), keys.journal(tag))
     client.eval(CUT.text, 2, *names, "mine", 60_000, *(one.key for one in step.corrections))
-    packed = [msgspec.msgpack.encode(one) for one in step.corrections]
-    return 0, [client.eval(CORRECT.text, 1, keys.cut(tag), "mine", *packed)]
+    told = wire.correction_args(step.corrections, ())
+    named = (keys.cut(tag), keys.holds(tag))
+    return 0, [client.eval(CORRECT.text, 2, *named, "mine", *told)]
 
 
 def repaired_in_model(state: State, step: Restore | Correct, now_us: int) -> tuple[State, bool]:
