@@ -119,3 +119,12 @@ STREAMED: Final[dict[str, Script]] = {
     "more tokens than allowed, streamed": Script(tokens=90, ignore_max_tokens=True),
     "a plain answer where a stream was asked for": _raw(_plain(_WHOLE)),
 }
+
+# A whole stream as it goes over the wire, and where its last event is complete.
+WIRE: Final = _chunked(*[f"data: {one}\n\n".encode() for one in _HONEST[2:]])
+ENDED_AT: Final = WIRE.index(b"data: [DONE]\n\n") + len(b"data: [DONE]\n\n")
+
+
+def cut_at(offset: int) -> Script:
+    """The stream up to there, then nothing: the connection is closed."""
+    return _raw(WIRE[:offset], hang_up=True)
