@@ -26,14 +26,17 @@ def test_every_step_of_a_request_keeps_to_its_budget(
     assert stages.too_dear(measured) == {}
 
 
-def test_a_step_that_is_done_twice_is_too_dear(steps: dict[str, stages.Step]) -> None:
-    def twice(step: stages.Step) -> stages.Step:
-        def done() -> object:
-            step()
-            return step()
+def test_a_step_that_is_done_twice_is_seen_to_be(steps: dict[str, stages.Step]) -> None:
+    """`ROOM` is more than noise and less than a doubling, whatever a budget has left."""
+    blind = [name for name, step in steps.items() if not any(_seen(step) for _ in range(3))]
 
-        return done
+    assert blind == []
 
-    measured = stages.measure({name: twice(step) for name, step in steps.items()})
 
-    assert set(stages.too_dear(measured)) == set(stages.BUDGETS)
+def _seen(step: stages.Step) -> bool:
+    def done_twice() -> object:
+        step()
+        return step()
+
+    once, twice = stages.measure({"once": step, "twice": done_twice}).values()
+    return once * stages.ROOM < twice
