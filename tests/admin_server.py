@@ -20,6 +20,7 @@ from gateway.keyring import Peppers
 from gateway.signing import Signer
 from gateway.stores.sql.engine import migrate, open_engine
 from gateway.stores.sql.seal import Sealer
+from policies.accounts import Balance
 
 TOKEN = "mha_test-token-test-token"
 PEPPERS = Peppers(current=2, by_version={1: b"1" * 32, 2: b"2" * 32})
@@ -31,13 +32,13 @@ _NUMBERS = itertools.count()
 
 @dataclass
 class AdminServer:
-    """`accounts` is what the quota store would hold: account key -> (posted, held)."""
+    """`accounts` is what the quota store would hold: account key -> what stands on it."""
 
     url: str
     engine: Engine
     published: list[int] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)  # codes of those that were counted
-    accounts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    accounts: dict[str, Balance] = field(default_factory=dict)
 
     def client(self, token: str | None = TOKEN, address: str = "") -> httpx.Client:
         """Of whoever has the token, from loopback or, as the server is told, from this address."""

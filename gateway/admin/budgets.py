@@ -18,6 +18,7 @@ from gateway.admin.roles import Right
 from gateway.stores.redis.channel import StoreUnavailable
 from gateway.stores.redis.keys import account
 from gateway.stores.sql import budgets, grants, rows, tenants
+from policies.accounts import Balance
 
 Percent = Annotated[int, Meta(ge=1, le=1000)]
 
@@ -33,8 +34,10 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class BudgetView(msgspec.Struct, frozen=True, kw_only=True):
-    """`spent`, `held` and `remaining` are of the window; null while the quota store is away.
-    `granted` is what grants allow at present beyond the amount.
+    """`spent`, `held`, `leased` and `remaining` are of the window, and add up to `amount` and
+    `granted`; null while the quota store is away. `granted` is what grants allow at present beyond
+    the amount; `leased` is what workers may spend while the store is away, and give back where it
+    is needed.
     """
 
     id: str
@@ -51,6 +54,7 @@ class BudgetView(msgspec.Struct, frozen=True, kw_only=True):
     window_end: str
     spent: str | None
     held: str | None
+    leased: str | None
     remaining: str | None
     created_at: str
 
@@ -119,7 +123,7 @@ def _facts(connection: Connection, row: rows.Budget) -> _Facts:
 async def _show(deps: AdminDeps, row: rows.Budget, facts: _Facts) -> BudgetView:
     tenant = facts.tenant
     span = window(row.period, ZoneInfo(tenant.timezone), clock.now_us())  # type: ignore[arg-type]
-    spent, held, remaining = await _standing(deps, row, facts, span)
+    spent, held, leased, remaining = await _standing(deps, row, facts, span)
     return BudgetView(
         id=row.id,
         tenant_id=row.tenant_id,
@@ -135,6 +139,7 @@ async def _show(deps: AdminDeps, row: rows.Budget, facts: _Facts) -> BudgetView:
         window_end=clock.rfc3339(span.end_us),
         spent=spent,
         held=held,
+        leased=leased,
         remaining=remaining,
         created_at=clock.rfc3339(row.created_at_us),
     )
@@ -142,18 +147,21 @@ async def _show(deps: AdminDeps, row: rows.Budget, facts: _Facts) -> BudgetView:
 
 async def _standing(
     deps: AdminDeps, row: rows.Budget, facts: _Facts, span: Window
-) -> tuple[str, str, str] | tuple[None, None, None]:
-    """(spent, held, remaining): exact decimals; remaining is negative after an overrun."""
+) -> tuple[str, str, str, str] | tuple[None, None, None, None]:
+    """(spent, held, leased, remaining): exact decimals; remaining is negative after an overrun."""
     tenant = facts.tenant
     key = account(tenant.shard, row.account_id, span.id)
     try:
-        posted, held = await deps.account(tenant.shard, key) or (0, 0)
+        shown = await deps.account(tenant.shard, key) or Balance()
     except StoreUnavailable:
-        return None, None, None
+        return None, None, None, None
     cap = money.parse_counter(row.amount, tenant.currency) + facts.granted
-    figures = (posted, held, cap - posted - held)
-    spent, set_aside, remaining = (money.format_counter(n, tenant.currency) for n in figures)
-    return spent, set_aside, remaining
+    remaining = cap - shown.posted - shown.held - shown.leased
+
+    def decimal(amount: int) -> str:
+        return money.format_counter(amount, tenant.currency)
+
+    return decimal(shown.posted), decimal(shown.held), decimal(shown.leased), decimal(remaining)
 
 
 def _forget(connection: Connection, row: rows.Budget) -> None:

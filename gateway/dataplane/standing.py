@@ -13,6 +13,7 @@ from gateway.dataplane.levels import Levels, Meter, RateLimit
 from gateway.dataplane.snapshot import Principal, Snapshot
 from gateway.stores.redis.accounts import AccountReader, GateReader
 from gateway.stores.redis.holds import MONEY, Account, StoreUnavailable
+from policies.accounts import Balance
 from policies.decision import Deny, DenyCode
 
 
@@ -81,7 +82,7 @@ async def _standing(
     for meter, account in zip(standing.meters, standing.accounts, strict=True):
         if meter.level != "key":
             continue
-        balance = await readers.accounts(levels.tag, account.key) or (0, 0)
+        balance = await readers.accounts(levels.tag, account.key) or Balance()
         if meter.unit == MONEY:
             budgets.append(_budget(meter, account, balance, principal.tenant.currency))
         else:
@@ -102,10 +103,9 @@ def _per_minute(limit: RateLimit, due_us: int, now_us: int) -> dict[str, Any]:
     }
 
 
-def _budget(
-    meter: Meter, account: Account, balance: tuple[int, int], currency: str
-) -> dict[str, Any]:
-    posted, held = balance
+def _budget(meter: Meter, account: Account, balance: Balance, currency: str) -> dict[str, Any]:
+    """What workers have leased remains: they give it back to whoever needs it."""
+    posted, held = balance.posted, balance.held
     hard = account.cap >= 0
     left = max(0, account.cap - posted - held)
     return {
@@ -119,8 +119,8 @@ def _budget(
     }
 
 
-def _tokens_per_day(account: Account, balance: tuple[int, int]) -> dict[str, Any]:
-    posted, held = balance
+def _tokens_per_day(account: Account, balance: Balance) -> dict[str, Any]:
+    posted, held = balance.posted, balance.held
     return {
         "kind": "tokens_per_day",
         "limit": account.cap,

@@ -6,12 +6,13 @@ import httpx
 import pytest
 
 from gateway.stores.sql import configuration
+from policies.accounts import Balance
 from tests.admin_server import AdminServer, Made, refused
 
 MISSING = "00000000000000000000000000"
 
 
-def test_a_budget_shows_what_is_spent_held_and_left_exactly(
+def test_a_budget_shows_what_is_spent_held_leased_and_left_exactly(
     admin_house: AdminServer, admin_client: httpx.Client, made: Made
 ) -> None:
     tenant = made.tenant()
@@ -19,13 +20,13 @@ def test_a_budget_shows_what_is_spent_held_and_left_exactly(
         "budgets", scope={"tenant": tenant["id"]}, amount="123456.789012345", period="total"
     )
     key = f"mh:{{s00}}:acct:{budget['id']}:total"
-    admin_house.accounts[key] = (123_456_000_000_001, 700_000_000)
+    admin_house.accounts[key] = Balance(123_456_000_000_001, 700_000_000, 80_000_000)
 
     found = admin_client.get(f"/budgets/{budget['id']}").json()
 
-    assert (budget["spent"], budget["held"]) == ("0", "0")
+    assert (budget["spent"], budget["held"], budget["leased"]) == ("0", "0", "0")
     assert (found["spent"], found["held"]) == ("123456.000000001", "0.7")
-    assert found["remaining"] == "0.089012344"
+    assert (found["leased"], found["remaining"]) == ("0.08", "0.009012344")
     assert found["currency"] == "EUR"
 
 

@@ -1,4 +1,4 @@
-"""Reading budget accounts for people who ask: what is spent and held. Nothing here changes
+"""Reading budget accounts for people who ask: what is spent, held and leased. Nothing here changes
 anything.
 """
 
@@ -7,25 +7,26 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from gateway.stores.redis.channel import Channels, StoreUnavailable
+from policies.accounts import Balance
 
 _WITHIN_S: Final = 2.0  # somebody is looking at a page
 
-# (tag, account key) -> (posted, held) in counter units; None when nothing was ever held there.
-AccountReader = Callable[[str, str], Awaitable[tuple[int, int] | None]]
+# (tag, account key) -> what stands on it; None when nothing was ever held there.
+AccountReader = Callable[[str, str], Awaitable[Balance | None]]
 
 
 def account_reader(channels: Channels) -> AccountReader:
     """The reader raises StoreUnavailable."""
 
-    async def read(tag: str, key: str) -> tuple[int, int] | None:
+    async def read(tag: str, key: str) -> Balance | None:
         try:
             async with asyncio.timeout(_WITHIN_S):
-                posted, held = await channels.of(tag).ask("HMGET", key, "posted", "held")
+                shown = await channels.of(tag).ask("HMGET", key, "posted", "held", "leased")
         except TimeoutError as fault:
             raise StoreUnavailable("the store did not answer in time") from fault
-        if posted is None and held is None:
+        if shown == [None, None, None]:
             return None
-        return int(posted or 0), int(held or 0)
+        return Balance(*(int(figure or 0) for figure in shown))
 
     return read
 
