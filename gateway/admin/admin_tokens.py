@@ -4,21 +4,20 @@ Role and scope never change: what a token may do is settled when it is made, by 
 all of that himself.
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection
 
-from gateway import clock, ids, keyring
+from gateway import clock, ids
 from gateway.admin import fields, roles
 from gateway.admin.access import RefusedError
+from gateway.admin.bearers import Bearer, Secrets, SecretView, expiry, shown
 from gateway.admin.deps import AdminDeps
-from gateway.admin.facts import Facts
-from gateway.admin.keys import Rotation, SecretView
-from gateway.admin.operation import Answer, Call, Filter, Nothing, Operation, Page
-from gateway.admin.problems import conflict, invalid, together
-from gateway.admin.resource import Resource, version_of
+from gateway.admin.operation import Call, Filter, Operation, Page
+from gateway.admin.problems import invalid, together
+from gateway.admin.resource import Resource
 from gateway.admin.roles import Right, Role
 from gateway.stores.sql import admin_tokens, rows, scopes
 
@@ -79,9 +78,9 @@ class AdminTokenPage(Page, frozen=True, forbid_unknown_fields=True):
 def _build(
     connection: Connection, _deps: AdminDeps, body: AdminToken, before: rows.AdminToken | None
 ) -> rows.AdminToken:
-    now_us = clock.now_us()
+    now_us, is_new = clock.now_us(), before is None
     together(
-        lambda: _expiry(body, before, now_us),
+        lambda: expiry(body.expires_at, now_us, is_new=is_new),
         lambda: _place(connection, body),
     )
     kind, scope_id, tenant_id = _place(connection, body)
@@ -97,18 +96,8 @@ def _build(
         )
     elif (before.role, before.scope_kind, before.scope_id) != (body.role.value, kind, scope_id):
         raise invalid("role", "role and scope never change", "revoke this token and make another")
-    return msgspec.structs.replace(
-        before, name=body.name, expires_at_us=_expiry(body, before, now_us)
-    )
-
-
-def _expiry(body: AdminToken, before: rows.AdminToken | None, now_us: int) -> int | None:
-    if body.expires_at is None:
-        return None
-    at_us = fields.instant(body.expires_at, "expires_at")
-    if before is None and at_us <= now_us:
-        raise invalid("expires_at", "this is in the past")
-    return at_us
+    expires_at_us = expiry(body.expires_at, now_us, is_new=is_new)
+    return msgspec.structs.replace(before, name=body.name, expires_at_us=expires_at_us)
 
 
 def _place(connection: Connection, body: AdminToken) -> tuple[str, str, str | None]:
@@ -138,27 +127,9 @@ def _named(scope: TokenScope) -> tuple[str, str]:
     return given[0]
 
 
-def _live(connection: Connection, token: rows.AdminToken) -> tuple[rows.AdminTokenSecret, ...]:
-    now_us = clock.now_us()
-    found = admin_tokens.SECRETS.all(connection, token_id=token.id, revoked_at_us=None)
-    return tuple(
-        each
-        for each in sorted(found, key=lambda each: each.created_at_us)
-        if each.expires_at_us is None or each.expires_at_us > now_us
-    )
-
-
 async def _show(
     _deps: AdminDeps, row: rows.AdminToken, secrets: tuple[rows.AdminTokenSecret, ...]
 ) -> AdminTokenView:
-    shown = (
-        SecretView(
-            id=each.public_id,
-            created_at=clock.rfc3339(each.created_at_us),
-            expires_at=fields.shown_instant(each.expires_at_us),
-        )
-        for each in secrets
-    )
     scope = None if row.scope_kind == "platform" else TokenScope(**{row.scope_kind: row.scope_id})
     return AdminTokenView(
         id=row.id,
@@ -168,40 +139,9 @@ async def _show(
         scope=scope,
         expires_at=fields.shown_instant(row.expires_at_us),
         revoked_at=fields.shown_instant(row.revoked_at_us),
-        secrets=tuple(shown),
+        secrets=shown(secrets),
         created_at=clock.rfc3339(row.created_at_us),
     )
-
-
-def _new_secret(connection: Connection, deps: AdminDeps, token: rows.AdminToken) -> str:
-    made = keyring.make("mha")
-    pepper = deps.peppers.by_version[deps.peppers.current]
-    admin_tokens.SECRETS.add(
-        connection,
-        rows.AdminTokenSecret(
-            public_id=made.public_id,
-            token_id=token.id,
-            digest=keyring.digest(pepper, made.secret),
-            pepper_version=deps.peppers.current,
-            created_at_us=clock.now_us(),
-        ),
-    )
-    return made.text
-
-
-async def _create(call: Call) -> Answer:
-    body = call.body(AdminToken)
-
-    def work(connection: Connection) -> tuple[rows.AdminToken, Any, str]:
-        token = _build(connection, call.deps, body, None)
-        _require_less(call, token)
-        call.changed(connection, "admin-tokens", None, token)
-        with RESOURCE.unique():
-            admin_tokens.RECORDS.add(connection, token)
-        secret = _new_secret(connection, call.deps, token)
-        return token, _live(connection, token), secret
-
-    return await _shown_once(call, *await call.write(work))
 
 
 def _require_less(call: Call, token: rows.AdminToken) -> None:
@@ -213,63 +153,13 @@ def _require_less(call: Call, token: rows.AdminToken) -> None:
         raise RefusedError(403, "forbidden", f"a {giver.value} cannot make a {token.role}")
 
 
-async def _rotate(call: Call) -> Answer:
-    overlap_us = call.body(Rotation).overlap_seconds * 1_000_000
-
-    def work(connection: Connection) -> tuple[rows.AdminToken, Any, str]:
-        token = RESOURCE.row(connection, call)
-        if token.revoked_at_us is not None:
-            raise conflict("revoked", "the token is revoked; make a new one")
-        _require_less(call, token)
-        now_us = clock.now_us()
-        before = _live(connection, token)
-        admin_tokens.TURNOVER.retire(connection, token.id, now_us, now_us + overlap_us)
-        token = _bumped(connection, token)
-        secret = _new_secret(connection, call.deps, token)
-        after = _live(connection, token)
-        call.changed(
-            connection, "admin-tokens", token, token,
-            facts_before=_secret_facts(before), facts_after=_secret_facts(after),
-        )  # fmt: skip
-        return token, after, secret
-
-    return await _shown_once(call, *await call.write(work))
-
-
-async def _revoke(call: Call) -> Answer:
-    call.body(Nothing)
-
-    def work(connection: Connection) -> rows.AdminToken:
-        token = RESOURCE.row(connection, call)
-        if token.revoked_at_us is not None:
-            return token
-        now_us = clock.now_us()
-        admin_tokens.TURNOVER.revoke(connection, token.id, now_us)
-        revoked = msgspec.structs.replace(token, revoked_at_us=now_us)
-        call.changed(connection, "admin-tokens", token, revoked)
-        return _bumped(connection, revoked)
-
-    token = await call.write(work)
-    return Answer(await _show(call.deps, token, ()), version_of(token))
-
-
-def _secret_facts(secrets: tuple[rows.AdminTokenSecret, ...]) -> Facts:
-    return {"secrets": {each.public_id: each.expires_at_us for each in secrets}}
-
-
-def _bumped(connection: Connection, token: rows.AdminToken) -> rows.AdminToken:
-    raised = msgspec.structs.replace(token, version=token.version + 1)
-    return admin_tokens.RECORDS.replace(connection, raised)
-
-
-async def _shown_once(
-    call: Call, token: rows.AdminToken, secrets: tuple[rows.AdminTokenSecret, ...], secret: str
-) -> Answer:
-    view = await _show(call.deps, token, secrets)
-    shown = NewAdminTokenView(**msgspec.structs.asdict(view), secret=secret)
-    return Answer(shown, version_of(token), f"/admin/v1/admin-tokens/{token.id}")
-
-
+SECRETS: Final = Secrets(
+    admin_tokens.SECRETS,
+    admin_tokens.TURNOVER,
+    rows.AdminTokenSecret,
+    owner="token_id",
+    prefix="mha",
+)
 RESOURCE: Final = Resource(
     plural="admin-tokens",
     singular="admin token",
@@ -283,29 +173,13 @@ RESOURCE: Final = Resource(
     taken="an admin token of this name at this scope",
     reads=Right.TOKENS_READ,
     changes=Right.TOKENS_CHANGE,
-    facts=_live,
+    facts=SECRETS.live,
     remove=admin_tokens.take_leave,
 )
 
 
 def operations() -> list[Operation]:
-    noun, right = "admin-tokens", Right.TOKENS_CHANGE
-    replaced = [each for each in RESOURCE.operations() if each.method != "POST"]
-    return [
-        *replaced,
-        Operation(
-            "POST", f"/{noun}", noun, "Create an admin token; its secret is shown this once",
-            _create, right=right, status=201, body=AdminToken, answers=NewAdminTokenView,
-            etag=True, refusals=(409, 422),
-        ),
-        Operation(
-            "POST", f"/{noun}/{{id}}/rotate", noun, "Give the admin token a new secret", _rotate,
-            right=right, body=Rotation, body_optional=True, answers=NewAdminTokenView, etag=True,
-            refusals=(404, 409),
-        ),
-        Operation(
-            "POST", f"/{noun}/{{id}}/revoke", noun, "Revoke the admin token and all its secrets",
-            _revoke, right=right, body=Nothing, body_optional=True, answers=AdminTokenView,
-            etag=True, refusals=(404,),
-        ),
-    ]  # fmt: skip
+    bearer = Bearer(
+        RESOURCE, SECRETS, NewAdminTokenView, "admin token", Call.write, allowed=_require_less
+    )
+    return bearer.operations()
