@@ -45,9 +45,10 @@ def decision_chains(settings: Settings, anchors: Sequence[Anchor]) -> Iterator[F
             said = f"chain {found.fault.chain}, block {found.fault.number}: {found.fault.fault}"
             return Finding("decisions", "failed", said, _REMEDY)
         heads = " ".join(f"{b.chain}:{b.number}:{b.hash.hex()}" for b in found.chains)
-        said = f"{found.records} decisions in {found.blocks} blocks hold; heads {heads or 'none'}"
+        over = f" ({found.retired} by their hashes: their time is over)" if found.retired else ""
+        said = f"{found.records} decisions in {found.blocks} blocks hold{over}; heads"
         remedy = "keep the heads elsewhere, and give them as --decisions-anchor next time"
-        return Finding("decisions", "ok", said, remedy)
+        return Finding("decisions", "ok", f"{said} {heads or 'none'}", remedy)
 
     yield _looked(settings, "decisions", look)
 

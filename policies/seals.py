@@ -74,14 +74,16 @@ class Chain:
         self.chain = chain
         self.number = 0
         self.head = ORIGIN
+        self.kept = False  # whether a block with its records was there
         self.fault: Break | None = None
 
     def follow(self, block: Block, records: Iterable[bytes] | None) -> bool:
         """Whether the block is the next one and says what it should. `records` None: they were
-        removed when their time was over, so that their hash alone is checked.
+        removed when their time was over, so that their hash alone is checked. The oldest go first.
         """
         if self.fault is None and (fault := self._wrong(block, records)):
             self.fault = Break(self.chain, block.number, fault)
+        self.kept = self.kept or records is not None
         self.number, self.head = block.number, block.hash
         return self.fault is None
 
@@ -90,6 +92,8 @@ class Chain:
             return f"block {self.number + 1} is missing"
         if block.previous != self.head:
             return "it does not follow the block before it"
+        if records is None and self.kept:
+            return "its records are missing, and older ones are there"
         if records is not None:
             content, count = content_of(records)
             if count != block.count:

@@ -133,6 +133,7 @@ class VerifyView(msgspec.Struct, frozen=True, kw_only=True):
     valid: bool
     blocks: int
     records: int
+    retired: Annotated[int, Meta(description="of the records, how many are kept as hashes only")]
     first_broken: BrokenView | None
     heads: tuple[HeadView, ...]
 
@@ -303,6 +304,7 @@ async def _verify(call: Call) -> Answer:
             valid=fault is None,
             blocks=found.blocks,
             records=found.records,
+            retired=found.retired,
             first_broken=None if fault is None else _broken(fault),
             heads=_heads(found.chains),
         )

@@ -29,6 +29,7 @@ class JobDeps:
     holds: HoldStore
     spool_dir: Path  # of this home: the spools of other machines are not here
     name: str
+    decision_days: int = 0  # how long a decision is kept; 0: for ever
     # Events that were in no ledger at the last look. Forgetting costs time, nothing else.
     untold: set[str] = field(default_factory=set)
     # By spool, when an event or release of it was last sent. Forgetting costs time, nothing else.

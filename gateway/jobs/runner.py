@@ -13,6 +13,7 @@ from gateway.jobs import (
     reap_leases,
     rebuild_counters,
     replay_spool,
+    retire_decisions,
     tell_again,
 )
 from gateway.jobs.deps import JobDeps
@@ -36,6 +37,7 @@ def jobs_for(hold_ms: int) -> tuple[Job, ...]:
         Job("reap_leases", reap_leases.run, every_s=hold_s / 3),
         Job("tell_again", tell_again.run, every_s=hold_s),
         Job("prune", prune.run, every_s=hold_s / 2),
+        Job("retire_decisions", retire_decisions.run, every_s=retire_decisions.EVERY_S),
     )
 
 

@@ -24,4 +24,5 @@ async def open_jobs(settings: Settings, name: str) -> AsyncIterator[JobDeps]:
             holds=hold_store(channels, settings),
             spool_dir=settings.spool_dir,
             name=name,
+            decision_days=settings.decision_days,
         )

@@ -55,7 +55,8 @@ class Verified(msgspec.Struct, frozen=True):
 
     chains: tuple[Block, ...]  # the last block of each
     blocks: int
-    records: int
+    records: int  # that were sealed
+    retired: int  # of them, how many are kept as hashes only: their time is over
     fault: Break | None
 
 
@@ -192,7 +193,7 @@ def verify(engine: Engine, anchors: Sequence[Anchor] = ()) -> Verified:
     kept = {(anchor.chain, anchor.number): anchor.hash for anchor in anchors}
     with reading(engine) as connection:
         heads = connection.execute(select(decision_chains).order_by(decision_chains.c.chain)).all()
-    lasts, blocks, records, fault = [], 0, 0, None
+    lasts, blocks, records, retired, fault = [], 0, 0, 0, None
     for head in heads:
         chain, last = Chain(head.chain), None
         for row in _chain(engine, head.chain, head.number):
@@ -201,6 +202,7 @@ def verify(engine: Engine, anchors: Sequence[Anchor] = ()) -> Verified:
             if kept.pop((last.chain, last.number), last.hash) != last.hash:
                 chain.fault = chain.fault or Break(last.chain, last.number, _REMADE)
             blocks, records = blocks + 1, records + last.count
+            retired += last.count if row.records is None else 0
         if chain.fault is None and (chain.number, chain.head) != (head.number, head.hash):
             chain.fault = Break(head.chain, chain.number + 1, "blocks at the end are missing")
         fault = fault or chain.fault
@@ -208,7 +210,7 @@ def verify(engine: Engine, anchors: Sequence[Anchor] = ()) -> Verified:
             lasts.append(last)
     for name, number in kept:  # no chain goes so far
         fault = fault or Break(name, number, "it is missing: somebody kept its hash")
-    return Verified(tuple(lasts), blocks, records, fault)
+    return Verified(tuple(lasts), blocks, records, retired, fault)
 
 
 def heads(engine: Engine) -> tuple[Block, ...]:

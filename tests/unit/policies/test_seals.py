@@ -34,6 +34,12 @@ def test_records_that_are_gone_leave_the_chain_whole() -> None:
     assert fault_of(a_chain(), [None, None, RECORDS[2]]) is None
 
 
+def test_records_that_are_gone_while_older_ones_are_there_were_taken() -> None:
+    assert fault_of(a_chain(), [RECORDS[0], None, RECORDS[2]]) == (
+        "2: its records are missing, and older ones are there"
+    )
+
+
 @pytest.mark.parametrize(
     ("records", "fault"),
     [
