@@ -23,7 +23,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Live(msgspec.Struct, array_like=True):
-    """What this process sees of a candidate right now. Times in microseconds. Kept with decisions:
+    """What is seen of a candidate right now. Times in microseconds. Kept with decisions:
     new fields go to the end, with a default.
     """
 

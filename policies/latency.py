@@ -3,10 +3,13 @@
 Windowing matters more than the sketch: an estimator without one still reports yesterday's speed
 minutes after a slowdown. A bucket is at most 1/32 of its value wide, so a percentile is within
 1.6 % of a true sample. Windows merge by adding bucket counts; the caller gives the time, always.
+
+What others have counted of the same thing stands beside a window: percentiles and samples speak of
+all of it, and what travels to others is what was counted here.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 SLOTS: Final = 6
@@ -44,7 +47,7 @@ class LatencyWindow:
     a sample older than the window is dropped.
     """
 
-    __slots__ = ("_counts", "_current", "_epochs", "_memo", "_seen", "_slot")
+    __slots__ = ("_beside", "_counts", "_current", "_epochs", "_memo", "_seen", "_slot")
 
     def __init__(self) -> None:
         self._epochs = [-1] * SLOTS
@@ -53,6 +56,7 @@ class LatencyWindow:
         self._current: Counts = self._counts[0]
         self._seen = 0  # samples ever added: tells when a remembered percentile is stale
         self._memo: dict[tuple[int, int], tuple[int, int, int | None]] = {}
+        self._beside: dict[int, Counts] = {}
 
     def add(self, value_us: int, now_us: int) -> None:
         """Count one duration."""
@@ -69,8 +73,16 @@ class LatencyWindow:
         self._seen += 1
 
     def samples(self, now_us: int) -> int:
-        """How many durations the window holds."""
-        return sum(sum(counts.values()) for counts in self.slots(now_us).values())
+        """How many durations the window holds, those of others included."""
+        return sum(sum(counts.values()) for counts in self._all(now_us))
+
+    def counts(self, now_us: int, newest: int = SLOTS) -> Counts:
+        """Samples by bucket in so many newest slots, those of others included."""
+        merged: Counts = {}
+        for counts in self._all(now_us, newest):
+            for bucket, count in counts.items():
+                merged[bucket] = merged.get(bucket, 0) + count
+        return merged
 
     def percentile(self, p: int, now_us: int, newest: int = SLOTS) -> int | None:
         """The p-th percentile (1 to 100) of so many newest slots, the one that is being filled
@@ -83,19 +95,33 @@ class LatencyWindow:
         memo = self._memo.get((p, newest))
         if memo is not None and memo[0] == slot and self._seen <= memo[1]:
             return memo[2]
-        merged: Counts = {}
-        for epoch, counts in self.slots(now_us).items():
-            if epoch <= slot - newest:
-                continue
-            for bucket, count in counts.items():
-                merged[bucket] = merged.get(bucket, 0) + count
+        merged = self.counts(now_us, newest)
         total = sum(merged.values())
         value = _percentile(merged, total, p) if total >= MIN_SAMPLES else None
         self._memo[(p, newest)] = (slot, self._seen + (total >> 6), value)
         return value
 
+    def beside(self, slots: Mapping[int, Counts], now_us: int) -> None:
+        """What all others together have counted, by the same clock, of each of these slots: instead
+        of what they were said to have counted there before.
+        """
+        oldest = now_us // SLOT_US - SLOTS
+        known = {epoch: counts for epoch, counts in self._beside.items() if epoch > oldest}
+        self._beside = known | {epoch: counts for epoch, counts in slots.items() if counts}
+        self._memo.clear()
+
+    def _all(self, now_us: int, newest: int = SLOTS) -> Iterator[Counts]:
+        last = now_us // SLOT_US
+        for epoch, counts in zip(self._epochs, self._counts, strict=True):
+            if last - newest < epoch <= last:
+                yield counts
+        if self._beside:
+            for epoch, counts in self._beside.items():
+                if last - newest < epoch <= last:
+                    yield counts
+
     def slots(self, now_us: int) -> dict[int, Counts]:
-        """The live slots by number: what travels to be merged elsewhere."""
+        """The live slots by number, as counted here: what travels to be merged elsewhere."""
         newest = now_us // SLOT_US
         return {
             epoch: counts

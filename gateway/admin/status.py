@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway import __version__, clock
 from gateway.admin.operation import Answer, Call, Operation
 from gateway.admin.roles import Right
+from gateway.backends.health import FAILED
 from gateway.stores.redis import backlog, workers
 from gateway.stores.redis.channel import Channels, StoreUnavailable
 from gateway.stores.redis.workers import BackendReport, Counts, Report
@@ -47,6 +48,8 @@ class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
     ttft_ms: Percentiles
     tpot_ms: Percentiles
     total_ms: Percentiles
+    outcomes: int  # of the last minute that say something of the backend
+    failures: int  # among them
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,6 +152,8 @@ def _backend(
         ttft_ms=_percentiles(view.ttft for view in views),
         tpot_ms=_percentiles(view.tpot for view in views),
         total_ms=_percentiles(view.total for view in views),
+        outcomes=sum(sum(view.outcomes.values()) for view in views),
+        failures=sum(view.outcomes.get(FAILED, 0) for view in views),
     )
 
 

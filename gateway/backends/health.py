@@ -1,19 +1,27 @@
-"""What this process sees of each backend and model: load, latency windows, breaker."""
+"""What this process sees of each backend and model: load, latency windows, breaker.
+
+Windows hold what was measured here and, beside it, what other workers say they measured.
+"""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
 from policies import breaker
 from policies.breaker import Breaker, State
 from policies.candidates import Live
-from policies.latency import SLOT_US, LatencyWindow
+from policies.latency import SLOT_US, Counts, LatencyWindow
 from policies.objectives import Objective, View
 
 REFRESH_US: Final = 250_000  # how old percentiles in `live` may be; a percentile is not free
 _FORGET_VIEW_US: Final = 60_000_000  # nobody has asked for it for so long
+_MOST_SEATS: Final = 4_096  # made for what others say: a bound
 _EWMA_US: Final = 10_000_000  # a slow answer has lost 63 % of its weight after this long
+
+SERVED: Final = 0  # buckets of the outcomes
+FAILED: Final = 1
+RINGS: Final = ("ttft", "tpot", "total", "outcomes")  # the windows of a seat, as they travel
 
 Key = tuple[str, str]  # backend_id, upstream_model
 
@@ -35,18 +43,23 @@ class Outcome(StrEnum):
 class Seat:
     """One backend and model: its windows, its breaker and its line in `live`."""
 
-    __slots__ = ("_breaker", "_ewma_at_us", "live", "total", "tpot", "ttft")
+    __slots__ = ("_breaker", "_ewma_at_us", "live", "outcomes", "total", "tpot", "ttft")
 
     def __init__(self) -> None:
         self.live = Live()
         self.ttft = LatencyWindow()  # streams only: a plain answer has no first token to see
         self.tpot = LatencyWindow()
         self.total = LatencyWindow()
+        self.outcomes = LatencyWindow()  # SERVED or FAILED; what says nothing of it is not in it
         self._breaker: Breaker = breaker.CLOSED
         self._ewma_at_us = 0
 
     def breaker_state(self, now_us: int) -> State:
         return breaker.state(self._breaker, now_us)
+
+    def rings(self) -> tuple[LatencyWindow, ...]:
+        """In the order of RINGS."""
+        return self.ttft, self.tpot, self.total, self.outcomes
 
     def refresh(self, now_us: int, asked: Iterable[Objective] = ()) -> None:
         live = self.live
@@ -79,8 +92,10 @@ class Seat:
         self.live.in_flight -= 1
         self.live.in_flight_tokens -= tokens
         if outcome is Outcome.SERVED:
+            self.outcomes.add(SERVED, now_us)
             self._move(breaker.succeeded(self._breaker, now_us), now_us)
         elif outcome is Outcome.FAILED:
+            self.outcomes.add(FAILED, now_us)
             self._move(breaker.failed(self._breaker, now_us), now_us)
         else:
             self._move(breaker.released(self._breaker, now_us), now_us)
@@ -134,12 +149,21 @@ class Backends:
 
     def began(self, backend_id: str, upstream_model: str, tokens: int, now_us: int) -> Flight:
         """An attempt starts: it counts as load from here until its flight has ended."""
-        key = (backend_id, upstream_model)
+        return Flight(self._seat((backend_id, upstream_model)), tokens, now_us)
+
+    def _seat(self, key: Key) -> Seat:
         seat = self._seats.get(key)
         if seat is None:
             seat = self._seats[key] = Seat()
             self._live[key] = seat.live
-        return Flight(seat, tokens, now_us)
+        return seat
+
+    def beside(self, key: Key, windows: Sequence[Mapping[int, Counts]], now_us: int) -> None:
+        """What other workers have measured of it, by slot, in the order of RINGS."""
+        if key not in self._seats and len(self._seats) >= _MOST_SEATS:
+            return
+        for window, slots in zip(self._seat(key).rings(), windows, strict=True):
+            window.beside(slots, now_us)
 
     def watch(self, asked: Iterable[Objective], now_us: int) -> None:
         """Measures these from now on, for as long as somebody goes on asking."""

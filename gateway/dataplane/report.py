@@ -68,11 +68,12 @@ def _backend(
         ttft=_counts(seat.ttft, now_us),
         tpot=_counts(seat.tpot, now_us),
         total=_counts(seat.total, now_us),
+        outcomes=_counts(seat.outcomes, now_us),
     )
 
 
 def _counts(window: LatencyWindow, now_us: int) -> dict[int, int]:
-    """Bucket counts of the last minute, all slots together."""
+    """Bucket counts of the last minute, all slots together, as this worker counted them."""
     counts: dict[int, int] = {}
     for slot in window.slots(now_us).values():
         for bucket, samples in slot.items():

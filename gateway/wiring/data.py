@@ -30,6 +30,7 @@ from gateway.dataplane.refresh import Refresher, load_snapshot
 from gateway.dataplane.report import keep_reporting
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
+from gateway.dataplane.sharing import keep_sharing
 from gateway.dataplane.sliced import Slicer
 from gateway.dataplane.standing import Readers, Used
 from gateway.dataplane.upkeep import Whole, upkeep
@@ -153,12 +154,17 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             bus.listen(address.parse(settings.redis_url), refresher.told, leases.recalled),
             whole.wait(),
             *upkeep(plane, holds, settler, leases, tokeniser),
-            keep_reporting(channels, f"{socket.gethostname()}/{worker}", plane, settler),
+            keep_reporting(channels, _name(worker), plane, settler),
+            keep_sharing(channels, _name(worker), backends),
             keep_looking(channels, plane, _patience(settings)),
             telemetry.watch_loop(),
         )
         stack.push_async_callback(_last_settlements, settler, leases, holds)
         yield Data(plane, transport, channels, spool, telemetry, whole)
+
+
+def _name(worker: int) -> str:
+    return f"{socket.gethostname()}/{worker}"
 
 
 def _bodies(stack: AsyncExitStack, settings: Settings) -> Bodies:

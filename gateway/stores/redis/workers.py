@@ -28,6 +28,7 @@ class BackendReport(msgspec.Struct, frozen=True, kw_only=True):
     ttft: Counts
     tpot: Counts
     total: Counts
+    outcomes: Counts = {}  # health.SERVED, health.FAILED -> so many
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

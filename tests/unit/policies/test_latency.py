@@ -148,3 +148,29 @@ def test_merging_leaves_the_source_alone() -> None:
 
     assert other.samples(0) == 10
     assert window.samples(0) == 21
+
+
+def test_what_others_counted_stands_beside_and_replaces_what_they_said_before() -> None:
+    window = a_window([1_000] * 10)
+
+    window.beside({0: {bucket_of(9_000): 30}}, 0)
+
+    assert window.samples(0) == 40
+    assert window.percentile(50, 0) == middle_of(bucket_of(9_000))
+    assert window.counts(0) == {bucket_of(1_000): 10, bucket_of(9_000): 30}
+    assert window.slots(0) == {0: {bucket_of(1_000): 10}}, "only what was counted here travels"
+
+    window.beside({0: {bucket_of(2_000): 30}}, 0)
+    assert window.percentile(100, 0) == middle_of(bucket_of(2_000))
+
+
+def test_what_others_counted_fades_with_the_window() -> None:
+    window = LatencyWindow()
+    window.beside({0: {5: 30}, 1: {5: 30}}, SLOT_US)
+
+    assert window.samples(SLOT_US) == 60
+    assert window.samples((SLOTS - 1) * SLOT_US) == 60
+    assert window.samples(SLOTS * SLOT_US) == 30
+    window.beside({SLOTS: {5: 1}}, SLOTS * SLOT_US)
+    assert window.samples(SLOTS * SLOT_US) == 31
+    assert window.samples(30 * SLOT_US) == 0
