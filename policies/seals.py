@@ -9,7 +9,7 @@ the records and SHA-256.
     block hash   = SHA-256("meterhouse decisions 1" || chain || 0 || number || sealed_at_us || count
                            || content hash || hash of the block before)
 
-Numbers are 8 bytes, big-endian; the first block follows 32 zero bytes.
+Numbers are 8 bytes, big-endian, in two's complement (whoever tampers may write any); the first block follows 32 zero bytes.
 """
 
 import hashlib
@@ -109,5 +109,6 @@ class Chain:
 def _hash(
     chain: str, number: int, previous: bytes, content: bytes, count: int, sealed_at_us: int
 ) -> bytes:
-    numbers = b"".join(each.to_bytes(8, "big") for each in (number, sealed_at_us, count))
+    told = (number, sealed_at_us, count)
+    numbers = b"".join(each.to_bytes(8, "big", signed=True) for each in told)
     return hashlib.sha256(_PURPOSE + chain.encode() + b"\0" + numbers + content + previous).digest()

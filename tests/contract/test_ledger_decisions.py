@@ -145,6 +145,7 @@ def _swap(engine: Engine) -> None:
         (_swap, 2, "its records are not those that were sealed"),
         (lambda engine: _change(engine, 2, records=b"x"), 2, "0 records where 1 were sealed"),
         (lambda engine: _change(engine, 2, sealed_at_us=1), 2, "its hash is not that of"),
+        (lambda engine: _change(engine, 2, sealed_at_us=-1), 2, "its hash is not that of"),
         (lambda engine: _change(engine, 2, records=None), 2, "its records are missing"),
         (_remove(2), 3, "block 2 is missing"),
         (_remove(4), 4, "blocks at the end are missing"),
