@@ -9,7 +9,8 @@ the records and SHA-256.
     block hash   = SHA-256("meterhouse decisions 1" || chain || 0 || number || sealed_at_us || count
                            || content hash || hash of the block before)
 
-Numbers are 8 bytes, big-endian, in two's complement (whoever tampers may write any); the first block follows 32 zero bytes.
+Numbers are 8 bytes, big-endian, in two's complement (whoever tampers may write any); the first
+block follows 32 zero bytes.
 """
 
 import hashlib
