@@ -167,14 +167,17 @@ def _grant(state: State, ask: Admission, *, beside_leases: bool) -> int:
 
 
 def _posted_unheld(state: State, done: Settlement) -> State:
-    """What may not begin at zero has this of the journal when it is opened, by a later cut."""
+    """What may not begin at zero has this of the journal when it is opened, by a later cut. The id
+    is spent: its admission, should it still be on its way, would hold what is posted.
+    """
     known, since_ms = state.accounts, state.since_ms
     opened = [a for a in done.unheld if of_accounts.unopened([a], known, since_ms) is None]
     state = leases.repaid(state, done)
     known = state.accounts
     balances = of_accounts.posted(known, opened, done.money, done.tokens)
     cut = state.cut if len(opened) == len(done.unheld) else ""
-    return msgspec.structs.replace(state, accounts=balances, cut=cut)
+    holds = {**state.holds, done.hold_id: None}
+    return msgspec.structs.replace(state, accounts=balances, holds=holds, cut=cut)
 
 
 def _may_reap(state: State, done: Settlement, reaping: Reaping, now_us: int) -> bool:

@@ -4,7 +4,7 @@ A store may confirm a settlement and lose it: it failed over, and the rebuild ra
 spools cannot be read; or it went to another process and back. The outcome is then in the spool of a
 worker that has no reason to send it again, and would wait there for the worker's end. What is in
 neither ledger nor journal at two looks in a row is handed in. No hold bears an event's id, so no
-counter moves; the next recount takes them in.
+counter moves; the accounts are counted at their next look, and not when it would be time again.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from billing.usage import ENCODER, UsageEvent
+from gateway.clock import monotonic_us
 from gateway.jobs import restoration
 from gateway.jobs.deps import JobDeps
 from gateway.stores.redis import keys
@@ -44,6 +45,7 @@ async def _tell(deps: JobDeps, tag: str, events: list[UsageEvent]) -> None:
     for event in lost:
         await deps.holds.settle(tag, again(event))
     if lost:
+        deps.opened.count_at_us = monotonic_us()
         _LOG.warning("%d outcomes had reached no journal and are handed in again", len(lost))
 
 

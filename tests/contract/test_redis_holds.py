@@ -155,6 +155,25 @@ def test_a_released_id_is_spent_even_before_its_admission_arrives(store_url: str
     run(_with(store_url, story))
 
 
+def test_what_was_posted_without_a_hold_is_never_held_by_an_admission_that_comes_late(
+    any_store_url: str,
+) -> None:
+    async def story(holds: HoldStore) -> None:
+        one = ask(accounts=(account(5_000),))
+        await holds.settle(TAG, Settlement(one.hold_id, 777, 55, unheld=one.accounts))
+        assert not await holds.release(TAG, one.hold_id)  # of the admission that had no answer
+        answer = await holds.admit(TAG, one)
+        assert isinstance(answer, Refused)
+        assert answer.reason == "spent"
+        async with open_reader(any_store_url) as reader:
+            assert await books(reader) == (777, 0)
+            marked_ms = await reader.pttl(f"mh:{{{TAG}}}:posted:{one.hold_id}")
+            spent_ms = await reader.pttl(keys.hold(TAG, one.hold_id))
+            assert abs(spent_ms - marked_ms) < 10_000
+
+    run(_with(any_store_url, story))
+
+
 def test_slots_come_back_by_release_settle_and_expiry(store_url: str) -> None:
     async def story(holds: HoldStore) -> None:
         first, second, third = (ask(slots=(slot(1),)) for _ in range(3))

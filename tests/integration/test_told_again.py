@@ -5,7 +5,7 @@ from pathlib import Path
 
 import redis
 
-from gateway.jobs import tell_again
+from gateway.jobs import open_accounts, tell_again
 from gateway.stores.redis import keys
 from tests.holding import TAG
 from tests.integration.test_store_loss import scene
@@ -51,5 +51,24 @@ def test_an_outcome_that_a_store_confirmed_and_lost_is_told_again_while_its_work
                     assert await deps.client.xlen(keys.journal(TAG)) == entries
             assert await here.drained() == 10**8
             assert await here.standing() == ("0.1", "0")
+
+    run(scenario())
+
+
+def test_what_is_told_again_is_counted_at_the_next_look(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with scene(tmp_path) as here:
+            assert await here.ask() == 200
+            await here.house.settled()
+            async with here.jobs() as deps:
+                await open_accounts.run(deps, asyncio.Event())
+                with redis.Redis.from_url(here.store.url) as client:
+                    client.delete(keys.journal(TAG))
+                    (account,) = client.scan_iter(f"mh:{{{TAG}}}:acct:*")
+                    client.hset(account, "posted", 0)
+                for shown in ("0", "0.1"):
+                    await tell_again.run(deps, asyncio.Event())
+                    await open_accounts.run(deps, asyncio.Event())
+                    assert await here.standing() == (shown, "0")
 
     run(scenario())

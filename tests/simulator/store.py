@@ -306,6 +306,8 @@ class QuotaStore(Peer):
         """The state without what has expired by now."""
         while self._spent and self._spent[0][0] <= self.now_us:
             _, hold_id = self._spent.popleft()
+            if hold_id in self.state.posted:
+                continue  # spent for as long as that is known: longer than any world lasts
             if self.state.holds.get(hold_id, self) is None:
                 left = {id_: hold for id_, hold in self.state.holds.items() if id_ != hold_id}
                 self.state = msgspec.structs.replace(self.state, holds=left)

@@ -36,7 +36,10 @@ local function release(packed)
   local hold_key = hold_prefix .. hold_id
   local record = call('GET', hold_key)
   if not record or record == '' then
-    call('SET', hold_key, '', 'PX', SPENT_MS)
+    -- One that is spent for longer, by settle.lua, stays so.
+    if call('PEXPIRE', hold_key, SPENT_MS, 'GT') == 0 then
+      call('SET', hold_key, '', 'PX', SPENT_MS, 'NX')
+    end
     return 0
   end
   local _, r = cmsgpack.unpack_one(record)

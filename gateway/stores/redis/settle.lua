@@ -10,7 +10,8 @@
 --
 -- Of a request that was admitted without the store it bears the accounts to post on, and the leases
 -- that paid for it. They are posted on once, however often it is sent: a mark under its id says that
--- it was. The journal has it as one whose hold was there: the counters know it.
+-- it was, and for as long its id is spent, so that its admission, should it still be on its way, holds
+-- nothing. The journal has it as one whose hold was there: the counters know it.
 -- allow-oom: a full store must still let holds become terminal.
 local call, min, max = redis.call, math.min, math.max
 local MAX_DEBT_US, GATE_KEPT_MS = 1125899906842624, 60000
@@ -105,6 +106,7 @@ local function settle(packed, event)
   if unheld or (found == 1 and s[5] and not s[6]) then
     local first = call('SET', tag_prefix .. 'posted:' .. hold_id, '', 'NX', 'PX', MARKED_MS)
     if unheld and first then
+      call('SET', hold_key, '', 'PX', MARKED_MS)
       for i, account in ipairs(unheld) do
         repay(account, s[8] and s[8][i], s)
         post(account, s)
