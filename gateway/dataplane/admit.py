@@ -232,10 +232,11 @@ def _over_budget(flow: Flow, standing: Standing, refused: Refused) -> Deny:
             retry_after_ms=max(1, account.end_ms - refused.now_ms) if ever else None,
         )
     least = quote.worst.total(quote.least * quote.choices)
-    currency = principal.tenant.currency
+    currency, room = principal.tenant.currency, max(0, refused.available)
+    remedy = "lower max_tokens" if room else "shorten the prompt, choose a cheaper model"
     return Deny(
         DenyCode.INSUFFICIENT_QUOTA,
         f"the {meter.period} budget of {meter.label} cannot cover this request: it may cost"
-        f" {format_counter(least, currency)} {currency} and room for {max(0, refused.available)}"
-        " output tokens is left; lower max_tokens, or ask the budget's owner for more",
+        f" {format_counter(least, currency)} {currency} and room for {room} output tokens is left;"
+        f" {remedy}, or ask the budget's owner for more",
     )

@@ -39,6 +39,7 @@ class Meter(msgspec.Struct, frozen=True):
     unit: int
     budget_id: str
     level: str  # tenant | team | key
+    amount: int = 0  # of a budget with its grants, be it hard or soft
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -160,15 +161,13 @@ class Levels:
             if getattr(limit, field) is not None
         )
 
-    def _cap(self, budget: Budget, now_us: int) -> tuple[int, int]:
+    def _amount(self, budget: Budget, now_us: int) -> tuple[int, int]:
         """The amount with what is granted beyond it, and when the next of that ends."""
         living = [g for g in self._grants if g.budget_id == budget.id and g.until_us > now_us]
         until_us = min([g.until_us for g in living], default=now_us + _LOOK_AGAIN_US)
-        if budget.mode != "hard":
-            return NO_CAP, until_us
         amounts = (budget.amount, *(g.amount for g in living))
-        cap = sum([parse_counter(amount, self._currency) for amount in amounts])
-        return min(cap, MAX_COUNTER), until_us
+        total = sum([parse_counter(amount, self._currency) for amount in amounts])
+        return min(total, MAX_COUNTER), until_us
 
     def _stand(self, now_us: int) -> Standing:
         accounts: list[Account] = []
@@ -177,11 +176,12 @@ class Levels:
         for level, budget in self._budgets:
             spell = window(cast("Period", budget.period), self._zone, now_us)
             until_us = min(until_us, spell.end_us)
-            cap, cap_until_us = self._cap(budget, now_us)
-            until_us = min(until_us, cap_until_us)
+            amount, amount_until_us = self._amount(budget, now_us)
+            until_us = min(until_us, amount_until_us)
+            cap = amount if budget.mode == "hard" else NO_CAP
             key = names.account(self.tag, budget.account_id, spell.id)
             accounts.append(_account(key, cap, spell, MONEY, budget))
-            meters.append(Meter(level.label, budget.period, MONEY, budget.id, level.kind))
+            meters.append(Meter(level.label, budget.period, MONEY, budget.id, level.kind, amount))
         for level, limit in self._limits:
             if limit.tokens_per_day is None:
                 continue

@@ -104,16 +104,19 @@ def _per_minute(limit: RateLimit, due_us: int, now_us: int) -> dict[str, Any]:
 
 
 def _budget(meter: Meter, account: Account, balance: Balance, currency: str) -> dict[str, Any]:
-    """What workers have leased remains: they give it back to whoever needs it."""
+    """What workers have leased remains: they give it back to whoever needs it. Nothing stops at a
+    soft budget, so what remains of it may be less than nothing.
+    """
     posted, held = balance.posted, balance.held
     hard = account.cap >= 0
-    left = max(0, account.cap - posted - held)
+    left = meter.amount - posted - held
     return {
+        "mode": "hard" if hard else "soft",
         "period": meter.period,
         "spent": format_counter(posted, currency),
         "held": format_counter(held, currency),
-        "remaining": format_counter(left, currency) if hard else None,
-        "limit": format_counter(account.cap, currency) if hard else None,
+        "remaining": format_counter(max(0, left) if hard else left, currency),
+        "limit": format_counter(meter.amount, currency),
         "currency": currency,
         "resets_at": clock.rfc3339(account.end_ms * 1000),
     }

@@ -151,9 +151,35 @@ def test_a_soft_budget_counts_everything_and_refuses_nothing(
         assert (shown["spent"], shown["remaining"]) == ("0.03", "-0.015")
         headers = {"authorization": f"Bearer {world.secret}"}
         (own,) = (await house.client.get("/v1/usage", headers=headers)).json()["budgets"]
-        assert (own["spent"], own["limit"], own["remaining"]) == ("0.03", None, None)
+        assert (own["mode"], own["limit"]) == ("soft", "0.015")
+        assert (own["spent"], own["remaining"]) == ("0.03", "-0.015")
 
     played(story)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [("hi", "room for 39 output tokens is left; lower max_tokens"),
+     ("hi " * 2_000, "room for 0 output tokens is left; shorten the prompt")],
+)  # fmt: skip
+def test_a_refusal_says_what_would_fit(
+    tmp_path: Path, store_url: str, prompt: str, says: str
+) -> None:
+    async def scenario() -> None:
+        async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
+            world = await furnish(house, {"base_url": backend.base_url}, charge=("1", "100"))
+            tenant = {"tenant": world.tenant["id"]}
+            await house.policy(name="whole", scope=tenant, budget={"clamp": "off"})
+            await house.make("budgets", scope=tenant, amount="0.0041", period="day")
+            await house.in_force()
+
+            body = BODY | {"messages": [{"role": "user", "content": prompt}]}
+            answer = await house.ask(world.secret, **body)
+
+            assert answer.status_code == 429
+            assert says in answer.json()["error"]["message"]
+
+    run(scenario())
 
 
 def test_every_level_of_a_deep_tree_binds_in_every_period(played: Callable[[Story], None]) -> None:
