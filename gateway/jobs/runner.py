@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from gateway import clock
 from gateway.jobs import (
     drain_journal,
     open_accounts,
@@ -21,6 +22,7 @@ from gateway.jobs.schedule import Job, causes, pause
 
 LONGEST_WAIT_S: Final = 30.0
 LAST_RUN_WITHIN_S: Final = 12.0  # below the supervisor's patience
+TOLD_AGAIN_US: Final = 600_000_000
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -49,27 +51,57 @@ async def run_jobs(deps: JobDeps, stopping: asyncio.Event, jobs: Sequence[Job]) 
 
 
 async def _keep_running(job: Job, deps: JobDeps, stopping: asyncio.Event) -> None:
-    failures = 0
+    trouble = Trouble(job.name)
     while not stopping.is_set():
-        failures = 0 if await _run(job, deps, stopping) else failures + 1
-        backoff_s = min(LONGEST_WAIT_S, 2.0 ** min(failures, 10) / 2) if failures else 0.0
-        await pause(stopping, max(job.every_s, backoff_s))
+        await _run(job, deps, stopping, trouble)
+        await pause(stopping, max(job.every_s, trouble.wait_s))
     if job.once_more:
         try:
             async with asyncio.timeout(LAST_RUN_WITHIN_S):
-                await _run(job, deps, stopping)
+                await _run(job, deps, stopping, trouble)
         except TimeoutError:
             _LOG.warning(
                 "job %s did not finish in time; the rest waits for the next start", job.name
             )
 
 
-async def _run(job: Job, deps: JobDeps, stopping: asyncio.Event) -> bool:
-    """Whether it went well."""
+async def _run(job: Job, deps: JobDeps, stopping: asyncio.Event, trouble: "Trouble") -> None:
     try:
         await job.run(deps, stopping)
     except Exception as fault:  # noqa: BLE001 - whatever it is, the other jobs go on and this one again
-        _LOG.warning("job %s failed, it will be tried again: %s", job.name, causes(fault))
-        _LOG.debug("job %s", job.name, exc_info=fault)
-        return False
-    return True
+        trouble.more(fault)
+    else:
+        trouble.over()
+
+
+class Trouble:
+    """How often a job has failed in a row. An outage is a line when it begins, when its cause is
+    another, now and then while it lasts, and when it is over: not a line every time.
+    """
+
+    def __init__(self, name: str, monotonic_us: Callable[[], int] = clock.monotonic_us) -> None:
+        self._name = name
+        self._now_us = monotonic_us
+        self._failures = 0
+        self._cause = ""
+        self._told_us = 0
+
+    @property
+    def wait_s(self) -> float:
+        """Before the next try, at least."""
+        if not self._failures:
+            return 0.0
+        return min(LONGEST_WAIT_S, 2.0 ** min(self._failures, 10) / 2)
+
+    def more(self, fault: Exception) -> None:
+        self._failures += 1
+        cause, now_us = causes(fault), self._now_us()
+        if cause != self._cause or now_us - self._told_us >= TOLD_AGAIN_US:
+            self._cause, self._told_us = cause, now_us
+            _LOG.warning("job %s failed, it will be tried again: %s", self._name, cause)
+        _LOG.debug("job %s", self._name, exc_info=fault)
+
+    def over(self) -> None:
+        if self._failures:
+            _LOG.warning("job %s works again; it had failed %d times", self._name, self._failures)
+        self._failures, self._cause = 0, ""

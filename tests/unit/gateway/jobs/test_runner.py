@@ -4,8 +4,10 @@ import asyncio
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from gateway.jobs.deps import JobDeps
-from gateway.jobs.runner import jobs_for, run_jobs
+from gateway.jobs.runner import Trouble, jobs_for, run_jobs
 from gateway.jobs.schedule import Job, pause
 from tests.running import run
 
@@ -48,6 +50,36 @@ def test_a_job_that_wants_it_runs_once_more_after_the_order_to_stop() -> None:
         assert seen == [False, True]
 
     run(story())
+
+
+def test_an_outage_is_told_when_it_begins_changes_and_ends_and_now_and_then(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now_us = 0
+    trouble = Trouble("look", lambda: now_us)
+    for minute in range(25):
+        now_us = minute * 60_000_000
+        trouble.more(OSError("away" if minute < 20 else "elsewhere"))
+    trouble.over()
+    trouble.over()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "job look failed, it will be tried again: OSError: away",
+        "job look failed, it will be tried again: OSError: away",
+        "job look failed, it will be tried again: OSError: elsewhere",
+        "job look works again; it had failed 25 times",
+    ]
+
+
+def test_the_longer_a_job_fails_the_longer_it_waits_and_no_longer_once_it_works() -> None:
+    trouble = Trouble("look")
+    waits = []
+    for _ in range(8):
+        trouble.more(OSError("away"))
+        waits.append(trouble.wait_s)
+    trouble.over()
+
+    assert [*waits, trouble.wait_s] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 0.0]
 
 
 def test_a_pause_ends_with_the_order_to_stop() -> None:
