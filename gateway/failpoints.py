@@ -24,7 +24,7 @@ POINTS: Final = frozenset(
         # a request, in the order of its walk
         "admit.begins", "admit.granted", "admit.intended", "outage.intended",
         "forward.connected", "forward.marked", "transport.written", "forward.answered",
-        "forward.refused",
+        "forward.refused", "hedge.begins", "hedge.decided",
         "relay.whole", "relay.replied", "relay.begins", "relay.piece", "relay.checkpointed",
         "relay.metered", "relay.ended", "sliced.piece",
         "settle.begins", "settle.counted", "settle.spooled", "settle.answered",

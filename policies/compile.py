@@ -27,7 +27,7 @@ _HARMLESS: Final = frozenset(
 class EffectivePolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Everything policies say about one key and one model, ready for the hot path.
 
-    None means that no document speaks of it. Money is picos, time is microseconds.
+    None means that no document speaks of it. Money is picos, time is what its name says.
     """
 
     residency: frozenset[str] | None = None  # expanded; an empty set permits nothing
@@ -53,6 +53,8 @@ class EffectivePolicy(msgspec.Struct, frozen=True, kw_only=True):
     keep_seconds: int = 3600  # how long such an answer is kept
     degrade_to: str | None = None  # tried when no budget covers the model asked for
     max_attempts: int = 3
+    hedge_after_ms: int | None = None  # without a first token; None: never
+    hedge_percent: int = 5  # of the requests that may be hedged, and of their expected cost
     # field -> the document that made it; several names with commas where only all of them did
     sources: dict[str, str] = msgspec.field(default_factory=dict)
 
@@ -133,6 +135,8 @@ _RULES: Final = (
     _Rule("keep_seconds", "keep_seconds", _same, min),
     _Rule("degrade_to", "on_exhausted", _cheaper_model, _nearest_if_any),
     _Rule("max_attempts", "max_attempts", _same, min),
+    _Rule("hedge_after_ms", "hedge_after_ms", _same, _nearest),
+    _Rule("hedge_percent", "hedge_percent", _same, min),
 )
 
 

@@ -70,7 +70,8 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     keep_seconds: int | None = None
     on_exhausted: str | dict[str, str] | None = None  # refuse | {degrade_to: model}
     max_attempts: int | None = None
-    hedge_after_ms: None = None
+    hedge_after_ms: int | None = None
+    hedge_percent: int | None = None  # of the requests and their cost; 0: none is hedged
     unreadable: tuple[str, ...] = ()  # paths that `load` could not read
 
     @property
@@ -246,6 +247,14 @@ def _at_odds(values: Mapping[str, Any]) -> list[Problem]:
     if "experiment" in values and "models" not in values:
         problems.append(
             Problem("experiment", "needs match.models", "name the model that is divided there")
+        )
+    if "hedge_after_ms" in values and values.get("max_attempts") == 1:
+        problems.append(
+            Problem(
+                "retries.hedge_after_ms",
+                "asks for a second attempt, and retries.max_attempts allows one",
+                "raise retries.max_attempts, or leave it out",
+            )
         )
     if not {"ttft_p95_ms", "tpot_p95_ms", "total_p95_ms"} & set(values):
         problems += [

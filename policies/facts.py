@@ -76,6 +76,7 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     degraded_from: str = ""  # the model that was asked for, where another one serves
     usual_tokens: int = 0  # the estimate that documents compare, where any asks for a size
     experiment: str = ""  # that gave it the model it has
+    hedged: int | None = None  # the attempt, by its place in `order`, asked beside a slow one
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -151,6 +152,11 @@ class Recorder:
 def refused(packed: bytes, code: str) -> bytes:
     """The same decision, where what it planned could not be admitted."""
     return _PACK(msgspec.structs.replace(DECODER.decode(packed), refusal=code))
+
+
+def hedged(packed: bytes, attempt: int) -> bytes:
+    """The same decision, once a slow attempt of its plan has got this one beside it."""
+    return _PACK(msgspec.structs.replace(DECODER.decode(packed), hedged=attempt))
 
 
 def live_of(standing: Standing, facts: Facts) -> dict[tuple[str, str], Live]:

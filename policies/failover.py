@@ -76,7 +76,11 @@ class RetryBudget:
 
 
 class Attempts:
-    """One request's way down its plan. Attempts are numbered from 0, as in the usage event's id."""
+    """One request's way down its plan. Attempts are numbered from 0, as in the usage event's id.
+
+    A hedge is the next attempt of the plan, begun while the one before it is still waited for; it
+    is paid by the same budget as a retry, so that both together stay within it.
+    """
 
     __slots__ = ("_budget", "_candidates", "number")
 
@@ -93,6 +97,24 @@ class Attempts:
         self._budget.request(now_us)
         return self._candidates[0]
 
+    @property
+    def current(self) -> Candidate:
+        """Whoever was tried last."""
+        return self._candidates[self.number]
+
+    @property
+    def next(self) -> Candidate | None:
+        """Whoever would be tried next."""
+        at = self.number + 1
+        return self._candidates[at] if at < len(self._candidates) else None
+
+    def beside(self, now_us: int) -> Candidate | None:
+        """The next attempt, while the last one has said nothing; None: there is none to be had."""
+        if self.next is None or not self._budget.take(now_us):
+            return None
+        self.number += 1
+        return self._candidates[self.number]
+
     def after(self, outcome: Outcome, now_us: int, *, first_byte_sent: bool) -> Candidate | None:
         """The next attempt, or None: the last outcome stands.
 
@@ -100,7 +122,4 @@ class Attempts:
         """
         if first_byte_sent or not outcome.provably_unprocessed:
             return None
-        if self.number + 1 >= len(self._candidates) or not self._budget.take(now_us):
-            return None
-        self.number += 1
-        return self._candidates[self.number]
+        return self.beside(now_us)

@@ -57,7 +57,8 @@ FIELDS: Final = (
     Field("idempotency.keep_seconds", "keep_seconds", integer(1, 86_400)),
     Field("budget.on_exhausted", "on_exhausted", readers.EXHAUSTED),
     Field("retries.max_attempts", "max_attempts", integer(1, 10)),
-    Field("retries.hedge_after_ms", "hedge_after_ms", readers.ABSENT),
+    Field("retries.hedge_after_ms", "hedge_after_ms", _MS),
+    Field("retries.hedge_percent", "hedge_percent", integer(0, 100)),
 )
 
 SECTIONS: Final = frozenset(field.path.split(".")[0] for field in FIELDS if "." in field.path)

@@ -154,10 +154,6 @@ def _read_exhausted(value: Any) -> str | dict[str, str]:
     )
 
 
-def _read_absent(_value: Any) -> None:
-    raise FieldError("is not available in this version", "write null or leave it out")
-
-
 def words(what: str, examples: str) -> Reader:
     """A reader of lists of short lower-case words: capabilities, data classes."""
 
@@ -274,4 +270,3 @@ EXHAUSTED: Final = Reader(
         ]
     },
 )
-ABSENT: Final = Reader(_read_absent, {"type": "null"})

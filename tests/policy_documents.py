@@ -91,7 +91,11 @@ OTHERS = {
         },
         optional={"by": st.sampled_from(["key", "tag:user"])},
     ),
-    "retries": section(max_attempts=st.integers(1, 10), hedge_after_ms=st.none()),
+    "retries": section(
+        max_attempts=st.integers(1, 10),
+        hedge_after_ms=st.none() | MS,
+        hedge_percent=st.integers(0, 100),
+    ).filter(lambda retries: retries.get("max_attempts") != 1 or not retries.get("hedge_after_ms")),
 }
 FACETS = {"models": subset(MODELS), "hours": HOURS, "stream": st.booleans(), "input_tokens": SIZES}
 

@@ -88,6 +88,7 @@ class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str]
     refusal: str | None
     plan: tuple[Target, ...]
+    hedged: int | None  # the attempt of the plan that was begun beside a slow one
     sealed: SealView
 
 
@@ -260,6 +261,7 @@ def _view(sealed: Sealed, standing: Standing | None) -> DecisionView:
             for n in decided.order
             if n < len(candidates)
         ),
+        hedged=decided.hedged,
         sealed=SealView(chain, number, at, clock.rfc3339(sealed_at_us)),
     )
 

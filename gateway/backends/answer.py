@@ -86,6 +86,15 @@ class Answer:
             await self._wait(self._loop.time() + self._idle_s)
         return self._take()
 
+    async def heard(self) -> None:
+        """Returns when the first of the body is here, or its end; it is left for `receive`. Raises
+        as that does.
+        """
+        while not self._parts and not self._complete:
+            if self._failure is not None:
+                raise self._failure
+            await self._wait(self._loop.time() + self._idle_s)
+
     async def pour(self, into: Callable[[bytes], bool]) -> bool:
         """Hands every piece to `into` as it comes. True at the end of the body; False once `into`
         has answered False: what comes after that waits for the next call, and the backend with it

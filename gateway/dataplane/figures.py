@@ -29,6 +29,9 @@ class Figures(msgspec.Struct, frozen=True):
 def at_once(flow: Flow, attempt: Attempt) -> Figures | None:
     """The figures where nothing has to be counted; None: count first."""
     if not attempt.won:
+        heard = _reported(flow, attempt) if attempt.complete else None
+        if heard is not None and plausible(flow, attempt, heard):  # it lost a race by a moment
+            return Figures(heard, Provenance.REPORTED)
         # A backend that answered with an error did no work that we know of; one that fell silent
         # may have read the prompt.
         if attempt.status and attempt.status != 200:

@@ -60,6 +60,13 @@ class Attempt(msgspec.Struct, gc=False):
             failover.outcome_of_status(self.status) is failover.Outcome.REFUSED
         )
 
+    @property
+    def ending(self) -> failover.Outcome:
+        """What its end says of trying another one."""
+        if self.status:
+            return failover.outcome_of_status(self.status)
+        return failover.outcome_of_failure(sent=self.sent)
+
     def land(self, outcome: Outcome, now_us: int) -> None:
         """The attempt is over. Only the first call counts."""
         if self.flight is None:
@@ -104,7 +111,7 @@ class Flow(msgspec.Struct, gc=False, kw_only=True):
     degraded_from: str = ""  # the model that was asked for, where another one serves
     admit_started_us: int = 0
     admitted_us: int = 0
-    attempts: list[Attempt] = []
+    attempts: list[Attempt] = []  # as they ended; the last is the one that counts, or may yet
     deny: Deny | None = None
     status: int = 0  # what the client saw
     end_by: str = "gateway"  # client | upstream | gateway | limit

@@ -1,8 +1,8 @@
 """Drives the plan: one attempt after another until a backend answers or retrying would be wrong.
 
 Retried is only what provably was not processed: no connection, or an explicit refusal (429, 503),
-and only before the client's first byte. The spool's dispatch mark is written before the first byte
-leaves.
+and only before the client's first byte. A slow attempt may get another one beside it (hedge.py).
+The spool's dispatch mark is written before the first byte leaves.
 """
 
 import re
@@ -26,6 +26,7 @@ from gateway.backends.health import Backends, Outcome
 from gateway.backends.transport import Transport
 from gateway.dataplane.envelope import CHAT, EMBEDDINGS
 from gateway.dataplane.flow import CLIENT_FAULTS, Attempt, Flow
+from gateway.dataplane.hedge import Hedges
 from gateway.dataplane.rewrite import rewrite
 from gateway.dataplane.snapshot import Way
 from gateway.failpoints import failpoint
@@ -33,7 +34,7 @@ from gateway.stores.spool import Spool, SpoolUnavailable
 from gateway.telemetry.names import ErrorType
 from policies.candidates import Candidate
 from policies.decision import Deny, DenyCode
-from policies.failover import Attempts, RetryBudget, outcome_of_failure, outcome_of_status
+from policies.failover import Attempts, RetryBudget
 from policies.failover import Outcome as Ending
 
 _NOBODY: Final = Deny(DenyCode.NO_BACKEND, "no backend is left to try; retry shortly")
@@ -51,6 +52,7 @@ class Forwarder:
         self._backends = backends
         self._spool = spool
         self._retries = retries
+        self._hedges = Hedges(backends, spool)
 
     async def forward(self, flow: Flow) -> Answer | Deny:
         """The winning backend's answer, its head read and its status 200; else the last refusal."""
@@ -59,12 +61,15 @@ class Forwarder:
             raise RuntimeError("forwarding before routing")
         attempts = Attempts(plan.attempts, self._retries)
         candidate: Candidate | None = attempts.begin(clock.monotonic_us())
+        hedged = route.policy.hedge_after_ms is not None
+        hedge = self._hedges.of(flow, attempts, self._begun) if hedged else None
         deny = _NOBODY
         while candidate is not None:
             way = route.ways[(candidate.backend_id, candidate.upstream_model)]
             attempt = Attempt(attempts.number, way, flow.arrival.now_us())
             flow.attempts.append(attempt)
-            answer = await self._try(flow, attempt)
+            running = self._try(flow, attempt) if hedge is None else hedge.race(attempt)
+            answer = await running
             if isinstance(answer, Answer):
                 return answer
             deny = answer
@@ -72,9 +77,26 @@ class Forwarder:
             if flow.left:
                 return deny
             candidate = attempts.after(
-                _outcome(attempt), clock.monotonic_us(), first_byte_sent=False
+                flow.attempts[-1].ending, clock.monotonic_us(), first_byte_sent=False
             )
         return deny
+
+    async def _begun(self, flow: Flow, attempt: Attempt) -> Answer | Deny:
+        """As `_try`, up to the first of a stream: its head is often sent long before."""
+        answer = await self._try(flow, attempt)
+        streams = flow.first_slice > 0 or (flow.envelope is not None and flow.envelope.stream)
+        if not streams or not isinstance(answer, Answer):
+            return answer
+        try:
+            await answer.heard()
+        except TransportError as fault:
+            attempt.error_type = error_type(fault)
+            attempt.land(Outcome.FAILED, flow.arrival.now_us())
+            return failed(fault)
+        except BaseException:
+            answer.abort()
+            raise
+        return answer
 
     async def _try(self, flow: Flow, attempt: Attempt) -> Answer | Deny:
         candidate, ask = attempt.way.candidate, flow.ask
@@ -126,12 +148,6 @@ class Forwarder:
         )
 
 
-def _outcome(attempt: Attempt) -> Ending:
-    if attempt.status:
-        return outcome_of_status(attempt.status)
-    return outcome_of_failure(sent=attempt.sent)
-
-
 def _own_headers(flow: Flow, attempt: Attempt) -> list[tuple[bytes, bytes]]:
     """Nothing of the client's headers goes upstream: neither its key nor anything it smuggled
     in.
@@ -176,7 +192,7 @@ async def _refusal(flow: Flow, attempt: Attempt, answer: Answer) -> Deny:
     status = answer.status
     attempt.error_type = str(status)
     now_us = flow.arrival.now_us
-    if _outcome(attempt) is Ending.REFUSED:
+    if attempt.ending is Ending.REFUSED:
         answer.abort()
         attempt.land(Outcome.REFUSED if status == 429 else Outcome.FAILED, now_us())
         return Deny(

@@ -76,17 +76,25 @@ def _attempt(attempt: Attempt) -> AttemptRecord:
         attempt.head_us,
         attempt.status,
         attempt.error_type,
+        "",
+        attempt.number,
     )
 
 
 def _overhead_us(flow: Flow) -> int:
     """The time no backend was busy with this request."""
     own = flow.finished_us - flow.arrival.arrived_us
-    for attempt in flow.attempts:
-        upstream = attempt.finished_us - attempt.started_us
+    until = 0  # hedged attempts overlap
+    for attempt in flow.attempts if len(flow.attempts) < 2 else _as_begun(flow.attempts):
+        upstream = attempt.finished_us - max(attempt.started_us, until)
         if upstream > 0:
             own -= upstream
+            until = attempt.finished_us
     return max(0, own)
+
+
+def _as_begun(attempts: list[Attempt]) -> list[Attempt]:
+    return sorted(attempts, key=lambda each: each.started_us)
 
 
 @lru_cache(maxsize=1024)

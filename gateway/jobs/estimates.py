@@ -31,13 +31,16 @@ def estimates(
     answered: bool,
     places: Mapping[str, Place],
 ) -> list[UsageEvent]:
-    """One event for every attempt that was dispatched and has no outcome. The last one is charged,
-    unless another attempt has `answered` the client; the others only cost us.
+    """One event for every attempt that was dispatched and has no outcome. One of them is charged,
+    unless another attempt has `answered` the client: the one with a checkpoint, for only what goes
+    to the client has one, else the last. The others only cost us.
     """
     seen = {each.attempt: each for each in request.checkpoints}
+    relayed = [each for each in request.unanswered if each.attempt in seen]
+    likely = [] if answered else relayed or request.unanswered
     events = []
     for dispatch in request.unanswered:
-        wins = not answered and dispatch is request.unanswered[-1]
+        wins = dispatch in likely[-1:]
         checkpoint = seen.get(dispatch.attempt)
         output = checkpoint.output_tokens if checkpoint is not None else 0
         ended_us = dispatch.at_us if checkpoint is None else checkpoint.at_us

@@ -21,7 +21,7 @@ from gateway.telemetry.metrics import (
     Registry,
 )
 from gateway.telemetry.names import Convention
-from gateway.telemetry.record import RequestRecord
+from gateway.telemetry.record import RequestRecord, begun_us
 
 _MICROS: Final = 1_000_000
 _CLIENT: Final = (
@@ -245,7 +245,7 @@ def book(records: Sequence[RequestRecord], series: Operated) -> None:
 
 def _book_times(series: Operated, records: Sequence[RequestRecord]) -> None:
     series.duration.observe_all(
-        [r.attempts[-1].finished_us - r.attempts[0].started_us for r in records]
+        [r.attempts[-1].finished_us - begun_us(r.attempts) for r in records]
     )
     series.served.observe_all([r.finished_us - r.started_us for r in records])
 
@@ -253,12 +253,12 @@ def _book_times(series: Operated, records: Sequence[RequestRecord]) -> None:
 def _book_streams(series: Operated, streams: Sequence[RequestRecord]) -> None:
     series.first_token.observe_all([r.ttft_us for r in streams])
     for record in streams:
-        first, last = record.attempts[0], record.attempts[-1]
+        last = record.attempts[-1]
         streaming_us = record.finished_us - record.started_us - record.ttft_us
         if record.meters.output > 1:
             series.output_token.observe(streaming_us // (record.meters.output - 1))
         if last.first_byte_us:
-            series.first_chunk.observe(last.first_byte_us - first.started_us)
+            series.first_chunk.observe(last.first_byte_us - begun_us(record.attempts))
         if record.chunks > 1:
             series.chunk.observe_times(streaming_us // (record.chunks - 1), record.chunks - 1)
 

@@ -47,7 +47,9 @@ class TraceIds(msgspec.Struct, frozen=True, gc=False):
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
-    """One try at one backend. The answer to the client came from the last one, if from any."""
+    """One try at one backend. The answer to the client came from the last one, if from any; of two
+    that ran side by side the one that lost stands before it.
+    """
 
     backend_id: str
     region: str
@@ -59,9 +61,17 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     status: int = 0  # the backend's HTTP status; 0: no answer
     error_type: str = ""  # one of names.ErrorType, or "" when it went well
     upstream_request_id: str = ""
+    number: int = 0  # in the order in which they began
 
 
 NOWHERE: Final = AttemptRecord("", "", "", 0, 0, 0)  # stands for the try of a request without one
+
+
+def begun_us(attempts: tuple[AttemptRecord, ...]) -> int:
+    """When the first of them began."""
+    if len(attempts) == 1:
+        return attempts[0].started_us
+    return min([attempt.started_us for attempt in attempts])
 
 
 class RequestRecord(msgspec.Struct, frozen=True, gc=False):

@@ -14,7 +14,7 @@ from billing.meters import Meters
 from gateway.telemetry import names
 from gateway.telemetry.genai import request_error
 from gateway.telemetry.instruments import attempt_error
-from gateway.telemetry.record import AttemptRecord, RequestRecord
+from gateway.telemetry.record import AttemptRecord, RequestRecord, begun_us
 
 _MICROS: Final = 1_000_000
 
@@ -99,7 +99,7 @@ def _client(record: RequestRecord) -> Iterator[Span]:
     trace = record.trace
     if not record.attempts:
         return
-    first, last = record.attempts[0], record.attempts[-1]
+    last = record.attempts[-1]
     error = request_error(record) or attempt_error(last)
     operation = names.OPERATIONS.get(record.operation, names.OPERATION_OTHER)
     yield Span(
@@ -109,15 +109,15 @@ def _client(record: RequestRecord) -> Iterator[Span]:
         parent_id=trace.span_id,
         attributes=_client_attributes(record, operation, error),
         error=bool(error),
-        started_us=first.started_us,
+        started_us=begun_us(record.attempts),
         finished_us=last.finished_us,
     )
-    for number, attempt in enumerate(record.attempts):
-        yield _attempt(record, number, attempt)
+    for attempt in record.attempts:
+        yield _attempt(record, attempt)
 
 
 def _client_attributes(record: RequestRecord, operation: str, error: str) -> dict[str, Attribute]:
-    first, last = record.attempts[0], record.attempts[-1]
+    last = record.attempts[-1]
     attributes: dict[str, Attribute] = {
         names.OPERATION: operation,
         names.PROVIDER: record.provider,
@@ -138,7 +138,7 @@ def _client_attributes(record: RequestRecord, operation: str, error: str) -> dic
     if operation != "embeddings":
         attributes[names.FINISH_REASONS] = _finish_reasons(record)
     if record.stream and last.first_byte_us:
-        waited_us = last.first_byte_us - first.started_us
+        waited_us = last.first_byte_us - begun_us(record.attempts)
         attributes[names.FIRST_CHUNK_SECONDS] = waited_us / _MICROS
     present = _present(attributes)
     if record.provenance is not None:
@@ -166,8 +166,8 @@ def _finish_reasons(record: RequestRecord) -> tuple[str, ...]:
     return record.finish_reasons + ("error",) * missing
 
 
-def _attempt(record: RequestRecord, number: int, attempt: AttemptRecord) -> Span:
-    trace, error = record.trace, attempt_error(attempt)
+def _attempt(record: RequestRecord, attempt: AttemptRecord) -> Span:
+    trace, error, number = record.trace, attempt_error(attempt), attempt.number
     attributes: dict[str, Attribute] = {
         names.HTTP_METHOD: record.method,
         names.SERVER_ADDRESS: attempt.server_address,

@@ -23,14 +23,17 @@ SCRIPTS: dict[str, dict[str, Any]] = {
     "lasting": {"tokens": 40, "chunk_delay_ms": 50},
     "counted": {"tokens": 6, "chunk_delay_ms": 1, "usage": "missing"},
     "retried": {"tokens": 6},
+    "hedged": {"tokens": 6},
+    "hedged stream": {"tokens": 8, "chunk_delay_ms": 2},
     "enduring": {"tokens": 240, "chunk_delay_ms": 50},  # through a rebuild of the counters
     "dead": {"tokens": 1},
     "sliced": {"tokens": 60, "chunk_delay_ms": 2},  # its hold grows with it
     "keyed": {"tokens": 6},  # with an idempotency key; the client asks until it is told
     "kept": {"tokens": 6},  # the same, and asked once more: its answer is stored
 }
-STREAMS = frozenset({"stream", "long", "lasting", "enduring", "counted", "sliced"})
-MODELS = frozenset({"dead", "sliced", "kept"})  # kinds with a model of their own
+STREAMS = frozenset({"stream", "long", "lasting", "enduring", "counted", "sliced", "hedged stream"})
+MODELS = frozenset({"dead", "sliced", "kept", "hedged"})  # kinds with a model of their own
+_TOLD_APART = frozenset({"retried", "hedged", "hedged stream"})  # what a backend does is told there
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,10 @@ class Reply:
 
 
 def body(kind: str, model: str = "chat") -> dict[str, Any]:
-    script = {} if kind == "retried" else {"script": SCRIPTS[kind]}
+    script = {} if kind in _TOLD_APART else {"script": SCRIPTS[kind]}
     text = "tell me a story" + (f" script:{json.dumps(script['script'])}" if script else "")
     return {
-        "model": kind if kind in MODELS else model,
+        "model": named if (named := kind.partition(" ")[0]) in MODELS else model,
         "messages": [{"role": "user", "content": text}],
         "max_tokens": 500,
         "stream": kind in STREAMS,

@@ -165,7 +165,7 @@ class CrashHouse:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             closed = taken.getsockname()[1]
         await self._backend(9, f"http://127.0.0.1:{closed}/v1", "0.1")
-        for name in ("chat", "sliced", "kept"):
+        for name in ("chat", "sliced", "kept", "hedged"):
             await self._model(name, self.backend_ids[:2])
         await self._model("dead", self.backend_ids[2:])
         for document in (
@@ -179,6 +179,11 @@ class CrashHouse:
                 "name": "kept",
                 "match": {"models": ["kept"]},
                 "idempotency": {"store_answers": "on", "keep_seconds": 600},
+            },
+            {
+                "name": "hedged",
+                "match": {"models": ["hedged"]},
+                "retries": {"hedge_after_ms": 100, "hedge_percent": 100},
             },
         ):
             made = await self.make("policies", scope={"tenant": tenant["id"]}, **document)

@@ -116,6 +116,9 @@ async def _asked(house: CrashHouse, point: Point | Call) -> list["asyncio.Task[R
     """Two requests under way; and whatever else brings the point about."""
     if point.kind == "retried":
         house.backends[0].scripts += [Script(status=429), Script(status=429)]
+    if point.kind.startswith("hedged"):  # the dearer one is asked too, by what two requests earn
+        house.backends[0].scripts += [Script(delay_ms=2_000), Script(delay_ms=2_000)]
+        house.backends[1].scripts += [Script(delay_ms=200, chunk_delay_ms=50)]
     if point.store in {"away", "back"}:
         house.store_goes()
     tasks = [asyncio.create_task(house.ask(point.kind)) for _ in range(2)]

@@ -51,6 +51,8 @@ KINDS: Final = {
     "stream": Kind("stream"),
     "counted": Kind("counted"),
     "retried": Kind("retried", attempts=2),
+    "hedged": Kind("hedged", "hedged", attempts=2),
+    "hedged stream": Kind("hedged stream", "hedged", attempts=2),
     "dead": Kind("dead", "dead", attempts=0),
     "refused": Kind("plain", key="poor", attempts=0),
     "degraded": Kind("plain", key="small"),
@@ -83,7 +85,7 @@ class Sweep:
         self.budgets: dict[str, str] = {}  # application key -> its budget
         self.leased = ""  # that of the key `leased`
         self._proxy = proxy
-        self._refusals: list[Script] = []  # whichever backend is asked first
+        self._refusals: list[Script] = []  # of whichever backend is asked first
         self._tickets = 0
 
     async def through(self, name: str, again: int) -> int:
@@ -143,6 +145,8 @@ class Sweep:
             backend.book.clear()
             backend.scripts = self._refusals
         self._refusals[:] = [Script(status=429)] if kind.of == "retried" else []
+        if kind.model == "hedged":
+            self._refusals[:] = [Script(delay_ms=400)]
         self.house.data.plane._forwarder._retries = RetryBudget()  # or the sweep soon has none
 
     async def _store_returns(self) -> None:
@@ -318,7 +322,9 @@ async def _keys(house: House, world: World, sweep: Sweep) -> None:
 
 
 async def _models(house: House, world: World, closed: str) -> None:
-    """One that no backend can be reached for, a cheap one, and one whose answers are kept."""
+    """One that no backend can be reached for, a cheap one, one whose answers are kept, and one of
+    which a slow answer is asked for twice.
+    """
     unreached = await house.make(
         "backends", name="closed", base_url=closed, dialect="openai", region="eu-central",
         jurisdictions=["DE"], placement="cloud",
@@ -328,6 +334,7 @@ async def _models(house: House, world: World, closed: str) -> None:
         ("dead", [unreached["id"]], "1"),
         ("cheap", there, "0.01"),
         ("kept", there, "1"),
+        ("hedged", there, "1"),
     ):
         targets = [{"upstream_model": "m", "weight": 1, "backend_id": one} for one in backends]
         await house.make(
@@ -339,6 +346,12 @@ async def _models(house: House, world: World, closed: str) -> None:
                 "prices", book="charge", model=name, meter=meter, amount_per_million=price,
                 currency="USD", effective_from="2026-01-01T00:00:00Z",
             )  # fmt: skip
+    await house.policy(
+        name="hedged",
+        scope={"tenant": world.tenant["id"]},
+        match={"models": ["hedged"]},
+        retries={"hedge_after_ms": 20, "hedge_percent": 100},
+    )
     await house.policy(
         name="kept",
         scope={"tenant": world.tenant["id"]},

@@ -257,6 +257,16 @@ def test_a_child_cannot_raise_the_number_of_attempts() -> None:
     assert compiled(at_key(retries=many)).max_attempts == 9
 
 
+def test_when_to_hedge_is_a_choice_and_how_much_a_ceiling() -> None:
+    outer = at_tenant(retries={"hedge_after_ms": 500, "hedge_percent": 3})
+    inner = at_key(retries={"hedge_after_ms": 100, "hedge_percent": 50})
+
+    policy = compiled(outer, inner)
+    assert (policy.hedge_after_ms, policy.hedge_percent) == (100, 3)
+    assert compiled(at_tenant(retries={"hedge_percent": 0}), inner).hedge_percent == 0
+    assert (compiled().hedge_after_ms, compiled().hedge_percent) == (None, 5)
+
+
 @pytest.mark.parametrize(
     "stored",
     [

@@ -135,7 +135,6 @@ def test_the_error_reads_as_text_and_gives_its_first_problem() -> None:
 @pytest.mark.parametrize(
     "sections",
     [
-        {"retries": {"hedge_after_ms": 200}},
         {"priority": 3},
         {"cost": {"max_per_team_hour": "1"}},
     ],
@@ -262,3 +261,21 @@ def test_load_never_fails() -> None:
     assert load(b"garbage").unreadable == ("",)
     assert load(b"[]").unreadable == ("",)
     assert load(b'{"require": 3}').unreadable == ("require",)
+
+
+def test_a_hedge_needs_a_second_attempt() -> None:
+    found = problems_of(
+        {
+            "name": "n",
+            "scope": {"key": "k"},
+            "retries": {"max_attempts": 1, "hedge_after_ms": 200},
+        }
+    )
+
+    assert list(found) == ["retries.hedge_after_ms"]
+
+
+def test_retries_read_when_to_hedge_and_how_much() -> None:
+    document = a_document(retries={"hedge_after_ms": 200, "hedge_percent": 2})
+    assert (document.hedge_after_ms, document.hedge_percent) == (200, 2)
+    assert a_document(retries={"hedge_after_ms": None}).hedge_after_ms is None

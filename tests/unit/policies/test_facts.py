@@ -83,6 +83,13 @@ def test_a_refusal_keeps_what_was_planned() -> None:
     assert (refused.refusal, refused.order) == ("insufficient_quota", (0,))
 
 
+def test_a_hedge_is_added_to_what_was_planned() -> None:
+    packed = Recorder(a_standing()).facts(an_ask(), {}, (), CANDIDATES, 0, 5)
+
+    assert DECODER.decode(packed).hedged is None
+    assert DECODER.decode(facts.hedged(packed, 1)).hedged == 1
+
+
 def test_the_digest_names_the_standing_whatever_the_order_of_its_sets() -> None:
     one = a_standing(gateway_jurisdictions=frozenset(["DE", "FR", "NL"]))
     other = a_standing(gateway_jurisdictions=frozenset(["NL", "FR", "DE"]))

@@ -105,3 +105,25 @@ def test_a_status_tells_whether_the_request_was_processed(status: int, outcome: 
 def test_a_failure_is_certain_only_when_nothing_was_sent() -> None:
     assert outcome_of_failure(sent=False) is Outcome.NOT_SENT
     assert outcome_of_failure(sent=True) is Outcome.UNCERTAIN
+
+
+def test_a_hedge_is_the_next_of_the_plan_and_is_paid_as_a_retry_is() -> None:
+    attempts = begun()
+    assert (attempts.current, attempts.next) == (FIRST, SECOND)
+
+    assert attempts.beside(1) == SECOND
+    assert (attempts.number, attempts.next) == (1, THIRD)
+    assert attempts.after(Outcome.REFUSED, 2, first_byte_sent=False) == THIRD
+    assert attempts.next is None
+    assert attempts.beside(3) is None
+
+
+def test_a_spent_budget_allows_no_hedge() -> None:
+    budget = RetryBudget()
+    attempts = Attempts((FIRST, SECOND), budget)
+    attempts.begin(0)
+    while budget.take(0):
+        pass
+
+    assert attempts.beside(0) is None
+    assert attempts.number == 0

@@ -49,6 +49,14 @@ def test_only_the_last_attempt_is_charged_and_none_where_another_answered() -> N
     assert lost.cost_picos > 0
 
 
+def test_of_two_side_by_side_the_one_that_was_relayed_is_charged() -> None:
+    relayed = (Checkpoint("req_1", 1, 0, NOON_US + 5),)
+    won, lost = _estimates(_dispatch(1), _dispatch(2), checkpoints=relayed)
+
+    assert (won.event_id, won.winner, lost.winner) == ("req_1:1", True, False)
+    assert (won.charge_picos > 0, lost.charge_picos, lost.cost_picos > 0) == (True, 0, True)
+
+
 def test_another_backend_is_named_and_its_unknown_price_is_not_made_up() -> None:
     places = {"backend_us": Place("us-east-1", "other")}
     (event,) = _estimates(_dispatch(1, "backend_us"), places=places)

@@ -24,7 +24,9 @@ DOWN = attempt(backend_id="be_us", status=0, error_type="connect_failed", first_
 CALLED = TraceIds(trace_id=7, span_id=(1 << 64) - 9, parent_span_id=42, sampled=True)
 RECORDS = (
     answered(),
-    streamed(attempts=(DOWN, attempt(started_us=AT_US + 3_000, upstream_request_id="up-1"))),
+    streamed(
+        attempts=(DOWN, attempt(number=1, started_us=AT_US + 3_000, upstream_request_id="up-1"))
+    ),
     refused(trace=CALLED, rejected=(("residency", 2), ("breaker_open", 1))),
     answered(status=503, attempts=()),
     answered(operation="embeddings", meters=Meters(input=9), finish_reasons=()),

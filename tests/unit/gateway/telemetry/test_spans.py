@@ -16,7 +16,7 @@ def attributes(span: Span) -> dict[str, Any]:
 
 def failed_over() -> RequestRecord:
     down = attempt(backend_id="be_us", status=0, error_type="connect_failed", first_byte_us=0)
-    return streamed(attempts=(down, attempt(started_us=AT_US + 3_000)))
+    return streamed(attempts=(down, attempt(number=1, started_us=AT_US + 3_000)))
 
 
 def test_a_stream_with_failover_is_one_tree() -> None:
