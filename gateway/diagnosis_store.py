@@ -6,6 +6,7 @@ before a request needs them.
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from gateway.stores.redis.address import Kind, StoreAddress
 from gateway.stores.redis.connection import StoreUnavailable, ask_once
 from gateway.stores.redis.masters import Held, masters
 from gateway.stores.redis.slots import slot_of
+from gateway.supervisor import HOME_LOCK
 
 _REMEDY: Final = "check METERHOUSE_REDIS_URL, its password and the network"
 _REPAIR: Final = "look with redis-cli --cluster check HOST:PORT, mend with --cluster fix"
@@ -43,8 +45,13 @@ def store(settings: Settings) -> Iterator[Finding]:
         except StartError as error:
             yield Finding("store", "failed", str(error))
             return
-        yield Finding("store", "ok", found, "starts with `meterhouse up`")
+        if (pid := _supervisor(settings.run_dir)) is None:
+            yield Finding("store", "ok", found, "starts with `meterhouse up`")
+        else:
+            found = f"{found}, although `meterhouse up` runs (pid {pid})"
+            yield Finding("store", "failed", found, _look_into(settings))
         return
+    remedy = _look_into(settings) if settings.redis_embedded else _REMEDY
     try:
         where = address.parse(settings.redis_url)
         held = asyncio.run(masters(where))
@@ -52,13 +59,28 @@ def store(settings: Settings) -> Iterator[Finding]:
         yield Finding("store", "failed", str(error), "correct METERHOUSE_REDIS_URL")
         return
     except StoreUnavailable as error:
-        yield Finding("store", "failed", str(error), _REMEDY)
+        yield Finding("store", "failed", str(error), remedy)
         return
     if where.kind == "sentinel":
         yield from _sentinels(where)
     for one in held:
-        yield from _server(where, one)
+        yield from _server(where, one, remedy)
     yield from _unserved(where, held)
+
+
+def _look_into(settings: Settings) -> str:
+    log = settings.log_dir / "store.log"
+    return f"{log} says why; `meterhouse up` starts it again when it has ended, not while it hangs"
+
+
+def _supervisor(run_dir: Path) -> int | None:
+    """The pid of a running `up` of this home, by what it wrote down: its lock is left alone."""
+    try:
+        pid = int((run_dir / HOME_LOCK).read_text(encoding="ascii"))
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return None
+    return pid
 
 
 def _tags(where: StoreAddress) -> tuple[str, ...]:
@@ -88,7 +110,8 @@ async def _answers(server: StoreAddress) -> bool:
         return False
 
 
-def _server(where: StoreAddress, one: Held) -> Iterator[Finding]:
+def _server(where: StoreAddress, one: Held, remedy: str) -> Iterator[Finding]:
+    """`remedy`: for a server that does not answer, where it is not one of a cluster."""
     server = one.server
     name = "" if where.kind == "server" else f"{server.host}:{server.port} "
     client = Redis(
@@ -109,7 +132,7 @@ def _server(where: StoreAddress, one: Held) -> Iterator[Finding]:
     except NoPermissionError as error:
         yield Finding("store", "failed", f"{name}{error}", _RIGHTS)
     except RedisError as error:
-        remedy = _PROMOTE if where.kind == "cluster" else _REMEDY
+        remedy = _PROMOTE if where.kind == "cluster" else remedy
         yield Finding("store", "failed", f"{name}does not answer: {error}", remedy)
     finally:
         client.close()

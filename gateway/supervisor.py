@@ -30,7 +30,7 @@ _WITHIN_US: Final = 60_000_000
 _WRONG_USAGE: Final = 2
 _HURRIED_SECONDS: Final = 2.0
 _LEFTOVER_US: Final = 3_000_000
-_HOME_LOCK: Final = "up.lock"
+HOME_LOCK: Final = "up.lock"
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +122,7 @@ class Supervisor:
 
     async def clear_leftovers(self) -> None:
         """Ends what a killed supervisor of this home left behind, gently first."""
-        locks = [path for path in self._run_dir.glob("*.lock") if path.name != _HOME_LOCK]
+        locks = [path for path in self._run_dir.glob("*.lock") if path.name != HOME_LOCK]
         for number in (signal.SIGTERM, signal.SIGKILL):
             for path in locks:
                 if (pid := _holder(path)) is not None:
@@ -237,7 +237,7 @@ async def _done(task: asyncio.Task[int]) -> None:
 
 def _take_home(run_dir: Path) -> int:
     """The lock that says a home has its supervisor. StartError while another one holds it."""
-    path = run_dir / _HOME_LOCK
+    path = run_dir / HOME_LOCK
     try:
         lock = _take(path)
     except StartError as error:

@@ -1,3 +1,4 @@
+import os
 import socket
 import stat
 import subprocess
@@ -6,7 +7,7 @@ from pathlib import Path
 
 from gateway import secrets
 from gateway.diagnosis import diagnose
-from gateway.settings import Settings
+from gateway.settings import Settings, socket_path
 from gateway.stores.sql import engine as sql
 
 
@@ -56,6 +57,39 @@ def test_what_cannot_be_reached_is_a_finding_with_a_remedy(tmp_path: Path) -> No
     assert findings["store"].state == findings["database"].state == "failed"
     assert "METERHOUSE_REDIS_URL" in findings["store"].remedy
     assert "METERHOUSE_DATABASE_URL" in findings["database"].remedy
+
+
+def test_an_embedded_store_that_is_away_while_up_runs_is_a_fault(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    settings.run_dir.mkdir()
+    (settings.run_dir / "up.lock").write_text(str(os.getpid()))
+
+    (away,) = (each for each in diagnose(settings) if each.part == "store")
+
+    assert away.state == "failed"
+    assert f"runs (pid {os.getpid()})" in away.found
+    assert "store.log" in away.remedy
+
+
+def test_a_lock_that_a_killed_up_left_behind_is_no_fault(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    settings.run_dir.mkdir()
+    (settings.run_dir / "up.lock").write_text("4194305")  # beyond any pid
+
+    assert states(settings)["store"] == ["ok"]
+
+
+def test_an_embedded_store_that_hangs_is_not_blamed_on_its_url(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    settings.run_dir.mkdir()
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(socket_path(settings.home)))
+        silent.listen()
+
+        (hanging,) = (each for each in diagnose(settings) if each.part == "store")
+
+    assert hanging.state == "failed"
+    assert "store.log" in hanging.remedy
 
 
 def test_a_store_that_answers_is_described(tmp_path: Path, store_url: str) -> None:
