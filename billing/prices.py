@@ -14,7 +14,7 @@ from billing.money import format_decimal, parse_decimal
 _PRICE_DECIMALS: Final = 6  # so that picos per token are whole
 _MARKUP_DECIMALS: Final = 6
 _MARKUP_ONE: Final = 10**_MARKUP_DECIMALS
-_MAX_PICOS_PER_TOKEN: Final = 2**53 - 1
+MAX_PICOS_PER_TOKEN: Final = 2**53 - 1
 
 
 class Rate(msgspec.Struct, frozen=True, array_like=True):
@@ -41,7 +41,7 @@ class PriceVersion(msgspec.Struct, frozen=True):
     model: str | None  # charge: what clients ask for
     tenant_id: str | None  # charge: a tenant's contract price; None = the list
     backend_id: str | None  # cost
-    upstream_model: str | None  # cost
+    upstream_model: str | None  # cost; None = whatever the backend serves
     meter: Meter
     picos_per_token: int
     currency: str
@@ -55,7 +55,7 @@ def picos_per_token(amount_per_million: str) -> int:
     picos = parse_decimal(amount_per_million, _PRICE_DECIMALS)
     if picos < 0:
         raise ValueError(f"{amount_per_million!r} is negative; a price is zero or more")
-    if picos > _MAX_PICOS_PER_TOKEN:
+    if picos > MAX_PICOS_PER_TOKEN:
         raise ValueError(f"{amount_per_million!r} a million tokens is beyond what can be counted")
     return picos
 
@@ -98,9 +98,15 @@ class PriceBook:
     def cost_card(
         self, backend_id: str, upstream_model: str, at_us: int, currency: str | None = None
     ) -> RateCard | None:
-        """What a backend costs us, by the same rules; None where we know no `input` price."""
-        subject: _Subject = ("cost", backend_id, upstream_model)
-        return self._card(subject, subject, at_us, currency)
+        """What a backend costs us, by the same rules: meter by meter the price of this upstream
+        model, else what the backend costs whatever it serves (`billing.tco`). None where we know no
+        `input` price.
+        """
+        whole: _Subject = ("cost", backend_id, None)
+        of_model: _Subject = ("cost", backend_id, upstream_model)
+        if of_model in self._versions:
+            return self._card(of_model, whole, at_us, currency)
+        return self._card(whole, whole, at_us, currency)
 
     def next_change_us(self, after_us: int) -> int | None:
         """The first instant after `after_us` at which any price begins: until then a card that was

@@ -19,6 +19,7 @@ COMMANDS: Final = (
     "key",
     "policy",
     "invoice",
+    "tco",
     "doctor",
     "version",
 )

@@ -7,13 +7,15 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import Connection
 
+from billing.tco import Profile
 from gateway import clock, ids
-from gateway.admin import fields
+from gateway.admin import fields, tco
 from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Filter, Page
 from gateway.admin.problems import invalid, together
 from gateway.admin.resource import Resource
 from gateway.admin.roles import Right
+from gateway.admin.tco import Tco
 from gateway.stores.sql import backends, rows
 from policies import residency
 
@@ -77,6 +79,7 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     first_byte_timeout_ms: Millis = 120_000
     idle_timeout_ms: Millis = 60_000
     total_timeout_ms: Millis = 1_800_000
+    tco: Tco | None = None
 
 
 class BackendView(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +100,7 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     first_byte_timeout_ms: int
     idle_timeout_ms: int
     total_timeout_ms: int
+    tco: Profile | None
     created_at: str
 
 
@@ -109,7 +113,7 @@ class BackendPage(Page, frozen=True, forbid_unknown_fields=True):
 _COPIED: Final = tuple(
     name
     for name in Backend.__struct_fields__
-    if name not in {"credential", "base_url", "jurisdictions", "data_classes"}
+    if name not in {"credential", "base_url", "jurisdictions", "data_classes", "tco"}
 )
 
 
@@ -121,6 +125,7 @@ def _build(
         lambda: fields.distinct(body.jurisdictions, "jurisdictions"),
         lambda: fields.distinct(body.data_classes, "data_classes"),
         lambda: fields.base_url(body.base_url),
+        lambda: tco.resolved(body.tco),
     )
     if before is None:
         before = rows.Backend(
@@ -137,6 +142,7 @@ def _build(
         jurisdictions=tuple(sorted(body.jurisdictions)),
         data_classes=tuple(sorted(body.data_classes)),
         credential_sealed=_sealed(deps, body, before),
+        tco=tco.resolved(body.tco),
         **{name: getattr(body, name) for name in _COPIED},
     )
 
@@ -162,6 +168,7 @@ async def _show(_deps: AdminDeps, row: rows.Backend, _facts: None) -> BackendVie
         jurisdictions=row.jurisdictions,
         data_classes=row.data_classes,
         has_credential=row.credential_sealed is not None,
+        tco=row.tco,
         created_at=clock.rfc3339(row.created_at_us),
         **{name: getattr(row, name) for name in _COPIED},
     )
@@ -180,4 +187,5 @@ RESOURCE: Final = Resource(
     taken="a backend of this name",
     reads=Right.CATALOGUE_READ,
     changes=Right.CATALOGUE_CHANGE,
+    entails=tco.book,
 )

@@ -48,6 +48,8 @@ class Resource(Generic[R, B, V]):
     manages: Right | None = None  # to create and delete, where that is another right
     facts: Callable[[Connection, R], Any] = lambda _connection, _row: None
     remove: Callable[[Connection, R], None] | None = None
+    # What else changes with a row that was written, in the same transaction. Before and after.
+    entails: Callable[[Call, Connection, R | None, R], None] | None = None
     # After a row was written, before the answer. It must not raise: what it does is done later
     # by the jobs where it fails.
     opened: Callable[[AdminDeps, R, Any], Awaitable[None]] | None = None
@@ -116,6 +118,8 @@ class Resource(Generic[R, B, V]):
             call.changed(connection, self.plural, None, row)
             with self.unique():
                 self.records.add(connection, row)
+            if self.entails is not None:
+                self.entails(call, connection, None, row)
             return row, self.facts(connection, row)
 
         return await self._written(call, *await call.change(work))
@@ -141,6 +145,8 @@ class Resource(Generic[R, B, V]):
                 call.changed(connection, self.plural, before, row)
                 with self.unique():
                     self.records.replace(connection, row)
+                if self.entails is not None:
+                    self.entails(call, connection, before, row)
             return row, self.facts(connection, row)
 
         return await self._written(call, *await call.change(work))

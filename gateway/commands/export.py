@@ -31,10 +31,12 @@ _OVER = ("expired", "revoked")  # grants that nobody can make again
 
 def exported(remote: Any) -> Iterator[dict[str, Any]]:
     """Documents in the order in which `apply` takes them. Revoked keys are history: they and what
-    is attached to them are left out, and so are grants that are over.
+    is attached to them are left out, and so are grants that are over. Prices that follow from
+    what a backend costs go with its `tco`.
     """
     from gateway.commands.documents import KINDS, NOUNS
     from gateway.commands.names import Names
+    from gateway.commands.pricing import follows
     from gateway.commands.prune import revoked
     from gateway.commands.standing import holder
 
@@ -43,7 +45,8 @@ def exported(remote: Any) -> Iterator[dict[str, Any]]:
     names = Names(there)
     for kind in KINDS:
         for view in there[kind]:
-            if not revoked(kind, view, there) and view.get("state") not in _OVER:
+            told = view.get("state") in _OVER or (kind == "price" and follows(view))
+            if not told and not revoked(kind, view, there):
                 yield {"kind": kind} | _document(kind, view, names, remote)
 
 

@@ -4,12 +4,13 @@ from another, and when what is there is what is wanted.
 
 import ipaddress
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import msgspec
 
+from billing.tco import Profile
 from gateway import clock
 from gateway.admin import bodies
 from gateway.admin.backends import Backend
@@ -19,6 +20,7 @@ from gateway.admin.keys import Key
 from gateway.admin.limits import Limit
 from gateway.admin.models import Model
 from gateway.admin.prices import Price
+from gateway.admin.tco import Tco, resolved
 from gateway.admin.teams import Team
 from gateway.admin.tenants import Tenant
 from gateway.commands.names import Names, UnknownNameError
@@ -41,6 +43,9 @@ BODIES: Final[dict[str, type[msgspec.Struct]]] = {
     "limit": Limit,
 }
 _EXACT: Final = ("amount", "amount_per_million", "markup", "bytes_factor")
+_EXACT_TCO: Final = tuple(
+    name for name, kind in get_type_hints(Profile).items() if kind in (str, str | None)
+)
 _UNCOMPARED: Final = {"backend": ("credential",), "budget": ("currency",)}
 _SETS: Final = ("jurisdictions", "data_classes", "tag_names", "capabilities")
 
@@ -50,10 +55,7 @@ def written(kind: str, fields: Mapping[str, Any], names: Names) -> Fields:
 
     UnknownNameError when a name is nobody's.
     """
-    body = dict(fields)
-    for name in _EXACT:
-        if isinstance(body.get(name), int):
-            body[name] = str(body[name])
+    body = dict(fields) | _texts(fields, _EXACT)
     if kind in {"policy", "budget", "grant", "limit"} and isinstance(body.get("scope"), Mapping):
         body["scope"] = names.scope(body["scope"])
     rewrite = _REWRITES.get(kind)
@@ -122,7 +124,14 @@ def _backend(body: Fields, _names: Names) -> Fields:
         if set(credential) != {"env"} or variable not in os.environ:
             raise UnknownNameError(f"credential: the environment has no variable {variable!r}")
         body["credential"] = os.environ[variable]
+    if isinstance(body.get("tco"), Mapping):
+        body["tco"] = dict(body["tco"]) | _texts(body["tco"], _EXACT_TCO)
     return body
+
+
+def _texts(fields: Mapping[str, Any], names: Iterable[str]) -> Fields:
+    """Exact decimals are text to the API; a document may have whole ones as numbers."""
+    return {name: str(fields[name]) for name in names if isinstance(fields.get(name), int)}
 
 
 _REWRITES: Final[dict[str, Callable[[Fields, Names], Fields]]] = {
@@ -168,7 +177,14 @@ def _granted(body: Mapping[str, Any]) -> tuple[Any, Any]:
     return plain_decimal(amount) if isinstance(amount, str) else amount, until
 
 
+def _tco(full: Fields) -> Fields:
+    """A box that is named stands for its figures, as the API keeps them."""
+    given = full["tco"]
+    return {"tco": given and msgspec.to_builtins(resolved(msgspec.convert(given, Tco)))}
+
+
 _SPELLINGS: Final[dict[str, Callable[[Fields], Fields]]] = {
+    "backend": _tco,
     "grant": lambda full: dict(zip(("amount", "until"), _granted(full), strict=True)),
     "price": lambda full: {"state": full["state"] or APPROVED},
 }

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+from gateway.admin.tco import SOURCE
 from gateway.clock import parse_rfc3339
 
 Fields = dict[str, Any]
@@ -31,6 +32,11 @@ def same_price(found: Sequence[Fields], wanted: Fields, kept: set[str]) -> Field
     else:
         able = [e for e in dated if e["id"] not in kept and (_same(e, wanted) >= _ELSEWHERE)]
     return max(able, key=lambda each: _same(each, wanted), default=None)
+
+
+def follows(price: Mapping[str, Any]) -> bool:
+    """Whether it follows from a backend's `tco`: no document names it."""
+    return str(price["source"]).startswith(f"{SOURCE} ")
 
 
 def settled(now: Fields, wanted: Fields) -> Fields:

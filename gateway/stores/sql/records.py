@@ -1,7 +1,7 @@
 """The one translation between configuration Structs (`rows`) and table rows, with the plain writes.
 
-Tuples are JSON text in the database; everything else stands as it is. Each noun has a file of its
-own for what is particular to it; all of them read and write through a `Records` value.
+Tuples and Structs are JSON text in the database; everything else stands as it is. Each noun has a
+file of its own for what is particular to it; all of them read and write through a `Records` value.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ class Records(Generic[R]):
         self._kind = kind
         hints = get_type_hints(kind)
         self._columns = tuple(hints)
-        self._packed = {name: tuple_type(hint) for name, hint in hints.items() if tuple_type(hint)}
+        self._packed = {name: kind for name, hint in hints.items() if (kind := packed_type(hint))}
 
     def page(
         self,
@@ -111,10 +111,12 @@ def first_in_use(connection: Connection, *checks: tuple[str, ColumnElement[bool]
     return None
 
 
-def tuple_type(hint: Any) -> Any:
-    """The tuple type inside `tuple[X, ...]` or `tuple[X, ...] | None`; None for anything else."""
+def packed_type(hint: Any) -> Any:
+    """The tuple or Struct inside a type such as `tuple[X, ...] | None`; None for anything else."""
     for part in (hint, *get_args(hint)):
-        if get_origin(part) is tuple:
+        if get_origin(part) is tuple or (
+            isinstance(part, type) and issubclass(part, msgspec.Struct)
+        ):
             return part
     return None
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from billing.tco import Profile
+
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     id: str
@@ -104,6 +106,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     first_byte_timeout_ms: int = 120_000
     idle_timeout_ms: int = 60_000
     total_timeout_ms: int = 1_800_000
+    tco: Profile | None = None  # of hardware of our own; its cost prices follow from it
     version: int = 1
     created_at_us: int = 0
 

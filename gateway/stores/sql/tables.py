@@ -137,6 +137,7 @@ backends: Final = Table(
     Column("first_byte_timeout_ms", Integer, nullable=False),
     Column("idle_timeout_ms", Integer, nullable=False),
     Column("total_timeout_ms", Integer, nullable=False),
+    Column("tco", Text),  # JSON object or null
     *_kept(),
 )
 

@@ -103,6 +103,24 @@ def test_cost_is_found_by_backend_and_upstream_model() -> None:
     assert book.cost_card("be_1", "chat-default", 1) is None
 
 
+def test_what_a_backend_costs_whatever_it_serves_stands_where_its_model_has_no_price() -> None:
+    book = PriceBook(
+        [
+            cost_price(id="price_1", upstream_model=None, effective_from_us=5),
+            cost_price(id="price_2", upstream_model=None, meter=Meter.OUTPUT, effective_from_us=5),
+            cost_price(id="price_3", meter=Meter.OUTPUT),
+        ]
+    )
+
+    def versions(model: str, at_us: int) -> list[str]:
+        found = book.cost_card("be_1", model, at_us)
+        return [] if found is None else [rate.version for rate in found.rates]
+
+    assert versions("up", 5) == ["price_1", "price_3"]
+    assert versions("other", 5) == ["price_1", "price_2"]
+    assert versions("up", 4) == versions("other", 4) == []
+
+
 def test_a_subject_without_an_input_price_has_no_card() -> None:
     book = PriceBook([list_price(meter=Meter.OUTPUT)])
 

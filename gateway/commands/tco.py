@@ -1,0 +1,108 @@
+"""`meterhouse tco`: what hardware of one's own costs by the hour and by the token, and what if."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+_SHORTHANDS: Final = {
+    "utilisation": "planned_utilisation",
+    "electricity": "electricity_per_kwh",
+    "prefill": "prefill_tokens_per_second",
+    "decode": "decode_tokens_per_second",
+}
+
+
+def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
+    parser = subparsers.add_parser("tco", help="what hardware of one's own costs, and what if")
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("box", nargs="?", help="a documented box; none: list them")
+    whose.add_argument("--backend", metavar="NAME", help="the profile of a backend, by name or id")
+    whose.add_argument("--file", type=Path, metavar="FILE", help="a profile as JSON")
+    parser.add_argument("--utilisation", metavar="SHARE", help="busy hours of all, such as 0.5")
+    parser.add_argument("--electricity", metavar="PRICE", help="money a kWh")
+    parser.add_argument("--prefill", metavar="RATE", help="input tokens a second, measured")
+    parser.add_argument("--decode", metavar="RATE", help="output tokens a second, measured")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", dest="changes",
+        help="any other field of the profile; may be given more than once",
+    )  # fmt: skip
+    hosted = parser.add_argument_group("break-even with a hosted price, per million tokens")
+    hosted.add_argument("--hosted-input", metavar="PRICE")
+    hosted.add_argument("--hosted-cached", metavar="PRICE", help="of cached input; else as input")
+    hosted.add_argument("--hosted-output", metavar="PRICE")
+    hosted.add_argument(
+        "--request", default="1000,0,300", metavar="IN,CACHED,OUT",
+        help="tokens of the usual request; 1000,0,300 by default",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def run(args: argparse.Namespace) -> int:
+    from gateway.commands.remote import RemoteError
+
+    try:
+        if args.box is None and args.backend is None and args.file is None:
+            told, lines = _boxes()
+        else:
+            told, lines = _explained(args)
+    except (RemoteError, ValueError, OSError) as fault:
+        print(f"meterhouse: {fault}", file=sys.stderr)
+        return 1
+    print(json.dumps(told) if args.json else "\n".join(lines))
+    return 0
+
+
+def _boxes() -> tuple[Any, Iterator[str]]:
+    from billing.boxes import AS_OF, BOXES
+    from gateway.commands.costs import boxes, boxes_in_words
+
+    return {"as_of": AS_OF, "boxes": boxes(BOXES)}, boxes_in_words(BOXES)
+
+
+def _explained(args: argparse.Namespace) -> tuple[Any, Iterator[str]]:
+    from gateway.commands import costs
+
+    profile = costs.profile(_base(args), _changes(args))
+    hosted = {
+        "input": args.hosted_input,
+        "cache_read": args.hosted_cached,
+        "output": args.hosted_output,
+    }
+    work = costs.work(args.request)
+    asked = {meter: price for meter, price in hosted.items() if price is not None}
+    told = costs.report(profile, asked, work)
+    return told, costs.in_words(told)
+
+
+def _base(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields to begin with, as the admin API writes them."""
+    if args.file is not None:
+        found = json.loads(args.file.read_text(encoding="utf-8"), parse_float=str)
+        if not isinstance(found, dict):
+            raise ValueError(f"{args.file} is not one JSON object with the fields of a profile")
+        return found
+    if args.backend is None:
+        return {"profile": args.box}
+    from gateway.commands.remote import Remote
+
+    with Remote.from_env() as remote:
+        backend = next(
+            (b for b in remote.all("backends") if args.backend in (b["id"], b["name"])), None
+        )
+    if backend is None:
+        raise ValueError(f"there is no backend {args.backend!r}")
+    if backend["tco"] is None:
+        raise ValueError(f"backend {backend['name']} has no tco; PUT one, or name a box here")
+    return dict(backend["tco"])
+
+
+def _changes(args: argparse.Namespace) -> dict[str, str]:
+    pairs = [each.partition("=") for each in args.changes]
+    if any(not equals for _, equals, _ in pairs):
+        raise ValueError("--set takes FIELD=VALUE, such as --set capex=250000")
+    given = {field: getattr(args, name) for name, field in _SHORTHANDS.items()}
+    shorthand = {field: value for field, value in given.items() if value is not None}
+    return {name: value for name, _, value in pairs} | shorthand
