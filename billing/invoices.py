@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from billing.meters import METERS, Meters
 from billing.money import format_picos, minor_picos, round_half_up
@@ -13,6 +14,7 @@ from billing.prices import RateCard, amount_per_million
 from billing.rating import lines as rated_lines
 
 UNIT: Final = "Tokens"
+LineKind = Literal["usage", "minimum", "credit", "rounding"]
 
 COLUMNS: Final = (
     "line_id", "invoice_number", "tenant", "cost_center", "team", "key", "model",
@@ -34,6 +36,18 @@ class Aggregate(msgspec.Struct, frozen=True, kw_only=True):
     card: RateCard
     meters: Meters
     charge_picos: int  # the sum of the rows' own charges
+    period: Window | None = None  # when it was used; None: in the invoice's own period
+    corrects_invoice: str | None = None  # the number of the invoice it came too late for
+
+
+class Minimum(msgspec.Struct, frozen=True, kw_only=True):
+    """What a month's agreed minimum asks for beyond its usage; negative where too much of it was
+    charged before.
+    """
+
+    picos: int
+    period: Window
+    corrects_invoice: str | None = None
 
 
 class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,11 +65,13 @@ class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
     picos_per_token: int = 0
     price_version: str = ""
     amount_picos: int
-    period_start_us: int
+    amount_minor: int  # as printed: with all others it adds up to the total; none of `rounding`
+    period_start_us: int  # of the charge, which is an earlier one where a line came late
     period_end_us: int
     provenance: str = ""
-    line_kind: Literal["usage", "rounding"]
+    line_kind: LineKind
     corrects_invoice: str | None = None
+    credits_line: str | None = None  # the line of that invoice which a credit note takes from
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -73,7 +89,12 @@ class UnbalancedError(ValueError):
 
 
 def draft(
-    aggregates: Iterable[Aggregate], *, invoice_id: str, currency: str, period: Window
+    aggregates: Iterable[Aggregate],
+    *,
+    invoice_id: str,
+    currency: str,
+    period: Window,
+    minimums: Iterable[Minimum] = (),
 ) -> Draft:
     """Lines in a fixed order, rounding last; the same rows in any order or grouping give the same
     bytes. UnbalancedError when an aggregate's tokens do not come to its charge; ValueError for a
@@ -81,26 +102,34 @@ def draft(
     """
     quantities: dict[_Identity, int] = {}
     for aggregate in aggregates:
-        for identity, quantity in _rated(aggregate, currency):
+        for identity, quantity in _rated(aggregate, currency, period):
             quantities[identity] = quantities.get(identity, 0) + quantity
     lines = [
-        _usage_line(invoice_id, period, identity, quantity)
+        _usage_line(invoice_id, identity, quantity)
         for identity, quantity in sorted(quantities.items(), key=lambda item: _order(item[0]))
+        if quantity
     ]
+    lines += [_minimum_line(invoice_id, each) for each in minimums if each.picos]
     exact = sum(line.amount_picos for line in lines)
     total_minor = round_half_up(exact, currency)
     rounding_picos = minor_picos(total_minor, currency) - exact
+    printed = in_minor_units([line.amount_picos for line in lines], currency)
+    lines = [replace(line, amount_minor=n) for line, n in zip(lines, printed, strict=True)]
     if rounding_picos:
-        lines.append(
-            InvoiceLine(
-                line_id=_line_id(invoice_id, ("rounding",)),
-                amount_picos=rounding_picos,
-                period_start_us=period.start_us,
-                period_end_us=period.end_us,
-                line_kind="rounding",
-            )
-        )
+        lines.append(_rounding_line(invoice_id, period, rounding_picos))
     return Draft(tuple(lines), total_minor, rounding_picos)
+
+
+def in_minor_units(amounts_picos: Sequence[int], currency: str) -> list[int]:
+    """Each amount in minor units, by largest remainder: they add up to the rounded sum of all, and
+    each is less than one minor unit from its exact amount. Of equal remainders the first rises.
+    """
+    step = minor_picos(1, currency)
+    parts = [divmod(amount, step) for amount in amounts_picos]
+    missing = round_half_up(sum(amounts_picos), currency) - sum(whole for whole, _ in parts)
+    by_remainder = sorted(range(len(parts)), key=lambda place: (-parts[place][1], place))
+    raised = set(by_remainder[:missing])
+    return [whole + (place in raised) for place, (whole, _) in enumerate(parts)]
 
 
 def csv_rows(
@@ -164,10 +193,14 @@ class _Identity(msgspec.Struct, frozen=True):
     price_version: str
     picos_per_token: int
     provenance: str
+    period_start_us: int
+    period_end_us: int
+    corrects_invoice: str | None
 
 
-def _rated(aggregate: Aggregate, currency: str) -> Iterator[tuple[_Identity, int]]:
+def _rated(aggregate: Aggregate, currency: str, period: Window) -> Iterator[tuple[_Identity, int]]:
     card = aggregate.card
+    used = aggregate.period or period
     if card.currency != currency:
         raise ValueError(f"card {card.id} is in {card.currency}; the invoice is in {currency}")
     rated = rated_lines(aggregate.meters, card)
@@ -189,13 +222,19 @@ def _rated(aggregate: Aggregate, currency: str) -> Iterator[tuple[_Identity, int
             price_version=line.version,
             picos_per_token=line.picos_per_token,
             provenance=aggregate.provenance,
+            period_start_us=used.start_us,
+            period_end_us=used.end_us,
+            corrects_invoice=aggregate.corrects_invoice,
         )
         yield identity, line.quantity
 
 
 def _order(identity: _Identity) -> tuple[str | int, ...]:
-    """A payer's lines together, meters in their own order."""
+    """What is late after all else; a payer's lines together, meters in their own order."""
     return (
+        identity.corrects_invoice is not None,
+        identity.period_start_us,
+        identity.corrects_invoice or "",
         identity.cost_center,
         identity.team,
         identity.key,
@@ -208,28 +247,42 @@ def _order(identity: _Identity) -> tuple[str | int, ...]:
     )
 
 
-def _usage_line(invoice_id: str, period: Window, identity: _Identity, quantity: int) -> InvoiceLine:
+def _usage_line(invoice_id: str, identity: _Identity, quantity: int) -> InvoiceLine:
     return InvoiceLine(
-        line_id=_line_id(invoice_id, msgspec.structs.astuple(identity)),
-        cost_center=identity.cost_center,
-        team=identity.team,
-        key=identity.key,
-        model=identity.model,
-        backend_region=identity.backend_region,
-        meter=identity.meter,
+        line_id=line_id(invoice_id, msgspec.structs.astuple(identity)),
         quantity=quantity,
         unit=UNIT,
-        picos_per_token=identity.picos_per_token,
-        price_version=identity.price_version,
         amount_picos=quantity * identity.picos_per_token,
-        period_start_us=period.start_us,
-        period_end_us=period.end_us,
-        provenance=identity.provenance,
+        amount_minor=0,
         line_kind="usage",
+        **msgspec.structs.asdict(identity),
     )
 
 
-def _line_id(invoice_id: str, identity: tuple[str | int, ...]) -> str:
+def _minimum_line(invoice_id: str, minimum: Minimum) -> InvoiceLine:
+    return InvoiceLine(
+        line_id=line_id(invoice_id, ("minimum", minimum.period.start_us)),
+        amount_picos=minimum.picos,
+        amount_minor=0,
+        period_start_us=minimum.period.start_us,
+        period_end_us=minimum.period.end_us,
+        line_kind="minimum",
+        corrects_invoice=minimum.corrects_invoice,
+    )
+
+
+def _rounding_line(invoice_id: str, period: Window, picos: int) -> InvoiceLine:
+    return InvoiceLine(
+        line_id=line_id(invoice_id, ("rounding",)),
+        amount_picos=picos,
+        amount_minor=0,
+        period_start_us=period.start_us,
+        period_end_us=period.end_us,
+        line_kind="rounding",
+    )
+
+
+def line_id(invoice_id: str, identity: tuple[str | int | None, ...]) -> str:
     """Stable: refreshing a draft changes a line's figures, never its id."""
     content = msgspec.msgpack.encode((invoice_id, identity))
     return f"line_{hashlib.blake2b(content, digest_size=12).hexdigest()}"

@@ -1,25 +1,23 @@
-"""Invoices: drafts of a tenant's month, made from the ledger, and their lines as CSV."""
+"""Invoices: drafts of a tenant's month, made from the ledger; what was issued of them."""
 
 import asyncio
-import re
-from typing import IO, Annotated, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
-from billing.invoices import UnbalancedError, csv_rows
+from billing.invoices import UnbalancedError
 from billing.money import format_minor
 from gateway import clock
 from gateway.admin import fields
 from gateway.admin.operation import Answer, Call, Filter, Operation, Page
-from gateway.admin.problems import ProblemError, conflict, invalid, missing
+from gateway.admin.problems import conflict, invalid, missing
 from gateway.admin.resource import page_of
 from gateway.admin.roles import Right
-from gateway.admin.tables import CSV, csv_file_answer, write_csv
-from gateway.stores.sql import invoices, tenants
-from gateway.stores.sql.engine import reading
-from gateway.stores.sql.invoices import Invoice, NotBegunError, UnknownTenantError
+from gateway.stores.sql import drafts, invoices
+from gateway.stores.sql.drafts import NotBegunError, PeriodClosedError, UnknownTenantError
+from gateway.stores.sql.invoices import Invoice
 
 Month = Annotated[
     str,
@@ -29,7 +27,9 @@ Month = Annotated[
         extra={"rule": "a month such as 2026-11"},
     ),
 ]
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+_FILTERS: Final = ("tenant_id", "period", "status", "number", "kind", "credits_invoice")
 
 
 class InvoiceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -38,6 +38,10 @@ class InvoiceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class InvoiceView(msgspec.Struct, frozen=True, kw_only=True):
+    """`kind` is invoice or credit_note; the total of a note is negative, and it names the id of the
+    invoice it takes from. `content_sha256` is of lines.csv as it was at issue.
+    """
+
     id: str
     tenant_id: str
     period: str
@@ -48,6 +52,14 @@ class InvoiceView(msgspec.Struct, frozen=True, kw_only=True):
     period_start: str
     period_end: str
     created_at: str
+    kind: str
+    credits_invoice: str | None
+    early: bool
+    reason: str | None
+    issued_at: str | None
+    voided_at: str | None
+    void_reason: str | None
+    content_sha256: str | None
 
 
 class InvoicePage(Page, frozen=True, forbid_unknown_fields=True):
@@ -55,11 +67,13 @@ class InvoicePage(Page, frozen=True, forbid_unknown_fields=True):
     period: Filter | None = None
     status: Literal["draft", "issued", "voided"] | None = None
     number: Filter | None = None
+    kind: Literal["invoice", "credit_note"] | None = None
+    credits_invoice: Filter | None = None
 
 
 async def _list(call: Call) -> Answer:
     query: InvoicePage = call.query
-    given = {name: getattr(query, name) for name in ("tenant_id", "period", "status", "number")}
+    given = {name: getattr(query, name) for name in _FILTERS}
     where = {name: value for name, value in given.items() if value is not None}
     found = await call.read(
         lambda connection: invoices.seen(
@@ -69,7 +83,7 @@ async def _list(call: Call) -> Answer:
     shown = found[: query.limit]
     return Answer(
         {
-            "items": [_view(invoice) for invoice in shown],
+            "items": [view(invoice) for invoice in shown],
             "next": shown[-1].id if len(found) > query.limit else None,
         }
     )
@@ -79,12 +93,14 @@ async def _draft(call: Call) -> Answer:
     body = call.body(InvoiceBody)
 
     def work(connection: Connection) -> Invoice:
-        before, after = invoices.refresh(connection, body.tenant_id, body.period)
+        before, after = drafts.refresh(connection, body.tenant_id, body.period, call.principal.id)
         call.changed(connection, "invoices", before, after)
         return after
 
     try:
         invoice = await call.write(work)
+    except PeriodClosedError as fault:
+        raise conflict("period_closed", str(fault)) from None
     except NotBegunError as fault:
         raise invalid("period", str(fault)) from None
     except UnknownTenantError:
@@ -94,32 +110,25 @@ async def _draft(call: Call) -> Answer:
     except ValueError as fault:
         raise invalid("period", str(fault)) from None
     location = f"/admin/v1/invoices/{invoice.id}"
-    return Answer(_view(invoice), invoice.version, location)
+    return Answer(view(invoice), invoice.version, location)
 
 
 async def _read(call: Call) -> Answer:
-    invoice = await _found(call)
-    return Answer(_view(invoice), invoice.version)
+    invoice = await found(call)
+    return Answer(view(invoice), invoice.version)
 
 
 async def _delete(call: Call) -> Answer:
-    invoice = await _found(call)
+    invoice = await found(call)
     call.require_version(invoice.version)
 
     def work(connection: Connection) -> None:
-        if not invoices.take_back(connection, invoice.id):
+        if not drafts.take_back(connection, invoice.id):
             raise conflict("not_a_draft", f"invoice {invoice.id} is {invoice.status}; it stays")
         call.changed(connection, "invoices", invoice, None)
 
     await call.write(work)
     return Answer()
-
-
-async def _lines(call: Call) -> Answer:
-    invoice = await _found(call)
-    file = await asyncio.to_thread(_write_lines, call.deps.engine, invoice)
-    name = f"invoice-{_UNSAFE.sub('_', invoice.number or 'draft')}-{invoice.period}.csv"
-    return Answer(ready=csv_file_answer(file, name))
 
 
 def operations() -> list[Operation]:
@@ -142,38 +151,17 @@ def operations() -> list[Operation]:
             "DELETE", one, "invoices", "Throw a draft away", _delete,
             right=Right.INVOICES_DRAFT, status=204, if_match=True, refusals=(404, 409, 412),
         ),
-        Operation(
-            "GET", f"{one}/lines.csv", "invoices", "The lines of an invoice", _lines,
-            right=Right.INVOICES_READ, answers={"type": "string"}, refusals=(404,),
-            media_types=(CSV,),
-            description="The columns are fixed. With the one `rounding` line the exact amounts add "
-            "up to the total.",
-        ),
     ]  # fmt: skip
 
 
-async def _found(call: Call) -> Invoice:
+async def found(call: Call) -> Invoice:
     invoice = await asyncio.to_thread(invoices.one, call.deps.engine, call.id)
     if invoice is None:
         raise missing("invoice", call.id)
     return invoice
 
 
-def _write_lines(engine: Engine, invoice: Invoice) -> IO[bytes]:
-    with reading(engine) as connection:
-        tenant = tenants.RECORDS.one(connection, id=invoice.tenant_id)
-    if tenant is None:
-        raise ProblemError(500, "internal_error", f"invoice {invoice.id} has no tenant")
-    rows = csv_rows(
-        invoices.lines(engine, invoice.id),
-        invoice_number=invoice.number,
-        tenant=tenant.name,
-        currency=invoice.currency,
-    )
-    return write_csv(rows)
-
-
-def _view(invoice: Invoice) -> InvoiceView:
+def view(invoice: Invoice) -> InvoiceView:
     return InvoiceView(
         id=invoice.id,
         tenant_id=invoice.tenant_id,
@@ -185,4 +173,12 @@ def _view(invoice: Invoice) -> InvoiceView:
         period_start=clock.rfc3339(invoice.period_start_us),
         period_end=clock.rfc3339(invoice.period_end_us),
         created_at=clock.rfc3339(invoice.created_at_us),
+        kind=invoice.kind,
+        credits_invoice=invoice.credits_invoice,
+        early=invoice.early,
+        reason=invoice.reason,
+        issued_at=fields.shown_instant(invoice.issued_at_us),
+        voided_at=fields.shown_instant(invoice.voided_at_us),
+        void_reason=invoice.void_reason,
+        content_sha256=invoice.content_sha256,
     )

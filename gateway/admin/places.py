@@ -17,6 +17,7 @@ from gateway.admin.roles import Path, Relation, relation
 from gateway.stores.sql import decisions, tables
 from gateway.stores.sql.admin_tables import admin_tokens, audit_rows
 from gateway.stores.sql.decision_tables import decision_blocks
+from gateway.stores.sql.invoice_tables import invoices
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -43,7 +44,7 @@ NOUNS: Final[Mapping[str, Noun]] = {
     "grants": Noun("grant", tables.grants),
     "limits": Noun("limit", tables.limits),
     "prices": Noun("price", tables.prices),
-    "invoices": Noun("invoice", tables.invoices),
+    "invoices": Noun("invoice", invoices),
     "admin-tokens": Noun("admin token", admin_tokens),
     "audit": Noun("audit row", audit_rows),
     "decisions": Noun("decision", decision_blocks),  # many in a block: none is looked up by row

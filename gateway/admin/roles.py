@@ -43,6 +43,7 @@ class Right(StrEnum):
     USAGE_READ = "usage:read"
     INVOICES_READ = "invoices:read"
     INVOICES_DRAFT = "invoices:draft"
+    INVOICES_ISSUE = "invoices:issue"  # credit and void, too, and the terms they are made by
     STATUS_READ = "status:read"
     TOKENS_READ = "admin-tokens:read"
     TOKENS_CHANGE = "admin-tokens:change"
@@ -88,6 +89,7 @@ TABLE: Final[Mapping[Role, Mapping[Right, frozenset[Relation]]]] = {
         Right.GRANTS_CHANGE: _IN,
         Right.LIMITS_CHANGE: _IN,
         Right.INVOICES_DRAFT: _IN,
+        Right.INVOICES_ISSUE: _BELOW,  # where no invoice lies: those are at the tenant itself
         Right.TOKENS_CHANGE: _IN,
     },
     # Narrow only: below the own team, never at it. What stands at it or above binds whatever is
@@ -110,6 +112,7 @@ TABLE: Final[Mapping[Role, Mapping[Right, frozenset[Relation]]]] = {
         Right.GRANTS_CHANGE: _IN,
         Right.INVOICES_READ: _IN,
         Right.INVOICES_DRAFT: _IN,
+        Right.INVOICES_ISSUE: _BELOW,  # by the platform's, never by whoever is billed
     },
     Role.AUDITOR: dict.fromkeys(_READS, _IN),
 }

@@ -12,7 +12,7 @@ from gateway.admin.operation import Filter, Page
 from gateway.admin.problems import invalid
 from gateway.admin.resource import Resource
 from gateway.admin.roles import Right
-from gateway.stores.sql import rows, teams, tenants
+from gateway.stores.sql import cost_centers, rows, teams, tenants
 
 DEEPEST: Final = 8  # every level is one more account in each admission
 
@@ -42,6 +42,7 @@ class TeamPage(Page, frozen=True, forbid_unknown_fields=True):
 def _build(
     connection: Connection, _deps: AdminDeps, body: Team, before: rows.Team | None
 ) -> rows.Team:
+    there = before
     if before is None:
         if not tenants.RECORDS.exists(connection, id=body.tenant_id):
             raise invalid("tenant_id", f"there is no tenant {body.tenant_id!r}")
@@ -54,6 +55,8 @@ def _build(
         before, name=body.name, parent_id=body.parent_id, cost_center=body.cost_center
     )
     _check_parent(connection, row)
+    if there is not None:
+        cost_centers.note_change(connection, there, row)
     return row
 
 

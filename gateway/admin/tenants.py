@@ -14,7 +14,7 @@ from gateway.admin.principal import Principal
 from gateway.admin.problems import ProblemError, conflict, together
 from gateway.admin.resource import Resource
 from gateway.admin.roles import Right
-from gateway.stores.sql import rows, tenants
+from gateway.stores.sql import rows, tenants, terms
 
 TagName = Annotated[
     str,
@@ -127,5 +127,6 @@ RESOURCE: Final = Resource(
     changes=Right.TENANTS_CHANGE,
     manages=Right.TENANTS_MANAGE,
     reserved=_reserved,
+    remove=lambda connection, row: terms.forget(connection, row.id),
     opened=lambda deps, row, _facts: opening.open_accounts(deps, row),
 )

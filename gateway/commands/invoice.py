@@ -1,4 +1,4 @@
-"""`meterhouse invoice`: list invoices, make a month's draft, export its lines."""
+"""`meterhouse invoice`: from a month's draft to what is issued, exported, credited or voided."""
 
 import argparse
 import json
@@ -8,17 +8,27 @@ from typing import Any
 
 
 def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
-    parser = subparsers.add_parser("invoice", help="list, draft or export invoices")
+    parser = subparsers.add_parser("invoice", help="draft, issue, export, credit or void invoices")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     listing = verbs.add_parser("list", help="the invoices there are")
     listing.add_argument("--tenant", help="name or id; all of them by default")
     draft = verbs.add_parser("draft", help="make or refresh the draft of a month")
     draft.add_argument("--tenant", required=True, help="name or id")
     draft.add_argument("--period", required=True, metavar="MONTH", help="such as 2026-11")
+    issue = verbs.add_parser("issue", help="give a draft its number; it never changes again")
+    issue.add_argument("--early", action="store_true", help="though the month is still running")
     export = verbs.add_parser("export", help="the lines of an invoice, as CSV")
-    export.add_argument("invoice", help="its id or number")
     export.add_argument("-o", "--output", metavar="FILE", help="standard output by default")
-    for each in (listing, draft):
+    credit = verbs.add_parser("credit", help="take some of an issued invoice back")
+    credit.add_argument("--amount", required=True, help="such as 12.50")
+    credit.add_argument("--line", metavar="LINE_ID", help="of this line; of the whole by default")
+    void = verbs.add_parser("void", help="an issued one counts no more; it keeps its number")
+    check = verbs.add_parser("check", help="whether it is still what was issued")
+    for each in (issue, export, credit, void, check):
+        each.add_argument("invoice", help="its id or number")
+    for each in (credit, void):
+        each.add_argument("--reason", required=True, help="said on the invoice")
+    for each in (listing, draft, issue, credit, void, check):
         each.add_argument("--json", action="store_true", help="for machines")
 
 
@@ -26,16 +36,23 @@ def run(args: argparse.Namespace) -> int:
     from gateway.commands.names import UnknownNameError
     from gateway.commands.remote import Remote, RemoteError
 
-    verbs = {"list": _list, "draft": _draft, "export": _export}
+    verbs = {
+        "list": _list,
+        "draft": _draft,
+        "issue": _issue,
+        "export": _export,
+        "credit": _credit,
+        "void": _void,
+        "check": _check,
+    }
     try:
         with Remote.from_env() as remote:
-            verbs[args.verb](args, remote)
+            return verbs[args.verb](args, remote) or 0
     except BrokenPipeError:
         raise  # nobody reads on; that is no failure to tell of
     except (RemoteError, UnknownNameError, OSError) as fault:
         print(f"meterhouse: {fault}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _list(args: argparse.Namespace, remote: Any) -> None:
@@ -54,19 +71,41 @@ def _list(args: argparse.Namespace, remote: Any) -> None:
 
 def _draft(args: argparse.Namespace, remote: Any) -> None:
     body = {"tenant_id": _tenant_id(args.tenant, remote), "period": args.period}
-    made = remote.call("POST", "/invoices", body).json()
+    _show_one(args, remote.call("POST", "/invoices", body).json(), args.tenant)
+
+
+def _issue(args: argparse.Namespace, remote: Any) -> None:
+    body = {"early": args.early}
+    _show_one(args, remote.call("POST", f"{_path(args, remote)}/issue", body).json())
+
+
+def _credit(args: argparse.Namespace, remote: Any) -> None:
+    body = {"amount": args.amount, "reason": args.reason}
+    body |= {} if args.line is None else {"line_id": args.line}
+    _show_one(args, remote.call("POST", f"{_path(args, remote)}/credit-notes", body).json())
+
+
+def _void(args: argparse.Namespace, remote: Any) -> None:
+    body = {"reason": args.reason}
+    _show_one(args, remote.call("POST", f"{_path(args, remote)}/void", body).json())
+
+
+def _check(args: argparse.Namespace, remote: Any) -> int:
+    """Whether the lines are, byte by byte, what was issued: 1 if not."""
+    found = remote.call("GET", f"{_path(args, remote)}/manifest").json()
+    words = {True: "intact", False: "CHANGED SINCE IT WAS ISSUED", None: "a draft"}
     if args.json:
-        print(json.dumps(made))
+        print(json.dumps(found))
     else:
-        _show(made, args.tenant)
+        print(f"{found['number'] or found['invoice_id']}  {words[found['intact']]}")
+        print(f"  {found['rows']} lines, {found['amount']} {found['currency']}")
+        print(f"  sha256 of lines.csv  {found['sha256']}")
+    return int(found["intact"] is False)
 
 
 def _export(args: argparse.Namespace, remote: Any) -> None:
     """To a file only once it is all there: a broken export leaves what was before."""
-    invoice_id = args.invoice
-    numbered = [each["id"] for each in remote.all("invoices") if each["number"] == invoice_id]
-    path = f"/invoices/{numbered[0] if numbered else invoice_id}/lines.csv"
-    lines = remote.call("GET", path).content
+    lines = remote.call("GET", f"{_path(args, remote)}/lines.csv").content
     if args.output is None:
         sys.stdout.buffer.write(lines)
         sys.stdout.buffer.flush()
@@ -76,6 +115,20 @@ def _export(args: argparse.Namespace, remote: Any) -> None:
     part.write_bytes(lines)
     part.replace(whole)
     print(f"{args.output}: {len(lines)} bytes", file=sys.stderr)
+
+
+def _path(args: argparse.Namespace, remote: Any) -> str:
+    """Of the invoice that is named, by its number or its id."""
+    params = {"number": args.invoice}
+    numbered = remote.call("GET", "/invoices", params=params).json()["items"]
+    return f"/invoices/{numbered[0]['id'] if numbered else args.invoice}"
+
+
+def _show_one(args: argparse.Namespace, invoice: dict[str, Any], tenant: str = "") -> None:
+    if args.json:
+        print(json.dumps(invoice))
+    else:
+        _show(invoice, tenant or invoice["tenant_id"])
 
 
 def _tenant_id(written: str, remote: Any) -> str:

@@ -9,9 +9,9 @@ from billing.invoices import UnbalancedError
 from billing.meters import Meters
 from billing.money import minor_picos
 from gateway.clock import parse_rfc3339
-from gateway.stores.sql import invoices, usage
+from gateway.stores.sql import drafts, invoices, usage
+from gateway.stores.sql.drafts import UnknownTenantError
 from gateway.stores.sql.engine import reading, transaction
-from gateway.stores.sql.invoices import UnknownTenantError
 from gateway.stores.sql.tables import postings, rollups, usage_rows
 from tests.ledger_events import NOON_US, a_card, a_ledger, an_event
 
@@ -31,7 +31,7 @@ def test_a_drafts_lines_are_rows_rollups_and_postings_to_the_last_pico(database_
     ]
     with a_ledger(database_url) as engine:
         usage.record(engine, [(event, True) for event in events])
-        invoice, first = invoices.make_draft(engine, "tenant_acme", "2026-11")
+        invoice, first = drafts.make_draft(engine, "tenant_acme", "2026-11")
         lines = list(invoices.lines(engine, invoice.id))
         with reading(engine) as connection:
             charges = {
@@ -59,13 +59,13 @@ def test_a_drafts_lines_are_rows_rollups_and_postings_to_the_last_pico(database_
 def test_a_draft_is_refreshed_in_place(database_url: str) -> None:
     with a_ledger(database_url) as engine:
         usage.record(engine, [(an_event("req_1"), True)])
-        before, _ = invoices.make_draft(engine, "tenant_acme", "2026-11")
-        same, first = invoices.make_draft(engine, "tenant_acme", "2026-11")
+        before, _ = drafts.make_draft(engine, "tenant_acme", "2026-11")
+        same, first = drafts.make_draft(engine, "tenant_acme", "2026-11")
         assert (same, first) == (before, False)
         ids_before = [line.line_id for line in invoices.lines(engine, before.id)]
 
         usage.record(engine, [(an_event(f"req_late_{n}"), True) for n in range(99)])
-        after, first = invoices.make_draft(engine, "tenant_acme", "2026-11")
+        after, first = drafts.make_draft(engine, "tenant_acme", "2026-11")
 
         assert (after.id, after.version, first) == (before.id, before.version + 1, False)
         assert after.created_at_us == before.created_at_us
@@ -82,8 +82,8 @@ def test_a_month_is_the_tenants_month(database_url: str) -> None:
     with a_ledger(database_url) as engine:
         usage.record(engine, [(an_event("req_1", admitted_at_us=inside), True)])
         usage.record(engine, [(an_event("req_2", admitted_at_us=outside), True)])
-        november, _ = invoices.make_draft(engine, "tenant_acme", "2026-11")
-        october, _ = invoices.make_draft(engine, "tenant_acme", "2026-10")
+        november, _ = drafts.make_draft(engine, "tenant_acme", "2026-11")
+        october, _ = drafts.make_draft(engine, "tenant_acme", "2026-10")
         quantities = [
             [line.quantity for line in invoices.lines(engine, each.id) if line.meter == "output"]
             for each in (october, november)
@@ -95,7 +95,7 @@ def test_a_month_is_the_tenants_month(database_url: str) -> None:
 
 def test_an_empty_month_is_an_empty_invoice(database_url: str) -> None:
     with a_ledger(database_url) as engine:
-        invoice, _ = invoices.make_draft(engine, "tenant_bharat", "2026-02")
+        invoice, _ = drafts.make_draft(engine, "tenant_bharat", "2026-02")
         assert invoice.total_minor == 0
         assert list(invoices.lines(engine, invoice.id)) == []
 
@@ -103,9 +103,9 @@ def test_an_empty_month_is_an_empty_invoice(database_url: str) -> None:
 def test_an_unknown_tenant_or_month_is_refused(database_url: str) -> None:
     with a_ledger(database_url) as engine:
         with pytest.raises(UnknownTenantError):
-            invoices.make_draft(engine, "tenant_none", "2026-11")
+            drafts.make_draft(engine, "tenant_none", "2026-11")
         with pytest.raises(ValueError, match="2026-11"):
-            invoices.make_draft(engine, "tenant_acme", "November")
+            drafts.make_draft(engine, "tenant_acme", "November")
 
 
 def test_simultaneous_refreshes_make_one_draft(database_url: str) -> None:
@@ -113,7 +113,7 @@ def test_simultaneous_refreshes_make_one_draft(database_url: str) -> None:
         usage.record(engine, [(an_event("req_1"), True)])
         with ThreadPoolExecutor(4) as pool:
             made = list(
-                pool.map(lambda _: invoices.make_draft(engine, "tenant_acme", "2026-11"), range(8))
+                pool.map(lambda _: drafts.make_draft(engine, "tenant_acme", "2026-11"), range(8))
             )
         assert len({invoice.id for invoice, _ in made}) == 1
         assert [first for _, first in made].count(True) == 1
@@ -125,14 +125,14 @@ def test_a_ledger_that_contradicts_itself_is_not_invoiced(database_url: str) -> 
         with transaction(engine) as connection:
             connection.execute(rollups.update().values(charge_picos=rollups.c.charge_picos + 1))
         with pytest.raises(UnbalancedError):
-            invoices.make_draft(engine, "tenant_acme", "2026-11")
+            drafts.make_draft(engine, "tenant_acme", "2026-11")
         assert invoices.page(engine, {}, None, 10) == []
 
 
 def test_a_draft_can_be_thrown_away(database_url: str) -> None:
     with a_ledger(database_url) as engine:
         usage.record(engine, [(an_event("req_1"), True)])
-        invoice, _ = invoices.make_draft(engine, "tenant_acme", "2026-11")
-        assert invoices.remove_draft(engine, invoice.id)
-        assert not invoices.remove_draft(engine, invoice.id)
+        invoice, _ = drafts.make_draft(engine, "tenant_acme", "2026-11")
+        assert drafts.remove_draft(engine, invoice.id)
+        assert not drafts.remove_draft(engine, invoice.id)
         assert invoices.one(engine, invoice.id) is None

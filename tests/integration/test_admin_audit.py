@@ -129,6 +129,11 @@ class Walk:
         self.do("POST /prices/import", model="gpt-4o-mini", as_model=self.made.name())
         invoice = self.do("POST /invoices", tenant_id=own["tenant"], period="2026-10")
         self.do("DELETE /invoices/{id}", invoice["id"])
+        self.do("PUT /tenants/{id}/billing", own["tenant"], minimum="10")
+        due = self.do("POST /invoices", tenant_id=own["tenant"], period="2026-10")
+        self.do("POST /invoices/{id}/issue", due["id"])
+        note = self.do("POST /invoices/{id}/credit-notes", due["id"], amount="1", reason="late")
+        self.do("POST /invoices/{id}/void", note["id"], reason="another")
 
     def appoint(self) -> None:
         token = self.do("POST /admin-tokens", name=self.made.name(), role="auditor")

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from billing.meters import Meters
 from gateway.__main__ import main
+from gateway.clock import parse_rfc3339
 from gateway.stores.sql import tenants, usage
 from gateway.stores.sql.engine import transaction
 from gateway.stores.sql.rows import Tenant
@@ -49,6 +51,29 @@ def test_a_draft_is_made_listed_and_exported(
     assert listed.split() == [made["id"], "acme", "2026-11", "draft", "-", "0.04", "USD"]
     assert len(list(csv.DictReader(io.StringIO(exported)))) == 4
     assert (tmp_path / "lines.csv").read_bytes().decode() == exported
+
+
+def test_a_draft_is_issued_checked_credited_and_voided(
+    engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    october = parse_rfc3339("2026-10-14T12:00:00Z")
+    usage.record(engine, [(an_event(tenant_id=TENANT, admitted_at_us=october), True)])
+    million = Meters(input=1_000_000)
+    more = an_event("req_2", tenant_id=TENANT, admitted_at_us=october, usage=million)
+    usage.record(engine, [(more, True)])
+
+    def said(*words: str) -> list[str]:
+        assert main(["invoice", *words]) == 0
+        return capsys.readouterr().out.split()
+
+    draft, *_ = said("draft", "--tenant", "acme", "--period", "2026-10")
+    assert "INV-000001" in said("issue", draft)
+    assert said("check", "INV-000001")[:2] == ["INV-000001", "intact"]
+    assert "-1.00" in said("credit", "INV-000001", "--amount", "1", "--reason", "slow")
+    assert main(["invoice", "void", "INV-000001", "--reason", "typo"]) == 1
+    assert "void its credit notes first" in capsys.readouterr().err
+    assert "voided" in said("void", "INV-CN-000001", "--reason", "typo")
+    assert "voided" in said("void", "INV-000001", "--reason", "typo")
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.invoices import Aggregate, Draft, csv_rows, csv_text, draft
+from billing.invoices import Aggregate, Draft, csv_rows, csv_text, draft, in_minor_units
 from billing.ledger import postings
 from billing.meters import METERS, Meters
-from billing.money import minor_exponent, minor_picos, parse_picos
+from billing.money import minor_exponent, minor_picos, parse_picos, round_half_up
 from billing.periods import month
 from billing.rating import rate
 from billing.rollups import SUM_FIELDS, fold
@@ -62,6 +62,18 @@ def test_lines_add_up_to_the_total_with_one_rounding_line_iff_it_is_needed(
     assert rounding == ([made.rounding_picos] if made.rounding_picos else [])
     assert 2 * abs(made.rounding_picos) <= minor_picos(1, currency)
     assert total_picos - made.rounding_picos == sum(row.charge_picos for row in rows)
+
+
+@relaxed
+@given(CURRENCIES, st.lists(st.integers(-(10**16), 10**16), max_size=30))
+def test_printed_amounts_add_up_and_none_is_a_unit_off(currency: str, amounts: list[int]) -> None:
+    printed = in_minor_units(amounts, currency)
+
+    step = minor_picos(1, currency)
+    assert sum(printed) == round_half_up(sum(amounts), currency)
+    for minor, exact in zip(printed, amounts, strict=True):
+        assert abs(minor * step - exact) < step
+        assert exact % step or minor * step == exact
 
 
 @relaxed

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from billing.meters import Meters, Provenance
 from billing.money import minor_picos
-from gateway.stores.sql import invoices, usage, usage_reports
+from gateway.stores.sql import drafts, invoices, usage, usage_reports
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.tables import postings, rollups, usage_rows
 from gateway.stores.sql.usage_reports import Question
@@ -61,7 +61,7 @@ def test_every_view_of_the_money_agrees(batches: list[list[Any]]) -> None:
     ):
         booked = sum(usage.record(engine, [(e, True) for e in batch]) for batch in batches)
         months = [
-            invoices.make_draft(engine, "tenant_acme", month)[0] for month in ("2026-10", "2026-11")
+            drafts.make_draft(engine, "tenant_acme", month)[0] for month in ("2026-10", "2026-11")
         ]
         lines = [line for month in months for line in invoices.lines(engine, month.id)]
         with reading(engine) as connection:

@@ -347,38 +347,3 @@ postings: Final = Table(
     Column("at_us", BigInteger, nullable=False),
     PrimaryKeyConstraint("event_id", "kind", "account"),
 )
-
-invoices: Final = Table(
-    "invoices",
-    metadata,
-    _id(),
-    Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False),
-    Column("period", Text, nullable=False),  # 2026-11
-    Column("number", Text, unique=True),  # null until issued
-    Column("status", Text, nullable=False),  # draft | issued | voided
-    Column("currency", Text, nullable=False),
-    Column("period_start_us", BigInteger, nullable=False),
-    Column("period_end_us", BigInteger, nullable=False),
-    Column("total_minor", BigInteger, nullable=False),
-    *_kept(),
-    UniqueConstraint("tenant_id", "period", "id"),
-)
-
-invoice_lines: Final = Table(
-    "invoice_lines",
-    metadata,
-    Column("invoice_id", Text, ForeignKey("invoices.id"), nullable=False),
-    Column("position", Integer, nullable=False),
-    *_texts("line_id", "cost_center", "team", "key", "model", "backend_region", "meter"),
-    Column("quantity", BigInteger, nullable=False),
-    Column("unit", Text, nullable=False),
-    Column("picos_per_token", BigInteger, nullable=False),
-    Column("price_version", Text, nullable=False),
-    Column("amount_picos", Picos, nullable=False),
-    Column("period_start_us", BigInteger, nullable=False),
-    Column("period_end_us", BigInteger, nullable=False),
-    Column("provenance", Text, nullable=False),
-    Column("line_kind", Text, nullable=False),  # usage | rounding
-    Column("corrects_invoice", Text),
-    PrimaryKeyConstraint("invoice_id", "position"),
-)

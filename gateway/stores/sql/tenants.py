@@ -7,11 +7,11 @@ from typing import Final
 from sqlalchemy import Connection, func, select, update
 
 from gateway.stores.sql import admin_tokens
+from gateway.stores.sql.invoice_tables import invoices
 from gateway.stores.sql.records import Records, first_in_use
 from gateway.stores.sql.rows import Tenant
 from gateway.stores.sql.tables import (
     budgets,
-    invoices,
     keys,
     limits,
     policies,

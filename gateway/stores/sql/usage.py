@@ -54,7 +54,8 @@ def record(
         if known is None or (known[0].hold == "estimated" and event.hold != "estimated"):
             by_id[event.event_id] = (event, hold_found)
     with transaction(engine) as connection:
-        now_us = clock.now_us()
+        corrections.one_at_a_time(connection, alone=corrections.may_correct(by_id.values()))
+        now_us = clock.now_us()  # not before: what an invoice came too early for says so
         new = _book(connection, by_id, now_us)
         _seal(connection, chain, new, by_id, now_us)
         return len(new)
@@ -110,7 +111,6 @@ def _book(
     connection: Connection, by_id: dict[str, tuple[UsageEvent, bool]], now_us: int
 ) -> list[UsageEvent]:
     delivered = [by_id[id_] for id_ in sorted(by_id)]
-    corrections.one_at_a_time(connection, alone=corrections.may_correct(delivered))
     # Without its hold a weak estimate is of something that has ended otherwise, or was released.
     weak = [each for each in delivered if corrections.is_weak(each[0]) and each[1]]
     firm = [each for each in delivered if not corrections.is_weak(each[0])]

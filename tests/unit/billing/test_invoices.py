@@ -19,7 +19,7 @@ from billing.invoices import (
 )
 from billing.meters import Meters
 from billing.periods import month
-from gateway.stores.sql.tables import invoice_lines
+from gateway.stores.sql.invoice_tables import invoice_lines
 from tests.unit.billing.samples import aggregate, card
 
 NOVEMBER = month("2026-11", ZoneInfo("Europe/Berlin"))

@@ -3,9 +3,10 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from gateway.stores.sql import admin_tables, decision_tables, policy_tables, tables
+from gateway.stores.sql import admin_tables, decision_tables, invoice_tables, policy_tables, tables
 
-_OTHERS = (admin_tables, decision_tables, policy_tables)  # they declare their tables with the rest
+# They declare their tables with the rest.
+_OTHERS = (admin_tables, decision_tables, invoice_tables, policy_tables)
 
 
 def run() -> None:

@@ -56,10 +56,16 @@ def test_only_the_platform_changes_what_requests_cost_and_where_they_go(right: R
     assert [role for role in Role if allowed(role, right)] == [Role.PLATFORM_ADMIN]
 
 
-def test_finance_changes_grants_and_drafts_and_nothing_else() -> None:
+def test_finance_changes_grants_and_invoices_and_nothing_else() -> None:
     changed = {right for right in CHANGES if allowed(Role.FINANCE, right)}
 
-    assert changed == {Right.GRANTS_CHANGE, Right.INVOICES_DRAFT}
+    assert changed == {Right.GRANTS_CHANGE, Right.INVOICES_DRAFT, Right.INVOICES_ISSUE}
+
+
+def test_whoever_is_billed_issues_no_invoice() -> None:
+    at_the_tenant = {role for role in Role if Relation.OWN in allowed(role, Right.INVOICES_ISSUE)}
+
+    assert at_the_tenant == {Role.PLATFORM_ADMIN}, "who stands at no tenant"
 
 
 def test_only_administrators_of_a_tenant_or_more_hand_out_tokens() -> None:

@@ -1,0 +1,98 @@
+"""An invoice as files: its lines as CSV, and the manifest that they are checked against."""
+
+import asyncio
+import re
+from typing import IO, Final
+
+import msgspec
+from sqlalchemy import Engine
+
+from billing.invoices import csv_rows
+from billing.money import format_minor, format_picos
+from gateway.admin.invoices import found
+from gateway.admin.operation import Answer, Call, Operation
+from gateway.admin.roles import Right
+from gateway.admin.tables import CSV, csv_file_answer, write_csv
+from gateway.stores.sql import invoices, manifests
+from gateway.stores.sql.engine import reading
+from gateway.stores.sql.invoices import Invoice
+
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class ManifestView(msgspec.Struct, frozen=True, kw_only=True):
+    """What lines.csv holds, counted anew at every call: rows without the header, the sum of the
+    exact amounts, and the tokens. `intact`: it is what was issued; null of a draft.
+    """
+
+    invoice_id: str
+    number: str | None
+    status: str
+    currency: str
+    total: str
+    rows: int
+    rows_by_kind: dict[str, int]
+    amount: str
+    quantity: int
+    sha256: str
+    issued_sha256: str | None
+    intact: bool | None
+
+
+async def _lines(call: Call) -> Answer:
+    invoice = await found(call)
+    file = await asyncio.to_thread(_write_lines, call.deps.engine, invoice)
+    return Answer(ready=csv_file_answer(file, file_name(invoice, "csv")))
+
+
+async def _manifest(call: Call) -> Answer:
+    invoice = await found(call)
+    made = await call.read(lambda connection: manifests.of(connection, invoice))
+    return Answer(
+        ManifestView(
+            invoice_id=invoice.id,
+            number=invoice.number,
+            status=invoice.status,
+            currency=invoice.currency,
+            total=format_minor(invoice.total_minor, invoice.currency),
+            rows=made.rows,
+            rows_by_kind=made.rows_by_kind,
+            amount=format_picos(made.amount_picos),
+            quantity=made.quantity,
+            sha256=made.sha256,
+            issued_sha256=invoice.content_sha256,
+            intact=made.intact,
+        )
+    )
+
+
+def operations() -> list[Operation]:
+    one = "/invoices/{id}"
+    return [
+        Operation(
+            "GET", f"{one}/lines.csv", "invoices", "The lines of an invoice", _lines,
+            right=Right.INVOICES_READ, answers={"type": "string"}, refusals=(404,),
+            media_types=(CSV,),
+            description="The columns are fixed. With the one `rounding` line the exact amounts add "
+            "up to the total.",
+        ),
+        Operation(
+            "GET", f"{one}/manifest", "invoices", "What lines.csv must hold", _manifest,
+            right=Right.INVOICES_READ, answers=ManifestView, refusals=(404,),
+        ),
+    ]  # fmt: skip
+
+
+def file_name(invoice: Invoice, extension: str) -> str:
+    return f"invoice-{_UNSAFE.sub('_', invoice.number or 'draft')}-{invoice.period}.{extension}"
+
+
+def _write_lines(engine: Engine, invoice: Invoice) -> IO[bytes]:
+    with reading(engine) as connection:
+        rows = csv_rows(
+            invoices.lines_of(connection, invoice.id),
+            invoice_number=invoice.number,
+            tenant=invoices.terms_of(connection, invoice).tenant,
+            currency=invoice.currency,
+        )
+        return write_csv(rows)

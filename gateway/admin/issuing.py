@@ -1,0 +1,152 @@
+"""What is done to invoices: a draft is issued, an invoice credited or voided. Nothing issued ever
+changes but that it may become voided.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from sqlalchemy import Connection
+
+from billing.credit_notes import OverCreditedError
+from billing.invoices import UnbalancedError
+from billing.money import minor_exponent, parse_decimal
+from gateway.admin import fields
+from gateway.admin.invoices import InvoiceView, found, view
+from gateway.admin.operation import Answer, Call, Operation
+from gateway.admin.problems import conflict, invalid
+from gateway.admin.roles import Right
+from gateway.stores.sql import drafts, issuing
+from gateway.stores.sql.drafts import NotBegunError, PeriodClosedError
+from gateway.stores.sql.invoices import Invoice
+from gateway.stores.sql.issuing import StandingError, UnknownLineError
+
+Reason = Annotated[
+    str, Meta(min_length=1, max_length=256, extra={"rule": "why, in 1 to 256 characters"})
+]
+
+
+class IssueBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`early`: also while the month, or the time its usage may still come, is running."""
+
+    early: bool = False
+
+
+class VoidBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reason: Reason
+
+
+class CreditBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """With `line_id` the note is on one line, and never above what is left of that."""
+
+    amount: fields.Decimal
+    reason: Reason
+    line_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+
+
+async def _issue(call: Call) -> Answer:
+    body = call.body(IssueBody)
+
+    def work(connection: Connection, before: Invoice) -> tuple[Invoice, Invoice]:
+        issuing.hold_bookings(connection)
+        if before.status == "draft":
+            _, before = drafts.refresh(connection, before.tenant_id, before.period)
+        call.require_version(before.version)
+        return before, issuing.issue(connection, before, call.principal.id, early=body.early)
+
+    return _shown(await _done(call, work))
+
+
+async def _void(call: Call) -> Answer:
+    body = call.body(VoidBody)
+
+    def work(connection: Connection, before: Invoice) -> tuple[Invoice, Invoice]:
+        call.require_version(before.version)
+        return before, issuing.void(connection, before, body.reason)
+
+    return _shown(await _done(call, work))
+
+
+async def _credit(call: Call) -> Answer:
+    body = call.body(CreditBody)
+
+    def work(connection: Connection, invoice: Invoice) -> tuple[None, Invoice]:
+        minor = _minor(body.amount, invoice.currency)
+        return None, issuing.credit(connection, invoice, minor, body.reason, body.line_id)
+
+    try:
+        note = await _done(call, work)
+    except OverCreditedError as fault:
+        raise invalid("amount", str(fault)) from None
+    except UnknownLineError as fault:
+        raise invalid("line_id", str(fault)) from None
+    return Answer(view(note), note.version, f"/admin/v1/invoices/{note.id}")
+
+
+def operations() -> list[Operation]:
+    one = "/invoices/{id}"
+    return [
+        Operation(
+            "POST", f"{one}/issue", "invoices", "Issue a draft", _issue,
+            right=Right.INVOICES_ISSUE, body=IssueBody, body_optional=True, answers=InvoiceView,
+            etag=True, if_match=True, refusals=(404, 409, 412, 422),
+            description="The draft is made anew first: with If-Match it is issued only as it was "
+            "read. It gets the next number of its series, and never changes again.",
+        ),
+        Operation(
+            "POST", f"{one}/void", "invoices", "Void what was issued", _void,
+            right=Right.INVOICES_ISSUE, body=VoidBody, answers=InvoiceView, etag=True,
+            if_match=True, refusals=(404, 409, 412, 422),
+            description="It keeps its number. What an invoice had billed is to be billed again.",
+        ),
+        Operation(
+            "POST", f"{one}/credit-notes", "invoices", "Credit an issued invoice", _credit,
+            right=Right.INVOICES_ISSUE, status=201, body=CreditBody, answers=InvoiceView,
+            etag=True, refusals=(404, 409, 422),
+            description="Issued at once, under a number of its own series. All notes together are "
+            "at most what was invoiced, as a whole and on each line.",
+        ),
+    ]  # fmt: skip
+
+
+_Work = Callable[[Connection, Invoice], tuple[Invoice | None, Invoice]]
+
+
+async def _done(call: Call, work: _Work) -> Invoice:
+    """What `work` makes of the invoice in the path, its tenant locked, told in the audit chain."""
+    asked = await found(call)
+
+    def told(connection: Connection) -> Invoice:
+        before, after = work(connection, issuing.locked(connection, asked))
+        call.changed(connection, "invoices", before, after)
+        return after
+
+    with _refusals():
+        return await call.write(told)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except StandingError as fault:
+        raise conflict(fault.code, str(fault)) from None
+    except PeriodClosedError as fault:
+        raise conflict("period_closed", str(fault)) from None
+    except UnbalancedError as fault:
+        raise conflict("ledger_unbalanced", str(fault)) from None
+    except NotBegunError as fault:
+        raise conflict("period_running", str(fault)) from None
+
+
+def _minor(amount: str, currency: str) -> int:
+    try:
+        return parse_decimal(amount, minor_exponent(currency))
+    except ValueError as fault:
+        raise invalid("amount", str(fault), f"in whole minor units of {currency}") from None
+
+
+def _shown(invoice: Invoice) -> Answer:
+    return Answer(view(invoice), invoice.version)

@@ -1,0 +1,193 @@
+"""An invoice's life over HTTP: drafted, issued, checked, credited, voided; refusals in words."""
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+
+from billing.meters import Meters
+from billing.periods import window
+from gateway import clock
+from gateway.clock import parse_rfc3339
+from gateway.stores.sql import usage
+from tests.admin_server import AdminServer, Made, admin_server, refused
+from tests.ledger_events import an_event
+
+
+class Books:
+    """A tenant with usage, and its finance people at the platform."""
+
+    def __init__(self, server: AdminServer, client: httpx.Client) -> None:
+        self.engine: Engine = server.engine
+        self.admin = client
+        self.made = Made(client)
+        self.tenant = self.made.tenant(name="Acme", currency="USD")
+        self.team = self.made.team(self.tenant["id"], name="=Search", cost_center="CC-1")
+        self.key = self.made.key(self.team["id"], name="indexer")
+
+    def book(self, request: str, at: str = "2026-10-14T12:00:00Z", **changes: Any) -> None:
+        whose = {"tenant_id": self.tenant["id"], "key_id": self.key["id"]}
+        whose |= {"team_path": (self.team["id"],), "admitted_at_us": parse_rfc3339(at)}
+        usage.record(self.engine, [(an_event(request, **(whose | changes)), True)])
+
+    def draft(self, period: str = "2026-10") -> dict[str, Any]:
+        return self.made.make("invoices", tenant_id=self.tenant["id"], period=period)
+
+    def table(self, invoice: dict[str, Any]) -> list[dict[str, str]]:
+        lines = self.admin.get(f"/invoices/{invoice['id']}/lines.csv")
+        return list(csv.DictReader(io.StringIO(lines.text)))
+
+    def issue(self, draft: dict[str, Any], **body: Any) -> httpx.Response:
+        return self.admin.post(f"/invoices/{draft['id']}/issue", json=body)
+
+
+@pytest.fixture
+def server(sqlite_url: str) -> Iterator[AdminServer]:
+    with admin_server(sqlite_url) as server:
+        yield server
+
+
+@pytest.fixture
+def books(server: AdminServer) -> Iterator[Books]:
+    with server.client() as client:
+        yield Books(server, client)
+
+
+def test_a_month_is_drafted_issued_exported_and_proves_itself(books: Books) -> None:
+    books.book("req_1", usage=Meters(input=10_000_000, output=7))
+    issued = books.issue(books.draft()).json()
+    one = f"/invoices/{issued['id']}"
+    lines = books.admin.get(f"{one}/lines.csv")
+    manifest = books.admin.get(f"{one}/manifest").json()
+
+    assert (issued["status"], issued["number"]) == ("issued", "INV-000001")
+    assert issued["total"] == "30.00"
+    table = list(csv.DictReader(io.StringIO(lines.text)))
+    assert sum(Decimal(row["amount"]) for row in table) == Decimal("30.00")
+    assert {row["invoice_number"] for row in table} == {"INV-000001"}
+    assert table[0]["team"] == "'=Search", "no formula for a spreadsheet"
+    assert table[-1]["amount"].startswith("-"), "and numbers stay numbers"
+    assert manifest["sha256"] == hashlib.sha256(lines.content).hexdigest()
+    assert manifest["sha256"] == manifest["issued_sha256"] == issued["content_sha256"]
+    assert (manifest["rows"], manifest["amount"]) == (3, "30")
+    assert (manifest["quantity"], manifest["intact"]) == (10_000_007, True)
+    assert lines.headers["content-disposition"].endswith('"invoice-INV-000001-2026-10.csv"')
+
+
+def test_what_is_issued_stays_what_it_was_called(books: Books) -> None:
+    books.book("req_1")
+    issued = books.issue(books.draft()).json()
+    before = books.admin.get(f"/invoices/{issued['id']}/lines.csv").content
+    renamed = {"name": "Globex", "currency": "USD", "timezone": "UTC"}
+    books.admin.put(f"/tenants/{books.tenant['id']}", json=renamed)
+    team = {"tenant_id": books.tenant["id"], "name": "Found", "cost_center": "CC-9"}
+    books.admin.put(f"/teams/{books.team['id']}", json=team)
+
+    assert books.admin.get(f"/invoices/{issued['id']}/lines.csv").content == before
+    assert books.admin.get(f"/invoices/{issued['id']}/manifest").json()["intact"] is True
+
+
+def test_a_running_month_is_issued_early_or_not_at_all(books: Books) -> None:
+    this_month = window("month", ZoneInfo("Europe/Berlin"), clock.now_us()).id.removeprefix("m")
+    draft = books.draft(this_month)
+
+    answer = books.issue(draft)
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "period_running")
+    assert '{"early": true}' in answer.json()["detail"]
+    assert books.issue(draft, early=True).json()["early"] is True
+    assert books.draft(this_month)["id"] != draft["id"], (
+        "what comes later has an invoice of its own"
+    )
+
+
+def test_a_draft_is_issued_only_as_it_was_read(books: Books) -> None:
+    books.book("req_1")
+    draft = books.draft()
+    books.book("req_2")
+
+    path = f"/invoices/{draft['id']}/issue"
+    stale = books.admin.post(path, json={}, headers={"if-match": '"1"'})
+    assert stale.status_code == 412
+    read_again = books.draft()
+    etag = books.admin.get(f"/invoices/{draft['id']}").headers["etag"]
+    done = books.admin.post(path, json={}, headers={"if-match": etag})
+    assert (done.status_code, done.json()["total"]) == (200, read_again["total"])
+
+
+def test_credit_notes_are_refused_above_what_is_left(books: Books) -> None:
+    books.book("req_1", usage=Meters(input=10_000_000))
+    issued = books.issue(books.draft()).json()
+    path = f"/invoices/{issued['id']}/credit-notes"
+    line, *_ = books.table(issued)
+
+    def credit(amount: str, **more: Any) -> httpx.Response:
+        return books.admin.post(path, json={"amount": amount, "reason": "slow"} | more)
+
+    first = credit("20", line_id=line["line_id"])
+    assert (first.status_code, first.json()["total"]) == (201, "-20.00")
+    assert first.json()["number"] == "INV-CN-000001"
+    assert first.json()["credits_invoice"] == issued["id"]
+    refused(credit("10.01"), 422, "amount")
+    refused(credit("10.005"), 422, "amount")
+    refused(credit("0"), 422, "amount")
+    refused(credit("1", line_id="line_none"), 422, "line_id")
+    assert credit("10").status_code == 201
+    voided = books.admin.post(f"/invoices/{issued['id']}/void", json={"reason": "x"})
+    assert (voided.status_code, voided.json()["code"]) == (409, "has_credit_notes")
+    (row,) = books.table(first.json())
+    assert (row["line_kind"], row["amount"], row["corrects_invoice"]) == (
+        "credit",
+        "-20",
+        "INV-000001",
+    )
+    listed = books.admin.get("/invoices", params={"credits_invoice": issued["id"]}).json()["items"]
+    assert [each["total"] for each in listed] == ["-20.00", "-10.00"]
+
+
+def test_only_a_draft_is_issued_and_only_what_is_issued_is_credited(books: Books) -> None:
+    draft = books.draft()
+    note = {"amount": "1", "reason": "slow"}
+    answer = books.admin.post(f"/invoices/{draft['id']}/credit-notes", json=note)
+    assert answer.json()["code"] == "not_issued"
+    issued = books.issue(draft).json()
+    assert books.issue(issued).json()["code"] == "not_a_draft"
+    body = {"tenant_id": books.tenant["id"], "period": "2026-10"}
+    again = books.admin.post("/invoices", json=body)
+    assert (again.status_code, again.json()["code"]) == (409, "period_closed")
+    voided = books.admin.post(f"/invoices/{issued['id']}/void", json={"reason": "typo"}).json()
+    assert (voided["status"], voided["void_reason"]) == ("voided", "typo")
+    assert books.draft()["status"] == "draft"
+
+
+def test_terms_are_kept_with_what_is_issued_and_refused_in_words(books: Books) -> None:
+    path = f"/tenants/{books.tenant['id']}/billing"
+    default = books.admin.get(path)
+    assert default.json()["issuer"]["name"] == "Meterhouse"
+    given = default.json() | {
+        "recipient": {"name": "Acme Corporation", "address": ["1 Main St"], "tax_id": "DE1"},
+        "series": "ACME-EU",
+        "purchase_order": "PO-7",
+        "tax": {"VAT": "reverse charge"},
+    }
+    put = books.admin.put(path, json=given, headers={"if-match": default.headers["etag"]})
+    assert put.json() == given
+    assert books.issue(books.draft()).json()["number"] == "ACME-EU-000001"
+    refused(books.admin.put(path, json={"series": "inv"}), 400, "series")
+    refused(books.admin.put(path, json={"series": "INV-CN"}), 422, "series")
+    refused(books.admin.put(path, json={"minimum": "1.001"}), 422, "minimum")
+    refused(books.admin.put(path, json={"minimum": "1", "minimum_from": "2026-02-30"}), 422)
+    assert books.admin.put(path, json={}, headers={"if-match": '"0"'}).status_code == 412
+
+
+def test_a_tenant_that_nothing_was_billed_to_goes_with_its_terms(books: Books) -> None:
+    tenant = books.made.tenant()
+    assert books.admin.put(f"/tenants/{tenant['id']}/billing", json={"grace_days": 2}).is_success
+    assert books.admin.delete(f"/tenants/{tenant['id']}").status_code == 204
