@@ -14,6 +14,7 @@ MAX_TOKENS: Final = 2**32
 MAX_CHOICES: Final = 2**16
 MAX_UNIT_PRICE: Final = 2**37  # x MAX_CHOICES is still exact
 MAX_LEVELS: Final = 64  # of each kind; a script's arguments are bounded
+MAX_STOOD_ON: Final = 1024  # accounts of a hold, with those that were opened while it lives
 
 
 class Admission(msgspec.Struct, frozen=True, array_like=True):
@@ -54,7 +55,7 @@ class Admission(msgspec.Struct, frozen=True, array_like=True):
             and 0 <= self.input_tokens <= MAX_TOKENS
             and len(self.gates) <= MAX_LEVELS
             and len(self.slots) <= MAX_LEVELS
-            and len(self.accounts) <= MAX_LEVELS
+            and len(self.accounts) <= MAX_STOOD_ON
         ):
             raise ValueError(f"figures out of range in the admission of {self.hold_id}")
 

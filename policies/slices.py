@@ -20,20 +20,21 @@ class SliceAsked(msgspec.Struct, frozen=True, array_like=True):
 
 class Slice(msgspec.Struct, frozen=True):
     """The hold's grant now, in output tokens per choice. `blocked` is the index of the account
-    that pays no more of what was asked; -1: none, or no counter could hold more. `leased`: it could
-    pay more if what is leased were back.
+    that pays no more of what was asked; -1: none, or no counter could hold more. `leased`: there
+    would be more if what is leased of the accounts with these keys were back.
     """
 
     grant: int
     blocked: int
-    leased: bool = False
+    leased: tuple[str, ...] = ()
 
 
 def take_slice(state: State, asked: SliceAsked) -> tuple[State, Slice | None]:
     """Raise the grant as far as the tightest account can pay; None: the hold is not there.
 
     A hold belongs to the window of its admission (L9) and is bound by the caps in force then (L2),
-    whenever it grows. Of the accounts that refuse, the one whose window ends last is named.
+    whenever it grows, and by those of accounts that it came to stand on since. Of the accounts
+    that refuse, the one whose window ends last is named.
     """
     hold = state.holds.get(asked.hold_id)
     if hold is None:
@@ -51,7 +52,8 @@ def take_slice(state: State, asked: SliceAsked) -> tuple[State, Slice | None]:
     short = [index for index, tokens in fits.items() if tokens < wanted]
     blocked = max(short, key=lambda i: ask.accounts[i].end_ms) if short else -1
     grant = max(hold.grant, min([wanted, *fits.values()]))
-    leased = min([wanted, *alone]) > grant
+    more = min([wanted, *alone]) > grant
+    leased = tuple(ask.accounts[i].key for i in short if more and priced[i][0].leased)
     if grant == hold.grant:
         return state, Slice(hold.grant, blocked, leased)
     return _grown(state, hold, grant), Slice(grant, blocked, leased)

@@ -14,8 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway import clock
 from gateway.admin.deps import AdminDeps
 from gateway.stores import recount
+from gateway.stores.counted import Counted
 from gateway.stores.redis.channel import StoreUnavailable
-from gateway.stores.sql import budgets, limits, rows
+from gateway.stores.sql import budgets, grants, limits, rows
 from gateway.stores.sql.engine import reading
 
 _LOG: Final = logging.getLogger(__name__)
@@ -32,19 +33,19 @@ async def open_accounts(
     if deps.store is None:
         return
     try:
-        if of is None:
-            of = await asyncio.to_thread(_accounted, deps, tenant.id)
-        mine, theirs = of
-        wanted = recount.accounts(tenant, mine, theirs, clock.now_us())
+        wanted = await asyncio.to_thread(_wanted, deps, tenant, of)
         if wanted:
             await recount.recount(deps.engine, deps.store, tenant.shard, wanted, unopened_only=True)
     except (StoreUnavailable, SQLAlchemyError) as fault:
         _LOG.warning("accounts of tenant %s are left for the jobs to open: %s", tenant.id, fault)
 
 
-def _accounted(deps: AdminDeps, tenant_id: str) -> _Accounted:
+def _wanted(deps: AdminDeps, tenant: rows.Tenant, of: _Accounted | None) -> list[Counted]:
+    now_us = clock.now_us()
     with reading(deps.engine) as connection:
-        return (
-            budgets.RECORDS.all(connection, tenant_id=tenant_id),
-            limits.RECORDS.all(connection, tenant_id=tenant_id),
+        granted = grants.in_force(connection, now_us, tenant_id=tenant.id)
+        mine, theirs = of or (
+            budgets.RECORDS.all(connection, tenant_id=tenant.id),
+            limits.RECORDS.all(connection, tenant_id=tenant.id),
         )
+    return recount.accounts(tenant, mine, theirs, granted, now_us)

@@ -107,7 +107,8 @@ async def _asked_again(
             holds.needs_account(levels.tag)
             await asyncio.sleep(_OPEN_AGAIN_S)
         elif answer.reason == "leased" and not firm:
-            firm = not await outage.leases.recall(standing, recalls)
+            names = [account.key for account in standing.accounts]
+            firm = not await outage.leases.recall(names, recalls)
             recalls += 1
         else:
             break
@@ -203,6 +204,12 @@ def used_up(flow: Flow, blocked: int, used: int) -> Deny:
     standing = flow.standing
     if standing is None:
         raise RuntimeError("a refusal without levels")
+    if blocked >= len(standing.meters):
+        return Deny(
+            DenyCode.INSUFFICIENT_QUOTA,
+            f"a budget that was set while the answer came is used up: the answer was cut after"
+            f" {used} output tokens; ask the budget's owner for more",
+        )
     meter, account = standing.meters[blocked], standing.accounts[blocked]
     if meter.unit != MONEY:
         return Deny(

@@ -252,12 +252,12 @@ class Leases:
                 back = TakenBack(lease.id, lease.account.key)
                 self._holds.taking_back(lease.tag, back).add_done_callback(_noted)
 
-    async def recall(self, standing: Standing, tries: int) -> bool:
-        """Whether to try once more without: leases stand in the way of a request that was told so
-        `tries` times before.
+    async def recall(self, account_keys: Iterable[str], tries: int) -> bool:
+        """Whether to try once more without: leases of these accounts stand in the way of a request
+        that was told so `tries` times before.
         """
-        names = [account.key for account in standing.accounts]
-        path, now_us = " ".join(names), clock.monotonic_us()
+        names, now_us = list(account_keys), clock.monotonic_us()
+        path = " ".join(names)
         if self._stuck_us.get(path, 0) > now_us:
             return False
         if tries >= RECALL_TRIES:

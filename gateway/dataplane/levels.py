@@ -11,12 +11,12 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from billing.money import parse_counter
 from billing.periods import Period, Window, window
+from gateway.stores.counted import allowed
 from gateway.stores.redis import keys as names
 from gateway.stores.redis.holds import MONEY, TOKENS, Account, Gate, Slot
 from gateway.stores.sql.rows import Budget, Grant, Limit, Tenant
-from policies.budgets import MAX_COUNTER, NO_CAP
+from policies.budgets import NO_CAP
 
 MINUTE_US: Final = 60_000_000
 _LOOK_AGAIN_US: Final = 3_600_000_000
@@ -165,9 +165,7 @@ class Levels:
         """The amount with what is granted beyond it, and when the next of that ends."""
         living = [g for g in self._grants if g.budget_id == budget.id and g.until_us > now_us]
         until_us = min([g.until_us for g in living], default=now_us + _LOOK_AGAIN_US)
-        amounts = (budget.amount, *(g.amount for g in living))
-        total = sum([parse_counter(amount, self._currency) for amount in amounts])
-        return min(total, MAX_COUNTER), until_us
+        return allowed(budget, living, self._currency), until_us
 
     def _stand(self, now_us: int) -> Standing:
         accounts: list[Account] = []

@@ -128,13 +128,13 @@ class Slicer:
         return None
 
     def _slices(self, flow: Flow) -> Slices:
-        quote, route, levels, standing = flow.quote, flow.route, flow.levels, flow.standing
-        if quote is None or route is None or levels is None or standing is None:
+        quote, route, levels = flow.quote, flow.route, flow.levels
+        if quote is None or route is None or levels is None:
             raise RuntimeError("slices before admission")
         return Slices(
             Terms(flow.first_slice, route.policy.slice, quote.wanted, quote.choices),
             partial(self._holds.slicing, levels.tag, flow.arrival.request_id),
-            partial(self._leases.recall, standing),
+            self._leases.recall,
             partial(self._tokeniser.at_once, route.model.encoding),
         )
 

@@ -19,7 +19,8 @@ from gateway.dataplane.flow import Flow
 from gateway.stores.redis.holds import Slice
 
 Take = Callable[[int], "asyncio.Future[Slice | None]"]  # raises the grant to so many a choice
-Recall = Callable[[int], Awaitable[bool]]  # asks leases back; whether to try once more without
+# Asks back what is leased of these accounts; whether to try once more without.
+Recall = Callable[[tuple[str, ...], int], Awaitable[bool]]
 
 # What models with these bear, or requests with these fields make, is generated and not seen.
 _HIDING_MODELS: Final = frozenset(("reasoning", "audio"))
@@ -71,7 +72,7 @@ class Slices:
         self._terms = terms
         self._take = take
         self._recall = recall
-        self._leased = False  # leases were in the way of what was asked for last
+        self._leased: tuple[str, ...] = ()  # where leases were in the way of what was asked last
         self._count = count
         self._held = terms.first * terms.choices
         self._most = terms.wanted * terms.choices
@@ -112,7 +113,7 @@ class Slices:
         asked_now, recalls = False, 0
         while not self.covers(used):
             if self._asked is None:
-                if asked_now and self._leased and await self._recall(recalls):
+                if asked_now and self._leased and await self._recall(self._leased, recalls):
                     asked_now, recalls = False, recalls + 1
                     continue
                 if asked_now or self._lost:
@@ -133,7 +134,7 @@ class Slices:
         asked.add_done_callback(lambda answer: self._answered(answer, upto))
 
     def _answered(self, answer: "asyncio.Future[Slice | None]", upto: int) -> None:
-        self._asked, self.blocked, self._leased = None, None, False
+        self._asked, self.blocked, self._leased = None, None, ()
         self._ask_at = max(0, self._held - self.used) // 2
         if answer.cancelled() or answer.exception() is not None:
             return

@@ -21,7 +21,7 @@ from gateway.stores.counted import Counted
 from gateway.stores.recount import accounts, recount
 from gateway.stores.redis import keys
 from gateway.stores.redis.channel import StoreUnavailable
-from gateway.stores.sql import budgets, configuration, limits, rows, tenants
+from gateway.stores.sql import budgets, configuration, grants, limits, rows, tenants
 from gateway.stores.sql.engine import reading
 
 EVERY_S: Final = 0.3
@@ -85,6 +85,7 @@ def in_force(engine: Engine, now_us: int) -> dict[str, list[Counted]]:
         kept = tenants.RECORDS.all(connection)
         of_budgets = budgets.RECORDS.all(connection)
         of_limits = limits.RECORDS.all(connection)
+        granted = grants.in_force(connection, now_us)
     mine: dict[str, tuple[list[rows.Budget], list[rows.Limit]]] = {
         tenant.id: ([], []) for tenant in kept
     }
@@ -94,5 +95,7 @@ def in_force(engine: Engine, now_us: int) -> dict[str, list[Counted]]:
         mine[limit.tenant_id][1].append(limit)
     found: dict[str, list[Counted]] = {}
     for tenant in kept:
-        found.setdefault(tenant.shard, []).extend(accounts(tenant, *mine[tenant.id], now_us))
+        found.setdefault(tenant.shard, []).extend(
+            accounts(tenant, *mine[tenant.id], granted, now_us)
+        )
     return found

@@ -2,9 +2,11 @@
 
 A budget that is made, or gets another period, or days that begin elsewhere, counts what is under
 way: a hold of its window and of its scope stands on it as if the budget had been there at the
-admission, and settles on it.
+admission, and settles on it. That it is there already is not refused, whatever the cap; what its
+stream takes from then on is bounded by the new accounts as by its own.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -15,10 +17,12 @@ from billing.usage import DECODER, UsageEvent
 from gateway.stores.counted import Counted
 from gateway.stores.redis import keys, wire
 from gateway.stores.redis.channel import Channels
-from policies.budgets import MAX_LEVELS, NO_CAP, Account, Hold
+from policies.budgets import MAX_STOOD_ON, Account, Hold
 from policies.recount import Adoption
 
 _AT_ONCE: Final = 256
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 async def living(channels: Channels, tag: str) -> list[Hold]:
@@ -40,8 +44,7 @@ async def living(channels: Channels, tag: str) -> list[Hold]:
 
 def due(opened: Iterable[Counted], holds: Iterable[Hold]) -> list[Adoption]:
     """Which of these holds belong on which of the accounts, by path and time of their admission.
-
-    No cap is asked, as for what was admitted before a cap was lowered.
+    One that stands on MAX_STOOD_ON takes no more.
     """
     by_scope: dict[tuple[str, str, str], list[Counted]] = {}
     for one in opened:
@@ -51,8 +54,11 @@ def due(opened: Iterable[Counted], holds: Iterable[Hold]) -> list[Adoption]:
         with suppress(msgspec.DecodeError):  # nobody could tell whose it is
             template = DECODER.decode(hold.admission.meta)
             more = [_account(one) for one in _belongs_on(hold, template, by_scope)]
-            if more and len(hold.admission.accounts) + len(more) <= MAX_LEVELS:
-                found.append(Adoption(hold, tuple(more)))
+            room = MAX_STOOD_ON - len(hold.admission.accounts)
+            if len(more) > room:
+                _LOG.error("hold %s stands on too many accounts", hold.admission.hold_id)
+            if more[:room]:
+                found.append(Adoption(hold, tuple(more[:room])))
     return found
 
 
@@ -76,4 +82,4 @@ def _path(template: UsageEvent) -> Sequence[tuple[str, str, str]]:
 
 def _account(one: Counted) -> Account:
     start_ms, end_ms = one.window.start_us // 1000, one.window.end_us // 1000
-    return Account(one.key, NO_CAP, start_ms, end_ms, one.unit, one.scope_id)
+    return Account(one.key, one.cap, start_ms, end_ms, one.unit, one.scope_id)

@@ -17,12 +17,12 @@ from sqlalchemy import Engine
 from billing.periods import Period, Window, window
 from billing.usage import DECODER, UsageEvent
 from gateway.stores import adoption
-from gateway.stores.counted import Counted
+from gateway.stores.counted import Counted, allowed
 from gateway.stores.redis import cuts, keys
 from gateway.stores.redis.channel import Channels, StoreUnavailable
 from gateway.stores.sql import spent
-from gateway.stores.sql.rows import Budget, Limit, Tenant
-from policies.budgets import MONEY, TOKENS, Balance, Hold
+from gateway.stores.sql.rows import Budget, Grant, Limit, Tenant
+from policies.budgets import MONEY, NO_CAP, TOKENS, Balance, Hold
 from policies.rebuild import held
 from policies.recount import Correction
 
@@ -34,20 +34,28 @@ _SKEW_US: Final = 600_000_000  # by no more do the clocks of machines differ
 
 
 def accounts(
-    tenant: Tenant, budgets: Iterable[Budget], limits: Iterable[Limit], now_us: int
+    tenant: Tenant,
+    budgets: Iterable[Budget],
+    limits: Iterable[Limit],
+    granted: Sequence[Grant],
+    now_us: int,
 ) -> list[Counted]:
-    """Every account of the tenant that is in force at `now_us`, by whichever clock."""
+    """Every account of the tenant that is in force at `now_us`, by whichever clock; with what these
+    grants allow beyond the budgets.
+    """
     zone = ZoneInfo(tenant.timezone)
     found = []
     for budget in budgets:
+        more = [grant for grant in granted if grant.budget_id == budget.id]
+        cap = allowed(budget, more, tenant.currency) if budget.mode == "hard" else NO_CAP
         for span in _in_force(cast("Period", budget.period), zone, now_us):
             key = keys.account(tenant.shard, budget.account_id, span.id)
-            found.append(_counted(key, budget, span, MONEY))
+            found.append(_counted(key, budget, span, MONEY, cap))
     for limit in limits:
         if limit.tokens_per_day is not None:
             for span in _in_force("day", zone, now_us):
                 key = keys.account(tenant.shard, limit.account_id, span.id)
-                found.append(_counted(key, limit, span, TOKENS))
+                found.append(_counted(key, limit, span, TOKENS, limit.tokens_per_day))
     return found
 
 
@@ -64,8 +72,8 @@ def _in_force(period: Period, zone: ZoneInfo, now_us: int) -> list[Window]:
     return found
 
 
-def _counted(key: str, row: Budget | Limit, span: Window, unit: int) -> Counted:
-    return Counted(key, row.tenant_id, row.scope_kind, row.scope_id, span, unit)
+def _counted(key: str, row: Budget | Limit, span: Window, unit: int, cap: int) -> Counted:
+    return Counted(key, row.tenant_id, row.scope_kind, row.scope_id, span, unit, cap)
 
 
 async def recount(

@@ -22,6 +22,7 @@ from policies.budgets import (
     held_on,
     settle,
 )
+from policies.leases import LeaseAsked, lend
 from policies.slices import SliceAsked, take_slice
 from tests.property.test_lua_equals_model import FOREVER_MS, SHARED, Settle, Step, agree
 
@@ -67,6 +68,11 @@ def streams(draw: st.DrawFn) -> tuple[str, list[Step]]:
         )
         steps.append(ask)
         used = st.builds(Settlement, st.just(hold_id), st.integers(0, 900), st.integers(0, 900))
+        steps += [
+            LeaseAsked(f"w/{account.id}", 30_000, draw(st.integers(1, 400)), 1, 1, account)
+            for account in accounts
+            if account.cap != NO_CAP and draw(st.booleans())
+        ]
         upto = st.integers(0, 600)
         steps += draw(st.lists(st.builds(SliceAsked, st.just(hold_id), upto), max_size=5))
         steps += draw(st.lists(st.builds(Settle, used), max_size=1))
@@ -91,7 +97,10 @@ def test_no_slice_passes_a_cap_and_each_is_on_every_account_or_on_none(
         assert hold is not None
         for account in hold.admission.accounts:
             balance = state.accounts[account.key]
-            assert account.cap == NO_CAP or balance.posted + balance.held <= account.cap
+            assert (
+                account.cap == NO_CAP
+                or balance.posted + balance.held + balance.leased <= account.cap
+            )
 
 
 def played(steps: Sequence[Step]) -> tuple[State, dict[str, int]]:
@@ -116,6 +125,8 @@ def played(steps: Sequence[Step]) -> tuple[State, dict[str, int]]:
                     money = ask.input_money + ask.choices * ask.output_money * hold.grant
                     spent = Settlement(ask.hold_id, min(settlement.money, money), 0)
                     state, _ = settle(state, spent, NOW_US)
+            case LeaseAsked():
+                state, _ = lend(state, step, NOW_US)
             case _:
                 raise AssertionError(step)
         conserves(state)

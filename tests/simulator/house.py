@@ -48,7 +48,7 @@ def snapshot(budget: int, outage: str) -> Snapshot:
 
 def accounts(of: Configuration, now_us: int) -> list[Counted]:
     """Every account that is in force then."""
-    return recount.accounts(of.tenants[0], of.budgets, of.limits, now_us)
+    return recount.accounts(of.tenants[0], of.budgets, of.limits, of.grants, now_us)
 
 
 def principal(of: Snapshot, key: str) -> Principal:

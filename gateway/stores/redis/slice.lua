@@ -5,10 +5,11 @@
 -- KEYS[1], KEYS[2]  the tag's index of holds, mh:{tag}:holds, and its epoch
 -- ARGV     the epoch that the caller knows, as in admit.lua; then one msgpack {hold_id, upto} a hold, `upto` being the whole grant wanted, per choice
 -- answers  {now_us, answer...}: {1, grant, blocked, leased}, the grant now, the index of the account
---          that pays no more of it, -1 for none, and 1 where leases are in the way of more;
---          {0, 0, 0, 0} the hold is not there; or {9, message}
+--          that pays no more of it, -1 for none, and the keys of those whose leases are in the way;
+--          {0, 0, 0, {}} the hold is not there; or {9, message}
 --
--- The accounts and caps are those of the admission: a hold belongs to its window whenever it grows.
+-- The accounts and caps are those of the admission, for a hold belongs to its window whenever it
+-- grows, and of what was opened since: see correct.lua.
 -- `upto` is absolute, so that asking twice takes once.
 -- allow-oom: nothing grows but numbers, and streams that have begun must get on in a full store.
 local call, min, floor = redis.call, math.min, math.floor
@@ -22,13 +23,13 @@ local function slice(packed)
   local hold_id, upto = unpack(cmsgpack.unpack(packed))
   local hold_key = hold_prefix .. hold_id
   local record = call('GET', hold_key)
-  if not record or record == '' then return {0, 0, 0, 0} end
+  if not record or record == '' then return {0, 0, 0, {}} end
   local _, r = cmsgpack.unpack_one(record)
   local grant, a = r[2], r[4]
   local price, choices, accounts = a[8] * a[4], a[8], a[11]
   local most, last, blocked = min(upto, MAX_TOKENS), -1, 0
   if price > 0 then most = min(most, floor((MAX_COUNTER - a[3]) / price)) end
-  local wanted, alone = most, most -- `alone`: if nothing were leased
+  local wanted, alone, leased = most, most, {} -- `alone`: if nothing were leased
   for i = 1, #accounts do
     local account = accounts[i]
     local per_token = account[5] == 1 and choices or price
@@ -37,7 +38,10 @@ local function slice(packed)
       local room = account[2] - (balance[1] or 0) - (balance[2] or 0)
       alone = min(alone, grant + floor(room / per_token))
       local fits = grant + floor((room - (balance[3] or 0)) / per_token)
-      if fits < wanted and account[4] > last then last, blocked = account[4], i end
+      if fits < wanted then
+        if account[4] > last then last, blocked = account[4], i end
+        if tonumber(balance[3] or 0) ~= 0 then leased[#leased + 1] = account[1] end
+      end
       most = min(most, fits)
     end
   end
@@ -52,7 +56,7 @@ local function slice(packed)
     call('SET', hold_key, '\148' .. is .. string.sub(record, 2 + #was))
     grant = most
   end
-  return {1, grant, blocked - 1, alone > grant and 1 or 0}
+  return {1, grant, blocked - 1, alone > grant and leased or {}}
 end
 
 local answers = {time[1] * 1000000 + time[2]}

@@ -133,10 +133,10 @@ def found(_subject: Any, _now_us: int, answer: int) -> bool:
     return answer == 1
 
 
-def sliced(_asked: Any, _now_us: int, answer: list[int]) -> Slice | None:
+def sliced(_asked: Any, _now_us: int, answer: list[Any]) -> Slice | None:
     """What slice.lua answers: the grant as it is now, or None when the hold is not there."""
     there, grant, blocked, leased = answer
-    return Slice(grant, blocked, leased == 1) if there else None
+    return Slice(grant, blocked, tuple(key.decode() for key in leased)) if there else None
 
 
 def lent(_asked: Any, now_us: int, answer: list[int]) -> Lent:

@@ -28,6 +28,6 @@ LIMITS = [Limit(id="l_1", tokens_per_day=5, **SCOPE)]
 def test_about_the_turn_of_a_window_both_are_in_force_by_somebodys_clock(
     minutes: int, days: list[str]
 ) -> None:
-    found = accounts(TENANT, BUDGETS, LIMITS, MIDNIGHT_US + minutes * MINUTE_US)
+    found = accounts(TENANT, BUDGETS, LIMITS, [], MIDNIGHT_US + minutes * MINUTE_US)
 
     assert [one.window.id for one in found] == [*days, "m2026-11", "total", *days]
