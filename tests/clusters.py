@@ -188,8 +188,8 @@ class Service:
         self.servers = servers
         self.sentinels = sentinels
         self._password = password
-        seeds = ",".join(f"127.0.0.1:{each.port}" for each in sentinels)
-        self.url = f"redis+sentinel://:{password}@{seeds}/house"
+        self.seeds = ",".join(f"127.0.0.1:{each.port}" for each in sentinels)
+        self.url = f"redis+sentinel://:{password}@{self.seeds}/house"
 
     def form(self) -> None:
         first, *others = self.servers
@@ -250,18 +250,35 @@ def server(*, binary: str = "", login: Mapping[str, Any] = {}, **options: str) -
 
 
 @contextlib.contextmanager
-def sentinel_service(replicas: int = 2, password: str = "test") -> Iterator[Service]:
-    """One master with its replicas, and three sentinels."""
+def sentinel_service(
+    replicas: int = 2,
+    password: str = "test",
+    *,
+    binary: str = "",
+    login: Mapping[str, Any] = {},
+    sentinels: Mapping[str, str] = {},
+    **options: str,
+) -> Iterator[Service]:
+    """One master with its replicas, and three sentinels with directives of their own."""
     settings = {
         "requirepass": password,
         "masterauth": password,
         "repl-diskless-sync-delay": "0",
         "save": '""',
-    }
+    } | options
+    mine = {"password": password, **login}
     with _members() as add:
-        servers = [add(settings, login={"password": password}) for _ in range(1 + replicas)]
-        sentinels = [add({}, "--sentinel") for _ in range(3)]
-        found = Service(servers, sentinels, password)
+        servers = [add(settings, binary=binary, login=mine) for _ in range(1 + replicas)]
+        watchers = [
+            add(
+                sentinels,
+                "--sentinel",
+                binary=binary,
+                login={"password": sentinels.get("requirepass"), **login},
+            )
+            for _ in range(3)
+        ]
+        found = Service(servers, watchers, password)
         found.form()
         yield found
 

@@ -2,10 +2,12 @@
 and the whole gateway on each.
 """
 
+import asyncio
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from tests.running import run
 # As README.md has it.
 ACL = "on >s3cret ~mh:* &mh:config +@all -@admin -@dangerous +info +role"
 LOGIN = "meterhouse:s3cret"
+LOOKER = "on >l00k -@all +ping +sentinel|master +sentinel|masters"
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,20 @@ def tls_cluster(binary: str, directory: Path) -> Iterator[tuple[clusters.Cluster
     login = {"ssl": True, "ssl_ca_certs": str(authority)}
     more = {"tls-cluster": "yes", "tls-replication": "yes"}
     with clusters.cluster(replicas=False, binary=binary, login=login, **options, **more) as found:
+        yield found, authority
+
+
+@contextlib.contextmanager
+def tls_service(binary: str, directory: Path) -> Iterator[tuple[clusters.Service, Path]]:
+    """Both ask for users: a master for ours, and each sentinel for one that may look only."""
+    options, authority = tls_options(directory)
+    login = {"ssl": True, "ssl_ca_certs": str(authority)}
+    options["tls-replication"] = "yes"
+    watching = options | {"user": f"looker {LOOKER}"}
+    watching |= {"requirepass": "w4tch", "sentinel sentinel-pass": "w4tch"}
+    with clusters.sentinel_service(
+        binary=binary, login=login, sentinels=watching, **options
+    ) as found:
         yield found, authority
 
 
@@ -90,6 +107,37 @@ def test_a_cluster_with_tls_and_a_user(tmp_path: Path, with_tls: str) -> None:
         where = f"rediss+cluster://{LOGIN}@{cluster.seeds}"
         all_is_allowed(tmp_path, f"{where}?ssl_ca_certs={authority}")
         run(is_refused(where))
+
+
+def test_a_service_behind_sentinels_with_tls_and_users_is_followed_to_its_next_master(
+    tmp_path: Path, with_tls: str, figure: Callable[[str], None]
+) -> None:
+    with tls_service(with_tls, tmp_path) as (service, authority):
+        where = f"rediss+sentinel://{LOGIN}@{service.seeds}/house"
+        trusting = f"?ssl_ca_certs={authority}"
+        watched = "&sentinel_username=looker&sentinel_password=l00k"
+        run(is_refused(f"{where}?{watched.removeprefix('&')}"))  # nobody vouches for them
+        run(is_refused(f"{where}{trusting}"))  # no sentinel answers without its user
+        run(is_refused(f"{where.replace('s3cret', 'x')}{trusting}{watched}"))
+        run(is_refused(f"redis+sentinel://{LOGIN}@{service.seeds}/house?{watched[1:]}"))
+        figure(run(a_master_is_lost(tmp_path, f"{where}{trusting}{watched}", service), 90))
+        all_is_allowed(tmp_path / "whole", f"{where}{trusting}{watched}")
+
+
+async def a_master_is_lost(home: Path, url: str, service: clusters.Service) -> str:
+    async with failover.scene(home / "lost", url) as here:
+        tenant = await here.tenant("10.00")
+        spending = asyncio.create_task(tenant.spend(3))
+        await here.until(lambda: tenant.served > 20)
+        master = service.master()
+        master.kill()
+        at = time.monotonic()
+        await spending
+        assert service.master() is not master
+        await here.closed()
+        here.agree(100)
+        back = tenant.back_after_ms(at)
+        return f"behind 3 sentinels with TLS and users, the master killed -9: again after {back} ms"
 
 
 def test_a_cluster_with_a_user(tmp_path: Path) -> None:
