@@ -92,6 +92,10 @@ def _candidate(
         "samples": seen.samples,
         "in_flight": seen.in_flight,
         "saturated": is_saturated(candidate, seen),
+        "share_permille": seen.share,
+        "room": seen.room,
+        "queued_there": seen.waiting,
+        "cache_used_permille": seen.cache_permille,
     }
 
 
@@ -160,6 +164,10 @@ def _unavailable(_case: Case, _candidate: Candidate, _seen: Live) -> str:
     return "the circuit breaker is open after failures"
 
 
+def _resting(_case: Case, _candidate: Candidate, seen: Live) -> str:
+    return f"asked to be left alone for another {seen.rest_ms} ms"
+
+
 def _slo(case: Case, _candidate: Candidate, seen: Live) -> str:
     told = []
     for each in case.policy.objectives:
@@ -187,6 +195,7 @@ _SENTENCES: Final[dict[Reason, Callable[[Case, Candidate, Live], str]]] = {
     Reason.REQUEST_CEILING: _request_ceiling,
     Reason.PLACEMENT: _placement,
     Reason.UNAVAILABLE: _unavailable,
+    Reason.RESTING: _resting,
     Reason.SLO: _slo,
 }
 

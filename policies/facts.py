@@ -33,6 +33,7 @@ _BITS: Final = {
     Reason.SLO: 256,
     Reason.WINDOW: 512,
     Reason.DATA_CLASS: 1024,
+    Reason.RESTING: 2048,
 }
 
 

@@ -3,7 +3,7 @@ answered: a retry needs proof that the last attempt was not processed, and a bud
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -82,14 +82,24 @@ class Attempts:
     is paid by the same budget as a retry, so that both together stay within it.
     """
 
-    __slots__ = ("_budget", "_candidates", "number")
+    __slots__ = ("_at", "_budget", "_candidates", "_rests", "number")
 
-    def __init__(self, candidates: Sequence[Candidate], budget: RetryBudget) -> None:
-        """ValueError without a candidate: a plan has at least one attempt."""
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        budget: RetryBudget,
+        rests: Callable[[Candidate], bool] = lambda _: False,
+    ) -> None:
+        """`rests`: who has asked, since the plan was made, to be left alone; such are passed over.
+
+        ValueError without a candidate: a plan has at least one attempt.
+        """
         if not candidates:
             raise ValueError("a plan without attempts cannot be driven")
         self._candidates = candidates
         self._budget = budget
+        self._rests = rests
+        self._at = 0  # in the plan; those passed over have no number
         self.number = 0
 
     def begin(self, now_us: int) -> Candidate:
@@ -100,20 +110,28 @@ class Attempts:
     @property
     def current(self) -> Candidate:
         """Whoever was tried last."""
-        return self._candidates[self.number]
+        return self._candidates[self._at]
 
     @property
     def next(self) -> Candidate | None:
         """Whoever would be tried next."""
-        at = self.number + 1
-        return self._candidates[at] if at < len(self._candidates) else None
+        at = self._following()
+        return self._candidates[at] if at is not None else None
 
     def beside(self, now_us: int) -> Candidate | None:
         """The next attempt, while the last one has said nothing; None: there is none to be had."""
-        if self.next is None or not self._budget.take(now_us):
+        at = self._following()
+        if at is None or not self._budget.take(now_us):
             return None
+        self._at = at
         self.number += 1
-        return self._candidates[self.number]
+        return self._candidates[at]
+
+    def _following(self) -> int | None:
+        for at in range(self._at + 1, len(self._candidates)):
+            if not self._rests(self._candidates[at]):
+                return at
+        return None
 
     def after(self, outcome: Outcome, now_us: int, *, first_byte_sent: bool) -> Candidate | None:
         """The next attempt, or None: the last outcome stands.

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     REQUEST_CEILING = "request_ceiling"  # per request
     PLACEMENT = "placement"
     UNAVAILABLE = "unavailable"
+    RESTING = "resting"  # it said when to come back, and it is not then yet
     SLO = "slo"
 
 
@@ -147,6 +148,10 @@ def _is_unavailable(_case: Case, _candidate: Candidate, live: Live) -> bool:
     return not live.available
 
 
+def _rests(_case: Case, _candidate: Candidate, live: Live) -> bool:
+    return live.rest_ms > 0
+
+
 def _breaches_slo(case: Case, _candidate: Candidate, live: Live) -> bool:
     # Without data nobody breaches unless a policy says so: a backend that was refused for a minute
     # has an empty window, is tried again, and so can show that it has recovered. Where load is
@@ -170,6 +175,7 @@ RULES: Final[Rules] = (
     (Reason.REQUEST_CEILING, _costs_too_much_a_request),
     (Reason.PLACEMENT, _is_placed_elsewhere),
     (Reason.UNAVAILABLE, _is_unavailable),
+    (Reason.RESTING, _rests),
     (Reason.SLO, _breaches_slo),
 )
 

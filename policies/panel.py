@@ -21,7 +21,7 @@ from policies.objectives import unusual
 # What a request's size or the moment decides. All other rules look at the policy, the candidate,
 # and of the request only at what it needs and whether it wants output.
 _OF_THE_MOMENT: Final = frozenset(
-    (Reason.CONTEXT, Reason.REQUEST_CEILING, Reason.UNAVAILABLE, Reason.SLO)
+    (Reason.CONTEXT, Reason.REQUEST_CEILING, Reason.UNAVAILABLE, Reason.RESTING, Reason.SLO)
 )
 _MOST_KINDS: Final = 256  # of requests to one panel: a bound, there are a few
 

@@ -3,15 +3,18 @@
 Messages name models, jurisdictions and policies; backends never (their names do not leave).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
+
+from msgspec.structs import replace
 
 from billing.money import format_picos
 from policies import residency
-from policies.candidates import Candidate
+from policies.candidates import Candidate, Live
 from policies.cost import worst_charge_picos
 from policies.decision import Deny, DenyCode
-from policies.filters import RULES, Case, Reason, Verdict
+from policies.filters import RULES, UNSEEN, Case, Reason, Verdict
 
 _STAGE: Final = {reason: stage for stage, (reason, _rule) in enumerate(RULES)}
 _RETRY_MS: Final = 1000  # the least a caller should wait for a backend to come back
@@ -19,7 +22,11 @@ _JITTER_MS: Final = 4000  # spread over this, so that callers do not come back t
 
 
 def refusal(
-    case: Case, candidates: Sequence[Candidate], verdicts: Sequence[Verdict], draw: int
+    case: Case,
+    candidates: Sequence[Candidate],
+    verdicts: Sequence[Verdict],
+    draw: int,
+    live: Mapping[tuple[str, str], Live] = MappingProxyType({}),
 ) -> Deny:
     """The refusal of a request none of whose candidates is eligible. `draw` jitters the retry."""
     if not candidates:
@@ -33,7 +40,12 @@ def refusal(
         for candidate, verdict in zip(candidates, verdicts, strict=True)
         if verdict.reasons[0] == decisive
     ]
-    return _SAY[decisive](case, rest, draw)
+    deny = _SAY[decisive](case, rest, draw)
+    if decisive is not Reason.RESTING:
+        return deny
+    seen = [live.get((c.backend_id, c.upstream_model), UNSEEN) for c in rest]
+    jitter_ms = draw * _JITTER_MS >> 34
+    return replace(deny, retry_after_ms=min(one.rest_ms for one in seen) + jitter_ms)
 
 
 def _capability(case: Case, rest: Sequence[Candidate], _draw: int) -> Deny:
@@ -159,6 +171,14 @@ def _unavailable(case: Case, _rest: Sequence[Candidate], draw: int) -> Deny:
     )
 
 
+def _resting(case: Case, _rest: Sequence[Candidate], draw: int) -> Deny:
+    return Deny(
+        DenyCode.OVERLOADED,
+        f"every backend that may serve model {case.ask.model!r} is at its limit; retry as told",
+        retry_after_ms=_retry_after_ms(draw),
+    )
+
+
 def _slo(case: Case, _rest: Sequence[Candidate], draw: int) -> Deny:
     what = "is slower than this key's policy allows, or not known to be quick enough"
     if case.policy.on_no_data != "refuse":
@@ -182,6 +202,7 @@ _SAY: Final[dict[Reason, Callable[[Case, Sequence[Candidate], int], Deny]]] = {
     Reason.REQUEST_CEILING: _request_ceiling,
     Reason.PLACEMENT: _placement,
     Reason.UNAVAILABLE: _unavailable,
+    Reason.RESTING: _resting,
     Reason.SLO: _slo,
 }
 

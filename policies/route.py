@@ -60,6 +60,6 @@ def decide(
     case, verdicts = panel.judge(ask, live, gateway_jurisdictions)
     eligible = [c for c, verdict in zip(candidates, verdicts, strict=True) if verdict.eligible]
     if not eligible:
-        return refusal(case, candidates, verdicts, draw)
+        return refusal(case, candidates, verdicts, draw, live)
     ranked = rank(policy, ask, eligible, live, draw)
     return Plan(tuple(ranked[: policy.max_attempts]), verdicts)

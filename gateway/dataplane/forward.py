@@ -59,7 +59,7 @@ class Forwarder:
         plan, route = flow.plan, flow.route
         if plan is None or route is None:
             raise RuntimeError("forwarding before routing")
-        attempts = Attempts(plan.attempts, self._retries)
+        attempts = Attempts(plan.attempts, self._retries, self._rests)
         candidate: Candidate | None = attempts.begin(clock.monotonic_us())
         hedged = route.policy.hedge_after_ms is not None
         hedge = self._hedges.of(flow, attempts, self._begun) if hedged else None
@@ -98,6 +98,24 @@ class Forwarder:
             raise
         return answer
 
+    def _rests(self, candidate: Candidate) -> bool:
+        key = candidate.backend_id, candidate.upstream_model
+        return self._backends.rests(key, clock.monotonic_us())
+
+    def _wants_less(self, flow: Flow, attempt: Attempt, answer: Answer) -> None:
+        """What a refusal for load says of the backend, and of those that share its account."""
+        rest_ms, now_us, way = asked_rest_ms(answer), clock.monotonic_us(), attempt.way
+        if attempt.flight is not None:
+            attempt.flight.wants_less(rest_ms, now_us)
+        if rest_ms and answer.status == 429 and flow.route is not None:
+            model = way.candidate.upstream_model
+            shared = (
+                key
+                for key, other in flow.route.ways.items()
+                if other.account == way.account and other.candidate.upstream_model == model
+            )
+            self._backends.rest(shared, rest_ms, now_us)
+
     async def _try(self, flow: Flow, attempt: Attempt) -> Answer | Deny:
         candidate, ask = attempt.way.candidate, flow.ask
         tokens = ask.input_estimate if ask is not None else 0
@@ -112,6 +130,8 @@ class Forwarder:
             failpoint("forward.answered")
             if answer.status == 200:
                 return answer
+            if answer.status in (429, 503, 529):
+                self._wants_less(flow, attempt, answer)
             return await _refusal(flow, attempt, answer)
         except TransportError as fault:
             attempt.sent, attempt.error_type = fault.sent, error_type(fault)
@@ -255,10 +275,18 @@ def _scrubbed(flow: Flow, way: Way, said: str) -> str:
     return said[:500]
 
 
-def _told_wait_ms(answer: Answer) -> int:
+def asked_rest_ms(answer: Answer) -> int:
+    """How long the backend asks to be left alone, at most a minute; 0: it does not say."""
+    precise = answer.header(b"retry-after-ms") or b""
+    if precise.isdigit() and len(precise) < 9:
+        return min(int(precise), _LONGEST_TOLD_WAIT_MS)
     value = answer.header(b"retry-after") or b""
-    seconds = int(value) if value.isdigit() and len(value) < 6 else 1
-    return max(500, min(seconds * 1000, _LONGEST_TOLD_WAIT_MS))
+    seconds = int(value) if value.isdigit() and len(value) < 6 else 0
+    return min(seconds * 1000, _LONGEST_TOLD_WAIT_MS)
+
+
+def _told_wait_ms(answer: Answer) -> int:
+    return max(500, asked_rest_ms(answer) or 1_000)
 
 
 _TIMEOUTS: Final = (FirstByteTimeout, IdleTimeout, TotalTimeout)

@@ -65,6 +65,7 @@ class Way(msgspec.Struct, frozen=True):
     dialect: Dialect
     timeouts: Timeouts
     headers: list[tuple[bytes, bytes]]  # what the dialect needs on every call, credential included
+    account: int  # equal where address and credential are: a limit of one is the other's too
     provider: str  # gen_ai.provider.name
     told_region: tuple[bytes, bytes]  # the header of an answer that says where it comes from
     charge: RateCard | None
@@ -258,6 +259,7 @@ class Snapshot:
             dialect=reach.dialect,
             timeouts=reach.timeouts,
             headers=reach.headers,
+            account=reach.account,
             provider=reach.provider,
             told_region=(b"x-meterhouse-backend-region", backend.region.encode()),
             charge=charge,
@@ -332,6 +334,7 @@ class _Reach:
             total_ms=backend.total_timeout_ms,
         )
         self.endpoint = Endpoint.parse(backend.base_url, credential_id=backend.id)
+        self.account = hash((self.endpoint.authority, self.endpoint.tls, tuple(self.headers)))
 
 
 def _blank(

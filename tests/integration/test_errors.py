@@ -66,7 +66,7 @@ def test_backend_faults_become_typed_errors_that_sdks_do_not_repeat(
                 (Script(body="<html>", content_type="text/html"), 502, "upstream_error", "false"),
                 (Script(cut_at_byte=40), 502, "upstream_error", "false"),
                 (Script(raw="garbage\r\n\r\n"), 502, "upstream_error", "false"),
-                (Script(status=429, retry_after="7"), 503, "overloaded", None),
+                (Script(status=429), 503, "overloaded", None),
                 (Script(status=503), 503, "overloaded", None),
                 (Script(status=400), 400, "invalid_request", None),
             ]
@@ -77,8 +77,6 @@ def test_backend_faults_become_typed_errors_that_sdks_do_not_repeat(
                 assert fault.response.headers.get("x-should-retry") == retry
                 backend.script = Script()  # a success in between keeps the breaker closed
                 assert (await house.ask(world.secret, model="chat", messages=HELLO)).is_success
-                if script.retry_after:
-                    assert int(fault.response.headers["retry-after"]) >= 7
 
     run(scenario())
 

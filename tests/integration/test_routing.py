@@ -246,3 +246,31 @@ def test_explain_says_which_backends_may_serve_and_why_the_others_may_not(
             assert backend.book == []
 
     run(scenario())
+
+
+def test_a_backend_that_asks_to_be_left_alone_is_and_so_are_those_with_its_account(
+    tmp_path: Path, store_url: str
+) -> None:
+    async def scenario() -> None:
+        async with (
+            ScriptedBackend() as limited,
+            ScriptedBackend() as spare,
+            open_house(tmp_path, store_url) as house,
+        ):
+            twin = {"base_url": limited.base_url}
+            world = await furnish(house, EU | twin, US | twin, {"base_url": spare.base_url})
+            limited.script = Script(status=429, retry_after="7")
+            for _ in range(12):
+                answer = await house.ask(world.secret, model="chat", messages=HELLO)
+                assert answer.status_code == 200
+            assert len(limited.book) == 1, "asked once, and its twin not at all"
+            assert len(spare.book) == 12
+
+            spare.script = Script(status=429, retry_after="30")
+            assert (await house.ask(world.secret, model="chat", messages=HELLO)).status_code == 503
+            answer = await house.ask(world.secret, model="chat", messages=HELLO)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")
+            assert 1 <= int(answer.headers["retry-after"]) <= 9, "when the first is back"
+            assert (len(limited.book), len(spare.book)) == (1, 13)
+
+    run(scenario())

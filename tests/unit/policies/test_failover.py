@@ -127,3 +127,14 @@ def test_a_spent_budget_allows_no_hedge() -> None:
 
     assert attempts.beside(0) is None
     assert attempts.number == 0
+
+
+def test_who_asked_to_be_left_alone_since_is_passed_over_and_has_no_number() -> None:
+    attempts = Attempts((FIRST, SECOND, THIRD), RetryBudget(), SECOND.__eq__)
+    attempts.begin(0)
+
+    assert attempts.next == THIRD
+    assert attempts.after(Outcome.REFUSED, 1, first_byte_sent=False) == THIRD
+    assert (attempts.number, attempts.current) == (1, THIRD)
+    all_rest = Attempts((FIRST, SECOND), RetryBudget(), lambda _: True)
+    assert all_rest.after(Outcome.REFUSED, 1, first_byte_sent=False) is None

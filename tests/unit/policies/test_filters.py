@@ -129,6 +129,7 @@ def test_a_placement_must_be_permitted() -> None:
 
 def test_a_backend_that_is_down_is_unavailable() -> None:
     assert reasons(a_candidate(), live=Live(available=False)) == ("unavailable",)
+    assert reasons(a_candidate(), live=Live(rest_ms=1)) == ("resting",)
 
 
 def test_a_breached_objective_excludes_only_where_the_policy_refuses() -> None:
@@ -200,7 +201,7 @@ def test_every_reason_is_named_in_the_order_of_the_rules() -> None:
     )
     bad = a_candidate(context_window=1, charge_output_picos=None)
 
-    found = reasons(bad, policy, Live(available=False, ttft_p95_us=9))
+    found = reasons(bad, policy, Live(available=False, rest_ms=1, ttft_p95_us=9))
 
     assert found == tuple(reason for reason in Reason if reason is not Reason.REQUEST_CEILING)
 
@@ -211,6 +212,7 @@ def test_rules_that_a_policy_does_not_need_are_left_out() -> None:
         "context",
         "unpriced",
         "unavailable",
+        "resting",
     }
 
 

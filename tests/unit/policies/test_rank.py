@@ -195,3 +195,93 @@ def test_the_same_draw_gives_the_same_order() -> None:
 
     assert order(candidates=equals, draw=123) == order(candidates=equals, draw=123)
     assert sorted(order(candidates=equals, draw=123)) == list("abcde")
+
+
+def test_of_two_equals_the_one_with_less_to_do_comes_first() -> None:
+    pair = (a_candidate("a"), a_candidate("b"))
+    busy, idle = Live(in_flight_tokens=900), Live(in_flight_tokens=100)
+
+    for draw in (0, 2**31):
+        assert order(candidates=pair, draw=draw, a=busy, b=idle)[0] == "b"
+    slow, quick_one = Live(ttft_ewma_us=900), Live(ttft_ewma_us=100, in_flight_tokens=500)
+    assert order(candidates=pair, a=slow, b=quick_one)[0] == "b"
+
+
+def test_what_there_is_to_do_does_not_override_weights() -> None:
+    busy = Live(in_flight_tokens=10**6)
+    nine, one = a_candidate("nine", weight=9), a_candidate("one", weight=1)
+    assert order(candidates=(nine, one), nine=busy)[0] == "nine"
+
+    pair = (a_candidate("a"), a_candidate("b"))
+    assert order(EffectivePolicy(prefer="weighted"), pair, a=busy)[0] == "a"
+
+
+def test_the_ejected_come_after_the_full_and_one_on_its_way_back_takes_its_share() -> None:
+    full = a_candidate("full", max_concurrency=1, cost_input_picos=50)
+    found = order(candidates=(CHEAP, full), full=Live(in_flight=1), cheap=Live(share=0))
+    assert found == ["full", "cheap"]
+
+    draws = [number * 2**20 + 77 for number in range(4_096)]
+    first = Counter(order(draw=draw, cheap=Live(share=300))[0] for draw in draws)
+    assert first["cheap"] == pytest.approx(0.3 * 4_096, rel=0.1)
+    assert first["cheap"] + first["middle"] == 4_096
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        Live(in_flight=3, room=3),
+        Live(waiting=5),
+        Live(cache_permille=800),
+    ],
+)
+def test_a_backend_with_more_than_it_takes_well_is_avoided(seen: Live) -> None:
+    assert order(cheap=seen) == ["middle", "dear", "cheap"]
+
+
+def test_room_to_spare_keeps_nobody_back() -> None:
+    assert order(cheap=Live(in_flight=2, room=3, waiting=4, cache_permille=799))[0] == "cheap"
+
+
+def test_a_quarter_apart_is_equally_fast_and_the_cheaper_serves() -> None:
+    fast = EffectivePolicy(prefer="fastest")
+
+    assert order(fast, cheap=Live(ttft_p95_us=125), middle=Live(ttft_p95_us=900),
+                 dear=Live(ttft_p95_us=100))[0] == "cheap"  # fmt: skip
+    assert order(fast, cheap=Live(ttft_p95_us=126), middle=Live(ttft_p95_us=900),
+                 dear=Live(ttft_p95_us=100))[0] == "dear"  # fmt: skip
+
+
+def test_the_fastest_is_not_drowned() -> None:
+    found = order(
+        EffectivePolicy(prefer="fastest"),
+        (CHEAP, DEAR),
+        cheap=Live(ttft_p95_us=100, in_flight=16),
+        dear=Live(ttft_p95_us=200),
+    )
+    assert found == ["dear", "cheap"]
+
+
+def test_one_request_in_a_hundred_tries_another_where_speed_matters() -> None:
+    draws = [number * 65_537 for number in range(65_536)]
+    slow = {"cheap": Live(ttft_p95_us=2_000), "middle": Live(ttft_p95_us=500),
+            "dear": Live(ttft_p95_us=700)}  # fmt: skip
+
+    def first(policy: EffectivePolicy) -> Counter[str]:
+        return Counter(order(policy, draw=draw, **slow)[0] for draw in draws)
+
+    fastest = first(EffectivePolicy(prefer="fastest"))
+    assert fastest["cheap"] + fastest["dear"] == pytest.approx(655, abs=5)
+    held = first(EffectivePolicy(objectives=quick(ttft=800)))
+    assert held["cheap"] == pytest.approx(655, abs=5), "too slow, and tried again"
+    assert held["dear"] == 0, "quick enough and dearer: nothing to find out"
+    assert first(EffectivePolicy()) == {"cheap": 65_536}
+
+
+def test_a_thin_window_breaches_by_its_average() -> None:
+    found = order(
+        EffectivePolicy(objectives=quick(ttft=800), on_no_data="allow"),
+        cheap=Live(ttft_ewma_us=900),
+    )
+
+    assert found == ["middle", "dear", "cheap"]

@@ -185,3 +185,15 @@ def test_a_model_without_targets_has_no_backend() -> None:
 
     assert deny.code == DenyCode.NO_BACKEND
     assert deny.retry_after_ms is None
+
+
+def test_when_all_rest_the_caller_is_told_when_the_first_is_back() -> None:
+    live = seen_as(a=Live(rest_ms=9_000), b=Live(rest_ms=4_000))
+
+    denied = route(
+        EffectivePolicy(), an_ask(), (a_candidate("a"), a_candidate("b")), live, GATEWAY, 2**31
+    )
+
+    assert isinstance(denied, Deny)
+    assert denied.code is DenyCode.OVERLOADED
+    assert denied.retry_after_ms == 4_500
