@@ -1,4 +1,4 @@
-"""An invoice as files: its lines as CSV, and the manifest that they are checked against."""
+"""An invoice as files: its lines as CSV or FOCUS, and the manifest that they are held against."""
 
 import asyncio
 import re
@@ -7,6 +7,7 @@ from typing import IO, Final
 import msgspec
 from sqlalchemy import Engine
 
+from billing import focus
 from billing.invoices import csv_rows
 from billing.money import format_minor, format_picos
 from gateway.admin.invoices import found
@@ -18,6 +19,10 @@ from gateway.stores.sql.engine import reading
 from gateway.stores.sql.invoices import Invoice
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class FocusQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: focus.Version = "1.2"
 
 
 class ManifestView(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +48,15 @@ async def _lines(call: Call) -> Answer:
     invoice = await found(call)
     file = await asyncio.to_thread(_write_lines, call.deps.engine, invoice)
     return Answer(ready=csv_file_answer(file, file_name(invoice, "csv")))
+
+
+async def _focus(call: Call) -> Answer:
+    invoice = await found(call)
+    query: FocusQuery = call.query
+    file = await asyncio.to_thread(_write_focus, call.deps.engine, invoice, query.version)
+    experimental = "-experimental" if query.version != "1.2" else ""
+    name = file_name(invoice, "csv", f"focus-{query.version}{experimental}")
+    return Answer(ready=csv_file_answer(file, name))
 
 
 async def _manifest(call: Call) -> Answer:
@@ -77,14 +91,22 @@ def operations() -> list[Operation]:
             "up to the total.",
         ),
         Operation(
+            "GET", f"{one}/focus.csv", "invoices", "The lines of an invoice as FOCUS", _focus,
+            right=Right.INVOICES_READ, query=FocusQuery, answers={"type": "string"},
+            refusals=(404,), media_types=(CSV,),
+            description="A Cost and Usage dataset: a row a line, adding up to the total in "
+            "BilledCost. 1.2 is what we vouch for; 1.4 is experimental.",
+        ),
+        Operation(
             "GET", f"{one}/manifest", "invoices", "What lines.csv must hold", _manifest,
             right=Right.INVOICES_READ, answers=ManifestView, refusals=(404,),
         ),
     ]  # fmt: skip
 
 
-def file_name(invoice: Invoice, extension: str) -> str:
-    return f"invoice-{_UNSAFE.sub('_', invoice.number or 'draft')}-{invoice.period}.{extension}"
+def file_name(invoice: Invoice, extension: str, form: str = "") -> str:
+    name = f"invoice-{_UNSAFE.sub('_', invoice.number or 'draft')}-{invoice.period}"
+    return f"{name}-{form}.{extension}" if form else f"{name}.{extension}"
 
 
 def _write_lines(engine: Engine, invoice: Invoice) -> IO[bytes]:
@@ -96,3 +118,19 @@ def _write_lines(engine: Engine, invoice: Invoice) -> IO[bytes]:
             currency=invoice.currency,
         )
         return write_csv(rows)
+
+
+def _write_focus(engine: Engine, invoice: Invoice, version: focus.Version) -> IO[bytes]:
+    with reading(engine) as connection:
+        terms = invoices.terms_of(connection, invoice)
+        bill = focus.Bill(
+            number=invoice.number,
+            tenant_id=invoice.tenant_id,
+            tenant=terms.recipient.name or terms.tenant,
+            issuer=terms.issuer.name or "Meterhouse",
+            currency=invoice.currency,
+            period_start_us=invoice.period_start_us,
+            period_end_us=invoice.period_end_us,
+            reason=invoice.reason,
+        )
+        return write_csv(focus.rows(invoices.lines_of(connection, invoice.id), bill, version))

@@ -4,7 +4,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+_FILES: Final[dict[str, tuple[str, dict[str, str | int]]]] = {
+    "lines": ("lines.csv", {}),
+    "focus-1.2": ("focus.csv", {"version": "1.2"}),
+    "focus-1.4-experimental": ("focus.csv", {"version": "1.4"}),
+}
 
 
 def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
@@ -17,7 +23,10 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     draft.add_argument("--period", required=True, metavar="MONTH", help="such as 2026-11")
     issue = verbs.add_parser("issue", help="give a draft its number; it never changes again")
     issue.add_argument("--early", action="store_true", help="though the month is still running")
-    export = verbs.add_parser("export", help="the lines of an invoice, as CSV")
+    export = verbs.add_parser("export", help="an invoice as a file")
+    export.add_argument(
+        "--format", choices=tuple(_FILES), default="lines", help="what the file is (lines)"
+    )
     export.add_argument("-o", "--output", metavar="FILE", help="standard output by default")
     credit = verbs.add_parser("credit", help="take some of an issued invoice back")
     credit.add_argument("--amount", required=True, help="such as 12.50")
@@ -105,7 +114,8 @@ def _check(args: argparse.Namespace, remote: Any) -> int:
 
 def _export(args: argparse.Namespace, remote: Any) -> None:
     """To a file only once it is all there: a broken export leaves what was before."""
-    lines = remote.call("GET", f"{_path(args, remote)}/lines.csv").content
+    file, params = _FILES[args.format]
+    lines = remote.call("GET", f"{_path(args, remote)}/{file}", params=params).content
     if args.output is None:
         sys.stdout.buffer.write(lines)
         sys.stdout.buffer.flush()

@@ -18,6 +18,7 @@ from gateway import clock
 from gateway.clock import parse_rfc3339
 from gateway.stores.sql import usage
 from tests.admin_server import AdminServer, Made, admin_server, refused
+from tests.focus_rules import faults
 from tests.ledger_events import an_event
 
 
@@ -191,3 +192,23 @@ def test_a_tenant_that_nothing_was_billed_to_goes_with_its_terms(books: Books) -
     tenant = books.made.tenant()
     assert books.admin.put(f"/tenants/{tenant['id']}/billing", json={"grace_days": 2}).is_success
     assert books.admin.delete(f"/tenants/{tenant['id']}").status_code == 204
+
+
+def test_what_is_exported_as_focus_breaks_no_rule_and_adds_up(books: Books) -> None:
+    books.book("req_1", usage=Meters(input=333, cache_read=7, output=10_000_001))
+    issued = books.issue(books.draft()).json()
+    books.book("req_late")
+    november = books.draft("2026-11")
+
+    for invoice, number in ((issued, issued["number"]), (november, "")):
+        answer = books.admin.get(f"/invoices/{invoice['id']}/focus.csv")
+        assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+        assert faults(answer.content, {number: Decimal(invoice["total"])}) == []
+    corrections = csv.DictReader(io.StringIO(answer.text))
+    assert {row["ChargeClass"] for row in corrections if row["ChargeCategory"] == "Usage"} == {
+        "Correction"
+    }
+    path = f"/invoices/{issued['id']}/focus.csv"
+    newer = books.admin.get(path, params={"version": "1.4"})
+    assert "focus-1.4-experimental.csv" in newer.headers["content-disposition"]
+    assert books.admin.get(path, params={"version": "1.3"}).status_code == 400

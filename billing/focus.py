@@ -1,0 +1,198 @@
+"""An invoice's lines as a FOCUS Cost and Usage dataset: one row a line, in their order.
+
+Version 1.2 is what we vouch for. 1.4 is experimental: its text was read as a late draft.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final, Literal
+
+import msgspec
+
+from billing.invoices import InvoiceLine, safe_text
+from billing.meters import Meter
+from billing.money import format_decimal, format_picos
+from billing.periods import rfc3339
+from billing.prices import amount_per_million
+
+Version = Literal["1.2", "1.4"]
+
+_BOTH: Final = (
+    "BilledCost", "BillingAccountId", "BillingAccountName", "BillingAccountType",
+    "BillingCurrency", "BillingPeriodEnd", "BillingPeriodStart", "ChargeCategory", "ChargeClass",
+    "ChargeDescription", "ChargeFrequency", "ChargePeriodEnd", "ChargePeriodStart",
+    "CommitmentDiscountCategory", "CommitmentDiscountId", "CommitmentDiscountName",
+    "CommitmentDiscountQuantity", "CommitmentDiscountStatus", "CommitmentDiscountType",
+    "CommitmentDiscountUnit", "ConsumedQuantity", "ConsumedUnit", "ContractedCost",
+    "ContractedUnitPrice", "EffectiveCost", "InvoiceId", "InvoiceIssuerName", "ListCost",
+    "ListUnitPrice", "PricingCategory", "PricingCurrency", "PricingCurrencyContractedUnitPrice",
+    "PricingCurrencyEffectiveCost", "PricingCurrencyListUnitPrice", "PricingQuantity",
+    "PricingUnit", "RegionId", "RegionName", "ServiceCategory", "ServiceName",
+    "ServiceSubcategory", "SkuId", "SkuMeter", "SkuPriceDetails", "SkuPriceId", "SubAccountId",
+    "SubAccountName", "SubAccountType", "Tags",
+)  # fmt: skip
+_OF_VERSION: Final[dict[Version, tuple[str, ...]]] = {
+    "1.2": ("ProviderName", "PublisherName", "ResourceId", "ResourceName", "ResourceType"),
+    "1.4": ("HostProviderName", "InvoiceDetailId", "ServiceProviderName"),
+}
+_OWN: Final = ("x_CorrectsInvoice", "x_LineId", "x_PriceVersion", "x_Provenance")
+COLUMNS: Final[dict[Version, tuple[str, ...]]] = {
+    version: (*sorted((*_BOTH, *more)), *_OWN) for version, more in _OF_VERSION.items()
+}
+UNIT: Final = "Tokens"
+PRICING_UNIT: Final = "1000000 Tokens"
+_TOKENS_DECIMALS: Final = 6
+
+
+class Bill(msgspec.Struct, frozen=True, kw_only=True):
+    """What all rows of one invoice have in common. `number` is None of a draft; `reason` is a
+    credit note's.
+    """
+
+    number: str | None
+    tenant_id: str
+    tenant: str
+    issuer: str
+    currency: str
+    period_start_us: int
+    period_end_us: int
+    reason: str | None = None
+
+
+class _Sku(msgspec.Struct, frozen=True):
+    """What a meter is called in FOCUS, and what is said of it."""
+
+    meter: str
+    direction: str
+    cache_action: str | None = None
+    lifetime: str | None = None
+
+
+_SKUS: Final = {
+    Meter.INPUT.value: _Sku("Input Tokens", "Input", "Uncached"),
+    Meter.CACHE_READ.value: _Sku("Cache Read Input Tokens", "Input", "Read"),
+    Meter.CACHE_WRITE_5M.value: _Sku("Cache Write 5m Input Tokens", "Input", "Write", "5m"),
+    Meter.CACHE_WRITE_1H.value: _Sku("Cache Write 1h Input Tokens", "Input", "Write", "1h"),
+    Meter.OUTPUT.value: _Sku("Output Tokens", "Output"),
+}
+
+
+def rows(lines: Iterable[InvoiceLine], bill: Bill, version: Version) -> Iterator[tuple[str, ...]]:
+    """The header, then a row a line. Null is the empty field; numbers have a point and no exponent;
+    text that a spreadsheet would run is made safe, and nothing else. All rows of an invoice add up
+    to its total in BilledCost.
+    """
+    columns = COLUMNS[version]
+    yield columns
+    shared = _shared(bill)
+    for line in lines:
+        row = shared | _charge(line, bill) | (_usage(line) if line.line_kind == "usage" else {})
+        yield tuple(row.get(column, "") for column in columns)
+
+
+def _shared(bill: Bill) -> dict[str, str]:
+    issuer = safe_text(bill.issuer)
+    providers = ("HostProviderName", "ProviderName", "PublisherName", "ServiceProviderName")
+    return dict.fromkeys(("InvoiceIssuerName", *providers), issuer) | {
+        "BillingAccountId": bill.tenant_id,
+        "BillingAccountName": safe_text(bill.tenant),
+        "BillingAccountType": "Tenant",
+        "BillingCurrency": bill.currency,
+        "BillingPeriodEnd": rfc3339(bill.period_end_us),
+        "BillingPeriodStart": rfc3339(bill.period_start_us),
+        "InvoiceId": safe_text(bill.number or ""),
+        "PricingCurrency": bill.currency,
+        "ServiceCategory": "AI and Machine Learning",
+        "ServiceName": "LLM Inference",
+        "ServiceSubcategory": "Generative AI",
+    }
+
+
+def _charge(line: InvoiceLine, bill: Bill) -> dict[str, str]:
+    """What every line has. Late usage is a correction; a credit note or rounding is a charge of its
+    own kind.
+    """
+    amount = _decimal(format_picos(line.amount_picos))
+    corrects = line.corrects_invoice is not None and line.line_kind != "credit"
+    costs = ("BilledCost", "ContractedCost", "EffectiveCost", "ListCost")
+    row = dict.fromkeys((*costs, "PricingCurrencyEffectiveCost"), amount) | {
+        "ChargeCategory": _CATEGORIES[line.line_kind],
+        "ChargeClass": "Correction" if corrects else "",
+        "ChargeDescription": safe_text(_description(line, bill)),
+        "ChargeFrequency": "Usage-Based" if line.line_kind == "usage" else "One-Time",
+        "ChargePeriodEnd": rfc3339(line.period_end_us),
+        "ChargePeriodStart": rfc3339(line.period_start_us),
+        "InvoiceDetailId": line.line_id,
+        "Tags": _json({"app": line.key, "team": line.team}),
+        "x_CorrectsInvoice": safe_text(line.corrects_invoice or ""),
+        "x_LineId": line.line_id,
+    }
+    account = line.cost_center or line.team
+    if account:
+        row["SubAccountId"] = row["SubAccountName"] = safe_text(account)
+        row["SubAccountType"] = "Cost Center" if line.cost_center else "Team"
+    return row
+
+
+_CATEGORIES: Final = {
+    "usage": "Usage",
+    "minimum": "Adjustment",
+    "credit": "Credit",
+    "rounding": "Adjustment",
+}
+
+
+def _description(line: InvoiceLine, bill: Bill) -> str:
+    correction = f"Correction to {line.corrects_invoice}: " if line.corrects_invoice else ""
+    match line.line_kind:
+        case "usage":
+            return f"{correction}{line.model} {_SKUS[line.meter].meter}"
+        case "minimum":
+            return f"{correction}Agreed minimum beyond the month's usage"
+        case "credit":
+            return f"Credit on {line.corrects_invoice}: {bill.reason or ''}"
+    return "Invoice rounding to the currency's minor unit"
+
+
+def _usage(line: InvoiceLine) -> dict[str, str]:
+    """The price charged is the list price as well: a tenant's contract price is its own list."""
+    price = _decimal(amount_per_million(line.picos_per_token))
+    sku = f"{line.model}/{line.meter.replace('_', '-')}"
+    prices = ("ContractedUnitPrice", "ListUnitPrice")
+    return dict.fromkeys((*prices, *(f"PricingCurrency{name}" for name in prices)), price) | {
+        "ConsumedQuantity": _decimal(str(line.quantity)),
+        "ConsumedUnit": UNIT,
+        "PricingCategory": "Standard",
+        "PricingQuantity": _decimal(format_decimal(line.quantity, _TOKENS_DECIMALS)),
+        "PricingUnit": PRICING_UNIT,
+        "RegionId": safe_text(line.backend_region),
+        "RegionName": safe_text(line.backend_region),
+        "SkuId": safe_text(sku),
+        "SkuMeter": _SKUS[line.meter].meter,
+        "SkuPriceDetails": _price_details(line),
+        "SkuPriceId": safe_text(f"{sku}/standard"),
+        "x_PriceVersion": safe_text(line.price_version),
+        "x_Provenance": line.provenance,
+    }
+
+
+def _price_details(line: InvoiceLine) -> str:
+    sku = _SKUS[line.meter]
+    return _json(
+        {
+            "x_CacheLifetime": sku.lifetime or "",
+            "x_ModelId": line.model,
+            "x_TokenCacheAction": sku.cache_action or "",
+            "x_TokenDirection": sku.direction,
+        }
+    )
+
+
+def _json(values: dict[str, str]) -> str:
+    """An object of what is there; null where nothing is."""
+    given = {name: value for name, value in values.items() if value}
+    return msgspec.json.encode(given, order="deterministic").decode() if given else ""
+
+
+def _decimal(text: str) -> str:
+    """With a point: readers that guess types take a column of whole numbers for integers."""
+    return text if "." in text else f"{text}.0"

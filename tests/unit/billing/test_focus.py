@@ -1,0 +1,221 @@
+"""Our FOCUS export breaks no rule of our own strict suite, and that suite sees what is planted."""
+
+import csv
+import io
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+
+from billing import credit_notes, focus
+from billing.focus import COLUMNS, Bill
+from billing.invoices import Draft, InvoiceLine, Minimum, csv_text, draft
+from billing.meters import Meters
+from billing.money import format_minor
+from billing.periods import Window
+from tests.focus_rules import Row, faults
+from tests.unit.billing.samples import aggregate, card
+
+OCTOBER = Window("m2026-10", 1_790_805_600_000_000, 1_793_487_600_000_000)
+SEPTEMBER = Window("m2026-09", 1_788_213_600_000_000, OCTOBER.start_us)
+BILL = Bill(
+    number="INV-000001",
+    tenant_id="tenant_1",
+    tenant="Acme",
+    issuer="Example Gateway",
+    currency="USD",
+    period_start_us=OCTOBER.start_us,
+    period_end_us=OCTOBER.end_us,
+)
+CARD = card(
+    input="3", cache_read="0.3", cache_write_5m="3.75", cache_write_1h="6", output="15.000001"
+)
+
+
+def an_invoice() -> Draft:
+    """Every kind of line that an invoice can have, and names that spreadsheets would run."""
+    every = Meters(
+        input=834_567, cache_read=400_000, cache_write_5m=7, cache_write_1h=8, output=87_655
+    )
+    late = {"period": SEPTEMBER, "corrects_invoice": "INV-000000"}
+    return draft(
+        [
+            aggregate(card=CARD, meters=every, team="=SUM(A1)", key="+1"),
+            aggregate(card=CARD, meters=Meters(input=1_000_000), cost_center="", team="free"),
+            aggregate(card=CARD, meters=Meters(input=-100_000), **late),
+        ],
+        invoice_id="inv_1",
+        currency="USD",
+        period=OCTOBER,
+        minimums=[Minimum(picos=138_060_000_000_000, period=OCTOBER)],
+    )
+
+
+def exported(lines: tuple[InvoiceLine, ...], bill: Bill = BILL, version: str = "1.2") -> bytes:
+    rows = focus.rows(lines, bill, "1.4" if version == "1.4" else "1.2")
+    return "".join(csv_text(rows)).encode()
+
+
+def total() -> dict[str, Decimal]:
+    return {"INV-000001": Decimal(format_minor(an_invoice().total_minor, "USD"))}
+
+
+def test_our_export_breaks_no_rule_and_adds_up_to_the_invoice() -> None:
+    made = an_invoice()
+
+    assert {line.line_kind for line in made.lines} == {"usage", "minimum", "rounding"}
+    assert faults(exported(made.lines), total()) == []
+
+
+def test_a_credit_note_breaks_no_rule_either() -> None:
+    line = credit_notes.line_of(
+        50, currency="USD", note_id="inv_2", number="INV-000001", credited=an_invoice().lines[0],
+        period=OCTOBER,
+    )  # fmt: skip
+    bill = Bill(**{**as_dict(BILL), "number": "INV-CN-000001", "reason": "slow"})
+
+    written = exported((line,), bill)
+
+    assert faults(written, {"INV-CN-000001": Decimal("-0.50")}) == []
+    (row,) = read(written)
+    assert (row["ChargeCategory"], row["BilledCost"]) == ("Credit", "-0.5")
+    assert row["ChargeDescription"] == "Credit on INV-000001: slow"
+
+
+def test_a_line_of_usage_says_all_that_a_reader_needs() -> None:
+    row = read(exported(an_invoice().lines))[0]
+
+    assert row["ConsumedQuantity"] == "1000000.0"
+    assert (row["PricingQuantity"], row["PricingUnit"]) == ("1.0", "1000000 Tokens")
+    assert (row["ListUnitPrice"], row["BilledCost"]) == ("3.0", "3.0")
+    assert (row["SkuId"], row["SkuMeter"]) == ("chat-default/input", "Input Tokens")
+    assert row["SkuPriceDetails"] == (
+        '{"x_ModelId":"chat-default","x_TokenCacheAction":"Uncached","x_TokenDirection":"Input"}'
+    )
+    assert (row["SubAccountId"], row["SubAccountType"]) == ("free", "Team")
+    assert row["Tags"] == '{"app":"indexer","team":"free"}'
+    assert (row["ChargePeriodStart"], row["ChargePeriodEnd"]) == (
+        "2026-09-30T22:00:00Z",
+        "2026-10-31T23:00:00Z",
+    )
+
+
+def test_what_came_late_is_a_correction_of_its_own_period() -> None:
+    late = [row for row in read(exported(an_invoice().lines)) if row["ChargeClass"]]
+
+    assert [row["BilledCost"] for row in late] == ["-0.3"]
+    assert late[0]["ChargePeriodEnd"] == late[0]["BillingPeriodStart"]
+    assert late[0]["x_CorrectsInvoice"] == "INV-000000"
+    assert late[0]["ChargeDescription"].startswith("Correction to INV-000000")
+
+
+def test_the_version_that_is_marked_experimental_has_its_own_columns() -> None:
+    written = read(exported(an_invoice().lines, version="1.4"))
+
+    assert {"HostProviderName", "ServiceProviderName", "InvoiceDetailId"} <= set(written[0])
+    assert not {"ProviderName", "PublisherName"} & set(written[0])
+    assert [*written[0]] == [*COLUMNS["1.4"]]
+
+
+def read(written: bytes) -> list[Row]:
+    return list(csv.DictReader(io.StringIO(written.decode(), newline="")))
+
+
+def as_dict(bill: Bill) -> dict[str, object]:
+    return {name: getattr(bill, name) for name in bill.__struct_fields__}
+
+
+Planted = Callable[[list[Row]], object]
+
+
+def everywhere(column: str, value: str) -> Planted:
+    return lambda rows: [row.update({column: value}) for row in rows]
+
+
+def once(column: str, value: str | Callable[[str], str], category: str = "Usage") -> Planted:
+    def plant(rows: list[Row]) -> None:
+        row = next(each for each in rows if each["ChargeCategory"] == category)
+        row[column] = value if isinstance(value, str) else value(row[column])
+
+    return plant
+
+
+def renamed(before: str, after: str, *, first: bool = False) -> Planted:
+    def plant(rows: list[Row]) -> None:
+        for row in rows:
+            columns = {after if name == before else name: row[name] for name in row}
+            if first:
+                columns = {after: columns[after]} | columns
+            row.clear()
+            row.update(columns)
+
+    return plant
+
+
+def without(column: str) -> Planted:
+    return lambda rows: [row.pop(column) for row in rows]
+
+
+def whole(text: str) -> str:
+    return text.removesuffix(".0")
+
+
+def to_cents(text: str) -> str:
+    return str(round(Decimal(text), 2) + Decimal("0.00"))
+
+
+DEFECTS: dict[str, tuple[str, Planted]] = {
+    "unparsable date": ("ChargePeriodStart", once("ChargePeriodStart", "October 1st")),
+    "thousands separator": ("ConsumedQuantity", once("ConsumedQuantity", "1,000,000.0")),
+    "currency sign": ("BilledCost", once("BilledCost", "$3.0")),
+    "lower-case currency": ("BillingCurrency", everywhere("BillingCurrency", "usd")),
+    "tags that are no JSON": ("Tags", once("Tags", "team=search")),
+    "no category": ("ChargeCategory", everywhere("ChargeCategory", "Tokens")),
+    "1M tokens": ("PricingUnit", once("PricingUnit", "1M tokens")),
+    "quantity of a credit": (
+        "PricingQuantity",
+        once("PricingQuantity", "1.0", category="Adjustment"),
+    ),
+    "null account name": ("BillingAccountName", once("BillingAccountName", "")),
+    "one price under two SKUs": ("SkuPriceId", once("SkuId", "chat-other/input")),
+    "whole-number quantity": ("ConsumedQuantity", once("ConsumedQuantity", whole)),
+    "negative list price": ("ListUnitPrice", once("ListUnitPrice", "-3.0")),
+    "missing mandatory column": ("ServiceName", without("ServiceName")),
+    "offset of zero": (
+        "BillingPeriodEnd",
+        once("BillingPeriodEnd", lambda text: text.replace("Z", "+00:00")),
+    ),
+    "offset of two hours": (
+        "ChargePeriodEnd",
+        once("ChargePeriodEnd", "2026-11-01T01:00:00+02:00"),
+    ),
+    "exponent with a plus": ("PricingQuantity", once("PricingQuantity", "1.0E+0")),
+    "list cost beside its price": ("ListCost", once("ListCost", "3.1")),
+    "contracted cost in cents": (
+        "ContractedCost",
+        lambda rows: [row.update(ContractedCost=to_cents(row["ContractedCost"])) for row in rows],
+    ),
+    "sum beside the invoice": ("BilledCost", once("BilledCost", "3.01")),
+    "array among tags": ("Tags", once("Tags", '{"team":["search","ads"]}')),
+    "refund in one row": ("ChargeCategory", once("ChargeCategory", "Refund")),
+    "lower-case unit": ("ConsumedUnit", once("ConsumedUnit", "tokens")),
+    "usage without quantity": ("PricingQuantity", once("PricingQuantity", "")),
+    "usage without price id": ("SkuPriceId", once("SkuPriceId", "")),
+    "own columns first": ("x_LineId", renamed("x_LineId", "x_LineId", first=True)),
+    "own column without x_": ("PriceVersion", renamed("x_PriceVersion", "PriceVersion")),
+}
+
+
+@pytest.mark.parametrize(("column", "plant"), DEFECTS.values(), ids=DEFECTS.keys())
+def test_every_planted_defect_is_seen_and_named(column: str, plant: Planted) -> None:
+    rows = read(exported(an_invoice().lines))
+    plant(rows)
+    table = [tuple(rows[0]), *(tuple(row.values()) for row in rows)]
+
+    found = faults("".join(csv_text(table)).encode(), total())
+
+    assert column in {name for name, _ in found}, found
+
+
+def test_there_are_26_defects() -> None:
+    assert len(DEFECTS) == 26
