@@ -1,8 +1,4 @@
-"""No content of a request leaves its permitted jurisdictions, on any attempt (L8).
-
-The law is written here a second time and on purpose by other means: by countries, without the
-library's sets.
-"""
+"""No content of a request leaves its permitted jurisdictions, on any attempt (L8)."""
 
 from typing import Any
 
@@ -14,30 +10,15 @@ from policies.compile import compile_policies
 from policies.decision import Deny, DenyCode
 from policies.document import parse
 from policies.failover import Attempts, Outcome, RetryBudget
-from policies.residency import COUNTRIES, expand, group, permits, summary
+from policies.residency import expand, permits, summary
 from policies.route import Plan, route
 from tests.policy_builders import a_candidate, an_ask
+from tests.residency.law import is_lawful
 
 NAMES = ["EU", "EEA", "EU@2020-02-01", "DE", "FR", "IE", "NO", "IS", "CH", "US", "GB", "JP"]
 LABELS = [*NAMES, "Germany", "eu", "*", ""]
 PERMITTED = st.lists(st.sampled_from(NAMES), min_size=1, unique=True)
 JURISDICTIONS = st.frozensets(st.sampled_from(LABELS), max_size=4)
-
-
-def countries_of(label: str) -> set[str] | None:
-    """The countries whose law a label may mean; None for a label nobody knows."""
-    known = group(label)
-    if known is not None:
-        return set(known.members)
-    return {label} if label in COUNTRIES else None
-
-
-def is_lawful(permitted: list[str], jurisdictions: frozenset[str]) -> bool:
-    allowed: set[str] = set()
-    for name in permitted:
-        allowed |= countries_of(name) or set()
-    laws = [countries_of(label) for label in jurisdictions]
-    return bool(laws) and all(law is not None and law <= allowed for law in laws)
 
 
 @given(PERMITTED, JURISDICTIONS, JURISDICTIONS)
