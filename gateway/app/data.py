@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
@@ -15,8 +15,6 @@ from gateway.ops import Readiness, probes
 from gateway.settings import Settings
 from gateway.wiring.data import Data, open_data
 
-_AWAY: Final = "out of reach; each budget's `outage` says what is served"
-
 
 def data_app(data: Data, stopping: asyncio.Event) -> Litestar:
     """Every route of the data listener. It is unready once `stopping` is set."""
@@ -24,12 +22,8 @@ def data_app(data: Data, stopping: asyncio.Event) -> Litestar:
     def readiness() -> Readiness:
         if stopping.is_set():
             return Readiness(ready=False, checks={"process": "draining"})
-        if not data.channels.up:
-            return Readiness(
-                ready=True, checks={"store": "out of reach; each budget's `outage` decides"}
-            )
-        store = "ok" if data.whole.known else "its counters are not whole yet; the jobs see to it"
-        return Readiness(ready=data.whole.known, checks={"store": store})
+        store = data.whole.trouble() or "ok"
+        return Readiness(ready=data.whole.begun, checks={"store": store})
 
     return Application(
         [*routes(data.plane), *probes(readiness)],

@@ -18,34 +18,61 @@ _EXTENDED_AFTER: Final = 0.27  # of a hold's life: two failures in a row lose no
 RETRY_EVERY_S: Final = 0.5
 QUIET_S: Final = 0.5
 LOOK_EVERY_S: Final = 0.05
+LOOK_AGAIN_S: Final = 1.0
+LOOK_WITHIN_S: Final = 1.0
 _SLICES: Final = 32
 
 _LOG: Final = logging.getLogger(__name__)
 
 
 class Whole:
-    """Whether the store's counters were ever found whole, on every shard within reach. Who cannot
-    admit anything yet should get no work; a later loss, or a shard that is down, is refused request
-    by request, for others might be no better off.
+    """Whether the store can be admitted against, seen anew at every look.
+
+    A worker gets work once it has found the counters whole, or no store to ask, and goes on getting
+    it: what the store loses later it loses for all workers, budgets say what is served meanwhile,
+    and a refusal in words is better than nobody who answers.
     """
 
     def __init__(self, plane: DataPlane, holds: HoldStore) -> None:
         self._plane = plane
         self._holds = holds
-        self.known = False
+        self._lacking: frozenset[str] = frozenset()  # tags whose counters were not whole
+        self._silent = False
+        self.begun = False
 
-    async def look(self) -> bool:
+    def trouble(self) -> str:
+        """What is wrong with the store now, in words; empty: nothing."""
+        channels, tags = self._holds.channels, sorted(self._plane.snapshot.tags)
+        away = [tag for tag in tags if not channels.of(tag).up]
+        if away and not channels.up:
+            return "out of reach; each budget's `outage` decides"
+        if away:
+            return f"out of reach for {', '.join(away)}; each budget's `outage` decides"
+        if self._silent:
+            return "it does not answer in time; each budget's `outage` decides"
+        if self._lacking or any(self._holds.epoch(tag) is None for tag in tags):
+            return "its counters are not whole; the jobs see to it, each budget's `outage` decides"
+        return ""
+
+    async def look(self) -> None:
+        """At whatever can be reached."""
         tags, channels = self._plane.snapshot.tags, self._holds.channels
         asked = [tag for tag in tags if channels.of(tag).up]
-        whole = await asyncio.gather(*map(self._holds.learn_epoch, asked))
-        self.known = all(whole) and bool(asked or not tags)
-        return self.known
+        try:
+            async with asyncio.timeout(LOOK_WITHIN_S):
+                whole = await asyncio.gather(*map(self._holds.learn_epoch, asked))
+        except TimeoutError:
+            self._silent = True
+            return
+        self._silent = False
+        self._lacking = frozenset(tag for tag, is_so in zip(asked, whole, strict=True) if not is_so)
+        self.begun = self.begun or not self._lacking
 
-    async def wait(self) -> None:
+    async def keep_looking(self) -> None:
+        """Until cancelled."""
         while True:
-            if self.known or await self.look():
-                return
-            await asyncio.sleep(LOOK_EVERY_S)
+            await self.look()
+            await asyncio.sleep(LOOK_AGAIN_S if self.begun else LOOK_EVERY_S)
 
 
 def upkeep(

@@ -152,7 +152,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             stack,
             refresher.run(),
             bus.listen(address.parse(settings.redis_url), refresher.told, leases.recalled),
-            whole.wait(),
+            whole.keep_looking(),
             *upkeep(plane, holds, settler, leases, tokeniser),
             keep_reporting(channels, _name(worker), plane, settler),
             keep_sharing(channels, _name(worker), backends),
