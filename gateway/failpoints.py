@@ -31,6 +31,7 @@ POINTS: Final = frozenset(
         "settle.resent", "release.spooled", "release.answered",
         # beside the requests of a worker
         "upkeep.extends", "spool.turns", "spool.syncs", "spool.rotates", "refresh.loaded",
+        "leases.asked", "leases.granted", "leases.written", "leases.given_back",
         # every writing transaction of the database
         "sql.commits", "sql.committed",
         # jobs
@@ -39,7 +40,7 @@ POINTS: Final = frozenset(
         "reap.leased", "reap.decided", "reap.ended",
         "rebuild.begun", "rebuild.closed", "rebuild.told", "rebuild.placed",
         "rebuild.counted", "rebuild.held", "rebuild.opened",
-        "prune.deletes",
+        "prune.deletes", "reap_leases.found", "reap_leases.ended",
     }
 )  # fmt: skip
 

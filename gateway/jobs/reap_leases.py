@@ -8,9 +8,10 @@ its leases are kept for long, and ended with a complaint.
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
+from gateway.failpoints import failpoint
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.drain_journal import tags_of
 from gateway.jobs.schedule import at_every_tag
@@ -42,10 +43,13 @@ async def reap(deps: JobDeps, tag: str, late_ms: int = LATE_MS, lost_ms: int = L
     """
     overdue = await lending.overdue(deps.client, tag, late_ms)
     ended = 0
+    if overdue:
+        failpoint("reap_leases.found")
     for one, wait_ms in await asyncio.to_thread(_forlorn, deps, overdue, late_ms, lost_ms):
         back = TakenBack(one.lease_id, one.account, wait_ms)
         if await deps.holds.taking_back(tag, back):
             ended += 1
+            failpoint("reap_leases.ended")
             level = logging.ERROR if wait_ms == lost_ms else logging.WARNING
             _LOG.log(level, "lease %s on %s was overdue and is ended", one.lease_id, one.account)
     return ended
@@ -57,10 +61,23 @@ def _forlorn(
     found = []
     for one in overdue:
         writer = deps.spool_dir / one.owner
-        if not (writer / LOCK_NAME).exists():
-            found.append((one, lost_ms))
-        elif spooled.is_alive(writer):
+        kept: Collection[str] | None = None
+        if (writer / LOCK_NAME).exists():
+            if not spooled.is_alive(writer):
+                continue  # whoever replays its spool ends it
             kept = {each.lease_id for each in lease_file.read(writer)}
-            if one.lease_id not in kept:
-                found.append((one, late_ms))
+        wait_ms = patience_ms(one, kept, late_ms, lost_ms)
+        if wait_ms is not None:
+            found.append((one, wait_ms))
     return found
+
+
+def patience_ms(
+    one: Listed, kept: Collection[str] | None, late_ms: int, lost_ms: int
+) -> int | None:
+    """How long after its expiry a lease is ended. None: it is not, its worker lives and has it.
+    `kept`: what that one has by its own word; None: there is no word from it.
+    """
+    if kept is None:
+        return lost_ms
+    return None if one.lease_id in kept else late_ms

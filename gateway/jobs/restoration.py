@@ -70,7 +70,7 @@ def known(engine: Engine, spool_dir: Path, tag: str) -> Known:
                 # Of a living writer's only those that have ended: the others it posts itself.
                 ended = [one for one in spooled.read(writer) if isinstance(one, Outcome)]
                 unheld |= unheld_in(ended)
-                lent += _left(lease_file.read(writer), ended)
+                lent += left_of(lease_file.read(writer), ended)
     return Known(
         tuple(event for event in events if around.tags.get(event.tenant_id) == tag),
         tuple(one for one in living if around.tags.get(one.template.tenant_id) == tag),
@@ -79,7 +79,7 @@ def known(engine: Engine, spool_dir: Path, tag: str) -> Known:
     )
 
 
-def _left(leases: Iterable[Kept], ended: Iterable[Outcome]) -> list[Kept]:
+def left_of(leases: Iterable[Kept], ended: Iterable[Outcome]) -> list[Kept]:
     """The leases without what requests that have ended cost: that is posted by itself. What is not
     in the spool any more is set aside once more than it need be, until the worker gives it back.
     """

@@ -27,12 +27,13 @@ class Point:
     faults: tuple[Fault, ...]
     crash: str  # of the table
     nth: int = 2
-    # For jobs: what must have happened before to a worker (kill, lose) or to the store (wipe, and
-    # wipe alive: under requests that go on).
+    # For jobs: what must have happened before to a worker (kill, lose; forlorn: a lease of it is
+    # long overdue) or to the store (wipe, and wipe alive: under requests that go on).
     after: str = ""
     store: Store = ""
     estimates: int = 2  # at most, when the process is killed: of those in flight
     phantoms: int = 0  # of them, at most so many that had not left yet
+    leased: bool = False  # the budgets serve from leases, which the worker has before the strike
 
     @property
     def failpoint(self) -> str:
@@ -54,6 +55,7 @@ class Call:
     store: Store = ""
     estimates: int = 2
     phantoms: int = 0
+    leased: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,26 @@ POINTS: Final = (
     Point("settle.spooled, open", "worker", "stream", _ANY, "C8", store="away", estimates=1),
     Point("settle.answered, open", "worker", "plain", _NO_TASK, "C9", store="away", estimates=1),
     Point("settle.resent", "worker", "plain", _NO_TASK, "C10", nth=1, store="back", estimates=0),
+    Point("leases.asked", "worker", "plain", _NO_TASK, "C22", nth=1),
+    Point("leases.asked, renewed", "worker", "plain", _NO_TASK, "C22"),
+    Point("leases.granted", "worker", "plain", _NO_TASK, "C22", nth=1),
+    Point("leases.granted, renewed", "worker", "plain", _NO_TASK, "C22"),
+    Point("leases.written", "worker", "plain", _NO_TASK, "C22", nth=1),
+    Point("outage.intended, leased", "worker", "plain", _ANY, "C3", nth=1, store="away",
+          estimates=1, leased=True),
+    Point("forward.marked, leased", "worker", "plain", _ANY, "C4", store="away", phantoms=1,
+          leased=True),
+    Point("relay.piece, leased", "worker", "stream", _NO_TASK, "C6", nth=12, store="away",
+          leased=True),
+    Point("relay.metered, leased", "worker", "stream", _ANY, "C7", store="away", leased=True),
+    Point("settle.spooled, leased", "worker", "stream", _ANY, "C8", store="away", estimates=1,
+          leased=True),
+    Point("settle.answered, leased", "worker", "plain", _NO_TASK, "C9", store="away", estimates=1,
+          leased=True),
+    Point("settle.resent, leased", "worker", "plain", _NO_TASK, "C10", nth=1, store="back",
+          estimates=0, leased=True),
+    Point("leases.given_back", "worker", "plain", _NO_TASK, "C23", nth=1, store="back",
+          estimates=0, leased=True),
     Point("drain.taken", "jobs", "plain", _ANY, "C10", nth=1),
     Point("sql.commits", "jobs", "plain", _NO_TASK, "C10 C12", nth=1),
     Point("sql.committed", "jobs", "plain", _NO_TASK, "C11", nth=1),
@@ -146,6 +168,14 @@ POINTS: Final = (
     Point(
         "replay.discarded, open", "jobs", "lasting", _ANY, "C11", nth=1, after="kill", store="away"
     ),
+    Point("replay.adopted, leased", "jobs", "lasting", _ANY, "C6", nth=1, after="kill",
+          store="away", leased=True),
+    Point("replay.handed_in, leased", "jobs", "lasting", _ANY, "C9", nth=1, after="kill",
+          store="away", leased=True),
+    Point("replay.booked, leased", "jobs", "lasting", _ANY, "C23", nth=1, after="kill",
+          store="away", leased=True),
+    Point("reap_leases.found", "jobs", "plain", _ANY, "C23", nth=1, after="forlorn"),
+    Point("reap_leases.ended", "jobs", "plain", _ANY, "C23", nth=1, after="forlorn"),
     Point("reap.leased", "jobs", "lasting", _ANY, "C6", nth=1, after="lose"),
     Point("reap.decided", "jobs", "lasting", _ANY, "C6", nth=1, after="lose"),
     Point("reap.ended", "jobs", "lasting", _ANY, "C9", nth=1, after="lose"),
@@ -158,7 +188,13 @@ POINTS: Final = (
     Point("rebuild.held", "jobs", "enduring", _ANY, "C17", nth=1, after="wipe alive"),
     Point("rebuild.told, open", "jobs", "plain", _ANY, "C17", nth=1, after="wipe", store="away"),
     Point("rebuild.counted, open", "jobs", "plain", _ANY, "C17", nth=1, after="wipe", store="away"),
-)
+    Point("rebuild.told, leased", "jobs", "enduring", _ANY, "C17", nth=1, after="wipe alive",
+          store="away", leased=True),
+    Point("rebuild.placed, leased", "jobs", "enduring", _ANY, "C17", nth=1, after="wipe alive",
+          store="away", leased=True),
+    Point("rebuild.counted, leased", "jobs", "plain", _ANY, "C17", nth=1, after="wipe",
+          store="away", leased=True),
+)  # fmt: skip
 # Where a row of the table says nothing: by which test instead.
 STRUCK_APART: Final = {
     # A worker passes them once a minute.
@@ -188,6 +224,11 @@ CALLS: Final = (
     Call("keep.lua", "worker_store", b"{keep}", "kept", _CALL, "C8"),
     Call("admit.lua, open", "worker_store", b"{admit}", "plain", _CALL, "C1", store="open"),
     Call("settle.lua, open", "worker_store", b"{settle}", "stream", _CALL, "C9", store="back"),
+    Call("lend.lua", "worker_store", b"{lend}", "plain", _CALL, "C22"),
+    Call("settle.lua, leased", "worker_store", b"{settle}", "stream", _CALL, "C9", store="back",
+         leased=True),
+    Call("take_back.lua", "worker_store", b"{take_back}", "plain", _CALL, "C23", store="back",
+         estimates=0, leased=True),
     Call("journal read", "jobs_store", b"XREADGROUP", "plain", _CALL, "C10"),
     Call("journal done", "jobs_store", b"XACK", "plain", _CALL, "C11"),
     Call("replay's settle", "jobs_store", b"{settle}", "lasting", _CALL, "C9", after="kill"),
@@ -196,6 +237,14 @@ CALLS: Final = (
         "replay's settle, open", "jobs_store", b"{settle}", "lasting", _CALL, "C9", after="kill",
         store="away",
     ),
+    Call("replay's settle, leased", "jobs_store", b"{settle}", "lasting", _CALL, "C9", after="kill",
+         store="away", leased=True),
+    Call("replay's take_back", "jobs_store", b"{take_back}", "lasting", _CALL, "C23", after="kill",
+         store="away", leased=True),
+    Call("reaper's take_back", "jobs_store", b"{take_back}", "plain", _CALL, "C23",
+         after="forlorn"),
+    Call("rebuild's lend.lua", "jobs_store", b"{lend again}", "enduring", _CALL, "C17",
+         after="wipe alive", store="away", leased=True),
     Call("close_epoch.lua", "jobs_store", b"{close_epoch}", "plain", _CALL, "C17", after="wipe"),
     Call("restore.lua", "jobs_store", b"{restore}", "enduring", _CALL, "C17", after="wipe alive"),
     Call("cut.lua", "jobs_store", b"{cut}", "plain", _CALL, "C17", after="wipe"),
@@ -227,6 +276,7 @@ SLICE: Final = (
     "settle.lua x reply lost",
     "admit.lua, keyed x reply lost",
     "settle.spooled, open x kill",
+    "settle.spooled, leased x kill",
     "drain.booked x kill",
     "replay.handed_in x kill",
     "reap.decided x kill",

@@ -17,16 +17,19 @@ from redis.asyncio import Redis
 from gateway.admin import problems
 from gateway.admin.api import create_admin
 from gateway.settings import Settings
+from gateway.stores import lease_file, spooled
+from gateway.stores.redis import keys
 from gateway.stores.redis.client import open_client
 from gateway.stores.sql.engine import migrate, open_engine
 from gateway.wiring.admin import open_admin
 from tests.crash.clients import REPLIED_WITHIN_S, Reply, ask
-from tests.crash.laws import Place
+from tests.crash.laws import TAG, Place
 from tests.crash.processes import Process, Started, listener, processes
 from tests.fault_proxy import FaultProxy
 from tests.scripted_backend import ScriptedBackend
 
 HOLD_SECONDS = 2
+LEASE_SECONDS = 8
 
 
 class CrashHouse:
@@ -103,6 +106,7 @@ class CrashHouse:
             "METERHOUSE_DATABASE_URL": database_url,
             "METERHOUSE_WORKERS": "1",
             "METERHOUSE_HOLD_SECONDS": str(HOLD_SECONDS),
+            "METERHOUSE_LEASE_SECONDS": str(LEASE_SECONDS),
             "METERHOUSE_DRAIN_SECONDS": "10",
             "METERHOUSE_ACCESS_LOG": "off",
         }
@@ -114,6 +118,31 @@ class CrashHouse:
         """As when the leases of a killed process have run out."""
         async for key in self.store.scan_iter("mh:lease:*"):
             await self.store.delete(key)
+
+    async def has_leases(self) -> None:
+        """Returns when a worker may spend leases on every budget."""
+        async with asyncio.timeout(20):
+            while not any(
+                len([one for one in lease_file.read(writer) if one.amount]) == len(self._budgets)
+                for writer in spooled.writers(self.settings.spool_dir)
+            ):
+                await asyncio.sleep(0.02)
+
+    async def end_leases(self) -> None:
+        """As when an hour has passed since their worker was seen."""
+        for member in await self.store.zrange(keys.leases(TAG), 0, -1):
+            lease_id, _, account = member.decode().partition(" ")
+            amount = int(await self.store.hget(account, f"lease:{lease_id}") or 0)
+            await self.store.hdel(account, f"lease:{lease_id}")
+            await self.store.hincrby(account, "leased", -amount)
+            await self.store.zrem(keys.leases(TAG), member)
+
+    async def leaves_a_lease(self) -> None:
+        """One of a machine that is gone, and it was overdue long ago."""
+        account = (await anext(self.store.scan_iter(f"mh:{{{TAG}}}:acct:*:m*"))).decode()
+        await self.store.hincrby(account, "lease:data-9.gone/0", 7)
+        await self.store.hincrby(account, "leased", 7)
+        await self.store.zadd(keys.leases(TAG), {f"data-9.gone/0 {account}": 1})
 
     async def make(self, noun: str, **fields: Any) -> dict[str, Any]:
         answer = await self.admin.post(f"/{noun}", json=fields)

@@ -44,10 +44,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Counters:
-    """Money posted on each account, by key; `held` and slots must be nothing at rest."""
+    """Money posted on each account, by key; all else must be nothing at rest."""
 
     posted: dict[str, int]
     held: dict[str, int]
+    leased: dict[str, int]
     slots: int
 
 
@@ -69,15 +70,15 @@ class Found:
 
 
 async def counters(place: Place) -> Counters:
-    posted, held, slots = {}, {}, 0
+    posted, held, leased, slots = {}, {}, {}, 0
     async for key in place.store.scan_iter(f"mh:{{{TAG}}}:*"):
         name = key.decode()
         if ":acct:" in name:
-            figures = await place.store.hmget(key, ["posted", "held"])
-            posted[name], held[name] = (int(figure or 0) for figure in figures)
+            figures = await place.store.hmget(key, ["posted", "held", "leased"])
+            posted[name], held[name], leased[name] = (int(figure or 0) for figure in figures)
         elif ":slots:" in name:
             slots += await place.store.zcard(key)
-    return Counters(posted, held, slots)
+    return Counters(posted, held, leased, slots)
 
 
 async def unrest(place: Place) -> list[str]:
@@ -87,6 +88,8 @@ async def unrest(place: Place) -> list[str]:
         "journal": await place.store.xlen(keys.journal(TAG)),
         "holds": await place.store.zcard(keys.holds(TAG)),
         "held": sum(1 for amount in now.held.values() if amount),
+        "leases": 0 if place.workers else await place.store.zcard(keys.leases(TAG)),
+        "leased": 0 if place.workers else sum(1 for amount in now.leased.values() if amount),
         "slots": now.slots,
         "closed": not (await place.store.get(keys.epoch(TAG)) or b"").startswith(b"open"),
         "spools": await asyncio.to_thread(_unfinished, place),

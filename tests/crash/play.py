@@ -15,11 +15,13 @@ from gateway.stores.redis.scripts import (
     CUT,
     EXTEND,
     KEEP,
+    LEND,
     OPEN_EPOCH,
     RELEASE,
     RESTORE,
     SETTLE,
     SLICE,
+    TAKE_BACK,
 )
 from tests.crash.cells import Call, Cell, Point
 from tests.crash.clients import MOST_REPEATS, Reply
@@ -30,9 +32,10 @@ from tests.fault_proxy import FaultProxy, Strike
 from tests.scripted_answers import Script
 
 # What a worker calls goes by the script's hash, what jobs do now and then brings its text along.
-_SENT = {f"{{{s.name}}}".encode(): s.sha for s in (ADMIT, EXTEND, KEEP, RELEASE, SETTLE, SLICE)} | {
-    f"{{{s.name}}}".encode(): s.text for s in (CLOSE_EPOCH, CORRECT, CUT, OPEN_EPOCH, RESTORE)
-}
+_BY_HASH = (ADMIT, EXTEND, KEEP, LEND, RELEASE, SETTLE, SLICE, TAKE_BACK)
+_BY_TEXT = (CLOSE_EPOCH, CORRECT, CUT, OPEN_EPOCH, RESTORE)
+_SENT = {f"{{{s.name}}}".encode(): s.sha for s in _BY_HASH}
+_SENT |= {f"{{{s.name}}}".encode(): s.text for s in _BY_TEXT} | {b"{lend again}": LEND.text}
 
 
 async def play(house: CrashHouse, cell: Cell, stop_s: float) -> Found:
@@ -51,7 +54,7 @@ async def play(house: CrashHouse, cell: Cell, stop_s: float) -> Found:
             act = _jobs_call
         case _:
             act = _worker_call
-    await house.outage("open" if cell.point.store else "bounded")
+    await house.outage("open" if cell.point.store and not cell.point.leased else "bounded")
     replies, struck = await act(house, cell, stop_s)
     house.store_returns()
     for proxy in (house.worker_store, house.jobs_store, house.jobs_sql, *house.lines):
@@ -119,6 +122,8 @@ async def _asked(house: CrashHouse, point: Point | Call) -> list["asyncio.Task[R
     if point.kind.startswith("hedged"):  # the dearer one is asked too, by what two requests earn
         house.backends[0].scripts += [Script(delay_ms=2_000), Script(delay_ms=2_000)]
         house.backends[1].scripts += [Script(delay_ms=200, chunk_delay_ms=50)]
+    if point.leased:
+        await house.has_leases()
     if point.store in {"away", "back"}:
         house.store_goes()
     tasks = [asyncio.create_task(house.ask(point.kind)) for _ in range(2)]
@@ -146,6 +151,8 @@ async def _worker_call(house: CrashHouse, cell: Cell, stop_s: float) -> tuple[li
     await _jobs_run(house)
     worker = await house.start_worker()
     replies = [await house.ask(call.kind)]
+    if call.leased:
+        await house.has_leases()  # their own calls are not the ones to be struck
     proxy = house.worker_store if call.line == "worker_store" else house.lines[0]
     strike = _strike(proxy, call, cell.fault, worker)
     asked = await _asked(house, call)
@@ -251,26 +258,35 @@ async def _left_by_a_worker(house: CrashHouse, point: Point | Call) -> Left:
     if wiped or point.store:
         reply = await _served(house, "plain")
         assert reply.whole, reply
+    if point.leased:
+        await house.has_leases()
     await _jobs_end(house)
     if point.store:
         house.store_goes()
     begun = _under_way(house)
     asked = [asyncio.create_task(_served(house, point.kind)) for _ in range(3)]
-    if point.after in {"", "wipe"}:
+    if point.after in {"", "wipe", "forlorn"}:
         await asyncio.wait(asked)
         await worker.stop()
     else:
         while _under_way(house) < begun + 3:
             await asyncio.sleep(0.01)
-    if point.after in {"kill", "lose"}:
-        await worker.kill()
-    if point.after == "lose":
-        for writer in spooled.writers(house.settings.spool_dir):
-            shutil.rmtree(writer)
-    if wiped:
-        await house.store.flushall()
+    await _befallen(house, worker, point.after)
     house.store_returns()
     return Left(asked, worker if point.after == "wipe alive" else None)
+
+
+async def _befallen(house: CrashHouse, worker: Process, after: str) -> None:
+    if after in {"kill", "lose"}:
+        await worker.kill()
+    if after == "lose":
+        for writer in spooled.writers(house.settings.spool_dir):
+            shutil.rmtree(writer)
+        await house.end_leases()
+    if after == "forlorn":
+        await house.leaves_a_lease()
+    if after.startswith("wipe"):
+        await house.store.flushall()
 
 
 async def _served(house: CrashHouse, kind: str) -> Reply:

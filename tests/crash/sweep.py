@@ -132,7 +132,7 @@ class Sweep:
         leases = self.house.data.plane._outage.leases
         while not any(
             lease.account.id == self.leased and lease.left and not lease.is_worn
-            for lease in leases._leases.values()
+            for lease in leases.book.leases.values()
         ):
             assert await self._serve(kind) == 200, told
             await self._rest(told)
@@ -242,7 +242,7 @@ class Sweep:
     async def sums(self) -> None:
         """Counters, journal and ledger say the same in the end, and no lease waits for anybody."""
         leases = self.house.data.plane._outage.leases
-        for lease in (*leases._leases.values(), *leases._retired):
+        for lease in (*leases.book.leases.values(), *leases.book._retired):
             assert (lease.reserved, lease.unsettled) == (0, 0)
         async with open_jobs(self.house.settings, "test") as deps:
             stopping = asyncio.Event()

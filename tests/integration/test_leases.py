@@ -36,7 +36,7 @@ def leases_of(it: Scene) -> Leases:
 async def lent(it: Scene, least: int = COST) -> int:
     """Waits until this worker may spend so much of every account it has a lease of; the least."""
     while True:
-        found = [lease.amount for lease in leases_of(it)._leases.values()]
+        found = [lease.amount for lease in leases_of(it).book.leases.values()]
         if found and min(found) >= least:
             return min(found)
         await asyncio.sleep(0.02)

@@ -14,6 +14,7 @@ from gateway.stores.redis.epochs import Guard
 from gateway.stores.spool import Closed, Intent, SpoolUnavailable
 from policies.budgets import Admission, Granted, Refused
 from tests.simulator.kernel import Call, Process, Unreachable
+from tests.simulator.leasing import Leasing
 from tests.simulator.machine import Machine, Surroundings
 from tests.simulator.spools import SpoolFile
 from tests.simulator.store import WrongEpoch
@@ -25,6 +26,21 @@ PATIENCE_US: Final = 1_000_000
 STALE_TRIES: Final = 3
 OPEN_TRIES: Final = 20
 OPEN_AGAIN_US: Final = 50_000
+
+
+class _Line:
+    """As one worker has it: of which process of the store it knows."""
+
+    def __init__(self, world: Surroundings, process: Process) -> None:
+        self._kernel = world.kernel
+        self._store = world.store
+        self._process = process
+
+    @property
+    def run_id(self) -> str:
+        store, kernel = self._store, self._kernel
+        away = store.down_until_us > kernel.now_us or kernel.is_cut_off(self._process, store)
+        return "" if away else store.run_id
 
 
 class Door:
@@ -39,8 +55,9 @@ class Door:
         self._process = process
         self._machine = machine
         self._spool = spool
-        self.guard: Guard = world.guard(world.store, world.ledger.epoch)
+        self.guard: Guard = world.guard(_Line(world, process), world.ledger.epoch)
         self.upkeep = Upkeep(world.kernel, world.store, process)
+        self.leasing = Leasing(world, process, machine, spool, self.guard)
 
     def admit(self, flow: Flow) -> Any:
         """Whether it is let in, or the Refused that says why not."""
@@ -55,11 +72,13 @@ class Door:
             if isinstance(answer, Refused):
                 answer, meta = yield from self._asked_again(flow, answer, meta)
         except Unreachable:
-            return self._by_itself(flow)
+            return (yield from self._by_itself(flow))
         if not isinstance(answer, Granted):
             return answer if isinstance(answer, Refused) else False
         flow.granted = answer
         self.upkeep.in_flight.add(arrival.request_id)
+        if flow.standing.leased:
+            self.leasing.book.note(levels.tag, flow.standing, answer.held_money)
         if pause_us := self._kernel.at("admit.granted", self._process):
             yield pause_us
         try:
@@ -94,8 +113,8 @@ class Door:
         except SpoolUnavailable:
             self._world.laws.unwritten.add(hold_id)
 
-    def _asked(self, flow: Flow, meta: bytes) -> Any:
-        ask = self._admission(flow, meta)
+    def _asked(self, flow: Flow, meta: bytes, *, firm: bool = False) -> Any:
+        ask = self._admission(flow, meta, firm=firm)
         answer = yield from self.with_epoch(
             lambda token: Call(
                 self._store,
@@ -111,7 +130,8 @@ class Door:
         return answer
 
     def _asked_again(self, flow: Flow, answer: Any, meta: bytes) -> Any:
-        stale = waits = 0
+        stale = waits = recalls = 0
+        firm = False
         while isinstance(answer, Refused):
             if answer.reason == "stale_window" and stale < STALE_TRIES:
                 stale += 1
@@ -123,9 +143,13 @@ class Door:
                 need = Call(self._store, "unopened", self._store.need_account)
                 self._kernel.post(self._process, need, lambda _: None)
                 yield OPEN_AGAIN_US
+            elif answer.reason == "leased" and not firm:
+                names = [account.key for account in flow.standing.accounts]
+                firm = not (yield from self.leasing.recall(names, recalls))
+                recalls += 1
             else:
                 break
-            answer = yield from self._asked(flow, meta)
+            answer = yield from self._asked(flow, meta, firm=firm)
         return answer, meta
 
     def _there(self, flow: Flow) -> Any:
@@ -137,20 +161,34 @@ class Door:
             return False
         return not absent
 
-    def _by_itself(self, flow: Flow) -> bool:
-        if flow.levels.outage != "open" or flow.ticket is not None:
+    def _by_itself(self, flow: Flow) -> Any:
+        if flow.levels.outage == "strict" or flow.ticket is not None:
             return False
+        spend = None
+        if flow.levels.outage == "bounded":
+            book = self.leasing.book
+            spend = book.spend(flow.standing, flow.quote, self._kernel.now_us)
+            if spend is None:
+                return False
         now_ms, request_id = flow.admit_started_us // 1000, flow.arrival.request_id
         accounts = flow.standing.accounts
         meta = ENCODER.encode(flow.template)
+        ids = spend.ids if spend is not None else ()
         try:
-            self._write(Intent(request_id, flow.levels.tag, now_ms * 1000, meta, accounts))
+            self._write(Intent(request_id, flow.levels.tag, now_ms * 1000, meta, accounts, ids))
         except SpoolUnavailable:
+            if spend is not None:
+                spend.undo()
             return False
         flow.quote = msgspec.structs.replace(flow.quote, first=flow.quote.wanted)
         flow.granted = Granted(flow.quote.wanted, 0, now_ms, (), (), duplicate=False)
-        flow.unheld = accounts
+        flow.unheld, flow.spend = accounts, spend
         self._world.laws.let_in(request_id, accounts, self._spool.name)
+        if spend is not None:
+            state = self._store.state
+            self._world.laws.spends(state, request_id, spend.ids, spend.money, self._process)
+        if pause_us := self._kernel.at("outage.intended", self._process):
+            yield pause_us
         self._kernel.say(f"{self._process.name}: {request_id} is served without a hold")
         return True
 
@@ -163,7 +201,7 @@ class Door:
         flow.template = template(flow)
         return ENCODER.encode(flow.template)
 
-    def _admission(self, flow: Flow, meta: bytes) -> Admission:
+    def _admission(self, flow: Flow, meta: bytes, *, firm: bool) -> Admission:
         levels, terms = flow.levels, flow.quote
         return Admission(
             hold_id=flow.arrival.request_id,
@@ -180,6 +218,7 @@ class Door:
             meta=meta,
             owner=self._spool.name,
             ticket=flow.ticket,
+            firm=firm,
         )
 
     def _now_us(self, flow: Flow) -> int:

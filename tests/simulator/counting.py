@@ -4,7 +4,7 @@ gateway/stores/recount.py do, in their order.
 """
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from billing.usage import DECODER, UsageEvent
@@ -14,11 +14,14 @@ from gateway.jobs.rebuild_counters import told
 from gateway.jobs.restoration import Known
 from gateway.jobs.tell_again import again, unknown
 from gateway.stores.counted import Counted
+from gateway.stores.lease_file import Kept
 from gateway.stores.recount import asked_of, corrections_of
 from gateway.stores.redis.epochs import Epoch
+from gateway.stores.redis.restoring import lent_again
 from gateway.stores.spool import Outcome
 from gateway.stores.spooled import open_requests
 from gateway.stores.sql.corrections import is_weak
+from policies.leases import TakenBack
 from policies.rebuild import held
 from policies.recount import Correction
 from tests.simulator import house
@@ -150,6 +153,8 @@ class Counters:
                 return False
             placed += [ask.hold_id] * done
         yield from self._at("rebuild.placed")
+        if not (yield from self._lend_again(closed, known, {one.key for one in mine})):
+            return False
         for hold_id in sorted(self._done(one for one in known.living if one.hold_id in placed)):
             yield self._ask("release", "release", hold_id, ())
         yield from self._recount(mine)
@@ -157,6 +162,19 @@ class Counters:
         whole = yield from self._recount_held(mine)
         yield from self._at("rebuild.held")
         return whole
+
+    def _lend_again(self, closed: Epoch, known: Known, in_force: Collection[str]) -> Any:
+        living = {one.lease_id.rpartition("/")[0] for one in known.lent}
+        writers = set(self._machine.disk.spools)
+        for one in (yield self._ask("leases.read", "listed")):
+            if one.owner in writers or one.owner in living:
+                yield self._ask("take_back", "take_back", TakenBack(one.lease_id, one.account))
+        for kept in known.lent:
+            if kept.account.key in in_force and kept.amount:
+                ask = lent_again(kept)
+                if (yield self._ask("lend_again", "lend_again", closed, ask)) is None:
+                    return False
+        return True
 
     def _known(self) -> Any:
         """As restoration.known: what the spools of this machine say."""
@@ -166,18 +184,21 @@ class Counters:
         events: list[UsageEvent] = []
         living: list[restoration.Living] = []
         unheld: dict[str, Unheld] = {}
+        lent: list[Kept] = []
         for spool in self._machine.disk.spools.values():
             if spool.is_locked:
                 said, still = restoration.of_living(spool.records, spool.name)
                 missing = self._ledger.missing([event.event_id for event in said])
                 events += [event for event in said if event.event_id in missing]
                 living += still
-                unheld |= unheld_in(r for r in spool.records if isinstance(r, Outcome))
+                ended = [record for record in spool.records if isinstance(record, Outcome)]
+                unheld |= unheld_in(ended)
+                lent += restoration.left_of(spool.leases, ended)
             else:
                 found = findings(self._ledger, self._machine.disk, spool)
                 events += [event for event in found.events if not is_weak(event)]
                 unheld |= unheld_in(spool.records)
-        return Known(tuple(events), tuple(living), unheld)
+        return Known(tuple(events), tuple(living), unheld, tuple(lent))
 
     def _hand_in(self, known: Known) -> Any:
         for event in known.events:

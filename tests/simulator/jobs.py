@@ -10,12 +10,15 @@ from typing import Any, Final
 from billing.usage import DECODER
 from gateway.jobs.endings import Ending, settlement
 from gateway.jobs.evidence import HELD, Findings
+from gateway.jobs.reap_leases import LATE_MS as LEASES_LATE_MS
+from gateway.jobs.reap_leases import LOST_MS
 from gateway.jobs.replay_spool import SEND_AGAIN_US, handed_in, unsent
 from gateway.jobs.traces import Traces, told
 from gateway.stores.redis import keys
 from gateway.stores.spooled import acknowledged
 from gateway.stores.sql.corrections import is_weak
 from policies.budgets import Hold, Reaping
+from policies.leases import TakenBack
 from tests.simulator.counting import LOOK_EVERY_US, Counters
 from tests.simulator.evidence import findings
 from tests.simulator.journal import Entry
@@ -27,6 +30,7 @@ from tests.simulator.upkeep import TTL_MS
 
 LATE_MS: Final = TTL_MS // 2
 REAP_EVERY_US: Final = 5_000_000
+REAP_LEASES_EVERY_US: Final = 10_000_000
 REPLAY_EVERY_US: Final = 2_000_000
 PRUNE_EVERY_US: Final = 15_000_000
 TELL_EVERY_US: Final = 30_000_000
@@ -49,6 +53,7 @@ class Jobs:
         self._ledger = world.ledger
         self._machine = machine
         self._judge = judge
+        self._patience_ms = world.patience_ms
         self.process = process
         self._sent: dict[str, dict[str, int]] = {}
         self._tokens = 0
@@ -58,6 +63,7 @@ class Jobs:
             (self.counters.turn, LOOK_EVERY_US),
             (self._replay, REPLAY_EVERY_US),
             (self._reap, REAP_EVERY_US),
+            (self._reap_leases, REAP_LEASES_EVERY_US),
             (self._prune, PRUNE_EVERY_US),
             (self.counters.tell_again, TELL_EVERY_US),
         ):
@@ -147,6 +153,7 @@ class Jobs:
             if not is_weak(event) or event.request_id in holds or event.request_id in found.unheld
         ]
         if not waiting:
+            yield from self._end_leases(spool)
             if pause_us := self._kernel.at("replay.booked", self.process):
                 yield pause_us
             self._machine.disk.spools.pop(spool.name, None)
@@ -160,6 +167,11 @@ class Jobs:
                 sent[event.event_id] = self._kernel.now_us
                 if pause_us := self._kernel.at("replay.handed_in", self.process):
                     yield pause_us
+
+    def _end_leases(self, spool: SpoolFile) -> Any:
+        for one in (yield self._ask("leases.read", "listed")):
+            if one.owner == spool.name:
+                yield self._take_back(TakenBack(one.lease_id, one.account))
 
     def _findings(self, spool: SpoolFile) -> Findings:
         return findings(self._ledger, self._machine.disk, spool)
@@ -221,6 +233,29 @@ class Jobs:
                 proving.add(spool.name)
         return Traces(found, frozenset(living), frozenset(proving))
 
+    # leases that nobody gives back any more
+
+    def _reap_leases(self) -> Any:
+        overdue = yield self._ask("leases.read", "listed", LEASES_LATE_MS)
+        if overdue:
+            yield from self._at("reap_leases.found")
+        spools, waits = self._machine.disk.spools, []
+        for one in overdue:
+            spool, kept = spools.get(one.owner), None
+            if spool is not None:
+                if not spool.is_locked:
+                    continue
+                kept = {each.lease_id for each in spool.leases}
+            wait_ms = self._patience_ms(one, kept, LEASES_LATE_MS, LOST_MS)
+            if wait_ms is not None:
+                waits.append(TakenBack(one.lease_id, one.account, wait_ms))
+        for back in waits:
+            yield self._take_back(back)
+            yield from self._at("reap_leases.ended")
+
+    def _take_back(self, back: TakenBack) -> Call:
+        return self._ask("take_back", "take_back", back)
+
     # segments that prove nothing any more
 
     def _prune(self) -> Any:
@@ -240,6 +275,10 @@ class Jobs:
         return acknowledged(spool.segments, recorded, writer_lives=True)
 
     # asking the store
+
+    def _at(self, step: str) -> Any:
+        if pause_us := self._kernel.at(step, self.process):
+            yield pause_us
 
     def _ask(self, name: str, method: str, *args: Any) -> Call:
         return Call(self._store, name, getattr(self._store, method), *args)

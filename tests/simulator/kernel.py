@@ -86,6 +86,7 @@ class Peer:
     down_until_us = 0
     slow_us = 0
     connection = 0  # what was sent over another one is lost with it
+    is_far = False  # a process may be cut off from it
 
 
 class Process:
@@ -95,6 +96,7 @@ class Process:
         self.name = name
         self.alive = True
         self.stopped_until_us = 0
+        self.cut_off_until_us = 0  # from whoever is far
         self.on_death: Callable[[Fault], None] = lambda _fault: None
 
 
@@ -151,6 +153,9 @@ class Kernel:
         """
         self._send(process, call, (process, then))
 
+    def is_cut_off(self, process: Process, peer: Peer) -> bool:
+        return peer.is_far and process.cut_off_until_us > self.now_us
+
     def kill(self, process: Process, fault: Fault) -> None:
         if process.alive:
             process.alive = False
@@ -203,7 +208,7 @@ class Kernel:
     def _send(self, process: Process, call: Call, ticket: tuple[Any, Any]) -> None:
         peer, dice = call.peer, self.dice
         call.connection = peer.connection
-        if peer.down_until_us > self.now_us:
+        if peer.down_until_us > self.now_us or self.is_cut_off(process, peer):
             self.after(dice.latency_us(), self._answer, (ticket, call), Unreachable(sent=False))
             return
         there_us = dice.latency_us() + peer.slow_us
@@ -232,7 +237,8 @@ class Kernel:
     def _apply(self, what: tuple[tuple[Any, Any] | None, Call], back_us: int) -> None:
         ticket, call = what
         peer = call.peer
-        if peer.down_until_us > self.now_us or call.connection != peer.connection:
+        gone = ticket is not None and self.is_cut_off(_process_of(ticket), peer)
+        if gone or peer.down_until_us > self.now_us or call.connection != peer.connection:
             if ticket is not None:
                 self.after(back_us, self._answer, what, Unreachable(sent=True))
             return
@@ -242,7 +248,7 @@ class Kernel:
 
     def _answer(self, what: tuple[tuple[Any, Any], Call], answer: Any) -> None:
         (waiting, turn), call = what
-        process = waiting.process if isinstance(waiting, Task) else waiting
+        process = _process_of((waiting, turn))
         if not process.alive:
             return
         if process.stopped_until_us > self.now_us:
@@ -257,3 +263,10 @@ class Kernel:
             call.on_loss(None if failed else answer)
         if heard:
             self._resume((waiting, turn), answer)
+
+
+def _process_of(ticket: tuple[Any, Any]) -> Process:
+    """Who waits: a task of its, or nobody in particular."""
+    waiting = ticket[0]
+    process: Process = waiting.process if isinstance(waiting, Task) else waiting
+    return process

@@ -23,10 +23,13 @@ from policies.budgets import (
     held_on,
 )
 from policies.idempotency import FINISHED, Replay
+from policies.leases import TakenBack
 from policies.recount import Correction
 from policies.slices import Slice
 from tests.simulator.kernel import Process
+from tests.simulator.lease_laws import LeaseLaws
 from tests.simulator.store import Watcher
+from tests.simulator.violation import Violation
 
 WHOLE_LOOK_EVERY: Final = 64  # writes
 _NOTHING: Final = Balance()
@@ -34,15 +37,6 @@ _NOTHING: Final = Balance()
 
 def held_money(ask: Admission, grant: int) -> int:
     return ask.input_money + ask.choices * ask.output_money * grant
-
-
-class Violation(Exception):  # noqa: N818 (the word for it)
-    """A law does not hold."""
-
-    def __init__(self, law: str, what: str, request_id: str = "") -> None:
-        super().__init__(f"{law}: {what}")
-        self.law = law
-        self.request_id = request_id
 
 
 class Asked:
@@ -72,6 +66,7 @@ class Laws(Watcher):
         self.shortened: set[str] = set()  # holds of which a machine lost its last records
         self.unmarked: set[str] = set()  # checkpoints that a full disk refused
         self.unwritten: set[str] = set()  # outcomes that it refused
+        self.silent: set[str] = set()  # ended while their worker could tell its spool only
         self.store_lost = 0
         self.writes = 0
         self.owners: dict[str, str] = {}  # whose spool would know
@@ -88,6 +83,8 @@ class Laws(Watcher):
         self._told_of: dict[str, tuple[str, dict[str, int]]] = {}  # by event: what it added
         self._tickets: dict[str, list[str]] = {}  # by ticket: who was let in with it
         self.processed: set[str] = set()  # a backend did work for it
+        self._leases = LeaseLaws(self.has_evidence, one_home=one_home)
+        self.spent, self.lent = self._leases.spent, self._leases.lent
 
     # what the workers and the backends do
 
@@ -97,6 +94,13 @@ class Laws(Watcher):
         self._given_up.discard(request_id)
         self.owners.setdefault(request_id, owner)
 
+    def spends(
+        self, state: State, request_id: str, ids: Sequence[str], money: int, process: Process
+    ) -> None:
+        """It was let in for these leases, beside the accounts."""
+        paid = [(a, id_) for a, id_ in zip(self.unheld[request_id], ids, strict=True) if id_]
+        self._leases.spends(state, request_id, paid, money, process)
+
     def dispatched(self, request_id: str, attempt: int, process: Process) -> None:
         if request_id in self._given_up:
             raise Violation(
@@ -104,9 +108,12 @@ class Laws(Watcher):
             )
         self.sent.setdefault(request_id, set()).add(attempt)
         self._flying[request_id] = process
+        self._leases.dispatched(request_id)
 
-    def concluded(self, request_id: str) -> None:
+    def concluded(self, request_id: str, *, cut_off: bool) -> None:
         self._flying.pop(request_id, None)
+        if cut_off:
+            self.silent.add(request_id)
 
     def worked_for(self, request_id: str) -> None:
         """A backend does. With an idempotency key only one request may bring it to that."""
@@ -136,8 +143,8 @@ class Laws(Watcher):
             now = after.accounts.get(account.key, _NOTHING)
             if now.held - was.held != held_on(account, ask, answer.output_tokens):
                 raise Violation("L3", f"{ask.hold_id} is not held on {account.id}", ask.hold_id)
-            if account.cap != NO_CAP and now.posted + now.held > account.cap:
-                over = now.posted + now.held - account.cap
+            if account.cap != NO_CAP and now.posted + now.held + now.leased > account.cap:
+                over = now.posted + now.held + now.leased - account.cap
                 raise Violation("L2", f"{account.id} is over its cap by {over}", ask.hold_id)
             self._remembered(after, account, ask.hold_id)
         for slot in ask.slots:
@@ -178,6 +185,7 @@ class Laws(Watcher):
     def settled(self, before: State, after: State, done: Settlement, found: bool) -> None:
         if done.event is not None and (found or done.reaping is None):
             self._told(DECODER.decode(done.event))
+        self._leases.settled(before, after, done)
         if after.accounts is before.accounts:
             return
         if found:
@@ -246,8 +254,12 @@ class Laws(Watcher):
             was, now = before.accounts[account.key], after.accounts[account.key]
             if account.unit == MONEY and now.held - was.held != more:
                 raise Violation("L3", f"{hold_id} has not grown on {account.id}", hold_id)
-            if account.cap != NO_CAP and now.posted + now.held > account.cap:
+            if account.cap != NO_CAP and now.posted + now.held + now.leased > account.cap:
                 raise Violation("L2", f"{account.id} is over its cap by a slice", hold_id)
+        self._look(after)
+
+    def taken_back(self, after: State, back: TakenBack, ended: bool) -> None:
+        self._leases.taken_back(back, ended)
         self._look(after)
 
     def restored(self, after: State, ask: Admission, placed: bool) -> None:
@@ -267,6 +279,7 @@ class Laws(Watcher):
     def opened(self, after: State, journal: Sequence[bytes]) -> None:
         """The counters are said to be whole: who is under way has a hold, and they are its sum."""
         self.whole(after)
+        self._leases.opened(after)
         if not self._one_home:
             return
         for request_id, process in self._flying.items():
@@ -286,6 +299,7 @@ class Laws(Watcher):
         holds again may end again.
         """
         self.store_lost += 1
+        self._leases.lost()
         self.forgotten.update(self.asked)
         held = {id_: hold for id_, hold in after.holds.items() if hold is not None}
         self.asked = {id_: Asked(hold.admission, hold.grant) for id_, hold in held.items()}
@@ -328,6 +342,7 @@ class Laws(Watcher):
 
     def whole(self, state: State) -> None:
         """L1 over everything: held is the sum of the holds, posted of what ended."""
+        self._leases.whole(state)
         held: Counter[str] = Counter()
         posted: Counter[str] = Counter(self._beside)
         for hold in state.holds.values():

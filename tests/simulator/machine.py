@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.dataplane.lease_book import LeaseBook
 from gateway.stores.redis.epochs import Guard
 from tests.simulator.backend import Backend, Work
 from tests.simulator.dice import Dice
@@ -29,6 +30,9 @@ class Surroundings(msgspec.Struct, frozen=True):
     laws: Laws
     guard: Callable[..., Guard]
     is_whole: Callable[..., bool]
+    lease_book: Callable[..., LeaseBook]
+    patience_ms: Callable[..., int | None]
+    bus: Any
 
 
 class Machine:

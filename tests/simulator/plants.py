@@ -5,11 +5,24 @@ from typing import Any
 
 import msgspec
 
+from gateway.dataplane.lease import Lease
+from gateway.dataplane.lease_book import LeaseBook
 from gateway.jobs.endings import NEVER_SENT, Ending, ending
 from gateway.jobs.traces import Traces
 from gateway.stores.redis.epochs import Epoch, Guard
-from policies import budgets, recount
-from policies.budgets import MONEY, NO_CAP, Admission, Granted, Hold, Settlement, State
+from gateway.stores.redis.lending import Listed
+from policies import budgets, leases, recount
+from policies.budgets import (
+    MONEY,
+    NO_CAP,
+    Admission,
+    Balance,
+    Granted,
+    Hold,
+    Settlement,
+    State,
+)
+from policies.leases import LeaseAsked, Lent
 from policies.recount import Correction
 from tests.simulator.store import QuotaStore, Scripts
 from tests.simulator.world import Parts
@@ -33,7 +46,7 @@ def double_settle() -> Parts:
 def _posted(state: State, hold: Hold, done: Settlement) -> State:
     accounts = dict(state.accounts)
     for account in hold.admission.accounts:
-        was = accounts[account.key]
+        was = accounts.get(account.key, Balance())
         more = done.money if account.unit == MONEY else done.tokens
         accounts[account.key] = msgspec.structs.replace(was, posted=was.posted + more)
     return msgspec.structs.replace(state, accounts=accounts)
@@ -112,5 +125,54 @@ def posted_without_mark() -> Parts:
     def settle(state: State, done: Settlement, now_us: int) -> tuple[State, bool]:
         forgetful = msgspec.structs.replace(state, posted=frozenset())
         return budgets.settle(forgetful, done, now_us)
+
+    return Parts(scripts=Scripts(settle=settle))
+
+
+def spent_unreserved() -> Parts:
+    """Of a lease is left what no request has ended on; those under way are not thought of."""
+
+    class Careless(LeaseBook):
+        def left(self, lease: Lease) -> int:
+            return lease.amount - lease.spent
+
+    return Parts(lease_book=Careless)
+
+
+def given_back_unsettled() -> Parts:
+    """A lease is given back as soon as its time is over, whatever is still being paid with it."""
+
+    class Hasty(LeaseBook):
+        def may_end(self, lease: Lease) -> bool:
+            return True
+
+    return Parts(lease_book=Hasty)
+
+
+def ended_by_its_time() -> Parts:
+    """An overdue lease is ended without asking who has it: its worker may be cut off, and go on."""
+
+    def patience_ms(one: Listed, kept: Any, late_ms: int, lost_ms: int) -> int | None:
+        return late_ms
+
+    return Parts(patience_ms=patience_ms)
+
+
+def not_lent_again() -> Parts:
+    """A rebuild does not set aside what living workers may be spending."""
+
+    def lend(state: State, asked: LeaseAsked, now_us: int) -> tuple[State, Lent]:
+        if asked.account.cap == NO_CAP:
+            return state, Lent(0, now_us // 1000)
+        return leases.lend(state, asked, now_us)
+
+    return Parts(scripts=Scripts(lend=lend))
+
+
+def posted_beside_its_lease() -> Parts:
+    """What a lease has paid for is posted, and the lease stays what it was."""
+
+    def settle(state: State, done: Settlement, now_us: int) -> tuple[State, bool]:
+        return budgets.settle(state, msgspec.structs.replace(done, leases=()), now_us)
 
     return Parts(scripts=Scripts(settle=settle))

@@ -32,6 +32,7 @@ class Fault(StrEnum):
     WIPE = "store wiped"
     FAILOVER = "store on older data"
     FAIL_BACK = "store back on its old process"
+    CUT_OFF = "a worker out of the store's reach"
     # a backend
     UNREACHABLE = "no connection"
     REFUSES = "refused (429, 503)"
@@ -53,6 +54,7 @@ ON_WORLD: Final = (
     Fault.WIPE,
     Fault.FAILOVER,
     Fault.FAIL_BACK,
+    Fault.CUT_OFF,
 )
 ON_BACKENDS: Final = (
     Fault.UNREACHABLE,
@@ -93,7 +95,8 @@ class Scenario(msgspec.Struct, frozen=True):
     budget: int = 40  # how tight the budgets are: dear requests that fit the tightest
     think_us: int = 4_000_000
     slice: int = 0  # output tokens by which the hold of a stream grows; 0: all is held at once
-    outage: str = "strict"  # what every budget says of a store that does not answer; or `open`
+    outage: str = "strict"  # what every budget says of a store that does not answer
+    lease_seconds: int = 60  # how long a worker may spend a lease, where that is `bounded`
     degrades: bool = False  # a cheaper model serves where no budget covers the one asked for
     keyed: int = 0  # of a hundred requests have an idempotency key, and are repeated
     faults: frozenset[Fault] = ALL
@@ -112,15 +115,18 @@ def drawn(seed: int, events: int, *, faults: frozenset[Fault] = ALL) -> Scenario
     dice = Random(f"scenario {seed}")
     pool = sorted(faults & GENTLE if dice.random() < 0.2 else faults)
     chosen = frozenset(fault for fault in pool if dice.random() < 0.6)
+    outage = dice.choice(("strict", "open", "bounded", "bounded"))
     return Scenario(
         events=events,
         clients=dice.choice((3, 8, 16, 30)),
         machines=dice.choice((1, 2, 2, 3)),
         workers=dice.choice((1, 2, 3)),
-        budget=dice.choice((6, 40, 200, 3_000)),
+        # A quarter of six requests' money is lent to nobody.
+        budget=dice.choice((40, 200, 200, 3_000) if outage == "bounded" else (6, 40, 200, 3_000)),
         think_us=dice.choice((1_000_000, 4_000_000, 10_000_000)),
         slice=dice.choice((0, 0, 64, 256)),
-        outage=dice.choice(("strict", "strict", "open")),
+        outage=outage,
+        lease_seconds=dice.choice((15, 60, 300)),
         degrades=dice.random() < 0.3,
         keyed=dice.choice((0, 0, 20, 70)),
         faults=chosen,

@@ -1,8 +1,10 @@
 """Spools as files on a machine's disk: the records are the product's own, the disk is simulated."""
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Final
 
+from gateway.stores.lease_file import Kept
 from gateway.stores.spool import Outcome, Record, SpoolUnavailable
 from tests.simulator.dice import Dice
 from tests.simulator.kernel import Process
@@ -19,6 +21,7 @@ class SpoolFile:
         self.boot = boot
         self.holder = writer
         self.segments: list[list[Record]] = [[]]
+        self.leases: tuple[Kept, ...] = ()  # the file beside it
         self._times: list[list[int]] = [[]]
         self._began_us = 0
 
@@ -79,6 +82,14 @@ class Disk:
                 raise SpoolUnavailable("the disk of the spool is full")
             self.reserve_left -= 1
         spool.append(record, now_us)
+
+    def keep(self, spool: SpoolFile, leases: Sequence[Kept], now_us: int) -> None:
+        """As lease_file.write. Raises SpoolUnavailable."""
+        if tuple(leases) == spool.leases:
+            return
+        if self.full_until_us > now_us:
+            raise SpoolUnavailable("the disk of the spool is full")
+        spool.leases = tuple(leases)
 
     def proves_absence(self, spool: SpoolFile) -> bool:
         """As spooled.proves_absence: the machine has not been down since."""

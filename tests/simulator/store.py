@@ -12,9 +12,11 @@ import msgspec
 
 from gateway.stores.redis import keys
 from gateway.stores.redis.epochs import Epoch
-from policies import budgets, idempotency, rebuild, recount, slices
+from gateway.stores.redis.lending import Listed
+from policies import budgets, idempotency, leases, rebuild, recount, slices
 from policies.budgets import Admission, Granted, Hold, Refused, Settlement, State
 from policies.idempotency import Keeping, Replay, Tickets
+from policies.leases import LeaseAsked, Lent, TakenBack
 from policies.recount import Correction
 from policies.slices import Slice, SliceAsked
 from tests.simulator.journal import Entry, Journal
@@ -39,6 +41,8 @@ class Scripts(msgspec.Struct, frozen=True):
     restore: Callable[..., tuple[State, bool]] = rebuild.restore
     cut: Callable[..., Any] = recount.cut
     correct: Callable[..., tuple[State, bool]] = recount.correct
+    lend: Callable[..., tuple[State, Lent]] = leases.lend
+    take_back: Callable[..., tuple[State, bool]] = leases.take_back
 
 
 class WrongEpoch(msgspec.Struct, frozen=True):
@@ -62,6 +66,8 @@ class Watcher:
     def settled(self, before: State, after: State, done: Settlement, found: bool) -> None: ...
     def released(self, before: State, after: State, hold_id: str, found: bool) -> None: ...
     def grown(self, before: State, after: State, hold_id: str, answer: Slice | None) -> None: ...
+    def lent(self, before: State, after: State, asked: LeaseAsked, answer: Lent) -> None: ...
+    def taken_back(self, after: State, back: TakenBack, ended: bool) -> None: ...
     def restored(self, after: State, ask: Admission, placed: bool) -> None: ...
     def corrected(self, after: State, corrections: Sequence[Correction]) -> None: ...
     def opened(self, after: State, journal: Sequence[bytes]) -> None: ...
@@ -79,6 +85,8 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 class QuotaStore(Peer):
+    is_far = True
+
     def __init__(self, kernel: Kernel, watcher: Watcher, scripts: Scripts) -> None:
         self._kernel = kernel
         self._watcher = watcher
@@ -151,6 +159,39 @@ class QuotaStore(Peer):
         tickets, kept = self._scripts.keep(state.tickets, keeping, self.now_us // 1000)
         self.state = msgspec.structs.replace(state, tickets=tickets)
         return kept
+
+    # what workers have on lease
+
+    def lend(self, token: bytes, asked: LeaseAsked) -> Lent | WrongEpoch:
+        if self.epoch is None or token != str(self.epoch).encode():
+            return WrongEpoch("" if self.epoch is None else str(self.epoch))
+        return self._lend(asked)
+
+    def lend_again(self, closed: Epoch, asked: LeaseAsked) -> Lent | None:
+        """None: the tag is not closed for this rebuild."""
+        return self._lend(asked) if self.epoch == closed else None
+
+    def _lend(self, asked: LeaseAsked) -> Lent:
+        before = self._expired()
+        self.state, answer = self._scripts.lend(before, asked, self.now_us)
+        self._tell(f"lend {asked.lease_id} on {asked.account.key} : {answer.amount}")
+        self._watcher.lent(before, self.state, asked, answer)
+        return answer
+
+    def take_back(self, back: TakenBack) -> bool:
+        self.state, ended = self._scripts.take_back(self._expired(), back, self.now_us)
+        self._tell(f"take back {back.lease_id} : {ended}")
+        self._watcher.taken_back(self.state, back, ended)
+        return ended
+
+    def listed(self, late_ms: int | None = None) -> tuple[Listed, ...]:
+        """Every lease, or those that expired so long ago."""
+        until_ms = self.now_us // 1000 - (late_ms or 0)
+        return tuple(
+            Listed(id_, lease.account)
+            for id_, lease in self.state.lent.items()
+            if late_ms is None or lease.expiry_ms <= until_ms
+        )
 
     # reading holds
 

@@ -17,7 +17,7 @@ from tests.simulator.world import Parts, Report, simulate
 
 ROOT = Path(__file__).parents[2]
 SLICE_EVENTS = 200_000
-FOUND_WITHIN_EVENTS = 400_000
+FOUND_WITHIN_EVENTS = 1_000_000
 LONG_EVENTS = int(os.environ.get("SIMULATED_EVENTS", "20000000"))
 PLANTED = (
     plants.double_settle,
@@ -27,6 +27,11 @@ PLANTED = (
     plants.not_recounted,
     plants.key_released_early,
     plants.posted_without_mark,
+    plants.spent_unreserved,
+    plants.given_back_unsettled,
+    plants.ended_by_its_time,
+    plants.not_lent_again,
+    plants.posted_beside_its_lease,
 )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from gateway.dataplane.lease import Spend
 from policies.budgets import Admission, Granted, Refused, Settlement
 from tests.simulator.kernel import Call, Kernel, Process, Story, Unreachable
 from tests.simulator.store import QuotaStore
@@ -27,6 +28,7 @@ class Upkeep:
         self.in_flight: set[str] = set()  # holds to keep alive
         self._owed: dict[str, Corrections] = {}
         self._waiting: list[Settlement] = []
+        self._spends: dict[str, Spend] = {}  # of leases, by request
         self._catching_up = False
         kernel.start(process, self._keep_holds_alive(), EXTEND_EVERY_US)
 
@@ -34,8 +36,10 @@ class Upkeep:
     def busy(self) -> bool:
         return bool(self.in_flight or self._owed or self._waiting)
 
-    def settle(self, done: Settlement) -> None:
-        """On its way when this returns; the spool has it on disk already."""
+    def settle(self, done: Settlement, spend: Spend | None) -> None:
+        """On its way when this returns; the spool has it on disk already. `spend` paid for it."""
+        if spend is not None:
+            self._spends[done.hold_id] = spend
         self._kernel.post(self._process, self._settling(done), partial(self._settled, done))
 
     def owe(self, hold_id: str, corrections: Corrections) -> None:
@@ -59,6 +63,13 @@ class Upkeep:
         if answer is None:
             self._waiting.append(done)
             self._catch_up()
+        else:
+            self._confirmed(done)
+
+    def _confirmed(self, done: Settlement) -> None:
+        spend = self._spends.pop(done.hold_id, None)
+        if spend is not None:
+            spend.settled()
 
     def _releasing(self, hold_id: str) -> Call:
         corrections = self._owed.get(hold_id, ())
@@ -82,6 +93,7 @@ class Upkeep:
                     first = self._waiting[0]
                     yield self._settling(first)
                     self._waiting.remove(first)
+                    self._confirmed(first)
                     continue
                 hold_id = next(iter(self._owed))
                 yield self._releasing(hold_id)

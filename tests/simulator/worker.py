@@ -184,14 +184,19 @@ class Worker:
         the store did not answer.
         """
         upto = min(held + self._world.scenario.slice, flow.quote.wanted)
-        asked = SliceAsked(flow.arrival.request_id, upto)
-        try:
-            taken = yield from self.door.with_epoch(
-                lambda token: Call(self._store, "slice", self._store.take_slice, token, asked)
-            )
-        except Unreachable:
-            return held
-        return held if taken is None else taken.grant
+        asked, recalls = SliceAsked(flow.arrival.request_id, upto), 0
+        while True:
+            try:
+                taken = yield from self.door.with_epoch(
+                    lambda token: Call(self._store, "slice", self._store.take_slice, token, asked)
+                )
+            except Unreachable:
+                return held
+            if taken is None or taken.grant > held or not taken.leased:
+                return held if taken is None else taken.grant
+            if not (yield from self.door.leasing.recall(taken.leased, recalls)):
+                return held
+            recalls += 1
 
     def _mark(self, flow: Flow, attempt: Attempt, tokens: int) -> None:
         at_us = self._now_us(flow)
@@ -208,6 +213,9 @@ class Worker:
         request_id = flow.arrival.request_id
         if not flow.dispatched:
             self.door.close(request_id)
+            if flow.spend is not None:
+                flow.spend.undo()
+                self._laws.spent(request_id, 0)
             if pause_us := self._kernel.at("release.spooled", self.process):
                 yield pause_us
             self._upkeep.in_flight.discard(request_id)
@@ -218,6 +226,9 @@ class Worker:
         events = [event(flow, attempt, self._figures(flow, attempt)) for attempt in sent]
         last = flow.winner or sent[-1]
         closing = next(one for one in events if one.attempt == last.number)
+        if flow.spend is not None:
+            flow.spend.ended(closing.counter_nanos)
+            self._laws.spent(request_id, closing.counter_nanos)
         for lost in events:
             if lost is not closing:
                 # No hold bears this id: the store writes the journal entry and touches no counter.
@@ -225,19 +236,25 @@ class Worker:
         tokens = closing.usage.total if last.won else 0
         corrections = self._corrections(flow, tokens)
         ending = Settlement(
-            request_id, closing.counter_nanos, tokens, corrections, unheld=flow.unheld
+            request_id,
+            closing.counter_nanos,
+            tokens,
+            corrections,
+            unheld=flow.unheld,
+            leases=flow.spend.ids if flow.spend is not None else (),
         )
         yield from self._post(flow, closing, ending)
 
     def _post(self, flow: Flow, row: UsageEvent, done: Settlement) -> Any:
         packed = ENCODER.encode(row)
-        self._write_if_it_can(Ended(flow.arrival.request_id, packed, flow.unheld))
-        self._laws.concluded(flow.arrival.request_id)
+        self._write_if_it_can(Ended(flow.arrival.request_id, packed, flow.unheld, done.leases))
+        cut_off = self._kernel.is_cut_off(self.process, self._store)
+        self._laws.concluded(flow.arrival.request_id, cut_off=cut_off)
         if pause_us := self._kernel.at("settle.spooled", self.process):
             yield pause_us
         unprocessed = flow.ticket is not None and flow.unprocessed
         done = msgspec.structs.replace(done, event=packed, unprocessed=unprocessed)
-        self._upkeep.settle(done)
+        self._upkeep.settle(done, flow.spend if done.leases else None)
 
     def _keep(self, flow: Flow) -> None:
         """A whole answer, for who asks again with the same key."""

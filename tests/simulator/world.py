@@ -8,7 +8,9 @@ from typing import Final
 import msgspec
 
 from billing.usage import DECODER
+from gateway.dataplane.lease_book import LeaseBook
 from gateway.jobs.endings import ending
+from gateway.jobs.reap_leases import LOST_MS, patience_ms
 from gateway.stores.counted import Counted
 from gateway.stores.redis import epochs
 from gateway.stores.redis.epochs import Epoch, Guard
@@ -18,12 +20,14 @@ from tests.simulator.backend import Backend, Work
 from tests.simulator.dice import Dice
 from tests.simulator.jobs import Jobs, Judge
 from tests.simulator.kernel import Cancelled, ClientGone, Kernel, Process, Story
-from tests.simulator.laws import Laws, Violation
+from tests.simulator.laws import Laws
+from tests.simulator.leasing import Bus
 from tests.simulator.ledger import Ledger
 from tests.simulator.machine import Machine, Surroundings
 from tests.simulator.scenario import GENTLE, ON_WORLD, Fault, Scenario
 from tests.simulator.store import TAG, QuotaStore, Scripts
-from tests.simulator.verdict import at_rest, counted
+from tests.simulator.verdict import at_rest, counted, none_lent
+from tests.simulator.violation import Violation
 from tests.simulator.worker import MOST_IN_A_PIECE, Worker
 
 REST_WITHIN_US: Final = 2 * 3_600_000_000
@@ -53,6 +57,8 @@ class Parts(msgspec.Struct, frozen=True):
     ledger: Ledger | None = None  # None: the model's own
     guard: Callable[..., Guard] = Guard
     is_whole: Callable[..., bool] = is_whole
+    lease_book: Callable[..., LeaseBook] = LeaseBook
+    patience_ms: Callable[..., int | None] = patience_ms
 
 
 class Report(msgspec.Struct):
@@ -96,6 +102,9 @@ class World:
             laws=self.laws,
             guard=parts.guard,
             is_whole=parts.is_whole,
+            lease_book=parts.lease_book,
+            patience_ms=parts.patience_ms,
+            bus=Bus(kernel),
         )
         self.ledger.on_epoch = self._tell_epoch
         self.machines = [Machine(f"m{n}", self.around) for n in range(scenario.machines)]
@@ -133,6 +142,9 @@ class World:
             gentle = self.scenario.faults <= GENTLE
             at_rest(self.laws, self.store, self.ledger, self.book, gentle=gentle)
             counted(self.store, self.ledger, self._count())
+            self.store.offset_us += LOST_MS * 1000  # whose worker is gone with its machine
+            self._rest(lambda: not self.store.state.lent)
+            none_lent(self.store)
         except Violation as violation:
             return self._report(violation)
         return self._report(None)
@@ -144,6 +156,8 @@ class World:
             peer.down_until_us = peer.slow_us = 0
         for machine in self.machines:
             machine.disk.full_until_us = 0
+        for worker in self._workers():
+            worker.process.cut_off_until_us = 0
 
     def _rest(self, at_rest: Callable[[], bool]) -> None:
         """I14: within a stated time of peace nothing is left to be done."""
@@ -245,9 +259,18 @@ class World:
             self.store.replicate()
             yield self.dice.between(1, 2 * TROUBLE_EVERY_US)
             for fault in ON_WORLD:
-                if self.dice.chance(fault, "the world", 12):
+                rarely = 2 if fault is Fault.CUT_OFF else 12  # the only one that all else survives
+                if self.dice.chance(fault, "the world", rarely):
                     self.kernel.say(f"the world: {fault.value}", is_fault=True)
                     self._befall(fault)
+
+    def _meanwhile(self) -> Story:
+        """The store is another one when they reach it again."""
+        for fault in (Fault.WIPE, Fault.FAILOVER):
+            if self.dice.chance(fault, "the world", 3):
+                self.kernel.say(f"the world: {fault.value}", is_fault=True)
+                self._befall(fault)
+        yield 0
 
     def _befall(self, fault: Fault) -> None:
         dice, now_us = self.dice, self.kernel.now_us
@@ -266,8 +289,17 @@ class World:
                 self.ledger.slow_us = dice.bits(1) * dice.between(100_000, 4_000_000)
             case Fault.DISK_FULL:
                 machine.disk.full_until_us = now_us + long_us
+            case Fault.CUT_OFF:
+                for worker in self._workers():
+                    worker.process.cut_off_until_us = now_us + long_us * dice.bits(1)
+                self.kernel.start(self._outside, self._meanwhile(), long_us // 4)
+            case _:
+                self._befall_store(fault)
+
+    def _befall_store(self, fault: Fault) -> None:
+        match fault:
             case Fault.WIPE:
-                self.store.wipe(restarts=bool(dice.bits(1)))
+                self.store.wipe(restarts=bool(self.dice.bits(1)))
             case Fault.FAILOVER:
                 self.store.fail_over()
             case _:

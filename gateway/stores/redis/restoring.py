@@ -49,18 +49,15 @@ async def lend_again(channels: Channels, tag: str, closed: Epoch, leases: Sequen
         args = [
             arg
             for one in leases[start : start + _AT_ONCE]
-            for arg in wire.lease_args(
-                LeaseAsked(
-                    one.lease_id,
-                    _LENT_MS,
-                    one.amount,
-                    0,
-                    1,
-                    msgspec.structs.replace(one.account, cap=NO_CAP),
-                )
-            )
+            for arg in wire.lease_args(lent_again(one))
         ]
         _, *answers = await channels.of(tag).ask("EVAL", LEND.text, 2, *names, str(closed), *args)
         for answer in answers:
             if answer[0]:
                 raise StoreUnavailable(answer[1].decode(errors="replace"))
+
+
+def lent_again(one: Kept) -> LeaseAsked:
+    """What is asked for it: all of it, whatever is left of its account."""
+    uncapped = msgspec.structs.replace(one.account, cap=NO_CAP)
+    return LeaseAsked(one.lease_id, _LENT_MS, one.amount, 0, 1, uncapped)
