@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -14,12 +14,12 @@ from billing.periods import MAX_US
 from billing.rollups import BUCKET_US
 from gateway import clock
 from gateway.admin import fields
-from gateway.admin.operation import Answer, Call, Filter, Operation, PageSize
+from gateway.admin.operation import Answer, Call, Filter, Operation
 from gateway.admin.places import Sight
 from gateway.admin.problems import ProblemError, invalid
 from gateway.admin.roles import Right
 from gateway.admin.tables import CSV, csv_answer, prefers_csv
-from gateway.stores.sql import usage_reports, usage_requests
+from gateway.stores.sql import usage_reports
 from gateway.stores.sql.tables import backends, former_names, keys, teams, tenants
 from gateway.stores.sql.usage_reports import Group, Question, TooManyGroupsError
 
@@ -39,16 +39,6 @@ _COUNTS: Final = (
     "output_tokens",
     "uncharged_tokens",
 )
-
-
-RequestCursor = Annotated[
-    str,
-    Meta(
-        max_length=200,
-        pattern=r"^[0-9]{1,18}\.[\x21-\x7e]+$",
-        extra={"rule": "the `next` of the page before"},
-    ),
-]
 
 
 class Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -80,70 +70,16 @@ class UsagePage(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None = None
 
 
-class RequestQuery(Span, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    request_id: Filter | None = None
-    limit: PageSize = 50
-    cursor: RequestCursor | None = None
-
-
-class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt that could have reached a backend, with the backend's figures and our own."""
-
-    attempt: int
-    winner: bool
-    backend_id: str
-    upstream_model: str
-    region: str
-    status: int
-    end_by: str
-    end_phase: str
-    finished_at: str
-    recorded_at: str
-    ttft_ms: float | None
-    duration_ms: float
-    provenance: str
-    usage: dict[str, int]
-    reported: dict[str, int] | None
-    counted: dict[str, int] | None
-    reasoning_tokens: int
-    charge: str
-    cost: str
-    charge_card: str
-    cost_card: str | None
-    hold: str
-
-
-class RequestView(msgspec.Struct, frozen=True, kw_only=True):
-    request_id: str
-    tenant_id: str
-    team_id: str
-    key_id: str
-    model: str
-    operation: str
-    stream: bool
-    admitted_at: str
-    currency: str
-    charge: str
-    cost: str
-    tags: dict[str, str]
-    attempts: tuple[AttemptView, ...]
-
-
-class RequestPage(msgspec.Struct, frozen=True, kw_only=True):
-    items: tuple[RequestView, ...]
-    next: str | None
-
-
 async def _sums(call: Call) -> Answer:
     query: UsageQuery = call.query
-    start_us, end_us = _span(query)
+    start_us, end_us = span_of(query)
     group_by = _dimensions(query.group_by)
     question = Question(
         start_us=start_us,
         end_us=end_us,
         group_by=group_by,
-        filters=_filters(query),
-        within=await _within(call),
+        filters=filters_of(query),
+        within=await within(call),
     )
     try:
         groups = await asyncio.to_thread(usage_reports.report, call.deps.engine, question)
@@ -156,33 +92,7 @@ async def _sums(call: Call) -> Answer:
     return Answer(UsagePage(from_=clock.rfc3339(start_us), to=clock.rfc3339(end_us), items=items))
 
 
-async def _requests(call: Call) -> Answer:
-    query: RequestQuery = call.query
-    start_us, end_us = _span(query)
-    found = await asyncio.to_thread(
-        usage_requests.page,
-        call.deps.engine,
-        start_us=start_us,
-        end_us=end_us,
-        filters=_filters(query),
-        within=await _within(call),
-        after=_cursor(query.cursor),
-        limit=query.limit + 1,
-    )
-    shown = found[: query.limit]
-    following = None
-    if len(found) > query.limit:
-        last = shown[-1][0]
-        following = f"{last.admitted_at_us}.{last.request_id}"
-    if prefers_csv(call.accept):
-        headers = {"cache-control": "no-store"} | (
-            {"x-next-cursor": following} if following else {}
-        )
-        return Answer(ready=csv_answer(_attempt_rows(shown), headers))
-    return Answer(RequestPage(items=tuple(_request(each) for each in shown), next=following))
-
-
-async def _within(call: Call) -> dict[str, frozenset[str]]:
+async def within(call: Call) -> dict[str, frozenset[str]]:
     """The values of columns that are in sight, where not everything is."""
     principal = call.principal
     if principal.tenant_id is None:
@@ -207,22 +117,10 @@ def operations() -> list[Operation]:
             refusals=(422,),
             media_types=("application/json", CSV),
         ),
-        Operation(
-            "GET",
-            "/usage/requests",
-            "usage",
-            "List usage request by request",
-            _requests,
-            right=Right.USAGE_READ,
-            query=RequestQuery,
-            answers=RequestPage,
-            refusals=(422,),
-            media_types=("application/json", CSV),
-        ),
     ]
 
 
-def _span(query: Span) -> tuple[int, int]:
+def span_of(query: Span) -> tuple[int, int]:
     """Microseconds. Nothing is admitted in the future, so an end there may be any later instant:
     the end of the bucket lets the rollups answer.
     """
@@ -248,7 +146,7 @@ def _dimensions(text: str) -> tuple[str, ...]:
     return names
 
 
-def _filters(query: Span) -> dict[str, str]:
+def filters_of(query: Span) -> dict[str, str]:
     given = msgspec.structs.asdict(query)
     columns = (*usage_reports.FILTERS, "request_id")
     return {name: given[name] for name in columns if given.get(name) is not None}
@@ -298,85 +196,3 @@ def _sum_rows(
             *(safe_text(str(item[name])) for name in labels),
             *(str(item[name]) for name in figures),
         )
-
-
-def _cursor(text: str | None) -> usage_requests.Cursor | None:
-    if text is None:
-        return None
-    at_us, _, request_id = text.partition(".")
-    return int(at_us), request_id
-
-
-def _request(attempts: Sequence[usage_requests.Attempt]) -> RequestView:
-    first = attempts[0]
-    return RequestView(
-        request_id=first.request_id,
-        tenant_id=first.tenant_id,
-        team_id=first.team_id,
-        key_id=first.key_id,
-        model=first.model,
-        operation=first.operation,
-        stream=first.stream,
-        admitted_at=clock.rfc3339(first.admitted_at_us),
-        currency=first.currency,
-        charge=format_picos(sum(each.charge_picos for each in attempts)),
-        cost=format_picos(sum(each.cost_picos for each in attempts)),
-        tags=first.tags,
-        attempts=tuple(_attempt(each) for each in attempts),
-    )
-
-
-def _attempt(row: usage_requests.Attempt) -> AttemptView:
-    same = {
-        name: getattr(row, name)
-        for name in AttemptView.__struct_fields__
-        if name in usage_requests.Attempt.__struct_fields__
-    }
-    return AttemptView(
-        **same
-        | {
-            "finished_at": clock.rfc3339(row.finished_at_us),
-            "recorded_at": clock.rfc3339(row.recorded_at_us),
-            "ttft_ms": None if row.ttft_us < 0 else row.ttft_us / 1000,
-            "duration_ms": row.duration_us / 1000,
-            "usage": _meters(row.usage),
-            "reported": _meters(row.reported),
-            "counted": _meters(row.counted),
-            "charge": format_picos(row.charge_picos),
-            "cost": format_picos(row.cost_picos),
-        }
-    )
-
-
-def _meters(meters: Any) -> Any:
-    return None if meters is None else msgspec.structs.asdict(meters)
-
-
-_ATTEMPT_COLUMNS: Final = (
-    "request_id", "attempt", "winner", "tenant_id", "team_id", "key_id", "model", "backend_id",
-    "upstream_model", "region", "operation", "stream", "admitted_at", "status", "end_by",
-    "end_phase", "provenance", "input_tokens", "cache_read_tokens", "cache_write_5m_tokens",
-    "cache_write_1h_tokens", "output_tokens", "charge", "cost", "currency",
-)  # fmt: skip
-_TEXT_COLUMNS: Final = frozenset({"model", "upstream_model", "region", "request_id"})
-
-
-def _attempt_rows(
-    requests: Sequence[Sequence[usage_requests.Attempt]],
-) -> Iterator[tuple[str, ...]]:
-    yield _ATTEMPT_COLUMNS
-    for request in requests:
-        for row in request:
-            values: dict[str, Any] = msgspec.structs.asdict(row) | {
-                f"{meter}_tokens": count
-                for meter, count in msgspec.structs.asdict(row.usage).items()
-            }
-            values["admitted_at"] = clock.rfc3339(row.admitted_at_us)
-            values["charge"] = format_picos(row.charge_picos)
-            values["cost"] = format_picos(row.cost_picos)
-            values["winner"] = "true" if row.winner else "false"
-            values["stream"] = "true" if row.stream else "false"
-            yield tuple(
-                safe_text(values[name]) if name in _TEXT_COLUMNS else str(values[name])
-                for name in _ATTEMPT_COLUMNS
-            )

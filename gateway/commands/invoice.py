@@ -33,11 +33,15 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     credit.add_argument("--line", metavar="LINE_ID", help="of this line; of the whole by default")
     void = verbs.add_parser("void", help="an issued one counts no more; it keeps its number")
     check = verbs.add_parser("check", help="whether it is still what was issued")
-    for each in (issue, export, credit, void, check):
+    explain = verbs.add_parser("explain", help="the requests behind an invoice, or its line")
+    explain.add_argument("--line", metavar="LINE_ID", help="of this line; of all usage by default")
+    rating = verbs.add_parser("rating", help="how a request was rated, and what bills it")
+    rating.add_argument("request", help="its id: req_...")
+    for each in (issue, export, credit, void, check, explain):
         each.add_argument("invoice", help="its id or number")
     for each in (credit, void):
         each.add_argument("--reason", required=True, help="said on the invoice")
-    for each in (listing, draft, issue, credit, void, check):
+    for each in (listing, draft, issue, credit, void, check, explain, rating):
         each.add_argument("--json", action="store_true", help="for machines")
 
 
@@ -53,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         "credit": _credit,
         "void": _void,
         "check": _check,
+        "explain": _explain,
+        "rating": _rating,
     }
     try:
         with Remote.from_env() as remote:
@@ -125,6 +131,49 @@ def _export(args: argparse.Namespace, remote: Any) -> None:
     part.write_bytes(lines)
     part.replace(whole)
     print(f"{args.output}: {len(lines)} bytes", file=sys.stderr)
+
+
+def _explain(args: argparse.Namespace, remote: Any) -> int:
+    """All requests, page by page; 1 if they do not come to what the invoice says."""
+    path = f"{_path(args, remote)}/requests"
+    params: dict[str, str | int] = {"limit": 200}
+    params |= {} if args.line is None else {"line_id": args.line}
+    while True:
+        page = remote.call("GET", path, params=params).json()
+        for each in page["items"]:
+            figures = f"{each['quantity']} tokens  {each['amount']}  {each['provenance']}"
+            line = f"{each['admitted_at']}  {each['request_id']}  {figures}"
+            print(json.dumps(each) if args.json else line)
+        if page["next"] is None:
+            break
+        params["cursor"] = page["next"]
+    if not args.json:
+        price = f" at {page['unit_price_per_million']} a million" if page["meter"] else ""
+        print(f"{page['requests']} bookings, {page['quantity']} tokens{price}: {page['amount']}")
+    if not page["adds_up"]:
+        said = "usage was booked since: draft it again" if page["number"] is None else "look at it"
+        print(f"meterhouse: that is not what the invoice says; {said}", file=sys.stderr)
+    return int(not page["adds_up"])
+
+
+def _rating(args: argparse.Namespace, remote: Any) -> int:
+    params = {"request_id": args.request, "from": "1970-01-01T00:00:00Z"}
+    found = remote.call("GET", "/usage/requests", params=params).json()["items"]
+    if args.json:
+        print(json.dumps(found))
+    elif not found:
+        print(f"meterhouse: the ledger has no request {args.request}", file=sys.stderr)
+    for request in () if args.json else found:
+        money = f"{request['charge']} {request['currency']}"
+        print(f"{request['request_id']}  {request['model']}  {request['admitted_at']}  {money}")
+        for attempt in request["attempts"]:
+            won = "won" if attempt["winner"] else "not charged"
+            print(f"  attempt {attempt['attempt']}  {won}  {attempt['provenance']}", end="  ")
+            print(f"{attempt['hold']}  {attempt['invoice'] or 'on no invoice yet'}")
+            for rated in attempt["rating"]:
+                price = f"{rated['unit_price_per_million']} a million ({rated['price_version']})"
+                print(f"    {rated['meter']}: {rated['quantity']} at {price} = {rated['amount']}")
+    return int(not found)
 
 
 def _path(args: argparse.Namespace, remote: Any) -> str:

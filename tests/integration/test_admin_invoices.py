@@ -212,3 +212,34 @@ def test_what_is_exported_as_focus_breaks_no_rule_and_adds_up(books: Books) -> N
     newer = books.admin.get(path, params={"version": "1.4"})
     assert "focus-1.4-experimental.csv" in newer.headers["content-disposition"]
     assert books.admin.get(path, params={"version": "1.3"}).status_code == 400
+
+
+def test_a_line_leads_to_its_requests_and_a_request_to_its_invoice(books: Books) -> None:
+    for n in range(3):
+        books.book(f"req_{n}")
+    issued = books.issue(books.draft()).json()
+    path = f"/invoices/{issued['id']}/requests"
+    line = books.table(issued)[0]
+
+    page = books.admin.get(path, params={"line_id": line["line_id"], "limit": 2}).json()
+    rest = books.admin.get(path, params={"line_id": line["line_id"], "cursor": page["next"]}).json()
+
+    assert [each["request_id"] for each in page["items"] + rest["items"]] == [
+        "req_0", "req_1", "req_2",
+    ]  # fmt: skip
+    assert (page["requests"], page["adds_up"], rest["next"]) == (3, True, None)
+    assert (page["meter"], page["quantity"]) == ("input", 1_200)
+    assert (page["amount"], page["unit_price_per_million"]) == ("0.0036", "3")
+    refused(books.admin.get(path, params={"line_id": "line_none"}), 422, "line_id")
+    asked = {"request_id": "req_1", "from": "2026-10-01T00:00:00Z"}
+    (request,) = books.admin.get("/usage/requests", params=asked).json()["items"]
+    (attempt,) = request["attempts"]
+    assert attempt["invoice"] == issued["number"]
+    assert sum(Decimal(each["amount"]) for each in attempt["rating"]) == Decimal(request["charge"])
+    assert attempt["rating"][0] == {
+        "meter": "input",
+        "quantity": 400,
+        "unit_price_per_million": "3",
+        "price_version": "price_charge_in",
+        "amount": "0.0012",
+    }

@@ -69,6 +69,10 @@ def test_a_draft_is_issued_checked_credited_and_voided(
     draft, *_ = said("draft", "--tenant", "acme", "--period", "2026-10")
     assert "INV-000001" in said("issue", draft)
     assert said("check", "INV-000001")[:2] == ["INV-000001", "intact"]
+    assert "USD" in said("rating", "req_2")
+    explained = said("explain", "INV-000001")
+    assert [word for word in explained if word.startswith("req_")] == ["req_1", "req_2"]
+    assert explained[-1] == "3.00438"
     assert "-1.00" in said("credit", "INV-000001", "--amount", "1", "--reason", "slow")
     assert main(["invoice", "void", "INV-000001", "--reason", "typo"]) == 1
     assert "void its credit notes first" in capsys.readouterr().err
@@ -83,6 +87,7 @@ def test_a_draft_is_issued_checked_credited_and_voided(
         ["draft", "--tenant", "acme", "--period", "November"],
         ["export", f"inv_{'0' * 26}"],
         ["export", "2026-0007"],
+        ["rating", "req_none"],
     ],
 )
 def test_what_is_refused_says_why_and_ends_with_1(

@@ -83,7 +83,7 @@ def page(
         by_request: dict[str, list[Attempt]] = {request_id: [] for _, request_id in requests}
         rows = connection.execute(_attempts(list(by_request))).mappings()
         for row in rows:
-            by_request[row["request_id"]].append(_attempt(row))
+            by_request[row["request_id"]].append(attempt_of(row))
     return list(by_request.values())
 
 
@@ -119,7 +119,7 @@ def _attempts(request_ids: Sequence[str]) -> Select[Any]:
     )
 
 
-def _attempt(row: RowMapping) -> Attempt:
+def attempt_of(row: RowMapping) -> Attempt:
     same = {name: row[name] for name in Attempt.__struct_fields__ if name in row}
     return Attempt(
         **same

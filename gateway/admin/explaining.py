@@ -1,0 +1,139 @@
+"""From an invoice, or one of its lines, to the requests behind it."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from sqlalchemy import Connection
+
+from billing.invoices import InvoiceLine
+from billing.meters import Meter
+from billing.money import format_picos
+from billing.prices import amount_per_million
+from gateway import clock
+from gateway.admin.invoices import found
+from gateway.admin.operation import Answer, Call, Operation, PageSize
+from gateway.admin.problems import invalid
+from gateway.admin.requests import RequestCursor
+from gateway.admin.roles import Right
+from gateway.stores.sql import explained
+from gateway.stores.sql.invoices import Invoice
+from gateway.stores.sql.usage_requests import Attempt
+
+LineId = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class BehindQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    line_id: LineId | None = None
+    limit: PageSize = 50
+    cursor: RequestCursor | None = None
+
+
+class BehindItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One booking of an answered request. Quantity and amount are of the line, where one is named,
+    else of all tokens; negative where an estimate was taken back.
+    """
+
+    request_id: str
+    admitted_at: str
+    recorded_at: str
+    team_id: str
+    key_id: str
+    model: str
+    provenance: str
+    hold: str
+    quantity: int
+    amount: str
+
+
+class BehindPage(msgspec.Struct, frozen=True, kw_only=True):
+    """`adds_up`: what is listed, on all pages, comes to the line or invoice exactly. Drafts that
+    usage was booked after do not add up until they are refreshed; what is no usage is 0 requests.
+    """
+
+    invoice_id: str
+    number: str | None
+    line_id: str | None
+    meter: str | None
+    unit_price_per_million: str | None
+    price_version: str | None
+    requests: int
+    quantity: int
+    amount: str
+    adds_up: bool
+    items: tuple[BehindItem, ...]
+    next: str | None
+
+
+async def _requests(call: Call) -> Answer:
+    invoice = await found(call)
+    query: BehindQuery = call.query
+
+    def work(connection: Connection) -> BehindPage:
+        line = None
+        if query.line_id is not None:
+            line = explained.line_of(connection, invoice, query.line_id)
+            if line is None:
+                raise invalid("line_id", f"the invoice has no line {query.line_id!r}")
+        return _page(connection, invoice, line, query)
+
+    return Answer(await call.read(work))
+
+
+def operations() -> list[Operation]:
+    return [
+        Operation(
+            "GET", "/invoices/{id}/requests", "invoices", "The requests behind an invoice's line",
+            _requests, right=Right.INVOICES_READ, query=BehindQuery, answers=BehindPage,
+            refusals=(404, 422),
+        )
+    ]  # fmt: skip
+
+
+def _page(
+    connection: Connection, invoice: Invoice, line: InvoiceLine | None, query: BehindQuery
+) -> BehindPage:
+    behind = explained.behind(connection, invoice, line)
+    events = explained.events(connection, behind, _cursor(query.cursor), query.limit + 1)
+    shown = events[: query.limit]
+    rated = line if line is not None and line.line_kind == "usage" else None
+    return BehindPage(
+        invoice_id=invoice.id,
+        number=invoice.number,
+        line_id=query.line_id,
+        meter=None if rated is None else rated.meter,
+        unit_price_per_million=None if rated is None else amount_per_million(rated.picos_per_token),
+        price_version=None if rated is None else rated.price_version,
+        requests=behind.events,
+        quantity=behind.quantity,
+        amount=format_picos(behind.amount_picos),
+        adds_up=explained.adds_up(connection, invoice, line, behind),
+        items=tuple(_item(each, rated) for each in shown),
+        next=f"{shown[-1].admitted_at_us}.{shown[-1].event_id}" if events[query.limit :] else None,
+    )
+
+
+def _item(event: Attempt, line: InvoiceLine | None) -> BehindItem:
+    quantity, amount = event.usage.total, event.charge_picos
+    if line is not None:
+        quantity = event.usage.of(Meter(line.meter))
+        amount = quantity * line.picos_per_token
+    return BehindItem(
+        request_id=event.request_id,
+        admitted_at=clock.rfc3339(event.admitted_at_us),
+        recorded_at=clock.rfc3339(event.recorded_at_us),
+        team_id=event.team_id,
+        key_id=event.key_id,
+        model=event.model,
+        provenance=event.provenance,
+        hold=event.hold,
+        quantity=quantity,
+        amount=format_picos(amount),
+    )
+
+
+def _cursor(text: str | None) -> explained.Cursor | None:
+    if text is None:
+        return None
+    at_us, _, event_id = text.partition(".")
+    return int(at_us), event_id
