@@ -2,8 +2,8 @@
 
 closed --5 failures in a row, or half of at least 20 in ten seconds--> open
 open --its time is over--> half open: one request at a time may probe
-half open --success--> closed; --failure--> open for twice as long, at most ten seconds: one probe
-in that time is a small price for noticing soon that a backend is well again
+half open --success--> closed; --failure--> open for twice as long, at most twelve seconds: one
+probe in that time is a small price for noticing soon that a backend is well again
 
 Failures are the backend's: no connection, a timeout, a cut stream, 5xx. A client's error or a
 client that hangs up says nothing about the backend: `released`.
@@ -18,7 +18,7 @@ CONSECUTIVE: Final = 5
 SHARE_WINDOW_US: Final = 10_000_000
 SHARE_LEAST: Final = 20  # outcomes in the window before a share means anything
 OPEN_US: Final = 5_000_000
-MAX_OPEN_US: Final = 10_000_000
+MAX_OPEN_US: Final = 12_000_000
 PROBE_US: Final = 10_000_000  # a probe that never reports frees its place after this
 
 

@@ -2,8 +2,8 @@
 
 Without trouble there is no limit. A refusal (429, 503) sets it to seven tenths of what was under
 way; a time to first token that grows while much is under way lowers it by as much as it grew
-(gradient of the long to the short average). Each second without trouble that the limit was in use
-adds one; a limit that was not needed for a minute is gone. Time to first token and not the whole
+(gradient of the long to the short average). Five seconds without trouble in which the limit was in
+use add one; a limit that was not needed for a minute is gone. Time to first token and not the whole
 answer's, which depends on how much was asked for.
 """
 
@@ -13,8 +13,9 @@ import msgspec
 
 TURN_US: Final = 1_000_000
 LEAST: Final = 2  # a limit never closes a backend: that is the breaker's
-BUSY: Final = 8  # under way before a slow answer is put down to crowding
+BUSY: Final = 4  # under way before a slow answer is put down to crowding
 TOLERANCE_PERCENT: Final = 150  # of the usual time before it counts as grown
+CALM_TURNS: Final = 5  # without trouble, and the limit grows by one
 _UNUSED_TURNS: Final = 60
 _LONG_TURNS: Final = 60
 _SAMPLES: Final = 3  # in a turn before its mean means anything
@@ -31,6 +32,7 @@ class Room(msgspec.Struct, frozen=True):
     samples: int = 0
     usual_us: int = 0  # the long average; 0: not known
     unused: int = 0  # turns in a row in which the limit was not needed
+    calm: int = 0  # turns without trouble in which it was, since it last grew
 
 
 FREE: Final = Room()
@@ -60,7 +62,7 @@ def turned(room: Room, in_flight: int, now_us: int) -> Room:
     """The room after a look at the turn, once it is over; before, as it was."""
     if now_us < room.turned_us + TURN_US:
         return room
-    limit, unused = room.limit, 0
+    limit, unused, calm = room.limit, 0, 0
     percent = _percent_of_usual(room)
     if room.refused:
         pass
@@ -68,11 +70,13 @@ def turned(room: Room, in_flight: int, now_us: int) -> Room:
         base = room.most if limit is None else min(limit, room.most)
         limit = max(LEAST, base * max(50, TOLERANCE_PERCENT * 100 // percent) // 100)
     elif limit is not None and room.most * 2 > limit:
-        limit += 1
+        calm = room.calm + 1
+        if calm >= CALM_TURNS:
+            limit, calm = limit + 1, 0
     elif limit is not None:
         unused = room.unused + 1
         limit, unused = (None, 0) if unused >= _UNUSED_TURNS else (limit, unused)
-    return Room(limit, now_us, in_flight, usual_us=_usual_us(room), unused=unused)
+    return Room(limit, now_us, in_flight, usual_us=_usual_us(room), unused=unused, calm=calm)
 
 
 def _percent_of_usual(room: Room) -> int:

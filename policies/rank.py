@@ -3,8 +3,9 @@ preference.
 
 Among equals the draw and the weights decide; where weights are equal too, of the two drawn first
 the one with less to do (tokens in flight by moving average) goes first. One request in a hundred
-tries another one first where speed matters, or a backend that was slow once would never show that
-it no longer is. The same draw, the same order.
+tries another one first where speed matters, and one in sixteen one too little known that might be
+preferred, or a backend that was slow once would never show that it no longer is. The same draw, the
+same order.
 """
 
 import itertools
@@ -18,6 +19,7 @@ from policies.cost import expected_cost_picos
 from policies.filters import BREACHES, MEETS, NO_DATA, UNSEEN, tier_of
 
 EXPLORED: Final = 655  # of 65,536 draws
+LEARNT: Final = 4_096  # of as many: to know one that would be preferred and is too little known
 QUEUE_FULL: Final = 5  # requests waiting at a backend that says so
 CACHE_FULL: Final = 800  # thousandths of its key-value cache
 
@@ -44,15 +46,16 @@ def rank(
     if len(eligible) < 2:
         return list(eligible)
     seen = [live.get((c.backend_id, c.upstream_model), UNSEEN) for c in eligible]
-    keys = _keys(policy, ask, eligible, seen, draw)
+    scores = _scores(policy, ask, eligible, seen)
+    keys = _keys(policy, scores, eligible, seen, draw)
     order = sorted(range(len(keys)), key=keys.__getitem__)
     if len(set(keys)) < len(keys):
         ranked: list[int] = []
         for _key, tied in itertools.groupby(order, keys.__getitem__):
             ranked += _among_equals(policy, ask, eligible, seen, list(tied), draw)
         order = ranked
-    if draw & 0xFFFF >= 0x10000 - EXPLORED:
-        _explore(policy, keys, order, draw)
+    if draw & 0xFFFF >= 0x10000 - LEARNT:
+        _explore(policy, keys, scores, order, draw)
     return [eligible[at] for at in order]
 
 
@@ -81,16 +84,14 @@ def is_out(live: Live, draw: int) -> bool:
 
 def _keys(
     policy: EffectivePolicy,
-    ask: Ask,
+    scores: Sequence[Score],
     eligible: Sequence[Candidate],
     seen: Sequence[Live],
     draw: int,
 ) -> list[Key]:
     has_slo = bool(policy.objectives)
     keys = []
-    for candidate, live, score in zip(
-        eligible, seen, _scores(policy, ask, eligible, seen), strict=True
-    ):
+    for candidate, live, score in zip(eligible, seen, scores, strict=True):
         tier = _tier(policy, live) if has_slo else MEETS
         back = (
             _OUT
@@ -156,7 +157,7 @@ def _balanced(costs: Sequence[int], seen: Sequence[Live]) -> list[Score]:
     """Cost and time to first token, each in thousandths of the best one's, added up. Time grows
     with what is in flight, so that the cheap and quick one is not drowned.
     """
-    known = [live.ttft_p95_us or live.ttft_ewma_us for live in seen]
+    known = [live.ttft_ewma_us or live.ttft_p95_us for live in seen]
     fallback = min((ttft for ttft in known if ttft), default=1)
     times = [(t or fallback) * (live.in_flight + 1) for t, live in zip(known, seen, strict=True)]
     least_cost, least_time = max(min(costs), 1), min(times)
@@ -167,8 +168,10 @@ def _balanced(costs: Sequence[int], seen: Sequence[Live]) -> list[Score]:
 
 
 def _ttft_us(live: Live, unknown: int) -> int:
-    """The windowed percentile; the moving average while the window is thin."""
-    return live.ttft_p95_us or live.ttft_ewma_us or unknown
+    """The peak moving average, which follows in seconds; the percentile where this worker has not
+    asked it yet.
+    """
+    return live.ttft_ewma_us or live.ttft_p95_us or unknown
 
 
 def _among_equals(
@@ -217,12 +220,24 @@ def _by_weight(left: list[tuple[int, int]], draw: int) -> list[int]:
     return drawn + [chosen for _, chosen in left]
 
 
-def _explore(policy: EffectivePolicy, keys: Sequence[Key], order: list[int], draw: int) -> None:
-    """Puts another one first that takes traffic: any where speed is preferred, else one whose speed
-    keeps it back.
+def _explore(
+    policy: EffectivePolicy,
+    keys: Sequence[Key],
+    scores: Sequence[Score],
+    order: list[int],
+    draw: int,
+) -> None:
+    """Puts another one that takes traffic first: any where speed is preferred, else one that would
+    come first if it were known to meet the objectives.
     """
-    any_other = policy.prefer in _BY_SPEED
-    pool = [at for at in order[1:] if not keys[at][0] and (any_other or keys[at][1] != MEETS)]
+    best = scores[order[0]]
+    pool = [at for at in order[1:] if not keys[at][0] and keys[at][1] == NO_DATA]
+    if draw & 0xFFFF >= 0x10000 - EXPLORED:
+        pool = [at for at in order[1:] if not keys[at][0] and keys[at][1] != MEETS]
+        if policy.prefer in _BY_SPEED:
+            pool = [at for at in order[1:] if not keys[at][0]]
+    if policy.prefer not in _BY_SPEED:
+        pool = [at for at in pool if scores[at] <= best]
     if pool:
         at = pool[(draw >> 16) % len(pool)]
         order.remove(at)

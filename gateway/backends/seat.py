@@ -41,8 +41,8 @@ class Seat:
     """Its windows, its breaker, its room and its line in `live`."""
 
     __slots__ = (
-        "_back_at_us",
         "_breaker",
+        "_closed_at_us",
         "_ewma_at_us",
         "_rests_until_us",
         "_room",
@@ -63,7 +63,7 @@ class Seat:
         self.standing = outliers.IN_LINE  # among its peers
         self._breaker: Breaker = breaker.CLOSED
         self._room: Room = concurrency.FREE
-        self._back_at_us: int | None = None  # when its breaker closed again
+        self._closed_at_us: int | None = None  # when its breaker closed again
         self._rests_until_us = 0
         self._ewma_at_us = 0
 
@@ -89,22 +89,25 @@ class Seat:
 
     def _share(self, now_us: int) -> int:
         share = outliers.share(self.standing, now_us)
-        if self._back_at_us is None:
+        if self._closed_at_us is None:
             return share
-        ramped = outliers.ramp(self._back_at_us, now_us)
-        if ramped == outliers.ALL:
-            self._back_at_us = None
-        return min(share, ramped)
+        return min(share, outliers.ramp(self._closed_at_us, now_us))
 
     def _measured(self, asked: Objective, now_us: int) -> int | None:
         window: LatencyWindow = getattr(self, asked.metric)
         return window.percentile(asked.percentile, now_us, asked.window_s * 1_000_000 // SLOT_US)
 
     def judged(self, now_us: int) -> outliers.Seen:
-        """What its peers are compared by: lately, and not from before it was ejected."""
-        newest, until_us = _JUDGED_SLOTS, self.standing.out_until_us
-        if until_us is not None:
-            newest = min(newest, now_us // SLOT_US - until_us // SLOT_US)
+        """What its peers are compared by: lately, and not from before it was out or dead. While its
+        breaker is not closed, that is the judge.
+        """
+        if breaker.state(self._breaker, now_us) is not State.CLOSED:
+            return outliers.Seen()
+        newest, since_us = _JUDGED_SLOTS, self._closed_at_us
+        if self.standing.out_until_us is not None:
+            since_us = max(since_us or 0, self.standing.out_until_us)
+        if since_us is not None:
+            newest = min(newest, now_us // SLOT_US - since_us // SLOT_US)
         if newest < 1:
             return outliers.Seen()
         outcomes, ttft = self.outcomes.counts(now_us, newest), self.ttft.counts(now_us, newest)
@@ -165,7 +168,7 @@ class Seat:
             self._breaker = after
             self.live.available = breaker.allows(after, now_us)
             if before.opened_at_us is not None and after.opened_at_us is None:
-                self._back_at_us = now_us
+                self._closed_at_us = now_us
                 self.live.share = self._share(now_us)
 
 

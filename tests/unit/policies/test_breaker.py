@@ -112,14 +112,14 @@ def test_a_probe_that_succeeds_closes_it_and_wipes_its_record() -> None:
     assert breaker.open_for_us == OPEN_US
 
 
-def test_each_failed_probe_doubles_the_wait_up_to_ten_seconds() -> None:
+def test_each_failed_probe_doubles_the_wait_up_to_twelve_seconds() -> None:
     breaker, now_us, waits = opened(), 0, []
     for _ in range(4):
         waits.append(breaker.open_for_us)
         now_us += breaker.open_for_us
         breaker = failed(began(breaker, now_us), now_us)
 
-    assert [wait // 1_000_000 for wait in waits] == [5, 10, 10, 10]
+    assert [wait // 1_000_000 for wait in waits] == [5, 10, 12, 12]
     assert breaker.open_for_us == MAX_OPEN_US
 
 

@@ -1,5 +1,5 @@
 from policies import concurrency
-from policies.concurrency import BUSY, FREE, TURN_US, Room
+from policies.concurrency import BUSY, CALM_TURNS, FREE, TURN_US, Room
 
 
 def turn(room: Room, ttft_us: int, in_flight: int, at: int) -> Room:
@@ -9,7 +9,7 @@ def turn(room: Room, ttft_us: int, in_flight: int, at: int) -> Room:
     return concurrency.turned(room, 0, at * TURN_US)
 
 
-def test_a_refusal_takes_three_tenths_once_a_turn_and_each_quiet_turn_gives_one_back() -> None:
+def test_a_refusal_takes_three_tenths_once_a_turn_and_quiet_turns_give_it_back() -> None:
     room = FREE
     for _ in range(20):  # refused together
         room = concurrency.refused(room, 100)
@@ -17,7 +17,7 @@ def test_a_refusal_takes_three_tenths_once_a_turn_and_each_quiet_turn_gives_one_
 
     room = turn(room, 1_000, 60, 1)
     assert room.limit == 70, "not in the turn of the refusal"
-    for at in range(2, 12):
+    for at in range(2, 2 + 10 * CALM_TURNS):
         room = turn(room, 1_000, 60, at)
     assert room.limit == 80
 

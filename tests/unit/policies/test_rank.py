@@ -44,10 +44,10 @@ def test_the_fastest_comes_first_where_speed_is_preferred() -> None:
     assert found == ["middle", "dear", "cheap"]
 
 
-def test_a_thin_window_is_judged_by_its_moving_average() -> None:
+def test_the_moving_average_is_believed_before_the_last_minute() -> None:
     found = order(
         EffectivePolicy(prefer="fastest"),
-        cheap=Live(ttft_ewma_us=900),
+        cheap=Live(ttft_ewma_us=900, ttft_p95_us=100),
         middle=Live(ttft_p95_us=500),
         dear=Live(ttft_p95_us=700),
     )
@@ -275,6 +275,11 @@ def test_one_request_in_a_hundred_tries_another_where_speed_matters() -> None:
     held = first(EffectivePolicy(objectives=quick(ttft=800)))
     assert held["cheap"] == pytest.approx(655, abs=5), "too slow, and tried again"
     assert held["dear"] == 0, "quick enough and dearer: nothing to find out"
+    slow["cheap"] = Live()
+    unknown = first(EffectivePolicy(objectives=quick(ttft=800)))
+    assert unknown["cheap"] == pytest.approx(4_096, abs=40), "to know it soon"
+    slow["cheap"], slow["dear"] = Live(ttft_p95_us=500), Live()
+    assert first(EffectivePolicy(objectives=quick(ttft=800)))["dear"] == 0, "not preferred"
     assert first(EffectivePolicy()) == {"cheap": 65_536}
 
 

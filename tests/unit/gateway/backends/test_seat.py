@@ -72,3 +72,17 @@ def test_those_that_share_its_account_rest_too() -> None:
 
     assert backends.live(0)[PEER].rest_ms == 2_000
     assert not backends.rests(("bk_3", "m"), 0)
+
+
+def test_what_it_failed_while_it_was_dead_is_not_held_against_it_when_it_is_back() -> None:
+    backends = Backends()
+    ends(backends, PEER, SECOND, *[Outcome.SERVED] * 30)
+    ends(backends, KEY, SECOND, *[Outcome.FAILED] * 25)
+    assert backends.live(2 * SECOND)[KEY].share == 1_000, "its breaker is open"
+
+    back_us = SECOND + OPEN_US
+    ends(backends, KEY, back_us, Outcome.SERVED)
+    ends(backends, PEER, back_us, *[Outcome.SERVED] * 30)
+    assert backends.live(back_us + SWEEP_US)[KEY].share > 100, "on its way back"
+    ends(backends, KEY, SLOT_US, *[Outcome.SERVED, Outcome.SERVED, Outcome.FAILED] * 10)
+    assert backends.live(SLOT_US + SWEEP_US)[KEY].share == 0, "but what it failed since is"
