@@ -11,15 +11,12 @@ import logging
 from typing import Any, Final
 
 from gateway.app.intake import Intake
-from gateway.app.outgoing import writer
-from gateway.dataplane.outlet import EXTENSION
 from gateway.descriptors import most_exchanges
 from gateway.errors import openai_error
 
 BLOCKED_SECONDS: Final = 30.0
 LEAST_TAKEN_BYTES: Final = 16 * 1024  # in that time; less is as good as nothing
 
-_read_head: Final = Intake.on_headers_complete
 _LOG: Final = logging.getLogger(__name__)
 _FULL: Final = openai_error(
     "this process has as many connections as it can hold; retry shortly",
@@ -40,23 +37,20 @@ class Inbound(Intake):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._alarm: asyncio.TimerHandle | None = None
+        self._watching: asyncio.TimerHandle | None = None
         self._untaken_bytes = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if len(self.connections) > most_exchanges():
             _LOG.warning("a connection is refused: %d are open", len(self.connections) - 1)
-            transport.write(_REFUSAL)
-            transport.close()
+            self.transport.write(_REFUSAL)
+            self.transport.close()
             return
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+        self.alarm.by(self.idle_since + self.keep_alive_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._calm()
-        self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -67,17 +61,12 @@ class Inbound(Intake):
         super().resume_writing()
         self._calm()
 
-    def on_headers_complete(self) -> None:
-        _read_head(self)
-        cycle = self.cycle
-        cycle.scope["extensions"] = {EXTENSION: writer(cycle)}  # type: ignore[dict-item] # ours
-
     def _watch(self) -> None:
         self._untaken_bytes = self.transport.get_write_buffer_size()
-        self._alarm = self.loop.call_later(self.blocked_seconds, self._look)
+        self._watching = self.loop.call_later(self.blocked_seconds, self._look)
 
     def _look(self) -> None:
-        self._alarm = None
+        self._watching = None
         taken_bytes = self._untaken_bytes - self.transport.get_write_buffer_size()
         if taken_bytes >= LEAST_TAKEN_BYTES:
             self._watch()
@@ -86,6 +75,6 @@ class Inbound(Intake):
         self.transport.abort()
 
     def _calm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None

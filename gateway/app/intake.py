@@ -1,17 +1,20 @@
-"""What a client may send, and how long it may take: the bounds that uvicorn's protocol leaves out.
+"""What a client may send, and how long it may take.
 
-They hold before anybody knows who the client is. A head has 64 KiB, 100 headers and 10 s; a body
-may pause for 30 s and must bring 1 KiB a second after that; what follows an answer, be it the rest
-of a body or blank lines, has 10 s. A request that arrives in one piece, as nearly all do, meets a
-few comparisons and no timer.
+The bounds hold before anybody knows who the client is. A head has 64 KiB, 100 headers and 10 s; a
+body may pause for 30 s and must bring 1 KiB a second after that; what follows an answer, be it the
+rest of a body or blank lines, has 10 s. A request that arrives in one piece, as nearly all do,
+meets a few comparisons and no timer. How messages are framed is the parser's to judge (llhttp).
 """
 
-import asyncio
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import unquote
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+import httptools
 
-from gateway.errors import openai_error
+from gateway.app.exchange import Exchange
+from gateway.app.line import Line
+from gateway.dataplane.outlet import EXTENSION
 
 HEAD_BYTES: Final = 64 * 1024
 MOST_HEADERS: Final = 100
@@ -21,116 +24,177 @@ _TOO_LARGE: Final = (
     "headers; send less"
 )
 _TOO_SLOW: Final = "the request did not arrive in time; send it without pauses"
-_COMPLETE, _HEAD, _BODY, _REST = range(4)  # _REST: its request has been answered already
+_NOT_HTTP: Final = "Invalid HTTP request received."
+_COMPLETE, _HEAD, _BODY, _REST, _DEAF = range(5)  # _REST: its request has been answered already
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 _FRAMING_BYTES: Final = len("  HTTP/1.1\r\n\r\n")
-_feed: Final = HttpToolsProtocol.data_received
-_headers_complete: Final = HttpToolsProtocol.on_headers_complete
-_body: Final = HttpToolsProtocol.on_body
 
 
-class Intake(HttpToolsProtocol):
+class Intake(Line):
     """One client's connection, as far as what comes in goes."""
 
     head_seconds = 10.0
     pause_seconds = 30.0
     floor_bytes = 1024  # a second, once a body has come for longer than the pause it may make
 
-    _phase = _COMPLETE  # of what has come in so far
-    _phase_scope: object = None  # the request it is about
-    _since = 0.0  # loop time the phase began
-    _latest = 0.0  # loop time the last piece came
-    _phase_bytes = 0  # after its first piece
-    _barren_bytes = 0  # of these, in a row that belonged to no body
-    _too_large = False
-    _wake: asyncio.TimerHandle | None = None
-    _wake_at = 0.0
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._parser: Any = httptools.HttpRequestParser(self)
+        # Or a request behind one that says `connection: close` would spoil the answer to that one.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._wants_continue = False
+        self._reading = _COMPLETE  # the part of a request that the parser is in
+        self._phase = _COMPLETE  # the same, after the last piece that came
+        self._phase_of: Exchange | None = None  # the request it is about; of a head, the one before
+        self._since = 0.0  # loop time the phase began
+        self._latest = 0.0  # loop time the last piece came
+        self._phase_bytes = 0  # after its first piece
+        self._barren_bytes = 0  # of these, in a row that belonged to no body
+        self._too_large = False
 
     # ---- asyncio.Protocol ----
 
     def data_received(self, data: bytes) -> None:
-        before = self._phase
-        if before == _BODY or (before == _COMPLETE and len(data) <= HEAD_BYTES):
+        phase = self._phase
+        if phase == _BODY or (phase == _COMPLETE and len(data) <= HEAD_BYTES):
             self._take(data)
             return
-        while data and not self.transport.is_closing():
+        while data and self._phase != _DEAF and not self.transport.is_closing():
             self._take(data[:HEAD_BYTES])
             data = data[HEAD_BYTES:]
 
     def _take(self, data: bytes) -> None:
         self._barren_bytes += len(data)
-        _feed(self, data)
-        cycle = self.cycle
-        if cycle is None or cycle.scope is not self.scope:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._stay()
+            return
+        except httptools.HttpParserError:
+            self._refuse()
+            return
+        reading, latest = self._reading, self.latest
+        if reading == _HEAD or latest is None:
             self._wait(_HEAD, len(data))
-        elif cycle.response_complete:
+        elif latest.complete:
             self._wait(_REST, len(data))
-        elif cycle.more_body:
+        elif reading == _BODY:
             self._wait(_BODY, len(data))
         else:
             self._phase = _COMPLETE
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._wake is not None:
-            self._wake.cancel()
-            self._wake = None
         super().connection_lost(exc)
+        self._phase = _DEAF
+        del self._parser  # it holds our methods: the knot is undone here
 
     # ---- httptools callbacks ----
 
+    def on_message_begin(self) -> None:
+        self._reading = _HEAD
+        self._url = b""
+        self._headers = []
+        self._wants_continue = False
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self._wants_continue = True
+        self._headers.append((name, value))
+
     def on_headers_complete(self) -> None:
+        """Raises for a head that is too large: the parser stops, and `_refuse` tells why."""
+        parser, headers = self._parser, self._headers
         in_pieces = self._phase != _COMPLETE
-        if len(self.headers) > MOST_HEADERS or (in_pieces and self._head_bytes() > HEAD_BYTES):
+        if len(headers) > MOST_HEADERS or (in_pieces and self._head_bytes() > HEAD_BYTES):
             self._too_large = True
-            raise ValueError(_TOO_LARGE)  # the parser stops, and send_400_response is called
-        _headers_complete(self)
-        self.headers = []  # for trailers, which are no headers: nobody reads them
+            raise ValueError(_TOO_LARGE)
+        self._headers = []  # for trailers, which are no headers: nobody reads them
+        method, version = parser.get_method(), parser.get_http_version()
+        old = version != "1.1"
+        exchange = Exchange(
+            self,
+            method,
+            old=old,
+            keep_alive=not old and parser.should_keep_alive(),
+            wants_continue=self._wants_continue and not old,
+        )
+        path, raw_path, query = _target(self._url)
+        scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": "",
+            "method": method.decode("ascii"),
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": headers,
+            "state": {},
+            "extensions": {EXTENSION: exchange.at_once},
+        }
+        self._reading = _BODY
+        self.take(exchange, scope)
 
     def on_body(self, body: bytes) -> None:
         self._barren_bytes = 0
-        _body(self, body)
+        if self.latest is not None:
+            self.latest.feed(body)
+
+    def on_message_complete(self) -> None:
+        self._reading = _COMPLETE
+        if self.latest is not None:
+            self.latest.end()
 
     # ---- refusals ----
 
-    def send_400_response(self, msg: str) -> None:
+    def _refuse(self) -> None:
         """What the parser did not take."""
         if self._too_large:
             self._turn_away(431, _TOO_LARGE)
         else:
-            self._turn_away(400, msg)
+            self._turn_away(400, _NOT_HTTP)
 
     def _turn_away(self, status: int, why: str) -> None:
-        """Closes; says why where nobody could take it for the answer to another request."""
-        if self.transport.is_closing():
-            return
-        cycle = self.cycle
-        own = cycle is not None and cycle.scope is self.scope and not self.pipeline
-        if cycle is None or cycle.response_complete or (own and not cycle.response_started):
-            body = openai_error(why, "invalid_request_error", None, "invalid_request")
-            self.transport.write(
-                STATUS_LINE[status] + b"content-type: application/json\r\nconnection: close\r\n"
-                b"content-length: %d\r\n\r\n%b" % (len(body), body)
-            )
-        self.transport.close()
+        self.turn_away(status, why, headless=self._reading == _HEAD)
+
+    def _stay(self) -> None:
+        """Whoever wants another protocol is answered in this one, and that is the end of it: of
+        what may have followed, nobody knows any more in which of them it was said.
+        """
+        self._phase = _DEAF
+        if self.latest is not None:
+            self.latest.keep_alive = False
+            if self.latest.complete:
+                self.transport.close()
 
     # ---- how far the request has come ----
 
     def _head_bytes(self) -> int:
-        sizes = sum(len(name) + len(value) + 4 for name, value in self.headers)
-        return len(self.parser.get_method()) + len(self.url) + _FRAMING_BYTES + sizes
+        sizes = sum(len(name) + len(value) + 4 for name, value in self._headers)
+        return len(self._parser.get_method()) + len(self._url) + _FRAMING_BYTES + sizes
 
     def _wait(self, phase: int, size: int) -> None:
         """For more of what has begun; after each piece of a request that did not come in one."""
         self._latest = self.loop.time()
-        if phase != self._phase or self.scope is not self._phase_scope:
-            self._phase, self._phase_scope = phase, self.scope
+        if phase != self._phase or self.latest is not self._phase_of:
+            self._phase, self._phase_of = phase, self.latest
             self._since, self._phase_bytes, self._barren_bytes = self._latest, 0, 0
         else:
             self._phase_bytes += size
             if self._barren_bytes > HEAD_BYTES:
                 self._turn_away(431, _TOO_LARGE)
-        if len(self.headers or ()) > MOST_HEADERS:
+        if len(self._headers) > MOST_HEADERS:
             self._turn_away(431, _TOO_LARGE)
-        self._wake_by(self._due())
+        self.alarm.by(self._due())
 
     def _due(self) -> float:
         """The loop time at which the client has had its time, unless more comes."""
@@ -139,26 +203,28 @@ class Intake(HttpToolsProtocol):
         earned = self._phase_bytes / self.floor_bytes
         return self.pause_seconds + min(self._latest, self._since + earned)
 
-    def _wake_by(self, at: float) -> None:
-        """The alarm is only ever moved forward, so that few pieces touch a timer."""
-        if self._wake is not None:
-            if self._wake_at <= at:
-                return
-            self._wake.cancel()
-        self._wake_at = at
-        self._wake = self.loop.call_at(at, self._ring)
-
-    def _ring(self) -> None:
-        self._wake = None
-        if self._phase == _COMPLETE or self.transport.is_closing():
+    def ring(self) -> None:
+        if self._phase in (_COMPLETE, _DEAF):
+            super().ring()
+            return
+        if self.transport.is_closing():
             return
         now = self.loop.time()
-        if self.flow.read_paused:  # it is the client who waits
+        if self.reading_paused:  # it is the client who waits
             self._since = self._latest = now
             self._phase_bytes = 0
         if now < self._due():
-            self._wake_by(self._due())
-        elif self._phase != _HEAD and self.cycle.response_complete:
+            self.alarm.by(self._due())
+        elif self._phase == _REST:
             self.transport.close()
         else:
             self._turn_away(408, _TOO_SLOW)
+
+
+@lru_cache(maxsize=64)
+def _target(url: bytes) -> tuple[str, bytes, bytes]:
+    """The path, the path as it was sent, and the query."""
+    parsed = httptools.parse_url(url)
+    raw_path = parsed.path
+    path = raw_path.decode("ascii")
+    return unquote(path) if "%" in path else path, raw_path, parsed.query or b""

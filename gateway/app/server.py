@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import uvicorn
 from litestar import Litestar
-from litestar.enums import ScopeType
 from litestar.plugins import PluginProtocol
 from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import (
@@ -51,10 +50,9 @@ class Application(Litestar):
         receive: Receive | LifeSpanReceive,
         send: Send | LifeSpanSend,
     ) -> None:
-        door: Any = None
-        if scope["type"] == ScopeType.HTTP:
-            door = self._doors.get(scope["raw_path"])  # type: ignore[typeddict-item]
-        await (door or super().__call__)(scope, receive, send)
+        asked: Any = scope
+        door = self._doors.get(asked.get("raw_path")) if asked["type"] == "http" else None
+        await (door or super().__call__)(asked, receive, send)  # type: ignore[arg-type]
 
     @staticmethod
     def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
