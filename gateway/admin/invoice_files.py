@@ -1,23 +1,30 @@
-"""An invoice as files: its lines as CSV or FOCUS, and the manifest that they are held against."""
+"""An invoice as files: lines as CSV or FOCUS, a page, and the manifest to hold them against."""
 
 import asyncio
 import re
+from importlib.resources import files
 from typing import IO, Final
 
 import msgspec
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
-from billing import focus
+from billing import focus, invoice_page
 from billing.invoices import csv_rows
 from billing.money import format_minor, format_picos
 from gateway.admin.invoices import found
 from gateway.admin.operation import Answer, Call, Operation
 from gateway.admin.roles import Right
-from gateway.admin.tables import CSV, csv_file_answer, write_csv
+from gateway.admin.tables import CSV, csv_file_answer, file_answer, write_csv, write_file
 from gateway.stores.sql import invoices, manifests
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.invoices import Invoice
 
+HTML: Final = "text/html"
+_SEALED: Final = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+    "x-content-type-options": "nosniff",
+}
+_STYLE: Final = (files("gateway.admin") / "invoice_page.css").read_text(encoding="ascii")
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -59,6 +66,12 @@ async def _focus(call: Call) -> Answer:
     return Answer(ready=csv_file_answer(file, name))
 
 
+async def _page(call: Call) -> Answer:
+    invoice = await found(call)
+    file = await asyncio.to_thread(_write_page, call.deps.engine, invoice)
+    return Answer(ready=file_answer(file, HTML, _SEALED))
+
+
 async def _manifest(call: Call) -> Answer:
     invoice = await found(call)
     made = await call.read(lambda connection: manifests.of(connection, invoice))
@@ -98,6 +111,12 @@ def operations() -> list[Operation]:
             "BilledCost. 1.2 is what we vouch for; 1.4 is experimental.",
         ),
         Operation(
+            "GET", f"{one}/page.html", "invoices", "An invoice as a page to print", _page,
+            right=Right.INVOICES_READ, answers={"type": "string"}, refusals=(404,),
+            media_types=(HTML,),
+            description="Complete in itself: nothing is loaded from anywhere.",
+        ),
+        Operation(
             "GET", f"{one}/manifest", "invoices", "What lines.csv must hold", _manifest,
             right=Right.INVOICES_READ, answers=ManifestView, refusals=(404,),
         ),
@@ -134,3 +153,33 @@ def _write_focus(engine: Engine, invoice: Invoice, version: focus.Version) -> IO
             reason=invoice.reason,
         )
         return write_csv(focus.rows(invoices.lines_of(connection, invoice.id), bill, version))
+
+
+def _write_page(engine: Engine, invoice: Invoice) -> IO[bytes]:
+    with reading(engine) as connection:
+        head = _head(connection, invoice)
+        parts = invoice_page.page(head, lambda: invoices.lines_of(connection, invoice.id), _STYLE)
+        return write_file(parts)
+
+
+def _head(connection: Connection, invoice: Invoice) -> invoice_page.Head:
+    notes = invoices.credit_notes(connection, invoice.id)
+    credited = invoices.find(connection, invoice.credits_invoice or "")
+    return invoice_page.Head(
+        kind=invoice.kind,
+        status=invoice.status,
+        number=invoice.number,
+        terms=invoices.terms_of(connection, invoice),
+        currency=invoice.currency,
+        period_start_us=invoice.period_start_us,
+        period_end_us=invoice.period_end_us,
+        total_minor=invoice.total_minor,
+        issued_at_us=invoice.issued_at_us,
+        credits=None if credited is None else credited.number,
+        reason=invoice.void_reason or invoice.reason,
+        notes=tuple(
+            invoice_page.Note(note.number or "", note.total_minor, note.reason or "")
+            for note in notes
+        ),
+        sha256=invoice.content_sha256,
+    )

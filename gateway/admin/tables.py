@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import IO, Any, Final
 
 from litestar import Response
@@ -35,10 +35,15 @@ def write_csv(rows: Iterable[Sequence[str]]) -> IO[bytes]:
     """A table of any size in a temporary file, so that whoever reads it slowly holds no database
     connection. The caller closes it; a large one is on disk and has no name.
     """
+    return write_file(csv_text(rows))
+
+
+def write_file(parts: Iterable[str]) -> IO[bytes]:
+    """The same of any text, as UTF-8."""
     file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - handed on
     try:
-        for line in csv_text(rows):
-            file.write(line.encode())
+        for part in parts:
+            file.write(part.encode())
         file.seek(0)
     except BaseException:
         file.close()
@@ -48,16 +53,17 @@ def write_csv(rows: Iterable[Sequence[str]]) -> IO[bytes]:
 
 def csv_file_answer(file: IO[bytes], name: str) -> Stream:
     """What `write_csv` made, as a download; closed once it is sent or the client is gone."""
+    return file_answer(file, CSV, {"content-disposition": f'attachment; filename="{name}"'})
+
+
+def file_answer(file: IO[bytes], media_type: str, headers: Mapping[str, str]) -> Stream:
+    """The same of any file."""
     size = file.seek(0, 2)
     file.seek(0)
     return Stream(
         _parts(file),
-        headers={
-            "content-length": str(size),
-            "content-disposition": f'attachment; filename="{name}"',
-            "cache-control": "no-store",
-        },
-        media_type=CSV,
+        headers={"content-length": str(size), "cache-control": "no-store", **headers},
+        media_type=media_type,
     )
 
 

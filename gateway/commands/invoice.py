@@ -8,6 +8,7 @@ from typing import Any, Final
 
 _FILES: Final[dict[str, tuple[str, dict[str, str | int]]]] = {
     "lines": ("lines.csv", {}),
+    "page": ("page.html", {}),
     "focus-1.2": ("focus.csv", {"version": "1.2"}),
     "focus-1.4-experimental": ("focus.csv", {"version": "1.4"}),
 }

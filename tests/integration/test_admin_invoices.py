@@ -243,3 +243,19 @@ def test_a_line_leads_to_its_requests_and_a_request_to_its_invoice(books: Books)
         "price_version": "price_charge_in",
         "amount": "0.0012",
     }
+
+
+def test_the_page_of_an_invoice_is_sealed_off_and_complete(books: Books) -> None:
+    books.book("req_1", usage=Meters(input=10_000_000))
+    issued = books.issue(books.draft()).json()
+    note = {"amount": "1", "reason": "<b>slow</b>"}
+    books.admin.post(f"/invoices/{issued['id']}/credit-notes", json=note)
+
+    answer = books.admin.get(f"/invoices/{issued['id']}/page.html")
+
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    for said in ("INV-000001", "30.00 USD", "=Search", "&lt;b&gt;slow", "29.00"):
+        assert said in answer.text, said
+    assert issued["content_sha256"] in answer.text

@@ -1,0 +1,168 @@
+"""The page of an invoice: complete in itself, adding up as printed, and none of its markup is
+somebody else's.
+"""
+
+import re
+from collections.abc import Iterator
+from html import unescape
+from html.parser import HTMLParser
+
+from billing import credit_notes
+from billing.invoice_page import MOST_LINES, Head, Note, page
+from billing.invoices import InvoiceLine, draft
+from billing.meters import Meters
+from billing.periods import Window
+from billing.terms import IssuedTerms, Party
+from tests.unit.billing.samples import aggregate
+
+OCTOBER = Window("m2026-10", 1_790_805_600_000_000, 1_793_487_600_000_000)
+EVIL = "<img src=//x onerror=alert(1)>&"
+TERMS = IssuedTerms(
+    tenant="acme",
+    timezone="Europe/Berlin",
+    issuer=Party(name="Example Gateway", address=("1 Main St", "Berlin")),
+    recipient=Party(name=f"Acme {EVIL}", tax_id="DE123"),
+    purchase_order="PO-7",
+    payment_days=14,
+)
+HEAD = Head(
+    kind="invoice",
+    status="issued",
+    number="INV-000001",
+    terms=TERMS,
+    currency="USD",
+    period_start_us=OCTOBER.start_us,
+    period_end_us=OCTOBER.end_us,
+    total_minor=0,
+    issued_at_us=1_793_660_400_000_000,
+    sha256="ab" * 32,
+)
+
+
+class Cells(HTMLParser):
+    """The rows of the page as text, and every tag and attribute on it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self._inside = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag == "tr":
+            self.rows.append([])
+        if tag in {"td", "th"}:
+            self.rows[-1].append("")
+            self._inside = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = self._inside and tag not in {"td", "th"}
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.rows[-1][-1] += data
+
+
+def thirds() -> tuple[InvoiceLine, ...]:
+    payers = [
+        aggregate(cost_center=f"CC-{n}", meters=Meters(input=111_667), team=EVIL) for n in range(3)
+    ]
+    return draft(payers, invoice_id="inv_1", currency="USD", period=OCTOBER).lines
+
+
+def written(head: Head, lines: tuple[InvoiceLine, ...]) -> str:
+    return "".join(page(head, lambda: lines, "body{}"))
+
+
+def replaced(**changes: object) -> Head:
+    return Head(**{**{name: getattr(HEAD, name) for name in HEAD.__struct_fields__}, **changes})
+
+
+def amounts(cells: Cells, width: int) -> Iterator[float]:
+    for row in cells.rows:
+        if len(row) == width and re.fullmatch(r"-?[\d,]+\.\d\d", row[-1]):
+            yield float(row[-1].replace(",", ""))
+
+
+def test_printed_amounts_add_up_in_both_tables() -> None:
+    cells = Cells(written(replaced(total_minor=101), thirds()))
+
+    assert sum(amounts(cells, 9)) == 1.01
+    assert sum(amounts(cells, 3)) == 1.01
+    assert [row[-1] for row in cells.rows if row[0] == "Total"] == ["1.01 USD"] * 2
+
+
+def test_nothing_on_it_is_somebody_elses_markup_or_loaded_from_elsewhere() -> None:
+    text = written(replaced(total_minor=101), thirds())
+    cells = Cells(text)
+
+    assert not cells.tags & {"img", "script", "link", "iframe", "a", "object", "form"}
+    assert not {name for name in cells.attributes if name.startswith("on") or name == "src"}
+    assert "http-equiv" in cells.attributes
+    assert "default-src 'none'" in text
+    assert EVIL in unescape(text)
+
+
+def test_it_says_who_bills_whom_for_what_and_until_when() -> None:
+    text = unescape(written(HEAD, ()))
+
+    for said in (
+        "Invoice INV-000001", "Example Gateway", "1 Main St", "Tax id DE123", "PO-7",
+        "1 October 2026 to 31 October 2026 (Europe/Berlin)", "3 November 2026",
+        "17 November 2026 (14 days)", "ab" * 32, "No tax is computed",
+    ):  # fmt: skip
+        assert said in text, said
+
+
+def test_a_draft_and_what_is_voided_say_so() -> None:
+    assert "not an invoice yet" in written(replaced(status="draft", number=None), ())
+    voided = written(replaced(status="voided", reason="wrong address"), ())
+    assert "nothing is owed" in voided
+    assert "wrong address" in voided
+    assert "notice" not in written(HEAD, ())
+
+
+def test_a_tax_block_is_printed_as_it_was_given() -> None:
+    tax = {"VAT": "reverse charge <b>"}
+    terms = IssuedTerms(tenant="acme", timezone="UTC", tax=tax)
+
+    assert "reverse charge &lt;b&gt;" in written(replaced(terms=terms), ())
+
+
+def test_what_came_late_has_a_part_of_its_own() -> None:
+    september = Window("m2026-09", 1_788_213_600_000_000, OCTOBER.start_us)
+    late = aggregate(period=september, corrects_invoice="INV-000000")
+    made = draft([aggregate(), late], invoice_id="inv_1", currency="USD", period=OCTOBER)
+
+    parts = [row[0] for row in Cells(written(HEAD, made.lines)).rows if len(row) == 1]
+
+    assert parts == ["Usage of September 2026 that came after invoice INV-000000"]
+
+
+def test_a_credit_note_names_its_invoice_and_the_invoice_what_is_left() -> None:
+    line = credit_notes.line_of(
+        50, currency="USD", note_id="inv_2", number="INV-000001", credited=None, period=OCTOBER
+    )
+    note = replaced(kind="credit_note", total_minor=-50, credits="INV-000001", reason="slow")
+    text = written(note, (line,))
+    assert "Credit note" in text
+    assert "Credit on invoice INV-000001" in text
+    assert "Payable by" not in text
+    assert sum(amounts(Cells(text), 9)) == -0.5
+
+    credited = replaced(total_minor=101, notes=(Note("INV-CN-000001", -50, "slow"),))
+    assert "0.51" in written(credited, thirds())
+
+
+def test_beyond_what_a_page_can_hold_the_rest_is_one_row() -> None:
+    line = thirds()[0]
+    many = tuple(line for _ in range(MOST_LINES + 7))
+
+    cells = Cells(written(HEAD, many))
+
+    rest = [row for row in cells.rows if row[0] == "7 more lines, in lines.csv"]
+    assert [row[-1] for row in rest] == [f"{7 * line.amount_minor / 100:.2f}"]
