@@ -73,7 +73,7 @@ def test_of_nine_clients_seven_get_a_place_every_time(
                 assert answers == {400: 7, 429: 2}, turn
                 while (await house.look(f"budgets/{budget['id']}"))["held"] != "0":
                     await asyncio.sleep(0.005)
-            await asyncio.sleep(0.1)
+            await watch.caught_up()
             assert watch.peak == 7 * NANOS // 10
             assert watch.most <= float(amount) * NANOS
             assert watch.writes == ROUNDS * 7 * 3
