@@ -3,7 +3,8 @@ repeatable.
 
 Log-level by exponential smoothing, times a shrunk weekday effect; the days ahead are drawn from
 past residuals in blocks of a week, because a bad day follows a bad day, and the level itself is
-taken as uncertain. Below seven whole days there is only a run rate, and no claim how sure it is.
+taken as uncertain. Below seven days with spending there is only a run rate, and no claim how sure
+it is.
 
 Amounts are picos. Nothing here is money that anybody pays: logarithms are decimals of a fixed
 context, draws come from a fixed seed, so that the same days always give the same forecast.
@@ -15,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-LEAST_DAYS: Final = 7  # below there is no interval
+LEAST_DAYS: Final = 7  # with spending: below there is no interval
 FULL_DAYS: Final = 14  # from here on weekdays count in full
 MOST_DAYS: Final = 56  # what is older says little about the days ahead
 INTERVAL_PERCENT: Final = 80
@@ -64,7 +65,7 @@ def forecast(
         return None
     first_weekday = (first_weekday + max(0, len(days) - MOST_DAYS)) % _WEEK
     recent = [max(0, day) for day in days[-MOST_DAYS:]]
-    if len(recent) < LEAST_DAYS or not any(recent):
+    if sum(day > 0 for day in recent) < LEAST_DAYS:
         return _run_rate(recent, ahead, spent_picos)
     with localcontext(_EXACT):
         totals = sorted(_paths(recent, first_weekday, ahead))

@@ -22,7 +22,8 @@ import httpx
 from gateway import clock, ids
 from gateway.admin.principal import Principal
 from gateway.admin.roles import Path, Relation, Role, relation
-from gateway.stores.sql import decisions
+from gateway.stores.sql import alerts, decisions
+from gateway.stores.sql.engine import transaction
 from policies.facts import DECODER, Record, Recorder
 from tests.admin_server import AdminServer, Made
 from tests.policy_builders import an_ask
@@ -38,6 +39,7 @@ PRICE = {
     "currency": "EUR",
     "state": "draft",
 }
+CHANNEL = {"name": "hook", "url": "http://127.0.0.1:9/hook", "secret": "s" * 16}
 _NUMBERS = itertools.count()
 
 
@@ -154,6 +156,8 @@ def _attach(world: World, made: Made, name: str, path: Path) -> None:
     world.add("grants", path, made.make("grants", budget_id=budget["id"], approver="Ada", **UNTIL))
     world.add("limits", path, made.make("limits", scope=scope, requests_per_minute=5))
     world.add("policies", path, made.make("policies", scope=scope, name="plain"))
+    world.add("alert-channels", path, made.make("alert-channels", scope=scope, **CHANNEL))
+    world.add("alerts", path, _alerted(world, path, budget))
     if "team" in scope:
         token = made.make("admin-tokens", name="one", role="team_admin", scope=scope)
         world.add("admin-tokens", path, token)
@@ -163,6 +167,19 @@ def _attach(world: World, made: Made, name: str, path: Path) -> None:
         price = made.make("prices", tenant_id=path[0], **PRICE)
         world.add("prices", path, price)
         world.add("invoices", path, made.make("invoices", tenant_id=path[0], period="2026-11"))
+
+
+def _alerted(world: World, path: Path, budget: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An alert of the budget, as the jobs make it."""
+    (kind, scope_id), tells = next(iter(scope_of(path).items())), ("cap", "amount", "expected")
+    alert = alerts.Alert(
+        id=ids.new("alert"), tenant_id=path[0], scope_kind=kind, scope_id=scope_id,
+        budget_id=budget["id"], window_id="m2026-11", rule="threshold", mark="80", currency="EUR",
+        message="m", remedy="r", link="/", fired_at_us=clock.now_us(), **dict.fromkeys(tells, "1"),
+    )  # fmt: skip
+    with transaction(world.server.engine) as connection:
+        alerts.fire(connection, alert, ())
+    return {"id": alert.id}
 
 
 def _people(world: World, made: Made) -> Iterator[Who]:
@@ -219,6 +236,7 @@ def fresh(world: World, noun: str, path: Path) -> dict[str, Any]:
         "policies": {"name": name, "scope": scope},
         "budgets": {"scope": scope, "amount": "5", "period": "day"},
         "limits": {"scope": scope, "requests_per_minute": 7},
+        "alert-channels": CHANNEL | {"scope": scope, "name": name},
         "grants": {"budget_id": budgets[0], "approver": "Ada", **UNTIL},
         "invoices": {"tenant_id": path[0], "period": "2026-10"},
     }

@@ -8,6 +8,7 @@ from litestar import Litestar, Response, Router, get
 from gateway import __version__
 from gateway.admin import (
     admin_tokens,
+    alerts,
     audit,
     backends,
     budgets,
@@ -63,6 +64,7 @@ def operations() -> list[Operation]:
         *replay.operations(),
         *status.operations(),
         *admin_tokens.operations(),
+        *alerts.operations(),
         *audit.operations(),
         *whoami.operations(),
     ]

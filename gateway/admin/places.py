@@ -16,6 +16,7 @@ from gateway.admin.principal import Principal
 from gateway.admin.roles import Path, Relation, relation
 from gateway.stores.sql import decisions, tables
 from gateway.stores.sql.admin_tables import admin_tokens, audit_rows
+from gateway.stores.sql.alert_tables import alert_channels, alerts
 from gateway.stores.sql.decision_tables import decision_blocks
 from gateway.stores.sql.invoice_tables import invoices
 
@@ -46,6 +47,8 @@ NOUNS: Final[Mapping[str, Noun]] = {
     "prices": Noun("price", tables.prices),
     "invoices": Noun("invoice", invoices),
     "admin-tokens": Noun("admin token", admin_tokens),
+    "alert-channels": Noun("alert channel", alert_channels),
+    "alerts": Noun("alert", alerts),
     "audit": Noun("audit row", audit_rows),
     "decisions": Noun("decision", decision_blocks),  # many in a block: none is looked up by row
 }

@@ -47,6 +47,8 @@ class Right(StrEnum):
     STATUS_READ = "status:read"
     TOKENS_READ = "admin-tokens:read"
     TOKENS_CHANGE = "admin-tokens:change"
+    ALERTS_READ = "alerts:read"  # and their channels
+    ALERTS_CHANGE = "alerts:change"  # of a channel we send to, inside our own network perhaps
     AUDIT_READ = "audit:read"
     DECISIONS_READ = "decisions:read"
 
@@ -110,6 +112,7 @@ TABLE: Final[Mapping[Role, Mapping[Right, frozenset[Relation]]]] = {
         Right.PRICES_READ: _IN,
         Right.BUDGETS_READ: _IN,
         Right.GRANTS_CHANGE: _IN,
+        Right.ALERTS_READ: _IN,
         Right.INVOICES_READ: _IN,
         Right.INVOICES_DRAFT: _IN,
         Right.INVOICES_ISSUE: _BELOW,  # by the platform's, never by whoever is billed

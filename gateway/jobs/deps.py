@@ -3,11 +3,16 @@
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 from sqlalchemy import Engine
 
 from gateway.stores.redis.holds import HoldStore
+
+if TYPE_CHECKING:
+    from gateway.jobs.raise_alerts import Read
+    from gateway.jobs.tell_alerts import Webhooks
 
 
 @dataclass
@@ -35,5 +40,8 @@ class JobDeps:
     # By spool, when an event or release of it was last sent. Forgetting costs time, nothing else.
     opened: Opened = field(default_factory=Opened)
     sent: dict[str, dict[str, int]] = field(default_factory=dict)
+    webhooks: "Webhooks | None" = None  # None: alerts wait for a process that can tell them
+    # By tenant, what alerts know of its budgets' past. Forgetting costs time, nothing else.
+    past: dict[str, "Read"] = field(default_factory=dict)
     # To whoever reads it, a dead worker's spool that another reads looks like a living one's.
     adopting: asyncio.Lock = field(default_factory=asyncio.Lock)

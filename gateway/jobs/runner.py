@@ -10,12 +10,14 @@ from gateway.jobs import (
     drain_journal,
     open_accounts,
     prune,
+    raise_alerts,
     reap_holds,
     reap_leases,
     rebuild_counters,
     replay_spool,
     retire_decisions,
     tell_again,
+    tell_alerts,
 )
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.schedule import Job, causes, pause
@@ -39,6 +41,8 @@ def jobs_for(hold_ms: int) -> tuple[Job, ...]:
         Job("reap_leases", reap_leases.run, every_s=hold_s / 3),
         Job("tell_again", tell_again.run, every_s=hold_s),
         Job("prune", prune.run, every_s=hold_s / 2),
+        Job("raise_alerts", raise_alerts.run, every_s=raise_alerts.EVERY_S),
+        Job("tell_alerts", tell_alerts.run, every_s=tell_alerts.EVERY_S),
         Job("retire_decisions", retire_decisions.run, every_s=retire_decisions.EVERY_S),
     )
 

@@ -3,9 +3,13 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from gateway import secrets
+from gateway.backends.webhook import Sender
 from gateway.jobs.deps import JobDeps
+from gateway.jobs.tell_alerts import Webhooks
 from gateway.settings import Settings
 from gateway.stores.redis.client import open_client
+from gateway.stores.sql.seal import Sealer
 from gateway.wiring.parts import hold_store, opened_channels, opened_engine, started_telemetry
 
 
@@ -18,6 +22,8 @@ async def open_jobs(settings: Settings, name: str) -> AsyncIterator[JobDeps]:
         channels = await opened_channels(stack, settings)
         client = open_client(settings.redis_url)
         stack.push_async_callback(client.aclose)
+        sender = Sender()
+        stack.push_async_callback(sender.close)
         yield JobDeps(
             engine=engine,
             client=client,
@@ -25,4 +31,5 @@ async def open_jobs(settings: Settings, name: str) -> AsyncIterator[JobDeps]:
             spool_dir=settings.spool_dir,
             name=name,
             decision_days=settings.decision_days,
+            webhooks=Webhooks(sender, Sealer(secrets.load(settings).secret_key)),
         )

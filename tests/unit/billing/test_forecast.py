@@ -31,6 +31,13 @@ def test_from_seven_days_on_there_is_an_interval() -> None:
     assert found.high_picos - found.low_picos < PICOS // 1000
 
 
+def test_a_few_days_with_spending_among_many_without_are_no_history() -> None:
+    found = forecast([90 * PICOS, *[0] * 40], 0, WEEK, 0)
+
+    assert found is not None
+    assert not found.claimed
+
+
 def test_days_without_spending_forecast_none() -> None:
     found = forecast([0] * 30, 0, WEEK, 7)
 

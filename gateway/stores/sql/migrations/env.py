@@ -3,10 +3,17 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from gateway.stores.sql import admin_tables, decision_tables, invoice_tables, policy_tables, tables
+from gateway.stores.sql import (
+    admin_tables,
+    alert_tables,
+    decision_tables,
+    invoice_tables,
+    policy_tables,
+    tables,
+)
 
 # They declare their tables with the rest.
-_OTHERS = (admin_tables, decision_tables, invoice_tables, policy_tables)
+_OTHERS = (admin_tables, alert_tables, decision_tables, invoice_tables, policy_tables)
 
 
 def run() -> None:

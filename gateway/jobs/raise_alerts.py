@@ -1,0 +1,240 @@
+"""Looks at every budget and tells whoever wants to know: spent, too fast, or not enough.
+
+Whoever looks may die or look twice: an alert is one row by budget, window, rule, mark and cap, and
+only who writes it has it delivered.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy import Engine
+
+from billing.alerts import HOUR_US, PACES, Finding, Watched, findings
+from billing.money import format_counter, parse_counter
+from billing.periods import Window, window
+from gateway import clock, ids
+from gateway.jobs.alert_words import words
+from gateway.jobs.deps import JobDeps
+from gateway.jobs.past import SPAN_US, Past, past
+from gateway.stores.sql import alerts, budgets, grants, keys, spending, spent, teams, tenants
+from gateway.stores.sql.engine import reading, transaction
+from gateway.stores.sql.records import TakenError
+from gateway.stores.sql.rows import Budget, Tenant
+
+EVERY_S: Final = 30.0
+
+_LOG: Final = logging.getLogger(__name__)
+_SPANS: Final = tuple(sorted({us for pace in PACES for us in (pace.long_us, pace.short_us)}))
+
+
+class _Setting(msgspec.Struct, frozen=True):
+    """What the configuration says, of one instant."""
+
+    tenants: Mapping[str, Tenant]
+    budgets: tuple[Budget, ...]
+    granted: Mapping[str, int]  # counter units by budget
+    channels: tuple[alerts.Channel, ...]
+    names: Mapping[str, str]  # of tenants, teams and keys
+    paths: Mapping[str, tuple[str, ...]]  # of a scope: its own id and those above
+
+
+class Read(msgspec.Struct, frozen=True):
+    """The past of a tenant's budgets as of an hour."""
+
+    hour: int
+    budgets: list[Budget]
+    of: Mapping[str, Past]
+
+
+async def run(deps: JobDeps, stopping: asyncio.Event) -> None:
+    """One look at all budgets, now."""
+    await asyncio.to_thread(look, deps, clock.now_us(), stopping.is_set)
+
+
+def look(deps: JobDeps, now_us: int, stopped: Callable[[], bool] = lambda: False) -> None:
+    """At all budgets as of `now_us`, tenant by tenant until `stopped`."""
+    setting = _setting(deps.engine, now_us)
+    for tenant_id, mine in _by_tenant(setting.budgets).items():
+        if stopped():
+            return
+        _look_at(deps, setting, setting.tenants[tenant_id], mine, now_us)
+
+
+def _look_at(
+    deps: JobDeps, setting: _Setting, tenant: Tenant, mine: list[Budget], now_us: int
+) -> None:
+    zone = ZoneInfo(tenant.timezone)
+    windows = {each.id: window(each.period, zone, now_us) for each in mine}  # type: ignore[arg-type]
+    asked = {each.id: _asked(each, windows[each.id], now_us) for each in mine}
+    totals = spent.totals(
+        deps.engine, {one for each in asked.values() for one in each.values()}, ()
+    )
+    known = _past(deps, tenant, mine, windows, now_us)
+    for budget in mine:
+        figures = {us: totals[one] for us, one in asked[budget.id].items()}
+        span = windows[budget.id]
+        watched = Watched(
+            cap=parse_counter(budget.amount, tenant.currency) + setting.granted.get(budget.id, 0),
+            spent=figures.pop(0),
+            start_us=span.start_us,
+            end_us=span.end_us,
+            at_us=now_us,
+            thresholds=budget.thresholds,
+            hard=budget.mode == "hard",
+        )
+        seen = known[budget.id].at_the_end(watched.spent)
+        found = findings(watched, figures, known[budget.id].week, seen, 0)
+        if found:
+            _tell(deps.engine, setting, tenant, budget, span, watched, found)
+
+
+def _asked(budget: Budget, span: Window, now_us: int) -> dict[int, spent.Asked]:
+    """The figures of a budget by their span; 0 is the window's own."""
+    since = {us: (now_us - us, now_us + 1) for us in _SPANS} | {0: (span.start_us, span.end_us)}
+    return {
+        us: spent.Asked(budget.tenant_id, budget.scope_kind, budget.scope_id, each, tokens=False)
+        for us, each in since.items()
+    }
+
+
+def _past(
+    deps: JobDeps, tenant: Tenant, mine: list[Budget], windows: Mapping[str, Window], now_us: int
+) -> Mapping[str, Past]:
+    """Read again when an hour is over, or the budgets are others."""
+    hour = now_us // HOUR_US
+    before = deps.past.get(tenant.id)
+    if before is not None and before.hour == hour and before.budgets == mine:
+        return before.of
+    with reading(deps.engine) as connection:
+        rows = spending.hourly(connection, tenant.id, now_us - SPAN_US, hour * HOUR_US)
+    zone = ZoneInfo(tenant.timezone)
+    of = {each.id: past(each, windows[each.id], rows, zone, now_us) for each in mine}
+    deps.past[tenant.id] = Read(hour, mine, of)
+    return of
+
+
+def _tell(
+    engine: Engine,
+    setting: _Setting,
+    tenant: Tenant,
+    budget: Budget,
+    span: Window,
+    watched: Watched,
+    found: Iterable[Finding],
+) -> None:
+    with reading(engine) as connection:
+        before = alerts.told(connection, budget.id, span.id)
+    for finding in _marked(found, tenant, watched.at_us):
+        if any(_covers(each, finding, watched.cap, tenant.currency) for each in before):
+            continue
+        alert = _alert(setting, tenant, budget, span, watched, finding)
+        with suppress(TakenError), transaction(engine) as connection:
+            told = _channels(setting, budget, alert, finding.amount, tenant.currency)
+            alerts.fire(connection, alert, told)
+            _LOG.warning("alert %s: %s", alert.id, alert.message)
+
+
+def _marked(found: Iterable[Finding], tenant: Tenant, at_us: int) -> Iterator[Finding]:
+    """Speed is told once a day, everything else once a window."""
+    for finding in found:
+        if finding.rule == "burn_rate":
+            day = window("day", ZoneInfo(tenant.timezone), at_us).id
+            yield msgspec.structs.replace(finding, mark=f"{finding.mark} {day}")
+        else:
+            yield finding
+
+
+def _covers(told: alerts.Alert, finding: Finding, cap: int, currency: str) -> bool:
+    """Whether it was told already: of the same or a higher cap, and of thresholds a higher one."""
+    if told.rule != finding.rule or parse_counter(told.cap, currency) < cap:
+        return False
+    if finding.rule == "threshold":
+        return int(told.mark) >= int(finding.mark)
+    return told.mark == finding.mark
+
+
+def _alert(
+    setting: _Setting,
+    tenant: Tenant,
+    budget: Budget,
+    span: Window,
+    watched: Watched,
+    finding: Finding,
+) -> alerts.Alert:
+    label = f"{budget.scope_kind} {setting.names[budget.scope_id]}"
+    said = words(finding, watched, budget, label, tenant.currency)
+    return alerts.Alert(
+        id=ids.new("alert"),
+        tenant_id=tenant.id,
+        scope_kind=budget.scope_kind,
+        scope_id=budget.scope_id,
+        budget_id=budget.id,
+        window_id=span.id,
+        rule=finding.rule,
+        mark=finding.mark,
+        cap=format_counter(watched.cap, tenant.currency),
+        amount=format_counter(finding.amount, tenant.currency),
+        expected=format_counter(finding.expected, tenant.currency),
+        currency=tenant.currency,
+        message=said.message,
+        remedy=said.remedy,
+        link=said.link,
+        fired_at_us=watched.at_us,
+    )
+
+
+def _channels(
+    setting: _Setting, budget: Budget, alert: alerts.Alert, amount: int, currency: str
+) -> list[str]:
+    """Those at the budget's scope or above that want to hear of it."""
+    above = setting.paths[budget.scope_id]
+    return [
+        each.id
+        for each in setting.channels
+        if each.scope_id in above
+        and alert.rule in each.rules
+        and (alert.rule != "burn_rate" or amount >= parse_counter(each.least_amount, currency))
+    ]
+
+
+def _setting(engine: Engine, now_us: int) -> _Setting:
+    with reading(engine) as connection:
+        everyone = {each.id: each for each in tenants.RECORDS.all(connection)}
+        groups = {each.id: each for each in teams.RECORDS.all(connection)}
+        apps = keys.RECORDS.all(connection)
+        found = budgets.RECORDS.all(connection)
+        allowed = grants.in_force(connection, now_us)
+        channels = alerts.CHANNELS.all(connection)
+    granted: dict[str, int] = {}
+    for grant in allowed:
+        more = parse_counter(grant.amount, everyone[grant.tenant_id].currency)
+        granted[grant.budget_id] = granted.get(grant.budget_id, 0) + more
+    paths: dict[str, tuple[str, ...]] = {each: (each,) for each in everyone}
+    parents = {each.id: each.parent_id or each.tenant_id for each in groups.values()}
+    for team_id in groups:
+        paths[team_id] = _upwards(team_id, parents)
+    for key in apps:
+        paths[key.id] = (key.id, *paths[key.team_id])
+    names = {each.id: each.name for each in everyone.values()}
+    names |= {each.id: each.name for each in groups.values()}
+    names |= {each.id: each.name for each in apps}
+    return _Setting(everyone, found, granted, channels, names, paths)
+
+
+def _upwards(team_id: str, parents: Mapping[str, str]) -> tuple[str, ...]:
+    path = [team_id]
+    while path[-1] in parents and parents[path[-1]] not in path:
+        path.append(parents[path[-1]])
+    return tuple(path)
+
+
+def _by_tenant(found: Iterable[Budget]) -> dict[str, list[Budget]]:
+    grouped: dict[str, list[Budget]] = {}
+    for budget in found:
+        grouped.setdefault(budget.tenant_id, []).append(budget)
+    return grouped
