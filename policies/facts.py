@@ -77,7 +77,7 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     degraded_from: str = ""  # the model that was asked for, where another one serves
     usual_tokens: int = 0  # the estimate that documents compare, where any asks for a size
     experiment: str = ""  # that gave it the model it has
-    hedged: int | None = None  # the attempt, by its place in `order`, asked beside a slow one
+    hedged: int | None = None  # the number of the attempt that was begun beside a slow one
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -156,7 +156,7 @@ def refused(packed: bytes, code: str) -> bytes:
 
 
 def hedged(packed: bytes, attempt: int) -> bytes:
-    """The same decision, once a slow attempt of its plan has got this one beside it."""
+    """The same decision, once a slow attempt has got the one of this number beside it."""
     return _PACK(msgspec.structs.replace(DECODER.decode(packed), hedged=attempt))
 
 

@@ -56,7 +56,7 @@ FIELDS: Final = (
     Field("idempotency.store_answers", "store_answers", readers.SWITCH),
     Field("idempotency.keep_seconds", "keep_seconds", integer(1, 86_400)),
     Field("budget.on_exhausted", "on_exhausted", readers.EXHAUSTED),
-    Field("retries.max_attempts", "max_attempts", integer(1, 10)),
+    Field("retries.max_attempts", "max_attempts", integer(1, readers.MAX_ATTEMPTS)),
     Field("retries.hedge_after_ms", "hedge_after_ms", _MS),
     Field("retries.hedge_percent", "hedge_percent", integer(0, 100)),
 )

@@ -17,6 +17,7 @@ from policies.candidates import Candidate, Live
 from policies.compile import EffectivePolicy
 from policies.cost import expected_cost_picos
 from policies.filters import BREACHES, MEETS, NO_DATA, UNSEEN, tier_of
+from policies.readers import MAX_ATTEMPTS
 
 EXPLORED: Final = 655  # of 65,536 draws
 LEARNT: Final = 4_096  # of as many: to know one that would be preferred and is too little known
@@ -207,10 +208,12 @@ def _has_more(one: Live, other: Live, ask: Ask) -> bool:
 
 
 def _by_weight(left: list[tuple[int, int]], draw: int) -> list[int]:
-    """Draw without replacement: a weight of 9 against 1 comes first nine times in ten."""
+    """Draw without replacement: a weight of 9 against 1 comes first nine times in ten. Only as many
+    as a plan can have: each draw looks at all that are left.
+    """
     drawn: list[int] = []
     total = sum(weight for weight, _ in left)
-    while total > 0 and len(left) > 1:
+    while total > 0 and len(left) > 1 and len(drawn) < MAX_ATTEMPTS:
         at = draw * total >> 32
         sums = itertools.accumulate(weight for weight, _ in left)
         weight, chosen = left.pop(next(index for index, upto in enumerate(sums) if at < upto))

@@ -17,6 +17,7 @@ PLACEMENTS: Final = ("on_prem", "edge", "cloud", "workstation")
 PREFERENCES: Final = ("cheapest", "fastest", "balanced", "weighted")
 MAX_TOKENS: Final = 10_000_000
 MAX_WEIGHT: Final = 10_000
+MAX_ATTEMPTS: Final = 10  # of one request
 
 SLUG: Final = re.compile("[a-z0-9][a-z0-9-]{0,63}")
 _NAME: Final = "[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}"

@@ -88,7 +88,7 @@ class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str]
     refusal: str | None
     plan: tuple[Target, ...]
-    hedged: int | None  # the attempt of the plan that was begun beside a slow one
+    hedged: int | None  # the number of the attempt that was begun beside a slow one
     sealed: SealView
 
 

@@ -114,17 +114,17 @@ class Hedge:
         if flow.left or second is None or ask is None or route is None:
             return
         now_us = clock.monotonic_us()
-        place = second.backend_id, second.upstream_model
-        seen = self._of.backends.live(now_us).get(place)
+        seen = self._of.backends.live(now_us).get((second.backend_id, second.upstream_model))
         if seen is not None and (not seen.available or is_saturated(second, seen)):
             return
         cost_picos = expected_cost_picos(second, ask)
-        if not self._share.covers(cost_picos) or attempts.beside(now_us) is None:
+        if not self._share.covers(cost_picos) or attempts.beside(now_us) is not second:
             return
         self._share.take(cost_picos)
         self._used = True
         flow.decision = facts.hedged(flow.decision, attempts.number)
-        attempt = Attempt(attempts.number, route.ways[place], flow.arrival.now_us())
+        way = route.ways[second.backend_id, second.upstream_model]
+        attempt = Attempt(attempts.number, way, flow.arrival.now_us())
         flow.attempts.insert(-1, attempt)
         failpoint("hedge.begins")
         self._begin(attempt)

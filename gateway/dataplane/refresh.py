@@ -60,12 +60,13 @@ class Refresher:
         revision = await asyncio.to_thread(configuration.revision, self._engine)
         if revision == self._plane.snapshot.revision:
             return
-        snapshot = await asyncio.to_thread(load_snapshot, self._engine, self._unseal)
+        before = self._plane.snapshot
+        snapshot = await asyncio.to_thread(load_snapshot, self._engine, self._unseal, before)
         failpoint("refresh.loaded")
         self._plane.snapshot = snapshot
         self._plane.holds.at_least(snapshot.epochs)
 
 
-def load_snapshot(engine: Engine, unseal: Unseal) -> Snapshot:
+def load_snapshot(engine: Engine, unseal: Unseal, before: Snapshot | None = None) -> Snapshot:
     """Reads the whole configuration in one transaction and compiles what can be compiled ahead."""
-    return Snapshot(configuration.load(engine), unseal)
+    return Snapshot(configuration.load(engine), unseal, before)

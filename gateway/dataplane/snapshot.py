@@ -42,6 +42,7 @@ Unseal = Callable[[rows.Backend], str | None]  # a backend's credential in clear
 FAR_FUTURE_US: Final = 2**62
 _MOST_BRANCHES: Final = 256  # of one route, remembered at a time: a bound, there are a few
 
+_Documents = dict[tuple[str, int], PolicyDocument]  # by policy and version
 Row = TypeVar("Row", rows.Budget, rows.Grant, rows.Limit)
 
 
@@ -128,7 +129,10 @@ def bound_by(route: Route, policy: EffectivePolicy) -> Route:
 class Snapshot:
     """One revision of the configuration."""
 
-    def __init__(self, config: rows.Configuration, unseal: Unseal) -> None:
+    def __init__(
+        self, config: rows.Configuration, unseal: Unseal, before: "Snapshot | None" = None
+    ) -> None:
+        """`before`: the one in force until now; what it has read of policies is not read again."""
         self.revision = config.revision
         self.epochs = config.epochs
         self.tags = {DEFAULT_TAG, *(tenant.shard for tenant in config.tenants)}
@@ -138,7 +142,7 @@ class Snapshot:
         self._limits = _by_tenant(config.limits)
         self._grants = _by_tenant(config.grants)
         self._policies = _by_scope(config.policies)
-        self._documents: dict[str, PolicyDocument] = {}  # by policy, read when first needed
+        self.documents = _kept(config.policies, before)  # read when first needed
         self.models: Mapping[str, rows.Model] = {m.name: m for m in config.models}
         self._backends = {b.id: _Reach(b, unseal) for b in config.backends}
         self._prices = PriceBook(map(_version, config.prices))
@@ -284,9 +288,10 @@ class Snapshot:
         ]
 
     def _document(self, row: rows.Policy) -> PolicyDocument:
-        known = self._documents.get(row.id)
+        version = row.id, row.policy_version
+        known = self.documents.get(version)
         if known is None:
-            known = self._documents[row.id] = load(row.document)
+            known = self.documents[version] = load(row.document)
         return known
 
     def _principals_of(self, config: rows.Configuration) -> dict[str, tuple[Principal, bytes, int]]:
@@ -317,6 +322,13 @@ class Snapshot:
             path.append(team)
             at = team.parent_id
         return tuple(reversed(path))
+
+
+def _kept(policies: tuple[rows.Policy, ...], before: "Snapshot | None") -> _Documents:
+    """Of these, what is known: a version's document never changes."""
+    known = before.documents if before is not None else {}
+    versions = [(row.id, row.policy_version) for row in policies]
+    return {version: known[version] for version in versions if version in known}
 
 
 class _Reach:

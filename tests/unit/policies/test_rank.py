@@ -176,6 +176,16 @@ def test_the_second_place_is_drawn_by_weight_too() -> None:
     assert seconds["a", "b"] == pytest.approx(4_096 / 2 / 2, rel=0.1)
 
 
+def test_of_many_equals_as_many_are_drawn_as_a_plan_can_have() -> None:
+    many = [a_candidate(f"bk_{number}", weight=number % 3) for number in range(200)]
+    weightless = {each.backend_id for each in many if not each.weight}
+
+    for draw in range(0, 2**32, 2**28):
+        ranked = order(candidates=many, draw=draw)
+        assert sorted(ranked) == sorted(each.backend_id for each in many)
+        assert weightless.isdisjoint(ranked[:10])
+
+
 def test_weights_decide_nothing_between_different_prices() -> None:
     heavy = a_candidate("heavy", weight=1_000, cost_input_picos=5)
     light = a_candidate("light", weight=1, cost_input_picos=4)
