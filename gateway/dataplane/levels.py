@@ -69,12 +69,15 @@ class RateLimit(msgspec.Struct, frozen=True):
         """Of the burst, with the limit so far ahead of now; below zero where it is overdrawn."""
         return (self.burst_us - wait_us) * self.per_minute // MINUTE_US
 
-    def advance_us(self, units: int) -> int:
-        return (units * MINUTE_US + self.per_minute - 1) // self.per_minute
+    def further_us(self, taken: int, used: int) -> int:
+        """How much further it stands for so many units than for those it was taken for."""
+        rate = self.per_minute
+        return (used * MINUTE_US + rate - 1) // rate - (taken * MINUTE_US + rate - 1) // rate
 
     def gate(self, units: int) -> Gate:
         suffix = "rpm" if self.kind == "requests" else "tpm"
-        return Gate(self.key, self.advance_us(units), self.burst_us, self.limit_id, suffix)
+        advance_us = (units * MINUTE_US + self.per_minute - 1) // self.per_minute
+        return Gate(self.key, advance_us, self.burst_us, self.limit_id, suffix)
 
     @property
     def burst(self) -> int:

@@ -9,7 +9,7 @@ from billing.money import format_counter
 from gateway import ids
 from gateway.dataplane.envelope import EMBEDDINGS
 from gateway.dataplane.flow import Flow
-from gateway.dataplane.levels import RateLimit
+from gateway.dataplane.levels import MINUTE_US, RateLimit
 from gateway.errors import Rendered
 
 Headers = list[tuple[bytes, bytes]]
@@ -77,17 +77,18 @@ def _rates(
     """Of limits of one kind the tightest: the one with the least left of its burst. Each comes with
     the place of its gate.
     """
-    place, limit = limits[0]
-    wait_us = waits_us[place]
-    left = limit.left(wait_us)
-    for place, other in limits[1:]:
-        if other.left(waits_us[place]) < left:
-            limit, wait_us = other, waits_us[place]
-            left = limit.left(wait_us)
+    tightest: RateLimit | None = None
+    left = wait_us = 0
+    for place, limit in limits:
+        one = (limit.burst_us - waits_us[place]) * limit.per_minute // MINUTE_US  # as limit.left
+        if tightest is None or one < left:
+            tightest, left, wait_us = limit, one, waits_us[place]
+    if tightest is None:
+        return []
     limit_name, left_name, reset_name = _RATE_NAMES[kind]
     return [
-        (limit_name, limit.told),
-        (left_name, b"%d" % max(0, left)),
+        (limit_name, tightest.told),
+        (left_name, b"%d" % left if left > 0 else b"0"),
         (reset_name, b"%d.%03ds" % divmod(wait_us // 1000, 1000)),
     ]
 

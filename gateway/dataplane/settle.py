@@ -215,9 +215,4 @@ class Settler:
         if levels is None or not levels.tokens or tokens == flow.estimated_tokens:
             return ()
         taken = flow.estimated_tokens
-        return tuple(
-            [
-                (limit.key, limit.advance_us(tokens) - limit.advance_us(taken))
-                for limit in levels.tokens
-            ]
-        )
+        return tuple([(limit.key, limit.further_us(taken, tokens)) for limit in levels.tokens])

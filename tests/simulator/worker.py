@@ -282,7 +282,7 @@ class Worker:
         if tokens == flow.estimated_tokens:
             return ()
         return tuple(
-            (limit.key, limit.advance_us(tokens) - limit.advance_us(flow.estimated_tokens))
+            (limit.key, limit.further_us(flow.estimated_tokens, tokens))
             for limit in flow.levels.tokens
         )
 
