@@ -9,13 +9,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.finding import Finding
 from gateway.settings import Settings
-from gateway.stores.sql import audit, decisions
+from gateway.stores.sql import audit, books, decisions
 from gateway.stores.sql.audit import Head
 from gateway.stores.sql.decisions import Anchor
-from gateway.stores.sql.engine import open_engine
+from gateway.stores.sql.engine import open_engine, reading
 
 _REMEDY: Final = (
-    "keep a copy of the database as it is now; whoever owns it changed the chain by hand"
+    "keep a copy of the database as it is now; somebody who may write to it changed it by hand"
 )
 
 
@@ -51,6 +51,21 @@ def decision_chains(settings: Settings, anchors: Sequence[Anchor]) -> Iterator[F
         return Finding("decisions", "ok", f"{said} {heads or 'none'}", remedy)
 
     yield _looked(settings, "decisions", look)
+
+
+def ledger_books(settings: Settings) -> Iterator[Finding]:
+    """Whether rollups, postings, invoices and their numbers are what the usage rows make them."""
+
+    def look(engine: Engine) -> Finding:
+        with reading(engine) as connection:
+            found = books.check(connection)
+        if found.faults:
+            more = f" (and {len(found.faults) - 1} more)" if found.faults[1:] else ""
+            return Finding("ledger", "failed", f"{found.faults[0]}{more}", _REMEDY)
+        said = f"{found.usage_rows} usage rows and {found.invoices} invoices agree with all else"
+        return Finding("ledger", "ok", said)
+
+    yield _looked(settings, "ledger", look)
 
 
 def _looked(settings: Settings, part: str, look: Callable[[Engine], Finding]) -> Finding:

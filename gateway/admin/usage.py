@@ -28,7 +28,7 @@ _LAST_BUCKET_US: Final = MAX_US - MAX_US % BUCKET_US  # the year 10000 cannot be
 _NAMED: Final = {"tenant": tenants, "team": teams, "key": keys, "backend": backends}
 _DIMENSION_HELP: Final = (
     "any of tenant, team, key, model, backend, region, provenance, hour, day (in the tenant's "
-    "zone), tag:NAME, separated by commas"
+    "zone), cost_center (as it was then), cost_center_now, tag:NAME, separated by commas"
 )
 _COUNTS: Final = (
     "requests",

@@ -30,6 +30,10 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
         help="a head of the audit chain that was kept elsewhere",
     )  # fmt: skip
     parser.add_argument(
+        "--verify-ledger", action="store_true",
+        help="derive rollups, balances and invoices anew from the usage rows, and compare",
+    )  # fmt: skip
+    parser.add_argument(
         "--verify-decisions", action="store_true",
         help="check the chains of decisions in the database, and nothing else",
     )  # fmt: skip
@@ -65,6 +69,10 @@ def _findings(args: argparse.Namespace) -> "Iterator[Finding]":
 
         kept = [Anchor(chain, n, bytes.fromhex(h)) for chain, n, h in args.decisions_anchor]
         return decision_chains(settings, kept)
+    if args.verify_ledger:
+        from gateway.evidence import ledger_books
+
+        return ledger_books(settings)
     if not (args.verify_audit or args.anchor):
         from gateway.diagnosis import diagnose
 

@@ -7,6 +7,7 @@ cache read 0.30, cache write 3.75, output 15.00 a million tokens.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -15,12 +16,15 @@ from sqlalchemy import Engine, func, select, text
 from billing.credit_notes import OverCreditedError
 from billing.meters import Meter, Meters
 from billing.money import format_picos
+from billing.periods import month
 from billing.prices import PriceBook, PriceVersion, Rate, picos_per_token, sealed_card
 from billing.usage import UsageEvent
 from gateway import clock
+from gateway.backends.openai import OpenAI
 from gateway.clock import parse_rfc3339
-from gateway.stores.sql import cost_centers, drafts, issuing, teams
+from gateway.stores.sql import cost_centers, drafts, issuing, teams, usage_reports
 from gateway.stores.sql.engine import reading, transaction
+from gateway.stores.sql.invoice_tables import team_places
 from gateway.stores.sql.rows import Team
 from gateway.stores.sql.tables import usage_rows
 from tests.invoicing import (
@@ -184,22 +188,53 @@ def test_case_08_a_month_in_berlin_has_its_own_hours(engine: Engine) -> None:
 
 
 def test_case_13_a_team_that_moves_takes_no_history_with_it(engine: Engine) -> None:
-    now = clock.now_us()
-    edge = now + -now % 900_000_000
+    moved = parse_rfc3339("2026-10-15T22:00:00Z")  # midnight of the 16th in Berlin
+    book(engine, october("req_1", "2026-10-15T21:59:59Z"), october("req_2", clock.rfc3339(moved)))
+    with transaction(engine) as connection:
+        row = {"team_id": "team_eu", "until_us": moved, "tenant_id": ACME, "cost_center": "CC-100"}
+        connection.execute(team_places.insert().values(**row))
+        connection.execute(text("UPDATE teams SET cost_center = 'CC-200' WHERE id = 'team_eu'"))
+
+    lines = [line for line in lines_of(engine, drafted(engine)) if line.line_kind == "usage"]
+    as_was, as_is = (by_center(engine, name) for name in ("cost_center", "cost_center_now"))
+    invoice = issued(engine, drafted(engine))
+    with transaction(engine) as connection:
+        connection.execute(text("UPDATE teams SET cost_center = 'Renamed', name = 'Moved' || id"))
+
+    once = october("req_1").charge_picos
+    assert as_was == {"CC-100": once, "CC-200": once}
+    assert as_is == {"CC-200": 2 * once}
+    assert {line.cost_center for line in lines} == {"CC-100", "CC-200"}
+    assert sum(line.amount_picos for line in lines) == 2 * once
+    assert is_intact(engine, invoice) is True
+    assert lines_of(engine, invoice)[:-1] == lines
+
+
+def test_case_13_a_change_counts_from_the_next_quarter_of_an_hour(engine: Engine) -> None:
     with transaction(engine) as connection:
         before = teams.RECORDS.one(connection, id="team_eu")
         assert before is not None
-        after = msgspec.structs.replace(before, cost_center="CC-200")
-        cost_centers.note_change(connection, before, after)
-        teams.RECORDS.replace(connection, after)
-        centers = cost_centers.CostCenters(connection, ACME)
+        now_us = clock.now_us()
+        for center in ("CC-200", "CC-300"):
+            after = msgspec.structs.replace(before, cost_center=center)
+            cost_centers.note_change(connection, before, after)
+            teams.RECORDS.replace(connection, after)
+            before = after
+        known = cost_centers.CostCenters(connection, ACME)
 
-    assert [centers.at("team_support", at) for at in (edge - 1, edge)] == ["CC-100", "CC-200"]
-    assert centers.now("team_support") == "CC-200"
-    assert centers.spans(edge - 10, edge + 10) == [(edge - 10, edge), (edge, edge + 10)]
-    book(engine, october("req_1"))
-    october_lines = lines_of(engine, drafted(engine))
-    assert {line.cost_center for line in october_lines[:-1]} == {"CC-100"}
+    (first, *_), *_ = known.spans(now_us, now_us + 10**12)[1:]
+    assert now_us <= first <= now_us + 2 * 900_000_000
+    assert first % 900_000_000 == 0
+    assert known.at("team_support", now_us - 1) == "CC-100"
+    assert known.at("team_support", now_us + 10**12) == known.now("team_support") == "CC-300"
+
+
+def by_center(engine: Engine, name: str) -> dict[str, int]:
+    whole = month("2026-10", ZoneInfo("Europe/Berlin"))
+    asked = usage_reports.Question(
+        start_us=whole.start_us, end_us=whole.end_us, group_by=(name,), filters={"tenant_id": ACME}
+    )
+    return {group.by[0]: group.charge_picos for group in usage_reports.report(engine, asked)}
 
 
 def test_a_month_is_billed_once_however_often_it_is_issued_early(engine: Engine) -> None:
@@ -255,3 +290,23 @@ def test_whoever_made_a_draft_does_not_issue_it_where_four_eyes_are_agreed(engin
         issued(engine, draft)
     with transaction(engine) as connection:
         assert issuing.issue(connection, draft, "adm_other", early=False).number is not None
+
+
+def test_case_01_the_same_work_costs_the_same_however_it_is_counted(engine: Engine) -> None:
+    inclusive = OpenAI().usage_of_answer(
+        b'{"usage": {"prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1200,'
+        b' "prompt_tokens_details": {"cached_tokens": 600},'
+        b' "completion_tokens_details": {"reasoning_tokens": 150}}}'
+    )
+    assert inclusive is not None
+    apart = Meters(input=400, cache_read=600, output=200)
+    assert (inclusive.meters, inclusive.reasoning) == (apart, 150)
+
+    book(engine, october("req_1", usage=inclusive.meters), october("req_2", usage=apart))
+
+    lines = lines_of(engine, drafted(engine))[:-1]
+    assert [(line.meter, line.quantity) for line in lines] == [
+        ("input", 800), ("cache_read", 1_200), ("output", 400),
+    ]  # fmt: skip
+    assert format_picos(sum(line.amount_picos for line in lines)) == "0.00876"
+    assert format_picos(october("req_1").charge_picos) == "0.00438"

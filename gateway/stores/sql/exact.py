@@ -2,13 +2,15 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Integer, cast, func, literal, type_coerce
+from sqlalchemy import ColumnElement, Integer, cast, func, literal, type_coerce
 from sqlalchemy.types import Numeric
 
 _PART: Final = 10**9
 
 
-def exact_sum(dialect: str, column: Column[int]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+def exact_sum(
+    dialect: str, column: ColumnElement[Any]
+) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
     """Two sums to select; `whole` puts what comes back together. Both are NULL over no rows."""
     if dialect == "postgresql":
         return func.sum(type_coerce(column, Numeric(38, 0))), cast(literal(0), Integer)

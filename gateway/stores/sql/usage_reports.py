@@ -15,6 +15,7 @@ from sqlalchemy import literal_column as text_column
 
 from billing.periods import rfc3339, window
 from billing.rollups import BUCKET_US
+from gateway.stores.sql.cost_centers import CostCenters
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.exact import exact_sum, whole
 from gateway.stores.sql.tables import rollups, tenants, usage_rows
@@ -30,6 +31,7 @@ DIMENSIONS: Final[Mapping[str, str]] = {
 }
 FILTERS: Final = tuple(DIMENSIONS.values())
 TIMES: Final = ("hour", "day")
+CENTERS: Final = ("cost_center", "cost_center_now")  # as it was when it was used, and as it is
 MOST_GROUPS: Final = 100_000
 
 _TAG: Final = re.compile(r"tag:[a-z0-9_.-]{1,32}")
@@ -44,7 +46,7 @@ _METERS: Final = (
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """`filters` by columns of FILTERS, `within` the same by any of several values; `group_by`
-    dimensions, `hour`, `day` or `tag:NAME`.
+    dimensions, `hour`, `day`, `cost_center`, `cost_center_now` or `tag:NAME`.
     """
 
     start_us: int
@@ -75,16 +77,18 @@ class TooManyGroupsError(ValueError):
 
 
 def known_dimension(name: str) -> bool:
-    return name in DIMENSIONS or name in TIMES or _TAG.fullmatch(name) is not None
+    return (
+        name in DIMENSIONS or name in TIMES or name in CENTERS or _TAG.fullmatch(name) is not None
+    )
 
 
 def report(engine: Engine, question: Question) -> list[Group]:
     """Groups in the order of their values. TooManyGroupsError beyond MOST_GROUPS."""
     with reading(engine) as connection:
-        zones = _zones(connection)
+        zones, centers = _zones(connection), _Centers(connection)
         groups: dict[tuple[str, ...], Group] = {}
         for row in _sums(connection, question):
-            by = _labels(question.group_by, row, zones)
+            by = _labels(question.group_by, row, zones, centers)
             group = groups.setdefault(
                 (*by, row["currency"]), Group(by=by, currency=row["currency"])
             )
@@ -119,9 +123,11 @@ def _select(
         name: table.c[DIMENSIONS[name]] for name in question.group_by if name in DIMENSIONS
     }
     keys |= tags
-    if any(name in TIMES for name in question.group_by):
+    if any(name in (*TIMES, *CENTERS) for name in question.group_by):
         keys["tenant"] = table.c.tenant_id  # whose zone decides what a day is
         keys["bucket"] = at_us - at_us % BUCKET_US
+    if any(name in CENTERS for name in question.group_by):
+        keys["team"] = table.c.team_id
     keys["currency"] = table.c.currency
     keys["winner"] = table.c.winner
     charge, cost = (
@@ -161,15 +167,35 @@ def _tag_value(dialect: str, tag: str) -> ColumnElement[Any]:
     return func.coalesce(found, "")
 
 
+class _Centers:
+    """Cost centres of every tenant that is asked for."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._known: dict[str, CostCenters] = {}
+
+    def label(self, name: str, row: Mapping[str, Any]) -> str:
+        tenant_id = row["tenant"]
+        if tenant_id not in self._known:
+            self._known[tenant_id] = CostCenters(self._connection, tenant_id)
+        known = self._known[tenant_id]
+        if name == "cost_center_now":
+            return known.now(row["team"])
+        return known.at(row["team"], int(row["bucket"]))
+
+
 def _labels(
-    group_by: Sequence[str], row: Mapping[str, Any], zones: Mapping[str, ZoneInfo]
+    group_by: Sequence[str],
+    row: Mapping[str, Any],
+    zones: Mapping[str, ZoneInfo],
+    centers: _Centers,
 ) -> tuple[str, ...]:
-    return tuple(
-        _time_label(name, row["bucket"], zones.get(row["tenant"], _UTC))
-        if name in TIMES
-        else str(row[name])
-        for name in group_by
-    )
+    def label(name: str) -> str:
+        if name in TIMES:
+            return _time_label(name, row["bucket"], zones.get(row["tenant"], _UTC))
+        return centers.label(name, row) if name in CENTERS else str(row[name])
+
+    return tuple(map(label, group_by))
 
 
 _UTC: Final = ZoneInfo("UTC")

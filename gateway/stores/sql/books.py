@@ -1,0 +1,161 @@
+"""Whether the books agree with themselves: everything that follows from the usage rows is derived
+from them anew and compared, and what was issued is held against what it was.
+
+Memory does not grow with the ledger, but for the lines of one invoice at a time.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    String,
+    Table,
+    case,
+    func,
+    literal,
+    select,
+    union_all,
+)
+
+from billing.money import format_picos
+from billing.rollups import BUCKET_US, KEY_FIELDS
+from gateway.stores.sql import invoices, manifests
+from gateway.stores.sql.exact import exact_sum, whole
+from gateway.stores.sql.invoice_tables import invoice_series
+from gateway.stores.sql.invoice_tables import invoices as invoice_table
+from gateway.stores.sql.invoices import Invoice
+from gateway.stores.sql.tables import postings, rollups, usage_rows
+
+_MOST: Final = 20  # faults of one kind that are told
+_COUNTS: Final = (
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+)
+_MONEY: Final = ("charge_picos", "cost_picos")
+
+
+class Books(msgspec.Struct, frozen=True, kw_only=True):
+    """What was looked at, and what does not agree, in words."""
+
+    usage_rows: int
+    invoices: int
+    faults: tuple[str, ...]
+
+
+def check(connection: Connection) -> Books:
+    """As of the caller's one view of the database."""
+    faults = [
+        *_rollups(connection),
+        *_events(connection),
+        *_accounts(connection),
+        *_invoices(connection),
+        *_series(connection),
+    ]
+    rows = connection.scalar(select(func.count()).select_from(usage_rows)) or 0
+    issued = select(func.count()).select_from(invoice_table).where(invoice_table.c.number != "")
+    return Books(usage_rows=rows, invoices=connection.scalar(issued) or 0, faults=tuple(faults))
+
+
+def _rollups(connection: Connection) -> Iterator[str]:
+    """Every figure of every rollup is the sum of its usage rows."""
+    both = union_all(_added(usage_rows), _added(rollups)).subquery()
+    keys = [both.c[name] for name in KEY_FIELDS]
+    dialect = connection.dialect.name
+    sums: list[ColumnElement[Any]] = [func.sum(both.c[name]) for name in ("attempts", *_COUNTS)]
+    parts = [exact_sum(dialect, both.c[name]) for name in _MONEY]
+    wrong = [each != 0 for each in sums]
+    wrong += [high * 10**9 + low != 0 if dialect == "sqlite" else high != 0 for high, low in parts]
+    differs = wrong[0]
+    for each in wrong[1:]:
+        differs |= each
+    found = connection.execute(select(*keys).group_by(*keys).having(differs).limit(_MOST))
+    for row in found.mappings():
+        whose = f"team {row['team_id']}, key {row['key_id']}, model {row['model']}"
+        yield f"the rollup of {whose} at {row['bucket_us']} us is not the sum of its usage rows"
+
+
+def _added(table: Table) -> Select[Any]:
+    """Usage rows count as they are, rollups against them."""
+    of = table.c
+    if table is rollups:
+        figures: dict[str, Any] = {name: -of[name] for name in ("attempts", *_COUNTS, *_MONEY)}
+        keys: dict[str, Any] = {name: of[name] for name in KEY_FIELDS}
+    else:
+        figures = {name: of[name] for name in (*_COUNTS, *_MONEY)}
+        figures["attempts"] = case((of.hold == "reversed", -1), else_=1)
+        at_us = of.admitted_at_us
+        keys = {name: of[name] for name in KEY_FIELDS if name not in {"bucket_us", "cost_card"}}
+        keys["bucket_us"] = at_us - at_us % BUCKET_US
+        keys["cost_card"] = func.coalesce(of.cost_card, literal("", String))
+    columns = {**keys, **figures}
+    names = (*KEY_FIELDS, "attempts", *_COUNTS, *_MONEY)
+    return select(*(columns[name].label(name) for name in names))
+
+
+def _events(connection: Connection) -> Iterator[str]:
+    """The postings of each event and kind add up to nothing."""
+    of = postings.c
+    query = (
+        select(of.event_id, of.kind)
+        .group_by(of.event_id, of.kind, of.currency)
+        .having(func.sum(of.amount_picos) != 0)
+    )
+    for event_id, kind in connection.execute(query.limit(_MOST)):
+        yield f"the {kind} postings of {event_id} do not add up to nothing"
+
+
+def _accounts(connection: Connection) -> Iterator[str]:
+    """What teams owe, by the postings, is what their usage rows were charged."""
+    dialect = connection.dialect.name
+    owed = _by_tenant(
+        connection,
+        select(postings.c.tenant_id, *exact_sum(dialect, postings.c.amount_picos))
+        .where(postings.c.account.like("receivable/%"))
+        .group_by(postings.c.tenant_id),
+    )
+    charged = _by_tenant(
+        connection,
+        select(usage_rows.c.tenant_id, *exact_sum(dialect, usage_rows.c.charge_picos)).group_by(
+            usage_rows.c.tenant_id
+        ),
+    )
+    for tenant_id in sorted(owed | charged):
+        pair = owed.get(tenant_id, 0), charged.get(tenant_id, 0)
+        if pair[0] != pair[1]:
+            said = " and ".join(map(format_picos, pair))
+            yield f"what {tenant_id} owes and what it was charged are {said}"
+
+
+def _by_tenant(connection: Connection, query: Select[Any]) -> dict[str, int]:
+    return {tenant_id: whole(high, low) for tenant_id, high, low in connection.execute(query)}
+
+
+def _invoices(connection: Connection) -> Iterator[str]:
+    """What was issued is, byte by byte, what it was, and no more of it is credited than it has."""
+    of = invoice_table.c
+    issued = select(invoice_table).where(of.status != "draft").order_by(of.number)
+    for row in connection.execute(issued).mappings().all():
+        invoice = Invoice(**row)
+        if not manifests.of(connection, invoice).intact:
+            yield f"invoice {invoice.number} is not what was issued"
+        credited = sum(note.total_minor for note in invoices.credit_notes(connection, invoice.id))
+        if credited and invoice.total_minor + credited < 0:
+            yield f"more is credited of invoice {invoice.number} than it comes to"
+
+
+def _series(connection: Connection) -> Iterator[str]:
+    """As many numbers as were given out, and none beyond."""
+    for series, last in connection.execute(select(invoice_series)):
+        numbers = {f"{series}-{n:06d}" for n in range(1, last + 1)}
+        of = invoice_table.c.number
+        there = set(connection.scalars(select(of).where(of.like(f"{series}-%"))))
+        missing = sorted(numbers - there)
+        if missing:
+            yield f"series {series} has no invoice {missing[0]}"
