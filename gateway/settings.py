@@ -59,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     disconnect_drain_seconds: int = 60  # how long a backend with `on_disconnect: drain` is heard
     lease_seconds: int = 300  # how long a worker may spend from leases without the store; 0: not
     decision_days: int = 400  # how long records of decisions are kept; 0: for ever
+    engine_metrics: str = "on"  # whether engines of one's own are asked for their load: on | off
     access_log: str = "file"  # file ($HOME/log/access.jsonl) | stdout | off
     otlp_endpoint: str = ""
     otel_service_name: str = "meterhouse"
@@ -106,6 +107,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             disconnect_drain_seconds=_integer(ours, "DISCONNECT_DRAIN_SECONDS", 60, 0, 3_600),
             lease_seconds=_integer(ours, "LEASE_SECONDS", 300, 0, 86_400),
             decision_days=_integer(ours, "DECISION_DAYS", 400, 0, 36_500),
+            engine_metrics=_choice(ours, "ENGINE_METRICS", ("on", "off")),
             access_log=_choice(ours, "ACCESS_LOG", ("file", "stdout", "off")),
             otlp_endpoint=environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
             otel_service_name=environ.get("OTEL_SERVICE_NAME", "") or "meterhouse",
@@ -177,7 +179,7 @@ _VARIABLES: Final = (
     "ADMIN_TOKEN", "SECRET_KEY", "KEY_PEPPER", "JURISDICTION", "DRAIN_SECONDS", "MAX_BODY_BYTES",
     "READING_BYTES", "HOLD_SECONDS", "STORE_TIMEOUT_MS", "LEDGER_AWAY_SECONDS", "JOURNAL_BYTES",
     "IDEMPOTENCY_SECONDS", "IDEMPOTENCY_KEYS", "STORED_ANSWER_BYTES", "LIMITS_IN_OUTAGE",
-    "DISCONNECT_DRAIN_SECONDS", "LEASE_SECONDS", "DECISION_DAYS", "ACCESS_LOG",
+    "DISCONNECT_DRAIN_SECONDS", "LEASE_SECONDS", "DECISION_DAYS", "ENGINE_METRICS", "ACCESS_LOG",
 )  # fmt: skip
 
 

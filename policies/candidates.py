@@ -22,6 +22,13 @@ class Candidate(msgspec.Struct, frozen=True):
     data_classes: frozenset[str] = frozenset()  # the kinds of data it is cleared for
 
 
+class Gauges(msgspec.Struct, frozen=True, array_like=True):
+    """What a backend says of its load. None: it does not say."""
+
+    waiting: int | None = None  # requests in its queue
+    cache_permille: int | None = None  # of its key-value cache in use
+
+
 class Live(msgspec.Struct, array_like=True):
     """What is seen of a candidate right now. Times in microseconds. Kept with decisions:
     new fields go to the end, with a default.

@@ -62,6 +62,8 @@ class ScriptedBackend:
         self.script = Script()
         self.scripts: list[Script] = []
         self.book: list[Entry] = []
+        self.metrics: bytes | None = None  # what GET /metrics says; None: 404
+        self.looked_at: list[dict[str, str]] = []  # the headers of each who asked
         self.models = models
         self.answering = asyncio.Event()  # cleared: requests are taken, none is answered
         self.answering.set()
@@ -205,6 +207,10 @@ class _Connection(asyncio.Protocol):
         if path == b"/v1/models":
             models = [{"id": name, "object": "model"} for name in backend.models]
             self._plain(200, msgspec.json.encode({"object": "list", "data": models}))
+            return
+        if path == b"/metrics":
+            backend.looked_at.append(self._headers)
+            self._plain(404 if backend.metrics is None else 200, backend.metrics or b"")
             return
         entry = Entry(
             request_id=self._headers.get("x-request-id", ""),

@@ -50,6 +50,11 @@ class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
     total_ms: Percentiles
     outcomes: int  # of the last minute that say something of the backend
     failures: int  # among them
+    share_permille: int  # of its traffic that the worker which trusts it least gives it
+    room: int | None  # requests at once that it takes well, of all workers; null: no trouble so far
+    resting: bool  # it asked to be left alone
+    queued_there: int | None  # as it says itself; null: it does not
+    cache_used_permille: int | None
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,7 +159,22 @@ def _backend(
         total_ms=_percentiles(view.total for view in views),
         outcomes=sum(sum(view.outcomes.values()) for view in views),
         failures=sum(view.outcomes.get(FAILED, 0) for view in views),
+        share_permille=min((view.share for view in views), default=1_000),
+        room=_room(views),
+        resting=any(view.rest_ms for view in views),
+        queued_there=_most(view.waiting for view in views),
+        cache_used_permille=_most(view.cache_permille for view in views),
     )
+
+
+def _room(views: list[BackendReport]) -> int | None:
+    """A worker without a limit of its own takes no part in one."""
+    limits = [view.room for view in views if view.room is not None]
+    return sum(limits) if limits else None
+
+
+def _most(said: Iterable[int | None]) -> int | None:
+    return max((each for each in said if each is not None), default=None)
 
 
 def _percentiles(parts: Iterable[Counts]) -> Percentiles:

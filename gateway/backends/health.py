@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.backends.seat import FAILED, RINGS, SERVED, Flight, Outcome, Seat
 from policies import outliers
-from policies.candidates import Live
+from policies.candidates import Gauges, Live
 from policies.latency import Counts
 from policies.objectives import Objective, View
 
@@ -13,6 +13,8 @@ __all__ = ["FAILED", "RINGS", "SERVED", "Backends", "Flight", "Key", "Outcome", 
 
 REFRESH_US: Final = 250_000  # how old percentiles in `live` may be; a percentile is not free
 SWEEP_US: Final = 1_000_000
+SAID_US: Final = 8_000_000  # what a backend says of itself holds for so long
+SILENT: Final = Gauges()
 _FORGET_VIEW_US: Final = 60_000_000  # nobody has asked for it for so long
 _MOST_SEATS: Final = 4_096  # made for what others say: a bound
 
@@ -29,6 +31,8 @@ class Backends:
         self._asked: dict[View, tuple[Objective, int]] = {}
         self._refreshed_us = -REFRESH_US
         self._swept_us = -SWEEP_US
+        self._said: Mapping[str, Gauges] = {}
+        self._said_until_us = 0
 
     def began(self, backend_id: str, upstream_model: str, tokens: int, now_us: int) -> Flight:
         """An attempt starts: it counts as load from here until its flight has ended."""
@@ -57,6 +61,10 @@ class Backends:
         seat = self._seats.get(key)
         return seat is not None and seat.rests(now_us)
 
+    def say(self, found: Mapping[str, Gauges], now_us: int) -> None:
+        """What backends publish of their load, by backend id: instead of what they said before."""
+        self._said, self._said_until_us = found, now_us + SAID_US
+
     def watch(self, asked: Iterable[Objective], now_us: int) -> None:
         """Measures these from now on, for as long as somebody goes on asking."""
         for each in asked:
@@ -73,8 +81,11 @@ class Backends:
             if now_us - self._swept_us >= SWEEP_US:
                 self._swept_us = now_us
                 self._sweep(now_us)
-            for seat in self._seats.values():
+            said = self._said if now_us < self._said_until_us else {}
+            for key, seat in self._seats.items():
                 seat.refresh(now_us, asked)
+                says = said.get(key[0], SILENT)
+                seat.live.waiting, seat.live.cache_permille = says.waiting, says.cache_permille
         return self._live
 
     def _sweep(self, now_us: int) -> None:

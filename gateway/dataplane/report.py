@@ -69,6 +69,11 @@ def _backend(
         tpot=_counts(seat.tpot, now_us),
         total=_counts(seat.total, now_us),
         outcomes=_counts(seat.outcomes, now_us),
+        share=seat.live.share,
+        room=seat.live.room,
+        rest_ms=seat.live.rest_ms,
+        waiting=seat.live.waiting,
+        cache_permille=seat.live.cache_permille,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway import clock
 from gateway.backends.health import RINGS, Backends, Key
-from gateway.stores.redis import rings
+from gateway.stores.redis import engines, rings
 from gateway.stores.redis.channel import Channels, StoreUnavailable
 from gateway.stores.redis.rings import Rings, SeatRings, Slots
 from policies.latency import SLOT_US, SLOTS, Counts
@@ -108,6 +108,7 @@ async def keep_sharing(
             with contextlib.suppress(StoreUnavailable):
                 said = await rings.exchange(channels, mine)
                 heard.take(said, clock.monotonic_us(), clock.now_us())
+                backends.say(await engines.read(channels), clock.monotonic_us())
                 workers = len(said) + 1
     finally:
         with contextlib.suppress(StoreUnavailable):

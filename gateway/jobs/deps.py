@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from redis.asyncio import Redis
 from sqlalchemy import Engine
 
+from gateway.backends.lookout import Lookout
 from gateway.stores.redis.holds import HoldStore
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ class JobDeps:
     spool_dir: Path  # of this home: the spools of other machines are not here
     name: str
     decision_days: int = 0  # how long a decision is kept; 0: for ever
+    lookout: Lookout | None = None  # at backends that publish their load; None: not asked
+    # By backend id, until when it is not asked. Forgetting costs time, nothing else.
+    unasked: dict[str, int] = field(default_factory=dict)
     # Events that were in no ledger at the last look. Forgetting costs time, nothing else.
     untold: set[str] = field(default_factory=set)
     # By spool, when an event or release of it was last sent. Forgetting costs time, nothing else.

@@ -8,6 +8,7 @@ from typing import Final
 from gateway import clock
 from gateway.jobs import (
     drain_journal,
+    look_at_engines,
     open_accounts,
     prune,
     raise_alerts,
@@ -40,6 +41,7 @@ def jobs_for(hold_ms: int) -> tuple[Job, ...]:
         Job("reap_holds", reap_holds.run, every_s=hold_s / 6),
         Job("reap_leases", reap_leases.run, every_s=hold_s / 3),
         Job("tell_again", tell_again.run, every_s=hold_s),
+        Job("look_at_engines", look_at_engines.run, every_s=look_at_engines.EVERY_S),
         Job("prune", prune.run, every_s=hold_s / 2),
         Job("raise_alerts", raise_alerts.run, every_s=raise_alerts.EVERY_S),
         Job("tell_alerts", tell_alerts.run, every_s=tell_alerts.EVERY_S),

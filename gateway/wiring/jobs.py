@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from gateway import secrets
+from gateway.backends.lookout import Lookout
 from gateway.backends.webhook import Sender
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.tell_alerts import Webhooks
@@ -24,6 +25,9 @@ async def open_jobs(settings: Settings, name: str) -> AsyncIterator[JobDeps]:
         stack.push_async_callback(client.aclose)
         sender = Sender()
         stack.push_async_callback(sender.close)
+        lookout = Lookout() if settings.engine_metrics == "on" else None
+        if lookout is not None:
+            stack.push_async_callback(lookout.close)
         yield JobDeps(
             engine=engine,
             client=client,
@@ -32,4 +36,5 @@ async def open_jobs(settings: Settings, name: str) -> AsyncIterator[JobDeps]:
             name=name,
             decision_days=settings.decision_days,
             webhooks=Webhooks(sender, Sealer(secrets.load(settings).secret_key)),
+            lookout=lookout,
         )

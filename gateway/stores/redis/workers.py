@@ -29,6 +29,11 @@ class BackendReport(msgspec.Struct, frozen=True, kw_only=True):
     tpot: Counts
     total: Counts
     outcomes: Counts = {}  # health.SERVED, health.FAILED -> so many
+    share: int = 1_000  # the rest as in policies.candidates.Live
+    room: int | None = None
+    rest_ms: int = 0
+    waiting: int | None = None
+    cache_permille: int | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
