@@ -39,6 +39,7 @@ class Attempt(msgspec.Struct, gc=False):
     way: Way
     started_us: int
     flight: Flight | None = None  # its place in the backend's load
+    beside: bool = False  # begun while another one was waited for
     sent: bool = True  # False only when provably no byte left
     status: int = 0  # the backend's; 0 = no answer
     error_type: str = ""

@@ -124,7 +124,7 @@ class Hedge:
         self._used = True
         flow.decision = facts.hedged(flow.decision, attempts.number)
         way = route.ways[second.backend_id, second.upstream_model]
-        attempt = Attempt(attempts.number, way, flow.arrival.now_us())
+        attempt = Attempt(attempts.number, way, flow.arrival.now_us(), beside=True)
         flow.attempts.insert(-1, attempt)
         failpoint("hedge.begins")
         self._begin(attempt)

@@ -78,6 +78,7 @@ def _attempt(attempt: Attempt) -> AttemptRecord:
         attempt.error_type,
         "",
         attempt.number,
+        attempt.beside,
     )
 
 

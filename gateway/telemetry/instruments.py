@@ -118,9 +118,18 @@ class Instruments:
         ended.overhead.observe_all([r.overhead_us for r in records if r.attempts])
         again = sum([len(r.attempts) - 1 for r in records if r.attempts])
         if again:
-            self._retries.child(records[0].model).inc(again)
+            self._book_more(records, again)
         if used is not None:
             _book_usage(records, used)
+
+    def _book_more(self, records: Sequence[RequestRecord], again: int) -> None:
+        """What was tried after the first: so many in all."""
+        model = records[0].model
+        hedged = [r.attempts[-1].beside for r in records if any(a.beside for a in r.attempts)]
+        if again > len(hedged):
+            self._retries.child(model).inc(again - len(hedged))
+        for won in set(hedged):
+            self._hedges.child(model, "true" if won else "false").inc(hedged.count(won))
 
     def _seconds(
         self, name: str, help_: str, labels: tuple[str, ...], bounds: tuple[int, ...]
@@ -201,7 +210,13 @@ class Instruments:
             (names.BACKEND, names.BACKEND_REGION, names.ERROR_TYPE),
         )
         self._retries = self._counter(
-            names.RETRIES, "Tries after the first.", "{attempt}", (names.MODEL,)
+            names.RETRIES, "Tries after one that failed.", "{attempt}", (names.MODEL,)
+        )
+        self._hedges = self._counter(
+            names.HEDGES,
+            "Tries beside one that was slow, and whether they answered first.",
+            "{attempt}",
+            (names.MODEL, names.HEDGE_WON),
         )
         self._client_duration = self._seconds(
             names.HTTP_CLIENT_DURATION,

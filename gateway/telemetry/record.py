@@ -62,6 +62,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     error_type: str = ""  # one of names.ErrorType, or "" when it went well
     upstream_request_id: str = ""
     number: int = 0  # in the order in which they began
+    beside: bool = False  # it was begun while another one was waited for
 
 
 NOWHERE: Final = AttemptRecord("", "", "", 0, 0, 0)  # stands for the try of a request without one

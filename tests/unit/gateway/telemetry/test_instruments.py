@@ -62,6 +62,19 @@ def test_each_try_counts_and_those_after_the_first_are_retries() -> None:
     assert count(registry, "meterhouse.backend.time_to_first_byte") == 1
 
 
+def test_a_try_beside_a_slow_one_is_a_hedge_and_no_retry() -> None:
+    beside = attempt(number=1, beside=True)
+    registry = booked(
+        answered(attempts=(attempt(), beside)),
+        answered(attempts=(beside, attempt())),
+        answered(attempts=(attempt(), attempt(number=1), attempt(number=2, beside=True))),
+    )
+
+    assert total(registry, "meterhouse.hedges", meterhouse__hedge__won="true") == 2
+    assert total(registry, "meterhouse.hedges", meterhouse__hedge__won="false") == 1
+    assert total(registry, "meterhouse.retries") == 1
+
+
 def test_our_own_time_is_apart_from_the_backends() -> None:
     registry = booked(answered(), refused())
 
