@@ -20,7 +20,7 @@ from policies.leases import Burn, LeaseAsked, Lent
 
 RECALL_TRIES: Final = 15
 _LEAST_MARGIN_US: Final = 500_000
-_NOTHING_AGAIN_US: Final = 5_000_000  # after so long it is asked again where nothing was lent
+_NOTHING_AGAIN_US: Final = 5_000_000  # after so long it is asked again where nothing came of it
 _NOT_AFTER_RECALL_US: Final = 10_000_000
 _STUCK_US: Final = 5_000_000  # who kept a lease when it was asked back is not waited for again
 _MOST_A_LOOK: Final = 512
@@ -191,15 +191,26 @@ class LeaseBook:
         if not lease.amount:
             self.retire(lease)
 
+    def unwritten(self, lease: Lease) -> None:
+        """What was granted could not be written down and may not be spent. One that is written as
+        it was before is good for that until its time is over; a new one is to be given back.
+        """
+        self._not_soon(lease)
+        if not lease.amount and self.leases.get(lease.account.key) is lease:
+            self.retire(lease)
+
+    def _not_soon(self, lease: Lease) -> None:
+        used = self._used.get(lease.account.key)
+        if used is not None:
+            used.not_before_us = max(used.not_before_us, lease.asked_us + _NOTHING_AGAIN_US)
+
     def answered(self, lease: Lease, lent: Lent) -> None:
         """Once it is written down: from now on it may be spent."""
         if self.leases.get(lease.account.key) is not lease:
             return
-        used = self._used.get(lease.account.key)
         if not lent.amount:
             del self.leases[lease.account.key]
-            if used is not None:
-                used.not_before_us = lease.asked_us + _NOTHING_AGAIN_US
+            self._not_soon(lease)
         elif self._outlived(lease):
             self.retire(lease)  # another state of the store has answered
         else:

@@ -42,7 +42,7 @@ class Leases:
         self.note = self.book.note
         self._holds = holds
         self._spool = spool
-        self._written: list[Kept] = []
+        self._written: list[Kept] | None = []  # None: a try at it failed
         self._looking = asyncio.Lock()
 
     def spend(self, standing: Standing, quote: Quote) -> Spend | None:
@@ -53,10 +53,7 @@ class Leases:
         """Looks after them until cancelled."""
         while self.book.is_open:
             await asyncio.sleep(LOOK_EVERY_S)
-            try:
-                await self.look()
-            except OSError as fault:  # what is not in the file may not be spent
-                _LOG.warning("leases cannot be written down, so there are none: %s", fault)
+            await self.look()
 
     async def look(self) -> None:
         """Asks for what requests of late may need, renews, and gives back what has had its time."""
@@ -78,23 +75,33 @@ class Leases:
                 book.unanswered(lease)
         if granted:
             failpoint("leases.granted")
-        await self._write(book.kept(granted))
-        if granted:
-            failpoint("leases.written")
-        for lease, lent in granted:
-            book.answered(lease, lent)
+        if await self._is_written(book.kept(granted)):
+            if granted:
+                failpoint("leases.written")
+            for lease, lent in granted:
+                book.answered(lease, lent)
+        else:
+            for lease, _ in granted:
+                book.unwritten(lease)
         await self._give_back()
-        await self._write(book.kept(()))
+        await self._is_written(book.kept(()))
 
-    async def _write(self, due: list[Kept]) -> None:
+    async def _is_written(self, due: list[Kept]) -> bool:
         """Before anything granted is spent: what is not written would be forgotten by a rebuild;
-        after something was given back: what is written would be set aside by it.
+        after something was given back: what is written would be set aside by it. False: the file
+        says what it said before.
         """
         if due == self._written:
-            return
-        self._written = []
-        await asyncio.to_thread(lease_file.write, self._spool.path, due)
+            return True
+        known, self._written = self._written, None
+        try:
+            await asyncio.to_thread(lease_file.write, self._spool.path, due)
+        except OSError as fault:
+            if known is not None:  # not again at each look
+                _LOG.warning("leases cannot be written down, so no more are taken: %s", fault)
+            return False
         self._written = due
+        return True
 
     async def _give_back(self) -> None:
         over = self.book.over()

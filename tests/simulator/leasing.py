@@ -74,8 +74,7 @@ class Leasing:
 
     def _keep(self) -> Story:
         while True:
-            with contextlib.suppress(SpoolUnavailable):
-                yield from self._look()
+            yield from self._look()
             yield LOOK_EVERY_US
 
     def _look(self) -> Any:
@@ -92,13 +91,16 @@ class Leasing:
                 granted.append((lease, answer))
         if granted:
             yield from self._at("leases.granted")
-        self._write(book.kept(granted))
-        if granted:
-            yield from self._at("leases.written")
-        for lease, lent in granted:
-            book.answered(lease, lent)
+        if self._is_written(book.kept(granted)):
+            if granted:
+                yield from self._at("leases.written")
+            for lease, lent in granted:
+                book.answered(lease, lent)
+        else:
+            for lease, _ in granted:
+                book.unwritten(lease)
         yield from self._give_back()
-        self._write(book.kept(()))
+        self._is_written(book.kept(()))
 
     def _lent(self, ask: Any) -> Any:
         """As a lane with a guard: once more with the epoch that the store has."""
@@ -110,8 +112,12 @@ class Leasing:
                 break
         raise Unreachable(sent=False)
 
-    def _write(self, due: Sequence[Kept]) -> None:
-        self._machine.disk.keep(self._spool, due, self._kernel.now_us)
+    def _is_written(self, due: Sequence[Kept]) -> bool:
+        try:
+            self._machine.disk.keep(self._spool, due, self._kernel.now_us)
+        except SpoolUnavailable:
+            return False
+        return True
 
     def _give_back(self) -> Any:
         gone = set()
