@@ -13,6 +13,7 @@ from billing.money import format_decimal, parse_decimal
 
 _PRICE_DECIMALS: Final = 6  # so that picos per token are whole
 _MARKUP_DECIMALS: Final = 6
+_LEAP: Final = 3
 _MARKUP_ONE: Final = 10**_MARKUP_DECIMALS
 MAX_PICOS_PER_TOKEN: Final = 2**53 - 1
 
@@ -63,6 +64,15 @@ def picos_per_token(amount_per_million: str) -> int:
 def amount_per_million(picos_per_token: int) -> str:
     """The price as it is written in a price book; exact."""
     return format_decimal(picos_per_token, _PRICE_DECIMALS)
+
+
+def is_leap(before: int, after: int) -> bool:
+    """Whether a price moves so far that a unit was mistaken rather than a price changed: over
+    threefold, up or down, from nothing or to nothing.
+    """
+    if before == after:
+        return False
+    return max(before, after) > _LEAP * min(before, after)
 
 
 class PriceBook:

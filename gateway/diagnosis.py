@@ -18,13 +18,14 @@ from urllib.parse import urlsplit
 from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway import secrets, standing
+from gateway import clock, secrets, standing
 from gateway.descriptors import most_exchanges, raise_limit
 from gateway.diagnosis_store import store
 from gateway.finding import Finding
 from gateway.settings import Settings, SettingsError
 from gateway.stores.sql import configuration, engine
 from gateway.stores.sql.rows import Configuration
+from gateway.unpriced import REMEDY, unpriced
 from policies.document import load
 
 _LEAST_AT_ONCE: Final = 1_000
@@ -122,6 +123,7 @@ def database(settings: Settings) -> Iterator[Finding]:
         now = configuration.load(opened)
         yield Finding("database", "ok", f"{opened.dialect.name}, revision {now.revision}")
         yield from _residency(settings, now)
+        yield from _prices(now)
         for backend in now.backends:
             yield _backend(backend.name, backend.base_url)
     except SQLAlchemyError as error:
@@ -140,6 +142,11 @@ def _residency(settings: Settings, now: Configuration) -> Iterator[Finding]:
             found = f"policy {tenants[policy.tenant_id]} {policy.name}: {warned}"
             remedy = f"start the gateway with {standing.VARIABLE}= the country it stands in"
             yield Finding("residency", "warning", found, remedy)
+
+
+def _prices(now: Configuration) -> Iterator[Finding]:
+    for route in unpriced(now, clock.now_us()):
+        yield Finding("prices", "warning", route.words(), REMEDY)
 
 
 def _running_in(settings: Settings) -> frozenset[str]:

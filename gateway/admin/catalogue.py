@@ -20,7 +20,7 @@ from billing.meters import METERS, Meter
 from gateway import clock, ids
 from gateway.admin import fields
 from gateway.admin.operation import Answer, Call, Operation
-from gateway.admin.prices import PriceView
+from gateway.admin.prices import PriceView, leap
 from gateway.admin.problems import ProblemError, invalid
 from gateway.admin.roles import Right
 from gateway.stores.sql import backends, prices, tenants
@@ -176,13 +176,15 @@ async def _import(call: Call) -> Answer:
         raise invalid("model", f"{offer.model} has no usable input price: {'; '.join(offer.notes)}")
     drafts = _drafts(body, offer, at_us, now_us)
 
-    def work(connection: Connection) -> tuple[Price, ...]:
+    def work(connection: Connection) -> tuple[tuple[Price, ...], list[str]]:
         _check(connection, body)
         dated = body.effective_from is not None
-        return tuple(_kept(call, connection, draft, dated) for draft in drafts)
+        odd = [told for draft in drafts if (told := leap(connection, draft)) is not None]
+        return tuple(_kept(call, connection, draft, dated) for draft in drafts), odd
 
-    views = tuple(_view(draft) for draft in await call.change(work))
-    return Answer(ImportView(items=views, source=offer.source, notes=offer.notes))
+    kept, odd = await call.change(work)
+    notes = (*offer.notes, *(f"{told}: look twice before you approve it" for told in odd))
+    return Answer(ImportView(items=tuple(map(_view, kept)), source=offer.source, notes=notes))
 
 
 def operations() -> list[Operation]:

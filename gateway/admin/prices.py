@@ -8,6 +8,7 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from billing.meters import Meter
+from billing.prices import is_leap, picos_per_token
 from gateway import clock, ids
 from gateway.admin import fields
 from gateway.admin.deps import AdminDeps
@@ -96,7 +97,34 @@ def _build(
         raise conflict("immutable", "an approved price never changes; make one that follows it")
     if price.state == "approved":
         _check_alone(connection, price)
+        if before is None:
+            _check_leap(connection, price)
     return price
+
+
+def _check_leap(connection: Connection, price: rows.Price) -> None:
+    """Nobody puts a mistaken unit in force with one call."""
+    told = leap(connection, price)
+    if told is not None:
+        remedy = 'POST it with "state": "draft", look at it, and POST /admin/v1/prices/{id}/approve'
+        raise invalid("amount_per_million", told, remedy)
+
+
+def leap(connection: Connection, price: rows.Price) -> str | None:
+    """What is odd about the price, beside the one it would follow; None when nothing is."""
+    follows = prices.before(connection, price)
+    if follows is None:
+        return None
+    now, then = (
+        picos_per_token(follows.amount_per_million),
+        picos_per_token(price.amount_per_million),
+    )
+    if not is_leap(now, then):
+        return None
+    return (
+        f"{price.amount_per_million} for {price.meter} is more than three times, or less than a "
+        f"third of, the {follows.amount_per_million} before it"
+    )
 
 
 def _state(body: Price, before: rows.Price | None) -> str:

@@ -23,6 +23,7 @@ def run(_args: argparse.Namespace) -> int:
 
 async def main(settings: Settings) -> None:
     """Until SIGTERM or SIGINT; what is in the journal by then is booked first."""
+    from gateway import clock, unpriced
     from gateway.jobs.runner import jobs_for, run_jobs
     from gateway.wiring.jobs import open_jobs
 
@@ -32,4 +33,5 @@ async def main(settings: Settings) -> None:
         loop.add_signal_handler(number, stopping.set)
     name = f"{socket.gethostname()}-{os.getpid()}"
     async with open_jobs(settings, name) as deps:
+        await asyncio.to_thread(unpriced.tell, deps.engine, clock.now_us())
         await run_jobs(deps, stopping, jobs_for(deps.holds.ttl_ms))

@@ -21,6 +21,7 @@ USAGE: Final = "usage refers to it"
 _SCOPED: Final = ("policy", "budget", "grant", "limit")
 _EVER: Final = {"from": "1970-01-01T00:00:00Z"}
 _TOKENED: Final = {"tenant", "team"}
+_ALERTED: Final = {"tenant", "team", "key"}
 _METERED: Final = ("tenant", "team", "key")
 
 
@@ -66,12 +67,15 @@ def reasons(remote: Remote, there: Found, going: Sequence[Named]) -> Iterator[Re
         (kind, each) for kind, views in there.items() for each in views if each["id"] not in gone
     ]
     tokens = list(remote.all("admin-tokens")) if _TOKENED & {kind for kind, _ in going} else []
+    channels = list(remote.all("alert-channels")) if _ALERTED & {kind for kind, _ in going} else []
     for kind, view in going:
         referrer = next((each for each in staying if _refers(each, kind, view["id"])), None)
         if referrer is not None:
             yield kind, view, referrer
         elif any(view["id"] in (each["tenant_id"], *_scope(each)) for each in tokens):
             yield kind, view, "admin tokens refer to it"
+        elif any(view["id"] in (each["tenant_id"], *_scope(each)) for each in channels):
+            yield kind, view, "alert channels refer to it"
         elif kind in _METERED and _has_usage(remote, kind, view["id"]):
             yield kind, view, USAGE
         elif kind == "tenant" and _has_invoices(remote, view["id"]):

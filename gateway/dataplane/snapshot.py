@@ -11,14 +11,11 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from billing.meters import Meter
 from billing.prices import (
     PriceBook,
-    PriceVersion,
     RateCard,
     marked_up,
     output_picos,
-    picos_per_token,
     worst_input_picos,
 )
 from billing.rating import Tariff, tariff
@@ -28,7 +25,7 @@ from gateway.backends.dialects import DIALECTS
 from gateway.backends.endpoint import Endpoint, Timeouts
 from gateway.dataplane.levels import Level, Levels
 from gateway.stores.redis.keys import DEFAULT_TAG
-from gateway.stores.sql import rows
+from gateway.stores.sql import prices, rows
 from policies.candidates import Candidate
 from policies.compile import EffectivePolicy, Scoped, within
 from policies.decision import Deny, DenyCode
@@ -145,7 +142,7 @@ class Snapshot:
         self.documents = _kept(config.policies, before)  # read when first needed
         self.models: Mapping[str, rows.Model] = {m.name: m for m in config.models}
         self._backends = {b.id: _Reach(b, unseal) for b in config.backends}
-        self._prices = PriceBook(map(_version, config.prices))
+        self._prices = PriceBook(map(prices.version_of, config.prices))
         self._principals = self._principals_of(config)
         # Whose keys were found right, by fingerprint: of each living secret at most one.
         self.recognised: dict[bytes, Principal] = {}
@@ -383,18 +380,3 @@ def _by_scope(policies: tuple[rows.Policy, ...]) -> dict[tuple[str, str], list[r
     for row in sorted(policies, key=lambda each: each.name):
         found.setdefault((row.scope_kind, row.scope_id), []).append(row)
     return found
-
-
-def _version(price: rows.Price) -> PriceVersion:
-    return PriceVersion(
-        id=price.id,
-        book=price.book,
-        model=price.model,
-        tenant_id=price.tenant_id,
-        backend_id=price.backend_id,
-        upstream_model=price.upstream_model,
-        meter=Meter(price.meter),
-        picos_per_token=picos_per_token(price.amount_per_million),
-        currency=price.currency,
-        effective_from_us=price.effective_from_us,
-    )

@@ -160,6 +160,20 @@ def test_prune_knows_that_tokens_hold_on_to_their_teams(
         list(reconciler.prune())
 
 
+def test_prune_knows_that_alert_channels_hold_on_to_their_teams(
+    server: AdminServer, remote: Remote
+) -> None:
+    (team,) = [each for each in remote.all("teams") if each["name"] == "support"]
+    hook = {"url": "https://hooks.example.com/x", "secret": "s" * 16, "name": "hook"}
+    with server.client() as platform:
+        Made(platform).make("alert-channels", **hook, scope={"team": team["id"]})
+    reconciler = Reconciler(remote, dry_run=True)
+    list(reconciler.apply(documents.read([])))
+
+    with pytest.raises(Exception, match="team acme/support: alert channels refer to it"):
+        list(reconciler.prune())
+
+
 def test_a_team_admin_is_told_that_documents_begin_with_a_tenant(server: AdminServer) -> None:
     secret = secret_of(server, "team_admin", "team", "support")
 

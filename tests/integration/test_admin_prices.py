@@ -120,3 +120,34 @@ def test_another_date_that_is_asked_for_is_another_draft(
         admin_client.post("/prices/import", json=each)
 
     assert len(listed(admin_client, model)) == 10
+
+
+def test_a_price_that_leaps_is_put_in_force_by_nobody_in_one_step(
+    admin_client: httpx.Client, made: Made, body: dict[str, Any]
+) -> None:
+    """0.10 a million, written as a price of one token by mistake."""
+    made.make("prices", **body)
+    wrong = body | {"amount_per_million": "100", "effective_from": "2026-02-01T00:00:00Z"}
+
+    answer = admin_client.post("/prices", json=wrong)
+
+    refused(answer, 422, "amount_per_million")
+    assert "the 0.10 before it" in answer.json()["detail"]
+    draft = made.make("prices", **wrong, state="draft")
+    approved = admin_client.post(f"/prices/{draft['id']}/approve")
+    assert approved.json()["state"] == "approved"
+    other = body | {"meter": "output", "amount_per_million": "100"}
+    assert admin_client.post("/prices", json=other).status_code == 201
+    earlier = body | {"amount_per_million": "9", "effective_from": "2025-01-01T00:00:00Z"}
+    assert admin_client.post("/prices", json=earlier).status_code == 201
+
+
+def test_an_import_says_which_drafts_leap(admin_client: httpx.Client, made: Made) -> None:
+    model = f"m-{made.name()}"
+    asked = {"provider": "anthropic", "model": "claude-opus-5-5", "as_model": model}
+    cheap = {"amount_per_million": "0.004", "currency": "USD", "model": model}
+    made.make("prices", **BODY | cheap)
+
+    imported = admin_client.post("/prices/import", json=asked).json()
+
+    assert [note for note in imported["notes"] if "look twice" in note and "input" in note]

@@ -93,7 +93,7 @@ def test_a_price_that_changes_under_way_is_for_those_who_come_later(
             book="charge",
             model="chat",
             meter="output",
-            amount_per_million="700",
+            amount_per_million="300",
             currency="USD",
             effective_from=clock.rfc3339(time.time_ns() // 1000),
         )
@@ -102,7 +102,7 @@ def test_a_price_that_changes_under_way_is_for_those_who_come_later(
         assert later.status_code == 200
         await stream.rest()
         first, second = await ledger_rows(house)
-        assert (first.charge_picos, second.charge_picos) == (10**9, 7 * 10**9)
+        assert (first.charge_picos, second.charge_picos) == (10**9, 3 * 10**9)
         assert first.finished_at_us > second.finished_at_us
 
     played(story)

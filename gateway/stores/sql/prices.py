@@ -4,6 +4,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from billing.meters import Meter
+from billing.prices import PriceVersion, picos_per_token
 from gateway.stores.sql.records import Records
 from gateway.stores.sql.rows import Price
 from gateway.stores.sql.tables import prices
@@ -18,6 +20,17 @@ def twin(connection: Connection, price: Price) -> Price | None:
     return next((each for each in found if each.id != price.id), None)
 
 
+def before(connection: Connection, price: Price) -> Price | None:
+    """The approved price that this one would follow: of its subject, meter and currency."""
+    found = of_same_subject(connection, price, state="approved", currency=price.currency)
+    earlier = [e for e in found if e.effective_from_us <= price.effective_from_us]
+    return max(
+        (each for each in earlier if each.id != price.id),
+        key=lambda each: (each.effective_from_us, each.id),
+        default=None,
+    )
+
+
 def of_same_subject(connection: Connection, price: Price, **where: Any) -> tuple[Price, ...]:
     """Prices of whatever state and date for what this one is for, and its meter; oldest first."""
     return RECORDS.all(
@@ -29,4 +42,20 @@ def of_same_subject(connection: Connection, price: Price, **where: Any) -> tuple
         upstream_model=price.upstream_model,
         meter=price.meter,
         **where,
+    )
+
+
+def version_of(price: Price) -> PriceVersion:
+    """As billing has it."""
+    return PriceVersion(
+        id=price.id,
+        book=price.book,
+        model=price.model,
+        tenant_id=price.tenant_id,
+        backend_id=price.backend_id,
+        upstream_model=price.upstream_model,
+        meter=Meter(price.meter),
+        picos_per_token=picos_per_token(price.amount_per_million),
+        currency=price.currency,
+        effective_from_us=price.effective_from_us,
     )

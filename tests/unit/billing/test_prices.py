@@ -6,6 +6,7 @@ from billing.prices import (
     Rate,
     amount_per_million,
     can_price,
+    is_leap,
     marked_up,
     output_picos,
     picos_per_token,
@@ -237,3 +238,13 @@ def test_a_markup_of_one_is_the_cost_itself() -> None:
 def test_a_markup_that_makes_no_sense_is_refused(markup: str) -> None:
     with pytest.raises(ValueError):
         marked_up(card(), markup)
+
+
+def test_a_price_that_moves_over_threefold_is_a_leap() -> None:
+    assert not is_leap(100, 300)
+    assert not is_leap(300, 100)
+    assert not is_leap(0, 0)
+    assert is_leap(100, 301)
+    assert is_leap(301, 100)
+    assert is_leap(0, 1)
+    assert is_leap(1, 0)
