@@ -1,6 +1,7 @@
 """An invoice: exact lines, one rounded total, and one line for the difference."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Literal
 
@@ -288,7 +289,10 @@ def line_id(invoice_id: str, identity: tuple[str | int | None, ...]) -> str:
     return f"line_{hashlib.blake2b(content, digest_size=12).hexdigest()}"
 
 
+_NEEDS_QUOTES: Final = re.compile('[,"\r\n]').search
+
+
 def _field(text: str) -> str:
-    if any(mark in text for mark in ',"\r\n'):
+    if _NEEDS_QUOTES(text) is not None:
         return '"' + text.replace('"', '""') + '"'
     return text

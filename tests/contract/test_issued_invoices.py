@@ -91,6 +91,15 @@ def test_case_15_an_issued_invoice_is_not_replaced_either(sqlite_url: str) -> No
         assert invoices.one(engine, invoice.id) == invoice
 
 
+@pytest.mark.parametrize("table", ["invoices", "invoice_lines", "invoice_usage"])
+def test_case_15_what_is_issued_is_not_truncated_either(postgres_url: str, table: str) -> None:
+    with a_ledger(postgres_url) as engine:
+        invoice = hundred(engine)
+        with pytest.raises(DBAPIError, match="issued"), transaction(engine) as connection:
+            connection.execute(text(f"TRUNCATE {table} CASCADE"))
+        assert is_intact(engine, invoice) is True
+
+
 def test_case_15_what_was_changed_with_the_triggers_off_is_found(sqlite_url: str) -> None:
     with a_ledger(sqlite_url) as engine:
         invoice = hundred(engine)

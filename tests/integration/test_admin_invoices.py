@@ -259,3 +259,23 @@ def test_the_page_of_an_invoice_is_sealed_off_and_complete(books: Books) -> None
     for said in ("INV-000001", "30.00 USD", "=Search", "&lt;b&gt;slow", "29.00"):
         assert said in answer.text, said
     assert issued["content_sha256"] in answer.text
+
+
+def test_lines_are_listed_page_by_page_as_they_are_in_the_file(books: Books) -> None:
+    books.book("req_1")
+    books.book("req_2", model="other")
+    issued = books.issue(books.draft()).json()
+    path = f"/invoices/{issued['id']}/lines"
+
+    first = books.admin.get(path, params={"limit": 4}).json()
+    rest = books.admin.get(path, params={"cursor": first["next"]}).json()
+
+    listed, table = first["items"] + rest["items"], books.table(issued)
+    assert rest["next"] is None
+    assert [(each["line_id"], each["amount"]) for each in listed] == [
+        (row["line_id"], row["amount"]) for row in table
+    ]
+    assert sum(Decimal(each["printed"]) for each in listed) == Decimal(issued["total"])
+    others = books.admin.get(path, params={"model": "other"}).json()["items"]
+    assert {each["model"] for each in others} == {"other"}
+    assert len(others) == 3
