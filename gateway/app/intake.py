@@ -27,6 +27,7 @@ _TOO_SLOW: Final = "the request did not arrive in time; send it without pauses"
 _NOT_HTTP: Final = "Invalid HTTP request received."
 _COMPLETE, _HEAD, _BODY, _REST, _DEAF = range(5)  # _REST: its request has been answered already
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
+_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
 _FRAMING_BYTES: Final = len("  HTTP/1.1\r\n\r\n")
 
 
@@ -40,6 +41,7 @@ class Intake(Line):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._parser: Any = httptools.HttpRequestParser(self)
+        self._framing: bytes | None = None  # of a request that asks for another protocol
         # Or a request behind one that says `connection: close` would spoil the answer to that one.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._url = b""
@@ -69,11 +71,14 @@ class Intake(Line):
         self._barren_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._stay()
+        except httptools.HttpParserUpgrade as wish:
+            self._stay(data[wish.args[0] :])
             return
         except httptools.HttpParserError:
-            self._refuse()
+            if self._reading == _DEAF:
+                self._phase = _DEAF
+            else:
+                self._refuse()
             return
         reading, latest = self._reading, self.latest
         if reading == _HEAD or latest is None:
@@ -115,6 +120,8 @@ class Intake(Line):
             self._too_large = True
             raise ValueError(_TOO_LARGE)
         self._headers = []  # for trailers, which are no headers: nobody reads them
+        if parser.should_upgrade():
+            self._framing = b"".join(b"%b: %b\r\n" % h for h in headers if h[0].lower() in _FRAMING)
         method, version = parser.get_method(), parser.get_http_version()
         old = version != "1.1"
         exchange = Exchange(
@@ -150,6 +157,8 @@ class Intake(Line):
             self.latest.feed(body)
 
     def on_message_complete(self) -> None:
+        if self._framing is not None:
+            return  # the parser skips the body of whoever asks for another protocol
         self._reading = _COMPLETE
         if self.latest is not None:
             self.latest.end()
@@ -166,15 +175,21 @@ class Intake(Line):
     def _turn_away(self, status: int, why: str) -> None:
         self.turn_away(status, why, headless=self._reading == _HEAD)
 
-    def _stay(self) -> None:
-        """Whoever wants another protocol is answered in this one, and that is the end of it: of
-        what may have followed, nobody knows any more in which of them it was said.
+    def _stay(self, rest: bytes) -> None:
+        """Whoever would like another protocol is heard and answered in this one, as if nobody had
+        asked, and that is the end of it: of what follows, nobody knows in which it was said.
         """
-        self._phase = _DEAF
-        if self.latest is not None:
-            self.latest.keep_alive = False
-            if self.latest.complete:
-                self.transport.close()
+        framing, self._framing = self._framing, None
+        if self.latest is None or framing is None:
+            raise RuntimeError("a wish without a request")
+        self.latest.keep_alive = False
+        self._parser = httptools.HttpRequestParser(_Body(self))
+        self._take(b"POST / HTTP/1.1\r\n%b\r\n%b" % (framing, rest))
+
+    def deafen(self) -> None:
+        """What comes after this request is not heard."""
+        self.on_message_complete()
+        self._reading = _DEAF
 
     # ---- how far the request has come ----
 
@@ -219,6 +234,21 @@ class Intake(Line):
             self.transport.close()
         else:
             self._turn_away(408, _TOO_SLOW)
+
+
+class _Body:
+    """The last request on a connection, of which the parser has told everything but the body."""
+
+    __slots__ = ("_intake", "on_body")
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self.on_body = intake.on_body
+
+    def on_message_complete(self) -> None:
+        """Raises: the parser stops."""
+        self._intake.deafen()
+        raise ValueError("the request is whole")
 
 
 @lru_cache(maxsize=64)

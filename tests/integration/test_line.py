@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -243,6 +244,55 @@ def test_another_protocol_is_not_spoken(loop_factory: LoopFactory) -> None:
                 assert said.count(b"HTTP/1.1 ") == 1
                 assert b"connection: close" in said
                 assert served.begun == 1
+
+    run_on(loop_factory, story())
+
+
+@ON_BOTH_LOOPS
+@pytest.mark.parametrize("size", [0, 3, 200_000])
+@pytest.mark.parametrize("pieces", [1, 2, 3])
+def test_who_would_like_another_protocol_is_heard_to_the_end_in_this_one(
+    loop_factory: LoopFactory, size: int, pieces: int
+) -> None:
+    """As the HTTP client of Java asks, of every server that has not told it better."""
+    wish = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAA\r\n"
+    sized = POST + wish + b"content-length: %d\r\n\r\n" % size + b"a" * size
+    in_chunks = POST + wish + b"transfer-encoding: chunked\r\n\r\n"
+    in_chunks += (chunked(b"a" * size) if size else b"") + b"0\r\n\r\n"
+
+    async def story() -> None:
+        async with serving() as (served, connect):
+            for sent in (sized, in_chunks, NEXT + sized, sized + NEXT, in_chunks + b"\x01\x02"):
+                client = await connect()
+                cut = [0, len(sent) - 3, len(sent)] if pieces == 2 else [0, 100, 300, len(sent)]
+                cut = [0, len(sent)] if pieces == 1 else cut
+                sending = asyncio.create_task(
+                    client.send(*(sent[a:b] for a, b in pairwise(cut)), pause=0.01)
+                )
+                if sent.startswith(NEXT):
+                    assert (await client.answer())[1]["size"] == 0
+                assert (await client.answer())[1]["size"] == size
+                assert await client.closed()
+                await sending
+            assert len(served.seen) == 6
+            await until(lambda: not served.state.tasks and not served.state.connections)
+
+    run_on(loop_factory, story())
+
+
+@ON_BOTH_LOOPS
+@pytest.mark.parametrize("chunk", BAD_CHUNKS)
+def test_a_bad_chunk_is_bad_in_any_protocol(loop_factory: LoopFactory, chunk: bytes) -> None:
+    wish = b"connection: upgrade\r\nupgrade: h2c\r\ntransfer-encoding: chunked\r\n\r\n"
+
+    async def story() -> None:
+        for sent in ((POST + wish + chunk + NEXT,), (POST + wish, b"1\r\na\r\n", chunk, NEXT)):
+            async with serving() as (served, connect):
+                client = await connect()
+                await client.send(*sent, pause=0.01)
+                assert (await client.answer())[0] in (400, 0)
+                assert await client.closed()
+                assert served.seen == []
 
     run_on(loop_factory, story())
 
