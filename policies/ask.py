@@ -17,3 +17,4 @@ class Ask(msgspec.Struct, frozen=True, array_like=True):
     output_wanted: int  # per choice: the client's word or the policy's default; embeddings: 0
     choices: int  # answers to be generated: n or best_of, for each prompt
     prompts: int = 1  # how many the request carries; each must fit the context window alone
+    prefix: int = 0  # 16 bits of a keyed hash of how the prompt begins; 0: too short, or not wanted

@@ -20,7 +20,7 @@ _KINDS: Final = {"tenant": 0, "team": 1, "key": 2}
 
 # Sections that only choose among what is permitted: what another version wrote there may be missed.
 _HARMLESS: Final = frozenset(
-    ("name", "slo", "prefer", "budget", "retries", "experiment", "priority", "weights")
+    ("name", "slo", "prefer", "budget", "retries", "experiment", "priority", "weights", "affinity")
 )
 
 
@@ -43,6 +43,7 @@ class EffectivePolicy(msgspec.Struct, frozen=True, kw_only=True):
     max_output_picos_per_token: int | None = None
     prefer: str | tuple[str, ...] = "cheapest"  # cheapest | fastest | balanced | weighted | ...
     weights: dict[str, int] = {}  # by backend, among equals, instead of their targets'
+    affinity: str = "off"  # prefix: among equals, prompts that begin alike go to one backend
     experiment: Experiment | None = None
     hold: str = "full"  # full: the worst case at once | sliced: the input and a slice at a time
     slice: int = 256  # output tokens per choice
@@ -125,6 +126,7 @@ _RULES: Final = (
     _Rule("max_output_picos_per_token", "max_output_per_million", picos_per_token_of, min),
     _Rule("prefer", "prefer", _same, _nearest),
     _Rule("weights", "weights", _same, _nearest),
+    _Rule("affinity", "affinity", _same, _nearest),
     _Rule("experiment", "experiment", experiment_of, _nearest),
     _Rule("hold", "hold", _same, _fullest),
     _Rule("slice", "slice", _same, min),

@@ -28,7 +28,17 @@ _BY_PATH: Final = {field.path: field for field in FIELDS}
 _PATHS: Final = tuple(_BY_PATH)
 _COMING: Final = frozenset(("priority", "cost.max_per_team_hour"))
 # What may stand beside match.tags: it narrows, or only orders what is permitted (L11).
-BESIDE_TAGS: Final = ("name", "scope", "match", "require", "slo", "cost", "prefer", "weights")
+BESIDE_TAGS: Final = (
+    "name",
+    "scope",
+    "match",
+    "require",
+    "slo",
+    "cost",
+    "prefer",
+    "weights",
+    "affinity",
+)
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 
 
@@ -60,6 +70,7 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     max_output_per_million: str | None = None
     prefer: str | tuple[str, ...] | None = None
     weights: dict[str, int] | None = None  # by backend
+    affinity: str | None = None  # off | prefix
     experiment: dict[str, Any] | None = None  # name, split, by
     hold: str | None = None  # full | sliced
     slice: int | None = None  # output tokens

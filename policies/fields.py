@@ -47,6 +47,7 @@ FIELDS: Final = (
     Field("cost.max_output_per_million", "max_output_per_million", amount(PER_MILLION_DECIMALS)),
     Field("prefer", "prefer", readers.PREFER),
     Field("weights", "weights", readers.WEIGHTS),
+    Field("affinity", "affinity", one_of("off", "prefix")),
     Field("experiment", "experiment", EXPERIMENT),
     Field("budget.hold", "hold", one_of("full", "sliced")),
     Field("budget.slice", "slice", integer(_LEAST_SLICE, readers.MAX_TOKENS)),

@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from policies.affinity import affine
 from policies.ask import Ask
 from policies.candidates import Candidate, Live
 from policies.compile import EffectivePolicy
@@ -186,8 +187,11 @@ def _among_equals(
     if len(tied) < 2:
         return tied
     left = [(weight_of(policy, eligible[at]), at) for at in tied]
+    weights = {weight for weight, _ in left}
     drawn = _by_weight(left, draw)
     if policy.prefer != "weighted":
+        if ask.prefix and policy.affinity == "prefix" and len(weights) == 1:
+            return affine(ask.prefix, drawn, eligible, seen)
         one, other = drawn[0], drawn[1]
         if weight_of(policy, eligible[one]) == weight_of(policy, eligible[other]) and _has_more(
             seen[one], seen[other], ask

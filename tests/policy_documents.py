@@ -65,6 +65,7 @@ NARROWING = {
     "slo": SLO,
     "cost": COST,
     "prefer": st.sampled_from(["cheapest", "fastest", "balanced", "weighted", ["edge", "cloud"]]),
+    "affinity": st.sampled_from(["off", "prefix"]),
     "weights": st.dictionaries(
         st.sampled_from(["bk_1", "bk_2", "bk_4"]), st.integers(0, 9), min_size=1
     ),

@@ -15,6 +15,7 @@ from gateway import clock
 from gateway.backends.answer import Answer
 from gateway.backends.health import Backends, Outcome
 from gateway.dataplane.admit import admit
+from gateway.dataplane.affinity import Prefixes
 from gateway.dataplane.arrival import parse_tags, read_head
 from gateway.dataplane.authenticate import authenticate
 from gateway.dataplane.bodies import Bodies
@@ -89,6 +90,7 @@ class DataPlane:
         idempotency: Idempotency,
         outage: Outage,
         calibration: Calibration,
+        prefixes: Prefixes,
         telemetry: Telemetry,
         random: Random,
         drain_left_s: float,
@@ -111,6 +113,7 @@ class DataPlane:
         self._idempotency = idempotency
         self._outage = outage
         self._calibration = calibration
+        self._prefixes = prefixes
         self.telemetry = telemetry
         self._draw = random.getrandbits
         self._hang_ups = HangUps()
@@ -229,6 +232,10 @@ class DataPlane:
         ask = ask_of(envelope, flow.operation, needs, size, found)
         if isinstance(ask, Deny):
             return ask
+        if found.policy.affinity == "prefix":
+            tenant_id, model = principal.tenant.id, envelope.model
+            prefix = self._prefixes.of(reading.fields, flow.operation, tenant_id, model)
+            ask = replace(ask, prefix=prefix)
         flow.ask = ask
         return None
 

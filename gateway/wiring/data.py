@@ -17,6 +17,7 @@ from gateway import secrets
 from gateway.backends.health import Backends
 from gateway.backends.pool import PoolStats
 from gateway.backends.transport import Transport
+from gateway.dataplane.affinity import Prefixes
 from gateway.dataplane.bodies import Bodies, Room
 from gateway.dataplane.count import Calibration, Tokeniser
 from gateway.dataplane.decisions import Decisions
@@ -141,6 +142,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             idempotency=Idempotency(holds, held.secret_key, _bounds(settings)),
             outage=_outage(telemetry, settler, spool, leases, settings),
             calibration=calibration,
+            prefixes=Prefixes(held.secret_key),
             telemetry=telemetry,
             random=Random(os.urandom(16)),  # noqa: S311 - routing draws, not secrets
             drain_left_s=settings.disconnect_drain_seconds,
@@ -154,8 +156,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             bus.listen(address.parse(settings.redis_url), refresher.told, leases.recalled),
             whole.keep_looking(),
             *upkeep(plane, holds, settler, leases, tokeniser),
-            keep_reporting(channels, _name(worker), plane, settler),
-            keep_sharing(channels, _name(worker), backends),
+            *_telling(channels, f"{socket.gethostname()}/{worker}", plane, settler),
             keep_looking(channels, plane, _patience(settings)),
             telemetry.watch_loop(),
         )
@@ -163,8 +164,14 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         yield Data(plane, transport, channels, spool, telemetry, whole)
 
 
-def _name(worker: int) -> str:
-    return f"{socket.gethostname()}/{worker}"
+def _telling(
+    channels: Channels, name: str, plane: DataPlane, settler: Settler
+) -> tuple[Coroutine[Any, Any, None], ...]:
+    """What a worker says of itself and of its backends, by its name."""
+    return (
+        keep_reporting(channels, name, plane, settler),
+        keep_sharing(channels, name, plane.backends),
+    )
 
 
 def _bodies(stack: AsyncExitStack, settings: Settings) -> Bodies:

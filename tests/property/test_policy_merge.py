@@ -123,7 +123,14 @@ OCCASIONS = st.builds(
     minute_of_week=st.integers(0, 10_079),
 )
 TAKEN_BY_TAGS = {"residency", "capabilities", "placements", "on_breach", "prefer", "sources"}
-TAKEN_BY_TAGS |= {"data_classes", "least_context", "objectives", "on_no_data", "weights"}
+TAKEN_BY_TAGS |= {
+    "data_classes",
+    "least_context",
+    "objectives",
+    "on_no_data",
+    "weights",
+    "affinity",
+}
 UNTOUCHED = [
     field
     for field in EffectivePolicy.__struct_fields__

@@ -46,6 +46,7 @@ POLICIES = st.builds(
     objectives=st.sampled_from([(), (Objective("ttft", 800_000),)]),
     on_no_data=st.sampled_from(["allow", "avoid"]),
     weights=st.dictionaries(st.sampled_from(["bk_0", "bk_1"]), st.integers(0, 3)),
+    affinity=st.sampled_from(["off", "prefix"]),
     max_attempts=st.just(5),
 )
 SEEN = st.dictionaries(st.integers(0, 4), LIVE)
@@ -62,10 +63,11 @@ def test_all_are_ranked_once_and_the_ejected_and_the_full_come_last(
 ) -> None:
     live = live_of(seen)
 
-    ranked = rank(policy, an_ask(), those, live, draw)
+    ask = an_ask(prefix=draw & 0xFF)
+    ranked = rank(policy, ask, those, live, draw)
 
     assert sorted(c.backend_id for c in ranked) == sorted(c.backend_id for c in those)
-    assert ranked == rank(policy, an_ask(), those, live, draw)
+    assert ranked == rank(policy, ask, those, live, draw)
     backs = []
     for candidate in ranked:
         one = live.get((candidate.backend_id, "smollm2"), Live())
@@ -78,7 +80,7 @@ def test_all_are_ranked_once_and_the_ejected_and_the_full_come_last(
 def test_a_decision_is_made_again_from_its_facts(
     policy: EffectivePolicy, those: list[Candidate], seen: dict[int, Live], draw: int
 ) -> None:
-    panel, live, ask = Panel(policy, those), live_of(seen), an_ask()
+    panel, live, ask = Panel(policy, those), live_of(seen), an_ask(prefix=draw & 0xFF)
     standing = Standing(
         model="chat-default",
         timezone="UTC",
