@@ -107,6 +107,8 @@ async def _comes_of(
     (budget,) = (await house.look("budgets"))["items"]
     assert budget["held"] == "0"
     backend.script = Script(tokens=2)
+    if script.retry_after is not None:
+        await asyncio.sleep(int(script.retry_after))  # it gets the rest it asks for
     honest = await _ask(house, world)
     assert honest.json()["usage"]["completion_tokens"] == 2
     row = bad[0]

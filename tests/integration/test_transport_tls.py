@@ -87,7 +87,7 @@ def test_a_storm_of_callers_connects_a_bounded_number_at_a_time(loop_factory: Lo
 
         async def ask() -> None:
             with pytest.raises(ConnectTimeout):
-                await transport.request(endpoint, "/", JSON, b"", Timeouts(connect_ms=1_000))
+                await transport.request(endpoint, "/", JSON, b"", Timeouts(connect_ms=3_000))
 
         async with asyncio.TaskGroup() as group:
             for _ in range(MOST_CONNECTING + 40):
