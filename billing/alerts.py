@@ -5,6 +5,7 @@ A finding is named by its rule and mark, so that whoever keeps them can tell eac
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Final, Literal, get_args
 
 import msgspec
@@ -156,9 +157,12 @@ def _forecast(watched: Watched, foreseen: Forecast) -> Iterator[Finding]:
 
 def _weight(week: Sequence[int], start_us: int, end_us: int) -> int:
     """Of the hours between, parts of hours as parts; never nothing."""
-    start, end = start_us // HOUR_US, -(-end_us // HOUR_US)
-    total = 0
-    for hour in range(start, end):
-        inside = min(end_us, (hour + 1) * HOUR_US) - max(start_us, hour * HOUR_US)
-        total += week[(hour + _EPOCH_HOUR) % HOURS_PER_WEEK] * inside
-    return max(1, total)
+    before = (0, *accumulate(week))
+    return max(1, _until(week, before, end_us) - _until(week, before, start_us))
+
+
+def _until(week: Sequence[int], before: Sequence[int], at_us: int) -> int:
+    """Of all hours up to an instant; `before[h]` is the weight of a week's first h hours."""
+    hour, inside_us = divmod(at_us, HOUR_US)
+    weeks, of_week = divmod(hour + _EPOCH_HOUR, HOURS_PER_WEEK)
+    return (weeks * before[-1] + before[of_week]) * HOUR_US + week[of_week] * inside_us

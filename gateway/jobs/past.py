@@ -22,31 +22,38 @@ _LEARNT_HOURS: Final = 28 * 24
 
 
 class Past(msgspec.Struct, frozen=True):
-    """`rest`: what the rest of the window will cost, in counter units; None: nobody knows."""
+    """`end`: what the window will have cost, seen from when this was read; None: nobody knows."""
 
     week: tuple[int, ...]
-    rest: Forecast | None
+    end: Forecast | None
 
-    def at_the_end(self, spent: int) -> Forecast | None:
-        """What the window will have cost, when so much is spent now."""
-        if self.rest is None:
+    def foreseen(self, spent: int) -> Forecast | None:
+        """The same when so much is spent by now: it cannot be less."""
+        if self.end is None:
             return None
-        low, middle, high = self.rest.low_picos, self.rest.middle_picos, self.rest.high_picos
+        bounds = (self.end.low_picos, self.end.middle_picos, self.end.high_picos)
+        low, middle, high = (max(each, spent) for each in bounds)
         return msgspec.structs.replace(
-            self.rest,
-            low_picos=low + spent,
-            middle_picos=middle + spent,
-            high_picos=high + spent,
+            self.end, low_picos=low, middle_picos=middle, high_picos=high
         )
 
 
-def past(budget: Budget, span: Window, spent: Iterable[Spent], zone: ZoneInfo, at_us: int) -> Past:
-    """Of what the budget counts, in the window `span`. An hour belongs to the day in which it
-    begins; the first day is that on which something was spent.
+class Viewed(msgspec.Struct, frozen=True):
+    """A budget in its window: so much is spent by now."""
+
+    budget: Budget
+    span: Window
+    spent: int  # counter units
+
+
+def past(viewed: Viewed, rows: Iterable[Spent], zone: ZoneInfo, at_us: int) -> Past:
+    """Of what the budget counts. An hour belongs to the day in which it begins; the first day is
+    that on which something was spent.
     """
+    budget = viewed.budget
     today = _date(at_us, zone)
     hours: dict[int, int] = {}
-    for one in spent:
+    for one in rows:
         if _counts(budget, one):
             hours[one.hour] = hours.get(one.hour, 0) + one.counter_nanos
     totals: dict[int, int] = {}
@@ -57,11 +64,12 @@ def past(budget: Budget, span: Window, spent: Iterable[Spent], zone: ZoneInfo, a
     first = max(min(before, default=today), today - MOST_DAYS)
     recent = [(hour, amount) for hour, amount in hours.items() if hour >= _since(at_us)]
     days = [totals.get(day, 0) for day in range(first, today)]
-    rest = None
+    end = None
     if budget.period in _FORESEEN:
         # The first of January of the year 1 was a Monday.
-        rest = forecast(days, (first - 1) % 7, tuple(_ahead(span, zone, at_us)), 0)
-    return Past(hours_of_week(recent, today - first), rest)
+        ahead = tuple(_ahead(viewed.span, zone, at_us))
+        end = forecast(days, (first - 1) % 7, ahead, viewed.spent)
+    return Past(hours_of_week(recent, today - first), end)
 
 
 def _ahead(span: Window, zone: ZoneInfo, at_us: int) -> Sequence[tuple[int, int]]:

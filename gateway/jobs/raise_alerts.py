@@ -20,7 +20,7 @@ from billing.periods import Window, window
 from gateway import clock, ids
 from gateway.jobs.alert_words import words
 from gateway.jobs.deps import JobDeps
-from gateway.jobs.past import SPAN_US, Past, past
+from gateway.jobs.past import SPAN_US, Past, Viewed, past
 from gateway.stores.sql import alerts, budgets, grants, keys, spending, spent, teams, tenants
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.records import TakenError
@@ -28,6 +28,7 @@ from gateway.stores.sql.rows import Budget, Tenant
 
 EVERY_S: Final = 30.0
 
+_READ_EVERY_HOURS: Final = 6
 _LOG: Final = logging.getLogger(__name__)
 _SPANS: Final = tuple(sorted({us for pace in PACES for us in (pace.long_us, pace.short_us)}))
 
@@ -44,10 +45,10 @@ class _Setting(msgspec.Struct, frozen=True):
 
 
 class Read(msgspec.Struct, frozen=True):
-    """The past of a tenant's budgets as of an hour."""
+    """The past of a tenant's budgets, as it was read at its turn."""
 
-    hour: int
-    budgets: list[Budget]
+    turn: int
+    budgets: list[tuple[Budget, Window]]
     of: Mapping[str, Past]
 
 
@@ -74,23 +75,28 @@ def _look_at(
     totals = spent.totals(
         deps.engine, {one for each in asked.values() for one in each.values()}, ()
     )
-    known = _past(deps, tenant, mine, windows, now_us)
-    for budget in mine:
-        figures = {us: totals[one] for us, one in asked[budget.id].items()}
-        span = windows[budget.id]
+    views = [Viewed(each, windows[each.id], totals[asked[each.id][0]]) for each in mine]
+    known = _past(deps, tenant, views, now_us)
+    with reading(deps.engine) as connection:
+        before = alerts.told(connection, tenant.id, {each.id for each in windows.values()})
+    for one in views:
+        budget, span = one.budget, one.span
+        figures = {us: totals[each] for us, each in asked[budget.id].items() if us}
         watched = Watched(
             cap=parse_counter(budget.amount, tenant.currency) + setting.granted.get(budget.id, 0),
-            spent=figures.pop(0),
+            spent=one.spent,
             start_us=span.start_us,
             end_us=span.end_us,
             at_us=now_us,
             thresholds=budget.thresholds,
             hard=budget.mode == "hard",
         )
-        seen = known[budget.id].at_the_end(watched.spent)
-        found = findings(watched, figures, known[budget.id].week, seen, 0)
-        if found:
-            _tell(deps.engine, setting, tenant, budget, span, watched, found)
+        past_of = known[budget.id]
+        found = findings(watched, figures, past_of.week, past_of.foreseen(one.spent), 0)
+        for finding in _marked(found, tenant, now_us):
+            told = before.get((budget.id, span.id), ())
+            if not any(_covers(each, finding, watched.cap, tenant.currency) for each in told):
+                _tell(deps.engine, setting, tenant, one, watched, finding)
 
 
 def _asked(budget: Budget, span: Window, now_us: int) -> dict[int, spent.Asked]:
@@ -102,19 +108,21 @@ def _asked(budget: Budget, span: Window, now_us: int) -> dict[int, spent.Asked]:
     }
 
 
-def _past(
-    deps: JobDeps, tenant: Tenant, mine: list[Budget], windows: Mapping[str, Window], now_us: int
-) -> Mapping[str, Past]:
-    """Read again when an hour is over, or the budgets are others."""
+def _past(deps: JobDeps, tenant: Tenant, views: list[Viewed], now_us: int) -> Mapping[str, Past]:
+    """Read again every six hours, tenants one after another, or when the budgets are others: a
+    forecast takes milliseconds, and there may be ten thousand budgets.
+    """
     hour = now_us // HOUR_US
+    turn = (hour + sum(tenant.id.encode())) // _READ_EVERY_HOURS
+    now = [(each.budget, each.span) for each in views]
     before = deps.past.get(tenant.id)
-    if before is not None and before.hour == hour and before.budgets == mine:
+    if before is not None and before.turn == turn and before.budgets == now:
         return before.of
     with reading(deps.engine) as connection:
         rows = spending.hourly(connection, tenant.id, now_us - SPAN_US, hour * HOUR_US)
     zone = ZoneInfo(tenant.timezone)
-    of = {each.id: past(each, windows[each.id], rows, zone, now_us) for each in mine}
-    deps.past[tenant.id] = Read(hour, mine, of)
+    of = {each.budget.id: past(each, rows, zone, now_us) for each in views}
+    deps.past[tenant.id] = Read(turn, now, of)
     return of
 
 
@@ -122,21 +130,15 @@ def _tell(
     engine: Engine,
     setting: _Setting,
     tenant: Tenant,
-    budget: Budget,
-    span: Window,
+    viewed: Viewed,
     watched: Watched,
-    found: Iterable[Finding],
+    finding: Finding,
 ) -> None:
-    with reading(engine) as connection:
-        before = alerts.told(connection, budget.id, span.id)
-    for finding in _marked(found, tenant, watched.at_us):
-        if any(_covers(each, finding, watched.cap, tenant.currency) for each in before):
-            continue
-        alert = _alert(setting, tenant, budget, span, watched, finding)
-        with suppress(TakenError), transaction(engine) as connection:
-            told = _channels(setting, budget, alert, finding.amount, tenant.currency)
-            alerts.fire(connection, alert, told)
-            _LOG.warning("alert %s: %s", alert.id, alert.message)
+    alert = _alert(setting, tenant, viewed, watched, finding)
+    channels = _channels(setting, viewed.budget, alert, finding.amount, tenant.currency)
+    with suppress(TakenError), transaction(engine) as connection:
+        alerts.fire(connection, alert, channels)
+        _LOG.warning("alert %s: %s", alert.id, alert.message)
 
 
 def _marked(found: Iterable[Finding], tenant: Tenant, at_us: int) -> Iterator[Finding]:
@@ -159,13 +161,9 @@ def _covers(told: alerts.Alert, finding: Finding, cap: int, currency: str) -> bo
 
 
 def _alert(
-    setting: _Setting,
-    tenant: Tenant,
-    budget: Budget,
-    span: Window,
-    watched: Watched,
-    finding: Finding,
+    setting: _Setting, tenant: Tenant, viewed: Viewed, watched: Watched, finding: Finding
 ) -> alerts.Alert:
+    budget = viewed.budget
     label = f"{budget.scope_kind} {setting.names[budget.scope_id]}"
     said = words(finding, watched, budget, label, tenant.currency)
     return alerts.Alert(
@@ -174,7 +172,7 @@ def _alert(
         scope_kind=budget.scope_kind,
         scope_id=budget.scope_id,
         budget_id=budget.id,
-        window_id=span.id,
+        window_id=viewed.span.id,
         rule=finding.rule,
         mark=finding.mark,
         cap=format_counter(watched.cap, tenant.currency),

@@ -4,7 +4,7 @@ A delivery is claimed by moving the time of its next attempt: whoever moved it m
 and where he dies, the time comes again. So a webhook may hear of an alert twice, under one id.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -70,9 +70,16 @@ RECORDS: Final = Records(alerts, Alert)
 DELIVERIES: Final = Records(alert_deliveries, Delivery)
 
 
-def told(connection: Connection, budget_id: str, window_id: str) -> tuple[Alert, ...]:
-    """What was told of a budget in a window."""
-    return RECORDS.all(connection, budget_id=budget_id, window_id=window_id)
+def told(
+    connection: Connection, tenant_id: str, window_ids: Collection[str]
+) -> dict[tuple[str, str], list[Alert]]:
+    """What was told of a tenant's budgets in these windows, by budget and window."""
+    of = alerts.c
+    query = select(alerts).where(of.tenant_id == tenant_id, of.window_id.in_(list(window_ids)))
+    found: dict[tuple[str, str], list[Alert]] = {}
+    for alert in RECORDS.rows(connection.execute(query).mappings().all()):
+        found.setdefault((alert.budget_id, alert.window_id), []).append(alert)
+    return found
 
 
 def fire(connection: Connection, alert: Alert, channels: Iterable[str]) -> None:
