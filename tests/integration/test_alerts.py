@@ -312,7 +312,8 @@ def test_a_channel_that_is_gone_or_sealed_otherwise_ends_in_words(engine: Engine
 def test_what_was_foreseen_of_a_window_says_nothing_of_the_next(engine: Engine) -> None:
     """The month turns while what was read of the past is still remembered."""
     for day in range(30):
-        spend(engine, 3.6, NOON_US - 20 * DAY_US + day * DAY_US)
+        spend(engine, 1.2, NOON_US - 20 * DAY_US + day * DAY_US)
+    spend(engine, 70, NOON_US - 20 * DAY_US)
     deps, turn_us = deps_of(engine), NOON_US + 9 * DAY_US + 11 * MICROS_PER_HOUR
     look(deps, turn_us - MICROS_PER_HOUR)
     foretold = len(told(engine))
