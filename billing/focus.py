@@ -111,13 +111,13 @@ def _charge(line: InvoiceLine, bill: Bill) -> dict[str, str]:
     """What every line has. Late usage is a correction; a credit note or rounding is a charge of its
     own kind.
     """
-    amount = _decimal(format_picos(line.amount_picos))
+    amount = decimal(format_picos(line.amount_picos))
     corrects = line.corrects_invoice is not None and line.line_kind != "credit"
     costs = ("BilledCost", "ContractedCost", "EffectiveCost", "ListCost")
     row = dict.fromkeys((*costs, "PricingCurrencyEffectiveCost"), amount) | {
-        "ChargeCategory": _CATEGORIES[line.line_kind],
+        "ChargeCategory": CATEGORIES[line.line_kind],
         "ChargeClass": "Correction" if corrects else "",
-        "ChargeDescription": safe_text(_description(line, bill)),
+        "ChargeDescription": safe_text(description(line, bill)),
         "ChargeFrequency": "Usage-Based" if line.line_kind == "usage" else "One-Time",
         "ChargePeriodEnd": rfc3339(line.period_end_us),
         "ChargePeriodStart": rfc3339(line.period_start_us),
@@ -133,7 +133,7 @@ def _charge(line: InvoiceLine, bill: Bill) -> dict[str, str]:
     return row
 
 
-_CATEGORIES: Final = {
+CATEGORIES: Final = {
     "usage": "Usage",
     "minimum": "Adjustment",
     "credit": "Credit",
@@ -141,7 +141,7 @@ _CATEGORIES: Final = {
 }
 
 
-def _description(line: InvoiceLine, bill: Bill) -> str:
+def description(line: InvoiceLine, bill: Bill) -> str:
     correction = f"Correction to {line.corrects_invoice}: " if line.corrects_invoice else ""
     match line.line_kind:
         case "usage":
@@ -155,14 +155,14 @@ def _description(line: InvoiceLine, bill: Bill) -> str:
 
 def _usage(line: InvoiceLine) -> dict[str, str]:
     """The price charged is the list price as well: a tenant's contract price is its own list."""
-    price = _decimal(amount_per_million(line.picos_per_token))
+    price = decimal(amount_per_million(line.picos_per_token))
     sku = f"{line.model}/{line.meter.replace('_', '-')}"
     prices = ("ContractedUnitPrice", "ListUnitPrice")
     return dict.fromkeys((*prices, *(f"PricingCurrency{name}" for name in prices)), price) | {
-        "ConsumedQuantity": _decimal(str(line.quantity)),
+        "ConsumedQuantity": decimal(str(line.quantity)),
         "ConsumedUnit": UNIT,
         "PricingCategory": "Standard",
-        "PricingQuantity": _decimal(format_decimal(line.quantity, _TOKENS_DECIMALS)),
+        "PricingQuantity": decimal(format_decimal(line.quantity, _TOKENS_DECIMALS)),
         "PricingUnit": PRICING_UNIT,
         "RegionId": safe_text(line.backend_region),
         "RegionName": safe_text(line.backend_region),
@@ -193,6 +193,6 @@ def _json(values: dict[str, str]) -> str:
     return msgspec.json.encode(given, order="deterministic").decode() if given else ""
 
 
-def _decimal(text: str) -> str:
+def decimal(text: str) -> str:
     """With a point: readers that guess types take a column of whole numbers for integers."""
     return text if "." in text else f"{text}.0"

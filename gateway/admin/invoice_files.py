@@ -8,9 +8,10 @@ from typing import IO, Final
 import msgspec
 from sqlalchemy import Connection, Engine
 
-from billing import focus, invoice_page
+from billing import focus, focus_detail, invoice_page
 from billing.invoices import csv_rows
 from billing.money import format_minor, format_picos
+from billing.terms import IssuedTerms
 from gateway.admin.invoices import found
 from gateway.admin.operation import Answer, Call, Operation
 from gateway.admin.roles import Right
@@ -66,6 +67,13 @@ async def _focus(call: Call) -> Answer:
     return Answer(ready=csv_file_answer(file, name))
 
 
+async def _detail(call: Call) -> Answer:
+    invoice = await found(call)
+    file = await asyncio.to_thread(_write_detail, call.deps.engine, invoice)
+    name = file_name(invoice, "csv", "focus-1.4-invoice-detail-experimental")
+    return Answer(ready=csv_file_answer(file, name))
+
+
 async def _page(call: Call) -> Answer:
     invoice = await found(call)
     file = await asyncio.to_thread(_write_page, call.deps.engine, invoice)
@@ -111,6 +119,12 @@ def operations() -> list[Operation]:
             "BilledCost. 1.2 is what we vouch for; 1.4 is experimental.",
         ),
         Operation(
+            "GET", f"{one}/focus-detail.csv", "invoices", "Its FOCUS 1.4 Invoice Detail", _detail,
+            right=Right.INVOICES_READ, answers={"type": "string"}, refusals=(404,),
+            media_types=(CSV,),
+            description="Experimental. `InvoiceDetailId` joins it with focus.csv of version 1.4.",
+        ),
+        Operation(
             "GET", f"{one}/page.html", "invoices", "An invoice as a page to print", _page,
             right=Right.INVOICES_READ, answers={"type": "string"}, refusals=(404,),
             media_types=(HTML,),
@@ -141,18 +155,36 @@ def _write_lines(engine: Engine, invoice: Invoice) -> IO[bytes]:
 
 def _write_focus(engine: Engine, invoice: Invoice, version: focus.Version) -> IO[bytes]:
     with reading(engine) as connection:
-        terms = invoices.terms_of(connection, invoice)
-        bill = focus.Bill(
-            number=invoice.number,
-            tenant_id=invoice.tenant_id,
-            tenant=terms.recipient.name or terms.tenant,
-            issuer=terms.issuer.name or "Meterhouse",
-            currency=invoice.currency,
-            period_start_us=invoice.period_start_us,
-            period_end_us=invoice.period_end_us,
-            reason=invoice.reason,
-        )
+        bill = _bill(invoice, invoices.terms_of(connection, invoice))
         return write_csv(focus.rows(invoices.lines_of(connection, invoice.id), bill, version))
+
+
+def _write_detail(engine: Engine, invoice: Invoice) -> IO[bytes]:
+    with reading(engine) as connection:
+        terms = invoices.terms_of(connection, invoice)
+        detail = focus_detail.Detail(
+            bill=_bill(invoice, terms),
+            status=invoice.status,
+            created_at_us=invoice.created_at_us,
+            issued_at_us=invoice.issued_at_us,
+            voided_at_us=invoice.voided_at_us,
+            payment_days=terms.payment_days,
+            purchase_order=terms.purchase_order,
+        )
+        return write_csv(focus_detail.rows(invoices.lines_of(connection, invoice.id), detail))
+
+
+def _bill(invoice: Invoice, terms: IssuedTerms) -> focus.Bill:
+    return focus.Bill(
+        number=invoice.number,
+        tenant_id=invoice.tenant_id,
+        tenant=terms.recipient.name or terms.tenant,
+        issuer=terms.issuer.name or "Meterhouse",
+        currency=invoice.currency,
+        period_start_us=invoice.period_start_us,
+        period_end_us=invoice.period_end_us,
+        reason=invoice.reason,
+    )
 
 
 def _write_page(engine: Engine, invoice: Invoice) -> IO[bytes]:

@@ -11,6 +11,7 @@ _FILES: Final[dict[str, tuple[str, dict[str, str | int]]]] = {
     "page": ("page.html", {}),
     "focus-1.2": ("focus.csv", {"version": "1.2"}),
     "focus-1.4-experimental": ("focus.csv", {"version": "1.4"}),
+    "focus-1.4-detail-experimental": ("focus-detail.csv", {}),
 }
 
 

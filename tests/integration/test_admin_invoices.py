@@ -211,6 +211,9 @@ def test_what_is_exported_as_focus_breaks_no_rule_and_adds_up(books: Books) -> N
     path = f"/invoices/{issued['id']}/focus.csv"
     newer = books.admin.get(path, params={"version": "1.4"})
     assert "focus-1.4-experimental.csv" in newer.headers["content-disposition"]
+    detail = books.admin.get(f"/invoices/{issued['id']}/focus-detail.csv")
+    owed = [row["BilledCost"] for row in csv.DictReader(io.StringIO(detail.text))]
+    assert sum(map(Decimal, owed)) == Decimal(issued["total"])
     assert books.admin.get(path, params={"version": "1.3"}).status_code == 400
 
 
