@@ -60,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds: int = 300  # how long a worker may spend from leases without the store; 0: not
     decision_days: int = 400  # how long records of decisions are kept; 0: for ever
     engine_metrics: str = "on"  # whether engines of one's own are asked for their load: on | off
+    queue_seconds: int = 30  # how long a request waits for a backend that is full
+    queue_length: int = 1_000  # how many may wait for one backend in each worker
     access_log: str = "file"  # file ($HOME/log/access.jsonl) | stdout | off
     otlp_endpoint: str = ""
     otel_service_name: str = "meterhouse"
@@ -108,6 +110,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             lease_seconds=_integer(ours, "LEASE_SECONDS", 300, 0, 86_400),
             decision_days=_integer(ours, "DECISION_DAYS", 400, 0, 36_500),
             engine_metrics=_choice(ours, "ENGINE_METRICS", ("on", "off")),
+            queue_seconds=_integer(ours, "QUEUE_SECONDS", 30, 0, 600),
+            queue_length=_integer(ours, "QUEUE_LENGTH", 1_000, 0, 100_000),
             access_log=_choice(ours, "ACCESS_LOG", ("file", "stdout", "off")),
             otlp_endpoint=environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
             otel_service_name=environ.get("OTEL_SERVICE_NAME", "") or "meterhouse",
@@ -179,7 +183,8 @@ _VARIABLES: Final = (
     "ADMIN_TOKEN", "SECRET_KEY", "KEY_PEPPER", "JURISDICTION", "DRAIN_SECONDS", "MAX_BODY_BYTES",
     "READING_BYTES", "HOLD_SECONDS", "STORE_TIMEOUT_MS", "LEDGER_AWAY_SECONDS", "JOURNAL_BYTES",
     "IDEMPOTENCY_SECONDS", "IDEMPOTENCY_KEYS", "STORED_ANSWER_BYTES", "LIMITS_IN_OUTAGE",
-    "DISCONNECT_DRAIN_SECONDS", "LEASE_SECONDS", "DECISION_DAYS", "ENGINE_METRICS", "ACCESS_LOG",
+    "DISCONNECT_DRAIN_SECONDS", "LEASE_SECONDS", "QUEUE_SECONDS", "QUEUE_LENGTH", "DECISION_DAYS",
+    "ENGINE_METRICS", "ACCESS_LOG",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import msgspec
 from policies import residency
 from policies.document import PolicyDocument, picos_of, picos_per_token_of
 from policies.experiment import Experiment, experiment_of
+from policies.fields import HIGHEST_PRIORITY
 from policies.objectives import Objectives, together
 
 Scoped = tuple[str, int, str, PolicyDocument]  # scope kind, depth in the tree, name, document
@@ -56,6 +57,7 @@ class EffectivePolicy(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int = 3
     hedge_after_ms: int | None = None  # without a first token; None: never
     hedge_percent: int = 5  # of the requests that may be hedged, and of their expected cost
+    priority: int = HIGHEST_PRIORITY  # the lower, the later its turn comes at a full backend
     # field -> the document that made it; several names with commas where only all of them did
     sources: dict[str, str] = msgspec.field(default_factory=dict)
 
@@ -139,6 +141,7 @@ _RULES: Final = (
     _Rule("max_attempts", "max_attempts", _same, min),
     _Rule("hedge_after_ms", "hedge_after_ms", _same, _nearest),
     _Rule("hedge_percent", "hedge_percent", _same, min),
+    _Rule("priority", "priority", _same, min),
 )
 
 

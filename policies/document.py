@@ -26,7 +26,7 @@ SCOPES: Final = ("tenant", "team", "key")
 
 _BY_PATH: Final = {field.path: field for field in FIELDS}
 _PATHS: Final = tuple(_BY_PATH)
-_COMING: Final = frozenset(("priority", "cost.max_per_team_hour"))
+_COMING: Final = frozenset(("cost.max_per_team_hour",))
 # What may stand beside match.tags: it narrows, or only orders what is permitted (L11).
 BESIDE_TAGS: Final = (
     "name",
@@ -38,6 +38,7 @@ BESIDE_TAGS: Final = (
     "prefer",
     "weights",
     "affinity",
+    "priority",
 )
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 
@@ -83,6 +84,7 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int | None = None
     hedge_after_ms: int | None = None
     hedge_percent: int | None = None  # of the requests and their cost; 0: none is hedged
+    priority: int | None = None  # 1 to 9: whose turn comes first where a backend is full
     unreadable: tuple[str, ...] = ()  # paths that `load` could not read
 
     @property

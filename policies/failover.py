@@ -96,11 +96,22 @@ class Attempts:
         """
         if not candidates:
             raise ValueError("a plan without attempts cannot be driven")
-        self._candidates = candidates
+        self._candidates = list(candidates)
         self._budget = budget
         self._rests = rests
         self._at = 0  # in the plan; those passed over have no number
         self.number = 0
+
+    @property
+    def left(self) -> Sequence[Candidate]:
+        """Those not tried so far, from the one that is next."""
+        later = self._candidates[self._at + 1 :]
+        return [self._candidates[self._at], *(each for each in later if not self._rests(each))]
+
+    def instead(self, candidate: Candidate) -> None:
+        """`candidate`, of those left, is next: it has room."""
+        at = self._candidates.index(candidate, self._at)
+        self._candidates.insert(self._at, self._candidates.pop(at))
 
     def begin(self, now_us: int) -> Candidate:
         """The first attempt; counts the request."""

@@ -12,6 +12,7 @@ PER_MILLION_DECIMALS: Final = 6  # amount per million x 10^6 = picos per token, 
 
 _MS: Final = integer(1, 3_600_000)
 _TOKENS: Final = integer(1, readers.MAX_TOKENS)
+HIGHEST_PRIORITY: Final = 9
 _LEAST_SLICE: Final = 16  # tokens; a smaller one would ask the store more than it streams
 
 
@@ -60,6 +61,7 @@ FIELDS: Final = (
     Field("retries.max_attempts", "max_attempts", integer(1, readers.MAX_ATTEMPTS)),
     Field("retries.hedge_after_ms", "hedge_after_ms", _MS),
     Field("retries.hedge_percent", "hedge_percent", integer(0, 100)),
+    Field("priority", "priority", integer(1, HIGHEST_PRIORITY)),
 )
 
 SECTIONS: Final = frozenset(field.path.split(".")[0] for field in FIELDS if "." in field.path)

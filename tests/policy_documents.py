@@ -69,6 +69,7 @@ NARROWING = {
     "weights": st.dictionaries(
         st.sampled_from(["bk_1", "bk_2", "bk_4"]), st.integers(0, 9), min_size=1
     ),
+    "priority": st.integers(1, 9),
 }
 OTHERS = {
     "budget": section(

@@ -69,6 +69,8 @@ class ScriptedBackend:
         self.answering.set()
         self.connections: set[_Connection] = set()
         self.accepted = 0
+        self.at_work = 0  # requests whose answers are not at their end
+        self.peak = 0  # the most that there were at a time
         self.port = 0
         self._tls = tls
         self._backlog = backlog
@@ -232,7 +234,12 @@ class _Connection(asyncio.Protocol):
         asked = Asked(operation, entry.body)
         entry.model, entry.stream, entry.max_tokens = asked.model, asked.stream, asked.max_tokens
         entry.prompt_tokens = scripted_answers.prompt_tokens(asked)
-        await self._perform(asked, backend.script_for(asked), entry)
+        backend.at_work += 1
+        backend.peak = max(backend.peak, backend.at_work)
+        try:
+            await self._perform(asked, backend.script_for(asked), entry)
+        finally:
+            backend.at_work -= 1
 
     def _control(self, method: bytes, path: bytes, body: bytes) -> bytes:
         if path == b"/__script":

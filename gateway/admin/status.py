@@ -14,7 +14,7 @@ from gateway.admin.roles import Right
 from gateway.backends.health import FAILED
 from gateway.stores.redis import backlog, workers
 from gateway.stores.redis.channel import Channels, StoreUnavailable
-from gateway.stores.redis.workers import BackendReport, Counts, Report
+from gateway.stores.redis.workers import BackendReport, Counts, DeskReport, Report
 from gateway.stores.sql import backends, configuration
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.rows import Backend
@@ -57,6 +57,18 @@ class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
     cache_used_permille: int | None
 
 
+class BackendQueue(msgspec.Struct, frozen=True, kw_only=True):
+    """A backend with `max_concurrency`, over all workers that have used it of late."""
+
+    id: str
+    name: str
+    max_concurrency: int | None
+    slots: int  # lent to workers
+    busy: int  # of them: with a request in them
+    waiting: int
+    longest_wait_ms: float
+
+
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     version: str
@@ -89,6 +101,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     revision: int | None
     jurisdictions: tuple[str, ...]  # where the gateway itself stands
     backends: tuple[BackendStatus, ...]
+    backend_queues: tuple[BackendQueue, ...]
     workers: tuple[WorkerStatus, ...]
     stores: dict[str, StoreStatus]
     queues: tuple[QueueStatus, ...]
@@ -121,6 +134,7 @@ async def read(
         revision=revision,
         jurisdictions=tuple(sorted(stands_in)),
         backends=tuple(backend_status(listed, reports)),
+        backend_queues=tuple(_backend_queues(listed, reports)),
         workers=tuple(_worker(report) for report in reports),
         stores={"database": database, "redis": store},
         queues=queues,
@@ -175,6 +189,24 @@ def _room(views: list[BackendReport]) -> int | None:
 
 def _most(said: Iterable[int | None]) -> int | None:
     return max((each for each in said if each is not None), default=None)
+
+
+def _backend_queues(listed: Iterable[Backend], reports: Iterable[Report]) -> Iterable[BackendQueue]:
+    desks: dict[str, list[DeskReport]] = {}
+    for report in reports:
+        for desk in report.desks:
+            desks.setdefault(desk.backend_id, []).append(desk)
+    for backend in listed:
+        if (seen := desks.get(backend.id)) is not None:
+            yield BackendQueue(
+                id=backend.id,
+                name=backend.name,
+                max_concurrency=backend.max_concurrency,
+                slots=sum(desk.slots for desk in seen),
+                busy=sum(desk.busy for desk in seen),
+                waiting=sum(desk.waiting for desk in seen),
+                longest_wait_ms=max(desk.longest_us for desk in seen) / 1000,
+            )
 
 
 def _percentiles(parts: Iterable[Counts]) -> Percentiles:
@@ -289,7 +321,7 @@ def _narrowed(seen: StatusView) -> StatusView:
         for name, each in seen.stores.items()
     }
     return msgspec.structs.replace(
-        seen, revision=None, backends=(), workers=(), queues=(), stores=stores
+        seen, revision=None, backends=(), backend_queues=(), workers=(), queues=(), stores=stores
     )
 
 

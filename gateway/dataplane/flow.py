@@ -12,6 +12,7 @@ from gateway import clock
 from gateway.backends.dialect import Reported, StreamMeter
 from gateway.backends.health import Flight, Outcome
 from gateway.dataplane.arrival import Arrival
+from gateway.dataplane.desk import Turn
 from gateway.dataplane.envelope import Envelope, Fields
 from gateway.dataplane.lease import Spend
 from gateway.dataplane.levels import Levels, Standing
@@ -24,9 +25,11 @@ from policies import failover
 from policies.accounts import Account
 from policies.ask import Ask
 from policies.decision import Deny
+from policies.fair_queue import cost
 from policies.filters import Verdict
 from policies.route import Plan
 
+NOTICED_S: Final = 0.25  # until a backend has noticed that nobody waits for its answer any more
 CLIENT_FAULTS: Final = (400, 413, 422)
 
 
@@ -40,6 +43,7 @@ class Attempt(msgspec.Struct, gc=False):
     started_us: int
     flight: Flight | None = None  # its place in the backend's load
     beside: bool = False  # begun while another one was waited for
+    turn: Turn | None = None  # its slot, where the backend takes only so many at a time
     sent: bool = True  # False only when provably no byte left
     status: int = 0  # the backend's; 0 = no answer
     error_type: str = ""
@@ -70,12 +74,25 @@ class Attempt(msgspec.Struct, gc=False):
 
     def land(self, outcome: Outcome, now_us: int) -> None:
         """The attempt is over. Only the first call counts."""
+        if self.turn is not None:
+            self.turn.over(self._cost(), after_s=0 if self._is_over(outcome) else NOTICED_S)
         if self.flight is None:
             return
         flight, self.flight = self.flight, None
         self.finished_us = now_us
         tokens = self.reported.meters.output if self.reported is not None else 0
         flight.ended(outcome, clock.monotonic_us(), tokens if self.meter is not None else 0)
+
+    def _cost(self) -> int | None:
+        """In weighted tokens; None: what was thought, for nobody knows better."""
+        if self.reported is not None:
+            meters = self.reported.meters
+            return cost(meters.all_input, meters.output)
+        return 0 if not self.sent or self.turned_away else None
+
+    def _is_over(self, outcome: Outcome) -> bool:
+        """Whether the backend is done with it, too; else it has yet to notice that we hung up."""
+        return not self.sent or self.complete or outcome not in (Outcome.FAILED, Outcome.ABANDONED)
 
 
 class Flow(msgspec.Struct, gc=False, kw_only=True):
@@ -112,6 +129,7 @@ class Flow(msgspec.Struct, gc=False, kw_only=True):
     degraded_from: str = ""  # the model that was asked for, where another one serves
     admit_started_us: int = 0
     admitted_us: int = 0
+    queued_us: int = 0  # how long it has waited for its turn at full backends
     attempts: list[Attempt] = []  # as they ended; the last is the one that counts, or may yet
     deny: Deny | None = None
     status: int = 0  # what the client saw

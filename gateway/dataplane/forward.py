@@ -24,11 +24,13 @@ from gateway.backends.failures import (
 )
 from gateway.backends.health import Backends, Outcome
 from gateway.backends.transport import Transport
+from gateway.dataplane.desk import Turn
 from gateway.dataplane.envelope import CHAT, EMBEDDINGS
 from gateway.dataplane.flow import CLIENT_FAULTS, Attempt, Flow
 from gateway.dataplane.hedge import Hedges
 from gateway.dataplane.rewrite import rewrite
 from gateway.dataplane.snapshot import Way
+from gateway.dataplane.turns import Given, Turns, claim_of
 from gateway.failpoints import failpoint
 from gateway.stores.spool import Spool, SpoolUnavailable
 from gateway.telemetry.names import ErrorType
@@ -46,13 +48,19 @@ class Forwarder:
     """Everything an attempt needs besides the request itself."""
 
     def __init__(
-        self, transport: Transport, backends: Backends, spool: Spool, retries: RetryBudget
+        self,
+        transport: Transport,
+        backends: Backends,
+        spool: Spool,
+        retries: RetryBudget,
+        turns: Turns,
     ) -> None:
         self._transport = transport
         self._backends = backends
         self._spool = spool
         self._retries = retries
-        self._hedges = Hedges(backends, spool)
+        self._hedges = Hedges(backends, spool, turns)
+        self.turns = turns
 
     async def forward(self, flow: Flow) -> Answer | Deny:
         """The winning backend's answer, its head read and its status 200; else the last refusal."""
@@ -65,8 +73,14 @@ class Forwarder:
         hedge = self._hedges.of(flow, attempts, self._begun) if hedged else None
         deny = _NOBODY
         while candidate is not None:
+            turn: Turn | None = None
+            if candidate.max_concurrency is not None:
+                given = await self._turn(flow, attempts)
+                if isinstance(given, Deny):
+                    return given
+                candidate, turn = given
             way = route.ways[(candidate.backend_id, candidate.upstream_model)]
-            attempt = Attempt(attempts.number, way, flow.arrival.now_us())
+            attempt = Attempt(attempts.number, way, flow.arrival.now_us(), turn=turn)
             flow.attempts.append(attempt)
             running = self._try(flow, attempt) if hedge is None else hedge.race(attempt)
             answer = await running
@@ -115,6 +129,20 @@ class Forwarder:
                 if other.account == way.account and other.candidate.upstream_model == model
             )
             self._backends.rest(shared, rest_ms, now_us)
+
+    async def _turn(self, flow: Flow, attempts: Attempts) -> Given | Deny:
+        """The next candidate that has room, as soon as one has."""
+        line, tokens = claim_of(flow)
+        given: Given | Deny | None = self.turns.find(attempts.left, line, tokens)
+        if given is None:
+            began_us = flow.arrival.now_us()
+            try:
+                given = await self.turns.wait(attempts.left, line, tokens)
+            finally:
+                flow.queued_us += flow.arrival.now_us() - began_us
+        if not isinstance(given, Deny):
+            attempts.instead(given[0])
+        return given
 
     async def _try(self, flow: Flow, attempt: Attempt) -> Answer | Deny:
         candidate, ask = attempt.way.candidate, flow.ask

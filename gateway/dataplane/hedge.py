@@ -17,6 +17,7 @@ from gateway.backends.answer import Answer
 from gateway.backends.failures import TransportError
 from gateway.backends.health import Backends, Outcome
 from gateway.dataplane.flow import Attempt, Flow
+from gateway.dataplane.turns import Turns, claim_of
 from gateway.failpoints import failpoint
 from gateway.stores.spool import Spool, SpoolUnavailable
 from policies import facts
@@ -38,9 +39,10 @@ Lane = asyncio.Task[Answer | Deny]
 class Hedges:
     """Of one process: what each key may hedge of each model."""
 
-    def __init__(self, backends: Backends, spool: Spool) -> None:
+    def __init__(self, backends: Backends, spool: Spool, turns: Turns) -> None:
         self.backends = backends
         self.spool = spool
+        self.turns = turns
         self._shares: dict[tuple[str, str], HedgeShare] = {}
 
     def of(self, flow: Flow, attempts: Attempts, tried: Try) -> "Hedge | None":
@@ -117,14 +119,22 @@ class Hedge:
         seen = self._of.backends.live(now_us).get((second.backend_id, second.upstream_model))
         if seen is not None and (not seen.available or is_saturated(second, seen)):
             return
-        cost_picos = expected_cost_picos(second, ask)
-        if not self._share.covers(cost_picos) or attempts.beside(now_us) is not second:
+        cost_picos, turn = expected_cost_picos(second, ask), None
+        if not self._share.covers(cost_picos):
+            return
+        if second.max_concurrency is not None:
+            turn = self._of.turns.at_once(second, *claim_of(flow))
+            if turn is None:  # who waits there has no other backend that is at work for it
+                return
+        if attempts.beside(now_us) is not second:
+            if turn is not None:
+                turn.over(0)
             return
         self._share.take(cost_picos)
         self._used = True
         flow.decision = facts.hedged(flow.decision, attempts.number)
         way = route.ways[second.backend_id, second.upstream_model]
-        attempt = Attempt(attempts.number, way, flow.arrival.now_us(), beside=True)
+        attempt = Attempt(attempts.number, way, flow.arrival.now_us(), turn=turn, beside=True)
         flow.attempts.insert(-1, attempt)
         failpoint("hedge.begins")
         self._begin(attempt)

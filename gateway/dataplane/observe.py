@@ -84,7 +84,7 @@ def _attempt(attempt: Attempt) -> AttemptRecord:
 
 def _overhead_us(flow: Flow) -> int:
     """The time no backend was busy with this request."""
-    own = flow.finished_us - flow.arrival.arrived_us
+    own = flow.finished_us - flow.arrival.arrived_us - flow.queued_us
     until = 0  # hedged attempts overlap
     for attempt in flow.attempts if len(flow.attempts) < 2 else _as_begun(flow.attempts):
         upstream = attempt.finished_us - max(attempt.started_us, until)

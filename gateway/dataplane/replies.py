@@ -105,7 +105,7 @@ def overhead_us(flow: Flow) -> int:
     first, last = attempts[0], attempts[-1]
     if first.number:  # hedged: the first to be asked is not the first to have ended
         first = min(attempts, key=lambda each: each.number)
-    before = first.started_us - flow.arrival.arrived_us
+    before = first.started_us - flow.arrival.arrived_us - flow.queued_us
     after = flow.arrival.now_us() - (last.finished_us or last.content_us or last.head_us)
     return max(0, before) + max(0, after)
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway import __version__, clock
 from gateway.backends.health import Backends, Seat
+from gateway.dataplane.desk import Desk
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
 from gateway.stores.redis import workers
@@ -32,6 +33,7 @@ async def keep_reporting(
             in_flight=len(plane.in_flight),
             unsettled=settler.waiting,
             backends=_backends(plane.backends),
+            desks=tuple(map(_desk, plane.turns.desks)),
         )
 
     try:
@@ -74,6 +76,17 @@ def _backend(
         rest_ms=seat.live.rest_ms,
         waiting=seat.live.waiting,
         cache_permille=seat.live.cache_permille,
+    )
+
+
+def _desk(desk: Desk) -> workers.DeskReport:
+    now_us = clock.monotonic_us()
+    return workers.DeskReport(
+        backend_id=desk.backend_id,
+        slots=desk.slots,
+        busy=desk.busy,
+        waiting=len(desk.queue),
+        longest_us=max((now_us - each.since_us for each in desk.queue.items()), default=0),
     )
 
 

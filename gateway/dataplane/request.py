@@ -39,6 +39,7 @@ from gateway.dataplane.sliced import Slicer
 from gateway.dataplane.slices import begin, may_be_sliced
 from gateway.dataplane.snapshot import Snapshot, bound_by
 from gateway.dataplane.standing import Readers
+from gateway.dataplane.turns import Turns
 from gateway.errors import INTERNAL, RESTARTING, error_event, render_openai
 from gateway.keyring import Peppers
 from gateway.stores.redis.holds import HoldStore, Replay
@@ -119,6 +120,11 @@ class DataPlane:
         self._hang_ups = HangUps()
         self._drained = 0  # answers that nobody waits for any more
         self._drain_left_s = drain_left_s
+
+    @property
+    def turns(self) -> Turns:
+        """Who may go to backends that take only so many requests at a time."""
+        return self._forwarder.turns
 
     async def serve(
         self, operation: str, path: str, scope: HTTPScope, receive: Receive, send: Send
@@ -325,6 +331,7 @@ class DataPlane:
         """Waits for what is in flight; at the end of the time, cuts the rest short, each with an
         error its client can read, and waits until it is settled.
         """
+        self.turns.refuse_waiting()
         if self.in_flight:
             await asyncio.wait([live.task for live in self.in_flight.values()], timeout=seconds)
         self.stopping = True

@@ -1,5 +1,6 @@
 """What a worker does beside serving: its holds kept alive, waiting settlements sent again, money
-leased for when the store is away, and what it will need to count by loaded while nobody waits.
+leased for when the store is away, slots at backends, and what it will need to count by loaded while
+nobody waits.
 """
 
 import asyncio
@@ -84,6 +85,7 @@ def upkeep(
         settle_what_waits(settler),
         leases.keep(),
         load_while_quiet(plane, tokeniser),
+        plane.turns.keep(),
     )
 
 

@@ -21,6 +21,7 @@ from gateway.telemetry.metrics import (
     GAUGE_SUM,
     HISTOGRAM,
     Counter,
+    Distribution,
     Family,
     Reading,
     Registry,
@@ -94,6 +95,13 @@ class Telemetry:
             Family(names=(name,), kind=COUNTER, help=help_, unit=unit, labels=labels)
         )
 
+    def seconds(self, name: str, help_: str, bounds_us: tuple[int, ...]) -> Distribution:
+        """A distribution of durations, observed in microseconds and shown in seconds."""
+        family = Family(
+            names=(name,), kind=HISTOGRAM, help=help_, unit="s", bounds=bounds_us, divisor=1_000_000
+        )
+        return self._registry.histogram(family).child()
+
     def gauge(
         self,
         name: str,
@@ -151,15 +159,7 @@ class Telemetry:
         return self._settings.run_dir / "metrics"
 
     def _declare_own(self) -> None:
-        lag = Family(
-            names=(names.LOOP_LAG,),
-            kind=HISTOGRAM,
-            help="How late the event loop was.",
-            unit="s",
-            bounds=names.SMALL_US,
-            divisor=1_000_000,
-        )
-        self._lag = self._registry.histogram(lag).child()
+        self._lag = self.seconds(names.LOOP_LAG, "How late the event loop was.", names.SMALL_US)
         dropped = self.counter(
             names.TELEMETRY_DROPPED, "Telemetry that was lost.", names.KIND, unit="{record}"
         )

@@ -34,11 +34,14 @@ from gateway.dataplane.settle import Settler
 from gateway.dataplane.sharing import keep_sharing
 from gateway.dataplane.sliced import Slicer
 from gateway.dataplane.standing import Readers, Used
+from gateway.dataplane.turns import Bounds as QueueBounds
+from gateway.dataplane.turns import Figures, Turns
 from gateway.dataplane.upkeep import Whole, upkeep
 from gateway.descriptors import most_exchanges
 from gateway.settings import Settings
 from gateway.stores.redis import address, bus
 from gateway.stores.redis.accounts import account_reader, gate_reader
+from gateway.stores.redis.backend_slots import SlotStore
 from gateway.stores.redis.channel import Channels
 from gateway.stores.redis.holds import HoldStore
 from gateway.stores.spool import Spool
@@ -126,6 +129,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         calibration, decisions = Calibration(), Decisions(holds, settings.jurisdictions)
         settler = Settler(holds, spool, tokeniser, calibration, decisions)
         leases = _leases(holds, spool, settings)
+        turns = _turns(stack, telemetry, channels, spool, settings, worker)
         plane = DataPlane(
             snapshot=await asyncio.to_thread(load_snapshot, engine, unseal),
             peppers=peppers_of(held),
@@ -135,7 +139,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             readers=Readers(account_reader(channels), gate_reader(channels), used_reader(engine)),
             spool=spool,
             backends=backends,
-            forwarder=Forwarder(transport, backends, spool, RetryBudget()),
+            forwarder=Forwarder(transport, backends, spool, RetryBudget(), turns),
             settler=settler,
             slicer=Slicer(holds, leases, tokeniser, spool),
             decisions=decisions,
@@ -152,8 +156,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         await whole.look()
         _keep_going(
             stack,
-            refresher.run(),
-            bus.listen(address.parse(settings.redis_url), refresher.told, leases.recalled),
+            *_changing(settings, refresher, leases, turns),
             whole.keep_looking(),
             *upkeep(plane, holds, settler, leases, tokeniser),
             *_telling(channels, f"{socket.gethostname()}/{worker}", plane, settler),
@@ -162,6 +165,14 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         )
         stack.push_async_callback(_last_settlements, settler, leases, holds)
         yield Data(plane, transport, channels, spool, telemetry, whole)
+
+
+def _changing(
+    settings: Settings, refresher: Refresher, leases: Leases, turns: Turns
+) -> tuple[Coroutine[Any, Any, None], ...]:
+    """What others have changed, and want of a worker."""
+    where = address.parse(settings.redis_url)
+    return refresher.run(), bus.listen(where, refresher.told, leases.recalled, turns.nudged)
 
 
 def _telling(
@@ -197,6 +208,49 @@ def _outage(
         unit="{request}",
     )
     return outage
+
+
+def _turns(
+    stack: AsyncExitStack,
+    telemetry: Telemetry,
+    channels: Channels,
+    spool: Spool,
+    settings: Settings,
+    worker: int,
+) -> Turns:
+    waited = telemetry.seconds(
+        names.QUEUE_WAIT, "How long requests waited for a backend that was full.", names.HTTP_US
+    )
+    shed = telemetry.counter(
+        names.QUEUE_SHED,
+        "Requests turned away because every backend for them was full.",
+        names.REASON,
+        unit="{request}",
+    )
+    shares = (worker % settings.workers, settings.workers)
+    bounds = QueueBounds(settings.queue_seconds, settings.queue_length)
+    turns = Turns(SlotStore(channels), spool.name, shares, bounds, Figures(waited, shed))
+    stack.push_async_callback(turns.end)
+    telemetry.gauge(
+        names.QUEUE_LENGTH,
+        "Requests that wait for a backend that is full.",
+        lambda: {(desk.backend_id,): len(desk.queue) for desk in turns.desks},
+        names.BACKEND,
+        unit="{request}",
+    )
+    telemetry.gauge(
+        names.SLOTS,
+        "Slots of backends with a bound: lent to workers, and those with a request in them.",
+        lambda: {
+            (desk.backend_id, kind): figure
+            for desk in turns.desks
+            for kind, figure in (("lent", desk.slots), ("busy", desk.busy))
+        },
+        names.BACKEND,
+        names.KIND,
+        unit="{slot}",
+    )
+    return turns
 
 
 def _opened_transport(stack: AsyncExitStack) -> Transport:

@@ -72,7 +72,7 @@ def test_no_document_anywhere_widens_what_the_others_allow(
     after = compile_policies([*above, added], "chat-default")
 
     assert is_no_wider(after, before)
-    for ceiling in {"max_attempts", "hedge_percent", "slice"} & set(before.sources):
+    for ceiling in {"max_attempts", "hedge_percent", "slice", "priority"} & set(before.sources):
         assert getattr(after, ceiling) <= getattr(before, ceiling)
     if "on_no_data" in before.sources:
         assert DOUBTS.index(after.on_no_data) >= DOUBTS.index(before.on_no_data)

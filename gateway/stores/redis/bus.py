@@ -1,6 +1,8 @@
-"""Telling every worker that the configuration has changed, and which leases are asked back.
+"""Telling every worker that the configuration has changed, which leases are asked back, and at
+which backend somebody waits.
 
-A hint, no more: who misses a change finds out by looking; who keeps a lease is done without.
+A hint, no more: who misses a change finds out by looking; who keeps a lease is done without; who
+waits looks again before long.
 """
 
 import asyncio
@@ -19,6 +21,7 @@ from gateway.stores.redis.connection import CONNECT_WITHIN_S, dial, greeting
 LISTEN_AGAIN_S: Final = 0.5
 _QUIET_S: Final = 5.0
 _RECALL: Final = b"recall "
+_NUDGE: Final = b"slots "
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -39,28 +42,39 @@ def recall(channels: Channels, account_keys: Sequence[str]) -> None:
         channels.house.send(words, lambda _: None)
 
 
+def nudge(channels: Channels, backend_id: str) -> None:
+    """Say that slots of this backend are waited for, or have come free. Does not wait."""
+    words = pack("PUBLISH", keys.CONFIG_CHANNEL, _NUDGE + backend_id.encode())
+    with contextlib.suppress(StoreUnavailable):
+        channels.house.send(words, lambda _: None)
+
+
 async def listen(
     address: StoreAddress,
     told: Callable[[int], None],
     recalled: Callable[[list[str]], None] = lambda _: None,
+    nudged: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Call `told(revision)` for every change and `recalled(account keys)` for every recall, until
-    cancelled; on a connection of its own.
+    """Call `told(revision)` for every change, `recalled(account keys)` for every recall and
+    `nudged(backend id)` where slots are waited for, until cancelled; on a connection of its own.
 
     After each (re)connection `told` is called with 0: something may have been missed.
     """
     while True:
         with contextlib.suppress(OSError, TimeoutError, StoreUnavailable):
-            await _listen_once(await some_server(address), told, recalled)
+            await _listen_once(await some_server(address), told, recalled, nudged)
         await asyncio.sleep(LISTEN_AGAIN_S)
 
 
 async def _listen_once(
-    address: StoreAddress, told: Callable[[int], None], recalled: Callable[[list[str]], None]
+    address: StoreAddress,
+    told: Callable[[int], None],
+    recalled: Callable[[list[str]], None],
+    nudged: Callable[[str], None],
 ) -> None:
     """Until the connection ends, or has been silent although asked for a sign of life."""
     async with asyncio.timeout(CONNECT_WITHIN_S):
-        ear = await dial(address, lambda: _Ear(address, told, recalled))
+        ear = await dial(address, lambda: _Ear(address, told, recalled, nudged))
     try:
         while ear.heard and not ear.ended.is_set():
             ear.ask()
@@ -79,12 +93,14 @@ class _Ear(asyncio.Protocol):
         address: StoreAddress,
         told: Callable[[int], None],
         recalled: Callable[[list[str]], None],
+        nudged: Callable[[str], None],
     ) -> None:
         self.ended = asyncio.Event()
         self.heard = True
         self._address = address
         self._told = told
         self._recalled = recalled
+        self._nudged = nudged
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
 
@@ -117,6 +133,8 @@ class _Ear(asyncio.Protocol):
                 self._told(0)
             case [b"message", _, bytes(words)] if words.startswith(_RECALL):
                 self._recalled(words.removeprefix(_RECALL).decode(errors="replace").split(" "))
+            case [b"message", _, bytes(words)] if words.startswith(_NUDGE):
+                self._nudged(words.removeprefix(_NUDGE).decode(errors="replace"))
             case [b"message", _, bytes(revision)] if revision.isdigit():
                 self._told(int(revision))
 

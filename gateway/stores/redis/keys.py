@@ -1,5 +1,6 @@
 """The names of everything in the store. All keys of a tenant carry its tag: one shard, one slot."""
 
+import zlib
 from typing import Final
 
 DEFAULT_TAG: Final = "s00"  # of whoever is alone on one server
@@ -57,6 +58,20 @@ def unopened(tag: str) -> str:
 def leases(tag: str) -> str:
     """ZSET of what is lent for outages: `{lease id} {account key}` -> expiry in ms."""
     return f"mh:{{{tag}}}:leases"
+
+
+def crew(tag: str) -> str:
+    """Of this name share.lua makes others: `{name}:{backend}`, HASH of the workers that have slots
+    of the backend, `{name}:{backend}:floors` and `...:line:{priority}:{team}`, its fair queue.
+    """
+    return f"mh:{{{tag}}}:crew"
+
+
+def crew_tag(backend_id: str) -> str:
+    """What crosses tenants is on tags of its own; nothing of it outlives ten minutes' silence, so
+    that the tag may be computed.
+    """
+    return f"b{zlib.crc32(backend_id.encode()) % 64:02}"
 
 
 def gate(tag: str, limit_id: str, kind: str) -> str:

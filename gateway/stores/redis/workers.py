@@ -36,6 +36,16 @@ class BackendReport(msgspec.Struct, frozen=True, kw_only=True):
     cache_permille: int | None = None
 
 
+class DeskReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A backend that takes only so many requests at a time, as one worker sees it."""
+
+    backend_id: str
+    slots: int  # that the worker has
+    busy: int
+    waiting: int
+    longest_us: int  # how long the first of those waits already
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """One worker at one moment. Its name is unique: host and number."""
 
@@ -47,6 +57,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     unsettled: int  # settlements that wait for the store
     backends: tuple[BackendReport, ...]
+    desks: tuple[DeskReport, ...] = ()
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

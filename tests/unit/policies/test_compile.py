@@ -267,6 +267,12 @@ def test_when_to_hedge_is_a_choice_and_how_much_a_ceiling() -> None:
     assert (compiled().hedge_after_ms, compiled().hedge_percent) == (None, 5)
 
 
+def test_a_child_can_only_lower_its_priority() -> None:
+    assert compiled().priority == 9
+    assert compiled(at_tenant(priority=4), at_key(priority=7)).priority == 4
+    assert compiled(at_tenant(priority=4), at_key(priority=2)).priority == 2
+
+
 @pytest.mark.parametrize(
     "stored",
     [

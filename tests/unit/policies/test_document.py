@@ -135,7 +135,6 @@ def test_the_error_reads_as_text_and_gives_its_first_problem() -> None:
 @pytest.mark.parametrize(
     "sections",
     [
-        {"priority": 3},
         {"cost": {"max_per_team_hour": "1"}},
     ],
 )
@@ -205,6 +204,9 @@ def test_what_a_later_version_brings_is_refused_and_says_so(sections: dict[str, 
         {"budget": {"on_exhausted": {"degrade_to": "a", "or": "b"}}},
         {"budget": {"least_output": 65, "default_output": 64}},
         {"retries": {"max_attempts": 11}},
+        {"priority": 0},
+        {"priority": 10},
+        {"priority": "high"},
     ],
 )
 def test_a_value_that_cannot_stand_is_refused(sections: dict[str, Any]) -> None:

@@ -138,3 +138,15 @@ def test_who_asked_to_be_left_alone_since_is_passed_over_and_has_no_number() -> 
     assert (attempts.number, attempts.current) == (1, THIRD)
     all_rest = Attempts((FIRST, SECOND), RetryBudget(), lambda _: True)
     assert all_rest.after(Outcome.REFUSED, 1, first_byte_sent=False) is None
+
+
+def test_one_that_has_room_goes_before_one_that_is_full() -> None:
+    attempts = Attempts((FIRST, SECOND, THIRD), RetryBudget(), SECOND.__eq__)
+    attempts.begin(0)
+    assert attempts.left == [FIRST, THIRD]
+
+    attempts.instead(THIRD)
+
+    assert attempts.current == THIRD
+    assert attempts.left == [THIRD, FIRST]
+    assert attempts.after(Outcome.NOT_SENT, 1, first_byte_sent=False) == FIRST

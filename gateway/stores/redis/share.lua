@@ -1,0 +1,131 @@
+#!lua
+-- Lend a backend's slots to workers, so many that all together never have more than its capacity,
+-- and add up what the teams at its fair queue have cost.
+-- Specification: share() of policies/slot_leases.py; a property test holds the two together.
+--
+-- KEYS[1]  the start of all names of the tag's backends, mh:{tag}:crew
+-- ARGV     one msgpack {backend_id, worker, ttl_ms, capacity, kept, busy, spare, waiting,
+--          {{priority, counter, waited_ms}..} heads, {{priority, counter}..} floors, {{priority, team, tokens}..} lines} a
+--          backend
+-- answers  {now_us, answer...}: {0, slots, rank, workers, idle, waiting, priority, counter,
+--          waited_ms (of the rival), {counter...}}, or {9, message}
+--
+-- KEYS[1]:{backend}           HASH worker -> msgpack {slots, expiry_ms, seen_ms, busy, waiting, priority,
+--                             counter, since_ms}
+-- KEYS[1]:{backend}:floors    HASH priority -> counter
+-- KEYS[1]:{backend}:line:{priority}:{team}   HASH `at`, its counter, and `seen_ms`
+local call, min, max = redis.call, math.min, math.max
+local FRESH_MS, IDLE_MS, KEPT_MS, QUANTUM, PATIENCE_MS = 300, 2000, 600000, 2000, 50
+local time = call('TIME')
+local now_us = time[1] * 1000000 + time[2]
+local now_ms = math.floor(now_us / 1000)
+
+local function behind(priority, counter, since_ms, other)
+  if priority ~= other[1] then return priority < other[1] end
+  if math.abs(counter - other[2]) > QUANTUM then return counter > other[2] end
+  return since_ms > other[3] + PATIENCE_MS
+end
+
+local function first_of(heads)
+  local best, rival = {0, 0, 0}, nil
+  for _, head in ipairs(heads) do
+    if head[1] > best[1] or (head[1] == best[1] and head[2] < best[2]) then best = head end
+  end
+  for _, head in ipairs(heads) do
+    if head[1] == best[1] and head[2] <= best[2] + QUANTUM and (not rival or head[3] < rival[3]
+        or (head[3] == rival[3] and head[2] < rival[2])) then
+      rival = head
+    end
+  end
+  return rival or best
+end
+
+local function others(crew, worker)
+  local seen, heads = {taken = 0, rank = 0, workers = 1, idle = 0, waiting = 0}, {}
+  local all = call('HGETALL', crew)
+  for i = 1, #all, 2 do
+    local name = all[i]
+    local slots, expiry_ms, seen_ms, busy, waiting, priority, counter, since_ms =
+      unpack(cmsgpack.unpack(all[i + 1]))
+    if name == worker then -- what it last said is told anew
+    elseif expiry_ms <= now_ms then call('HDEL', crew, name)
+    else
+      seen.taken, seen.workers = seen.taken + slots, seen.workers + 1
+      seen.idle, seen.waiting = seen.idle + max(0, slots - busy), seen.waiting + waiting
+      if name < worker then seen.rank = seen.rank + 1 end
+      if priority > 0 and seen_ms > now_ms - FRESH_MS then
+        heads[#heads + 1] = {priority, counter, since_ms}
+      end
+    end
+  end
+  seen.rival = first_of(heads)
+  return seen
+end
+
+local function count(crew, lines)
+  local answer = {}
+  for i, line in ipairs(lines) do
+    local priority, team, tokens = unpack(line)
+    local key = crew .. ':line:' .. priority .. ':' .. team
+    local kept = call('HMGET', key, 'at', 'seen_ms')
+    local at, seen_ms = tonumber(kept[1] or 0), tonumber(kept[2] or 0)
+    if seen_ms <= now_ms - IDLE_MS then
+      at = max(at, tonumber(call('HGET', crew .. ':floors', priority) or 0))
+    end
+    at = max(0, at + tokens)
+    call('HSET', key, 'at', at, 'seen_ms', now_ms)
+    call('PEXPIRE', key, KEPT_MS)
+    answer[i] = at
+  end
+  return answer
+end
+
+local function raise(key, floors)
+  for _, floor in ipairs(floors) do
+    local was = tonumber(call('HGET', key, floor[1]) or 0)
+    call('HSET', key, floor[1], max(was, floor[2]))
+  end
+  if #floors > 0 then call('PEXPIRE', key, KEPT_MS) end
+end
+
+local function share(packed)
+  local backend, worker, ttl_ms, capacity, kept, busy, spare, waiting, heads, floors, lines =
+    unpack(cmsgpack.unpack(packed))
+  local crew = KEYS[1] .. ':' .. backend
+  local seen = others(crew, worker)
+  local entitled, rival = 0, seen.rival
+  if rival[1] == 0 then entitled = #heads + spare
+  else
+    for _, head in ipairs(heads) do
+      if behind(head[1], head[2], now_ms - head[3], rival) then break end
+      entitled = entitled + 1
+    end
+  end
+  local slots = 0
+  if ttl_ms > 0 then
+    slots = max(kept, min(capacity - seen.taken, busy + entitled))
+    local head = heads[1]
+    local since_ms = head and now_ms - head[3] or 0
+    head = head or {0, 0}
+    local said = {slots, now_ms + ttl_ms, now_ms, busy, waiting, head[1], head[2], since_ms}
+    call('HSET', crew, worker, cmsgpack.pack(said))
+    call('PEXPIRE', crew, KEPT_MS)
+  else
+    call('HDEL', crew, worker)
+  end
+  local counters = count(crew, lines)
+  raise(crew .. ':floors', floors)
+  local waited_ms = rival[1] > 0 and now_ms - rival[3] or 0
+  return {0, slots, seen.rank, seen.workers, seen.idle, seen.waiting, rival[1], rival[2], waited_ms,
+    counters}
+end
+
+local answers = {now_us}
+for i = 1, #ARGV do
+  local ok, answer = pcall(share, ARGV[i])
+  if not ok then
+    answer = {9, type(answer) == 'table' and answer.err or tostring(answer)}
+  end
+  answers[i + 1] = answer
+end
+return answers
