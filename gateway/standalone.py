@@ -24,7 +24,9 @@ from gateway.settings import PREFIX, Settings, socket_path, url_host
 from gateway.stores.sql import revisions
 from gateway.supervisor import Part, Supervisor
 
-_SETTLE_SECONDS: Final = 20  # what a drained worker may still need for its last settlements
+# What a worker may take beside its drain, most of it for clients that neither send nor read on:
+# leave 6 s, last answers 15 s, what is cut short 5 s, last settlements.
+_SETTLE_SECONDS: Final = 35
 _STOP_SECONDS: Final = 20
 _STORE_READY_SECONDS: Final = 60  # a large append-only file takes a while to read
 _LOOK_EVERY_SECONDS: Final = 0.05

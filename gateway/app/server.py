@@ -28,6 +28,7 @@ _LEAVE_SECONDS: Final = 6.0  # common clients forget a connection that was idle 
 _LOOK_EVERY_SECONDS: Final = 0.05
 _CLOSE: Final = (b"connection", b"close")
 _LAST_SECONDS: Final = 15  # after the drain: settlements, spool, connections
+_CUT_SECONDS: Final = 5  # after that: what is cut short says so, and settles
 
 
 class Application(Litestar):
@@ -147,3 +148,5 @@ async def serve(
     server.should_exit = True
     await drain()
     await running
+    if cut := set(server.server_state.tasks):  # cancelled just now; what they need is open still
+        await asyncio.wait(cut, timeout=_CUT_SECONDS)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.e2e.house import READY, ROOT, House, house
 from tests.scripted_backend import backend_process
@@ -106,6 +108,34 @@ def test_a_second_signal_does_not_wait_for_a_stream_that_never_ends(tmp_path: Pa
                     assert up.process.wait(20) == 0
         finally:
             up.stop()
+
+
+@pytest.mark.long
+def test_clients_that_neither_send_nor_read_on_do_not_make_a_stop_a_kill(tmp_path: Path) -> None:
+    """One has sent half of its body, one takes nothing of a large stream."""
+    large = 'script:{"tokens": 4000, "event_padding_bytes": 4000}'
+    body = json.dumps(ask(large) | {"max_tokens": 4000}).encode()
+    settings = {"METERHOUSE_DRAIN_SECONDS": "0"}
+    with backend_process() as backend_url, house(tmp_path / "home", **settings) as up:
+        secret = configured(up, backend_url, tmp_path)
+        with client(up, secret) as http:
+            known(http)
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {secret}\r\n"
+            f"content-length: {len(body)}\r\n\r\n"
+        ).encode()
+        url = httpx.URL(up.url("gateway"))
+        with socket.socket() as deaf, socket.socket() as slow:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            for each, part in ((deaf, body), (slow, body[:10])):
+                each.connect((url.host, url.port))
+                each.sendall(head + part)
+            assert deaf.recv(12) == b"HTTP/1.1 200"
+            assert up.stop() == 0
+            said = slow.recv(65_536)
+        assert "was killed" not in up.output
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert b"server_restarting" in said
 
 
 def test_no_client_is_turned_away_while_a_killed_worker_comes_back(tmp_path: Path) -> None:
