@@ -153,14 +153,17 @@ class Line(asyncio.Protocol):
         self.tasks.add(task)
 
     def turn_away(self, status: int, why: str, *, headless: bool = False) -> None:
-        """Closes; says why where nobody could take it for the answer to another request. Headless:
-        it is no exchange yet.
+        """Closes; says why where nobody could take it for the answer to another request, or for a
+        second one to the same. Headless: it is no exchange yet.
         """
         if self.transport.is_closing():
             return
         exchange = self.answering
-        own = exchange is self.latest and not headless
-        if exchange is None or (own and not exchange.started):
+        if exchange is None:
+            unanswered = headless or self.latest is None
+        else:
+            unanswered = exchange is self.latest and not (headless or exchange.started)
+        if unanswered:
             body = openai_error(why, "invalid_request_error", None, "invalid_request")
             self.transport.write(
                 STATUS_LINES[status] + b"content-type: application/json\r\nconnection: close\r\n"

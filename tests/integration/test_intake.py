@@ -200,6 +200,25 @@ def test_the_rest_of_a_body_nobody_wants_is_not_read_for_ever(loop_factory: Loop
 
 
 @ON_BOTH_LOOPS
+@pytest.mark.parametrize("rest", [b"", b"3\r\nabc\r\n", b"no chunk\r\n"])
+def test_a_request_that_was_answered_early_gets_no_second_answer(
+    loop_factory: LoopFactory, rest: bytes
+) -> None:
+    """Its client could take that for the answer to its next request."""
+
+    async def story() -> None:
+        async with serving(Hasty) as (server, connect):
+            server.refuse = True
+            client = await connect()
+            await client.send(POST + b"transfer-encoding: chunked\r\n\r\n")
+            assert (await client.answer())[0] == 200
+            await client.send(rest)
+            assert await client.closed()
+
+    run_on(loop_factory, story())
+
+
+@ON_BOTH_LOOPS
 def test_a_connection_is_used_again_after_a_body_nobody_wanted(loop_factory: LoopFactory) -> None:
     async def story() -> None:
         async with serving() as (server, connect):
