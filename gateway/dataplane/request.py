@@ -184,7 +184,7 @@ class DataPlane:
             self._track(flow)
             answer = await self._forwarder.forward(flow)
             if not isinstance(answer, Answer):
-                flow.end_by, flow.end_phase = "upstream", "ttfb"
+                flow.end_by, flow.end_phase = _without_answer(flow)
                 return answer
             return await self._relay(flow, answer, scope, send)
 
@@ -362,3 +362,8 @@ class DataPlane:
         finally:
             self.in_flight.pop(flow.arrival.request_id, None)
             self.telemetry.finish(record_of(flow))
+
+
+def _without_answer(flow: Flow) -> tuple[str, str]:
+    """By whom and in which phase it ended that no backend has answered."""
+    return ("upstream", "ttfb") if flow.attempts else ("gateway", "admit")  # it had no turn
