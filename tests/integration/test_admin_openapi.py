@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -63,6 +63,8 @@ def test_the_api_behaves_as_its_description_says(
         suppress_health_check=list(HealthCheck),
     )
     def holds(case: Any) -> None:
+        # An empty list is no parameter once it is written: what was wrong is gone with it.
+        assume(all(value not in ([], {}, None) for value in (case.query or {}).values()))
         case.call_and_validate(headers={"authorization": f"Bearer {TOKEN}"}, checks=CHECKS)
 
     holds()
