@@ -27,7 +27,7 @@ from tests.crash.cells import Call, Cell, Point
 from tests.crash.clients import MOST_REPEATS, Reply
 from tests.crash.house import CrashHouse
 from tests.crash.laws import Found, check
-from tests.crash.processes import Process
+from tests.crash.processes import SAYS_WITHIN_S, Process
 from tests.fault_proxy import FaultProxy, Strike
 from tests.scripted_answers import Script
 
@@ -35,7 +35,7 @@ from tests.scripted_answers import Script
 _BY_HASH = (ADMIT, EXTEND, KEEP, LEND, RELEASE, SETTLE, SLICE, TAKE_BACK)
 _BY_TEXT = (CLOSE_EPOCH, CORRECT, CUT, OPEN_EPOCH, RESTORE)
 _SENT = {f"{{{s.name}}}".encode(): s.sha for s in _BY_HASH}
-_SENT |= {f"{{{s.name}}}".encode(): s.text for s in _BY_TEXT}
+_SENT |= {f"{{{s.name}}}".encode(): s.text for s in _BY_TEXT} | {b"{lend again}": LEND.text}
 
 
 async def play(house: CrashHouse, cell: Cell, stop_s: float) -> Found:
@@ -186,7 +186,7 @@ def _arm(proxy: FaultProxy, strike: Strike) -> None:
 
 async def _happened(strike: Strike) -> bool:
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(SAYS_WITHIN_S):
             await strike.done.wait()
     except TimeoutError:
         return False
@@ -214,6 +214,7 @@ async def _jobs_point(house: CrashHouse, cell: Cell, stop_s: float) -> tuple[lis
     left = await _left_by_a_worker(house, point)
     armed = await house.start_jobs(f"{point.failpoint}={cell.fault}@{point.nth}")
     struck = await armed.passed(point.failpoint)
+    house.store_returns()
     await _taken_over(house, armed, cell.fault if struck else "", stop_s)
     return await left.ended(), struck
 
@@ -228,6 +229,7 @@ async def _jobs_call(house: CrashHouse, cell: Cell, stop_s: float) -> tuple[list
     armed = await house.start_jobs()
     strike = _strike(proxy, call, cell.fault, armed)
     struck = await _happened(strike)
+    house.store_returns()
     strike.release.set()
     await _taken_over(house, armed, cell.fault if struck else "", stop_s)
     return await left.ended(), struck
@@ -272,8 +274,10 @@ async def _left_by_a_worker(house: CrashHouse, point: Point | Call) -> Left:
         while _under_way(house) < begun + 3:
             await asyncio.sleep(0.01)
     await _befallen(house, worker, point.after)
-    house.store_returns()
-    return Left(asked, worker if point.after == "wipe alive" else None)
+    lives = point.after == "wipe alive"
+    if not (lives and point.leased):  # else it would give back what a rebuild is to find lent
+        house.store_returns()
+    return Left(asked, worker if lives else None)
 
 
 async def _befallen(house: CrashHouse, worker: Process, after: str) -> None:
