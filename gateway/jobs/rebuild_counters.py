@@ -8,7 +8,7 @@ ledger and journal add up to, and the epoch is published. Each step may be run a
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -123,7 +123,7 @@ async def _rebuild(deps: JobDeps, tag: str, closed: Epoch) -> int:
     mine = found.get(tag, [])
     async with deps.adopting:
         known = await asyncio.to_thread(restoration.known, deps.engine, deps.spool_dir, tag)
-    await _hand_in(deps, tag, known)
+    await _hand_in(deps, tag, known.events, known.unheld)
     failpoint("rebuild.told")
     await _lift_ended(deps, tag)
     placed = await restore(channels, tag, closed, restoration.holds(known, mine, deps.holds.ttl_ms))
@@ -138,15 +138,17 @@ async def _rebuild(deps: JobDeps, tag: str, closed: Epoch) -> int:
     return len(mine)
 
 
-async def _hand_in(deps: JobDeps, tag: str, known: Known) -> None:
+async def _hand_in(
+    deps: JobDeps, tag: str, events: Sequence[UsageEvent], unheld: Mapping[str, Unheld]
+) -> None:
     """What the ledger lacks goes into the journal, and is counted from there: no hold bears these
     ids, so no counter moves. What was admitted without the store is marked as posted with it.
     """
-    for start in range(0, len(known.events), _AT_ONCE):
+    for start in range(0, len(events), _AT_ONCE):
         await asyncio.gather(
             *(
-                deps.holds.settle(tag, told(event, known.unheld.get(event.request_id, HELD)))
-                for event in known.events[start : start + _AT_ONCE]
+                deps.holds.settle(tag, told(event, unheld.get(event.request_id, HELD)))
+                for event in events[start : start + _AT_ONCE]
             )
         )
 
@@ -184,9 +186,17 @@ async def _lift_ended(deps: JobDeps, tag: str) -> None:
 
 async def _lift_done(deps: JobDeps, tag: str, placed: list[Living]) -> None:
     """Of the holds put back, those whose requests had ended before they were: their settlement
-    found none, and none is coming that could end them.
+    found none, and none is coming that could end them. Or it never came: a worker that is cut off
+    may be lost before it does, and without its hold the request would be billed nowhere (L10). So
+    what it came to is handed in first, by whoever knows it.
     """
-    for hold_id in await asyncio.to_thread(restoration.done, deps.spool_dir, placed):
+    over = await asyncio.to_thread(restoration.done, deps.spool_dir, placed)
+    missing = await asyncio.to_thread(
+        usage.missing, deps.engine, [event.event_id for event in over.events]
+    )
+    events = [event for event in over.events if event.event_id in missing]
+    await _hand_in(deps, tag, events, over.unheld)
+    for hold_id in over.hold_ids:
         await deps.holds.release(tag, hold_id)
 
 

@@ -2,7 +2,7 @@
 the ledger has not heard of, and which requests are living.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -131,23 +131,60 @@ def lifted(hold_id: str) -> Settlement:
     return Settlement(hold_id, 0, 0)
 
 
-def done(spool_dir: Path, placed: Iterable[Living]) -> set[str]:
+class Over(msgspec.Struct, frozen=True):
+    """Requests that ended while their holds were put back. `events` are what they came to, and
+    `unheld` those of them that were admitted without the store.
+    """
+
+    hold_ids: frozenset[str]
+    events: tuple[UsageEvent, ...] = ()
+    unheld: Mapping[str, Unheld] = {}
+
+
+def done(spool_dir: Path, placed: Iterable[Living]) -> Over:
     """The holds whose requests have ended by now, as the spools say. What a writer left open that
     has died since, or lost with its machine, is for its replay or the reaper to end: a hold that
     is taken away here leaves them nothing to bill.
     """
-    by_owner: dict[str, set[str]] = {}
-    for one in placed:
-        by_owner.setdefault(one.owner, set()).add(one.hold_id)
-    over: set[str] = set()
+    by_owner = of_owners(placed)
+    found = []
     for writer in spooled.writers(spool_dir):
         mine = by_owner.pop(writer.name, set())
         with suppress(FileNotFoundError):  # it is being replayed: that ends them
             alive = spooled.is_alive(writer)
-            records = list(spooled.read(writer)) if mine else []
-            mine -= spooled.open_requests(records).keys()
-            over |= mine if alive else mine & {record.hold_id for record in records}
-    return over.union(*by_owner.values())  # those whose spools are gone were replayed to the end
+            records = spooled.read(writer) if mine else ()
+            found.append(over_in(records, mine, writer_lives=alive))
+    # Those whose spools are gone were replayed to the end.
+    return together([*found, Over(frozenset().union(*by_owner.values()))])
+
+
+def of_owners(placed: Iterable[Living]) -> dict[str, set[str]]:
+    """Their holds, by the name of the spool that would know."""
+    by_owner: dict[str, set[str]] = {}
+    for one in placed:
+        by_owner.setdefault(one.owner, set()).add(one.hold_id)
+    return by_owner
+
+
+def over_in(spoken: Iterable[Record], mine: Collection[str], *, writer_lives: bool) -> Over:
+    """Which of the holds of one writer are over by its spool's records, and how."""
+    records = [record for record in spoken if record.hold_id in mine]
+    over = frozenset(mine) - spooled.open_requests(records).keys()
+    if not writer_lives:
+        over &= {record.hold_id for record in records}
+    ended = [one for one in records if isinstance(one, Outcome) and one.hold_id in over]
+    return Over(over, tuple(DECODER.decode(one.event) for one in ended), unheld_in(ended))
+
+
+def together(found: Sequence[Over]) -> Over:
+    unheld: dict[str, Unheld] = {}
+    for one in found:
+        unheld |= one.unheld
+    return Over(
+        frozenset().union(*(one.hold_ids for one in found)),
+        tuple(event for one in found for event in one.events),
+        unheld,
+    )
 
 
 def holds(found: Known, counted: Iterable[Counted], ttl_ms: int) -> list[Admission]:

@@ -7,11 +7,13 @@ import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from billing.usage import DECODER, UsageEvent
 from gateway.jobs import restoration
 from gateway.jobs.evidence import HELD, Unheld, unheld_in
 from gateway.jobs.rebuild_counters import told
-from gateway.jobs.restoration import Known
+from gateway.jobs.restoration import Known, Over
 from gateway.jobs.tell_again import again, unknown
 from gateway.stores.counted import Counted
 from gateway.stores.lease_file import Kept
@@ -19,7 +21,6 @@ from gateway.stores.recount import asked_of, corrections_of
 from gateway.stores.redis.epochs import Epoch
 from gateway.stores.redis.restoring import lent_again
 from gateway.stores.spool import Outcome
-from gateway.stores.spooled import open_requests
 from gateway.stores.sql.corrections import is_weak
 from policies.leases import TakenBack
 from policies.rebuild import held
@@ -143,7 +144,7 @@ class Counters:
     def _made_whole(self, closed: Epoch) -> Any:
         mine = house.accounts(self._house, self._kernel.now_us + self._machine.offset_us)
         known = yield from self._known()
-        yield from self._hand_in(known)
+        yield from self._hand_in(known.events, known.unheld)
         yield from self._at("rebuild.told")
         yield from self._lift_ended()
         placed = []
@@ -155,7 +156,9 @@ class Counters:
         yield from self._at("rebuild.placed")
         if not (yield from self._lend_again(closed, known, {one.key for one in mine})):
             return False
-        for hold_id in sorted(self._done(one for one in known.living if one.hold_id in placed)):
+        over = yield from self._over([one for one in known.living if one.hold_id in placed])
+        yield from self._hand_in(over.events, over.unheld)
+        for hold_id in sorted(over.hold_ids):
             yield self._ask("release", "release", hold_id, ())
         yield from self._recount(mine)
         yield from self._at("rebuild.counted")
@@ -200,9 +203,9 @@ class Counters:
                 unheld |= unheld_in(spool.records)
         return Known(tuple(events), tuple(living), unheld, tuple(lent))
 
-    def _hand_in(self, known: Known) -> Any:
-        for event in known.events:
-            done = told(event, known.unheld.get(event.request_id, HELD))
+    def _hand_in(self, events: Iterable[UsageEvent], unheld: Mapping[str, Unheld]) -> Any:
+        for event in events:
+            done = told(event, unheld.get(event.request_id, HELD))
             yield self._ask("settle", "settle", done)
 
     def _lift_ended(self) -> Any:
@@ -212,17 +215,26 @@ class Counters:
         for hold_id in booked:
             yield self._ask("settle", "settle", restoration.lifted(hold_id))
 
-    def _done(self, placed: Iterable[restoration.Living]) -> set[str]:
+    def _over(self, placed: Sequence[restoration.Living]) -> Any:
+        """What the ledger has not of those that have ended meanwhile."""
+        over = self._done(placed)
+        ids = [event.event_id for event in over.events]
+        missing = yield Call(
+            self._ledger, "ledger.missing", self._ledger.missing, ids, repeatable=False
+        )
+        events = tuple(event for event in over.events if event.event_id in missing)
+        return msgspec.structs.replace(over, events=events)
+
+    def _done(self, placed: Iterable[restoration.Living]) -> Over:
         """As restoration.done."""
-        by_owner: dict[str, set[str]] = {}
-        for one in placed:
-            by_owner.setdefault(one.owner, set()).add(one.hold_id)
-        over: set[str] = set()
-        for spool in self._machine.disk.spools.values():
-            mine = by_owner.pop(spool.name, set()) - open_requests(spool.records).keys()
-            told = {record.hold_id for record in spool.records}
-            over |= mine if spool.is_locked else mine & told
-        return over.union(*by_owner.values())
+        by_owner = restoration.of_owners(placed)
+        found = [
+            restoration.over_in(
+                spool.records, by_owner.pop(spool.name, set()), writer_lives=spool.is_locked
+            )
+            for spool in self._machine.disk.spools.values()
+        ]
+        return restoration.together([*found, Over(frozenset().union(*by_owner.values()))])
 
     # accounts and the ledger
 

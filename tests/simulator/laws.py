@@ -66,7 +66,6 @@ class Laws(Watcher):
         self.shortened: set[str] = set()  # holds of which a machine lost its last records
         self.unmarked: set[str] = set()  # checkpoints that a full disk refused
         self.unwritten: set[str] = set()  # outcomes that it refused
-        self.silent: set[str] = set()  # ended while their worker could tell its spool only
         self.store_lost = 0
         self.writes = 0
         self.owners: dict[str, str] = {}  # whose spool would know
@@ -85,6 +84,7 @@ class Laws(Watcher):
         self.processed: set[str] = set()  # a backend did work for it
         self._leases = LeaseLaws(self.has_evidence, one_home=one_home)
         self.spent, self.lent = self._leases.spent, self._leases.lent
+        self.closed = self._leases.closed
 
     # what the workers and the backends do
 
@@ -110,10 +110,8 @@ class Laws(Watcher):
         self._flying[request_id] = process
         self._leases.dispatched(request_id)
 
-    def concluded(self, request_id: str, *, cut_off: bool) -> None:
+    def concluded(self, request_id: str) -> None:
         self._flying.pop(request_id, None)
-        if cut_off:
-            self.silent.add(request_id)
 
     def worked_for(self, request_id: str) -> None:
         """A backend does. With an idempotency key only one request may bring it to that."""

@@ -30,6 +30,7 @@ class LeaseLaws:
         self._sent: set[str] = set()
         self._losses = 0
         self._whole = False  # the counters were made so, and nothing was lost since
+        self._closed = False  # they are being made: leases are taken back and lent again
 
     def lent(self, before: State, after: State, asked: LeaseAsked, answer: Lent) -> None:
         key, id_ = asked.account.key, asked.lease_id
@@ -62,7 +63,7 @@ class LeaseLaws:
                 what = f"{spent} of {id_} on {account.id}, {self._granted[id_]} were lent"
                 raise Violation("L2", what, request_id)
             known = self._lent_in[id_] == self._losses or (self._one_home and self._whole)
-            if known:
+            if known and not self._closed:
                 self._is_set_aside(state, id_, request_id)
 
     def _is_set_aside(self, state: State, id_: str, request_id: str) -> None:
@@ -109,9 +110,13 @@ class LeaseLaws:
                 what = f"{back.lease_id} was taken back while {request_id} is paid with it"
                 raise Violation("L2", what, request_id)
 
+    def closed(self) -> None:
+        """Nothing is admitted until they are opened."""
+        self._whole, self._closed = False, True
+
     def opened(self, state: State) -> None:
         """The counters are said to be whole: what living workers spend is set aside."""
-        self._whole = True
+        self._whole, self._closed = True, False
         if not self._one_home:
             return
         for id_, requests in self._open.items():
@@ -120,7 +125,7 @@ class LeaseLaws:
 
     def lost(self) -> None:
         self._losses += 1
-        self._whole = False
+        self._whole = self._closed = False
 
     def whole(self, state: State) -> None:
         """L1: what is leased of an account is the sum of its leases."""

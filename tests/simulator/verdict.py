@@ -84,7 +84,7 @@ def _rows(
             raise Violation("L4", what, request_id)
     elif not booked <= sent:
         raise Violation("L4", f"{request_id} is booked as {sorted(booked)}", request_id)
-    elif not sent or asked is None or request_id in laws.unheld.keys() | laws.silent:
+    elif not sent or asked is None or request_id in laws.unheld:
         return  # of who was cut off, the machine may be gone with the only word of it
     elif not (booked or guessed):
         raise Violation("L10", f"{request_id} was sent and forgotten", request_id)

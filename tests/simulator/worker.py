@@ -248,8 +248,7 @@ class Worker:
     def _post(self, flow: Flow, row: UsageEvent, done: Settlement) -> Any:
         packed = ENCODER.encode(row)
         self._write_if_it_can(Ended(flow.arrival.request_id, packed, flow.unheld, done.leases))
-        cut_off = self._kernel.is_cut_off(self.process, self._store)
-        self._laws.concluded(flow.arrival.request_id, cut_off=cut_off)
+        self._laws.concluded(flow.arrival.request_id)
         if pause_us := self._kernel.at("settle.spooled", self.process):
             yield pause_us
         unprocessed = flow.ticket is not None and flow.unprocessed

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from billing.usage import DECODER
+from gateway.jobs.evidence import Unheld
 from gateway.jobs.restoration import Living, done
 from gateway.stores.spool import Closed, Dispatch, Intent, Outcome, Record
+from policies.accounts import MONEY, NO_CAP, Account
 from tests.spooling import event, living_spool
 
 BEGUN = [
@@ -23,22 +25,36 @@ def placed(*hold_ids: str) -> list[Living]:
 
 def test_of_a_living_writer_what_it_has_not_open_is_over(tmp_path: Path) -> None:
     with living_spool(tmp_path, [[*BEGUN, ENDED[0]]]):
-        assert done(tmp_path, placed("req_1", "req_2", "req_0")) == {"req_1", "req_0"}
+        assert done(tmp_path, placed("req_1", "req_2", "req_0")).hold_ids == {
+            "req_1",
+            "req_0",
+        }
 
 
 def test_what_a_writer_left_open_that_died_since_is_left_to_its_replay(tmp_path: Path) -> None:
     with living_spool(tmp_path, [[*BEGUN, ENDED[1]]]):
         pass
 
-    assert done(tmp_path, placed("req_1", "req_2")) == {"req_2"}
+    assert done(tmp_path, placed("req_1", "req_2")).hold_ids == {"req_2"}
 
 
 def test_what_a_dead_writer_lost_with_its_machine_is_left_to_the_reaper(tmp_path: Path) -> None:
     with living_spool(tmp_path, [BEGUN[2:]]):
         pass
 
-    assert done(tmp_path, placed("req_1", "req_2")) == set()
+    assert done(tmp_path, placed("req_1", "req_2")).hold_ids == set()
 
 
 def test_a_spool_that_is_gone_was_replayed_to_the_end(tmp_path: Path) -> None:
-    assert done(tmp_path, placed("req_1")) == {"req_1"}
+    assert done(tmp_path, placed("req_1")).hold_ids == {"req_1"}
+
+
+def test_what_it_came_to_is_told_of_a_request_whose_hold_is_taken_away(tmp_path: Path) -> None:
+    account = Account("mh:{s00}:acct:b:m", NO_CAP, 0, 2**52, MONEY, "b")
+    without_the_store = Outcome("req_3", event("req_3", 0), (account,))
+    begun = [*BEGUN, Intent("req_3", "s00", 1, b"", (account,)), Dispatch("req_3", 0, "be_1", 2)]
+    with living_spool(tmp_path, [[*begun, ENDED[0], without_the_store]]):
+        over = done(tmp_path, placed("req_1", "req_2", "req_3"))
+
+    assert [one.request_id for one in over.events] == ["req_1", "req_3"]
+    assert over.unheld == {"req_3": Unheld((account,))}
