@@ -72,7 +72,7 @@ def test_the_scripts_agree_with_a_world_step_by_step(store_url: str, seed: int) 
         _agree(client, steps)
 
 
-@pytest.mark.parametrize("seed", [4, 7])
+@pytest.mark.parametrize("seed", [6, 7])
 def test_the_scripts_agree_with_a_world_of_leases_step_by_step(store_url: str, seed: int) -> None:
     steps = _asked_of_the_store(seed, LEASED)
 
