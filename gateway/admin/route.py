@@ -88,7 +88,11 @@ def _query(request: Request[Any, Any, Any], kind: type[msgspec.Struct] | None) -
             raise malformed(name, "there is no such parameter", "unknown_parameter")
     if kind is None:
         return None
-    return bodies.convert(dict(given), kind, strict=False)
+    found = bodies.convert(dict(given), kind, strict=False)
+    for field in msgspec.structs.fields(kind):
+        if field.encode_name in names and getattr(found, field.name) is None:
+            raise malformed(field.encode_name, "null is no value; leave the parameter out")
+    return found
 
 
 def _response(call: Call, answer: Answer) -> Response[Any]:

@@ -282,3 +282,8 @@ def test_lines_are_listed_page_by_page_as_they_are_in_the_file(books: Books) -> 
     others = books.admin.get(path, params={"model": "other"}).json()["items"]
     assert {each["model"] for each in others} == {"other"}
     assert len(others) == 3
+
+
+def test_a_filter_that_says_null_is_refused_and_filters_nothing_in_silence(books: Books) -> None:
+    refused(books.admin.get("/invoices", params={"status": "null"}), 400, "status")
+    assert books.admin.get("/invoices", params={"number": "null"}).json()["items"] == []
