@@ -10,6 +10,7 @@ from billing.usage import UsageEvent
 from gateway.dataplane.figures import Figures
 from gateway.dataplane.flow import Attempt, Flow
 from gateway.dataplane.snapshot import Way
+from policies.candidates import Candidate
 
 
 def template(flow: Flow) -> UsageEvent:
@@ -26,9 +27,9 @@ def template(flow: Flow) -> UsageEvent:
 def event(flow: Flow, attempt: Attempt, figures: Figures) -> UsageEvent:
     """One row of the ledger. Only the winning attempt is charged; every attempt costs us (L5)."""
     way, number = attempt.way, attempt.number
-    expected = flow.template if number == 0 else _expected(flow, number, way, figures.usage)
-    if expected is None:
-        raise RuntimeError("an attempt that was never admitted")
+    expected = flow.template
+    if number or expected is None or not _is_at(expected, way.candidate):
+        expected = _expected(flow, number, way, figures.usage)
     began, granted = attempt.started_us, flow.granted
     finished = attempt.finished_us or began
     return replace(
@@ -41,6 +42,13 @@ def event(flow: Flow, attempt: Attempt, figures: Figures) -> UsageEvent:
         status=flow.status,
         end_by=flow.end_by,
         end_phase=flow.end_phase,
+    )
+
+
+def _is_at(expected: UsageEvent, place: Candidate) -> bool:
+    """The first to be asked is not the plan's first where that one had no room."""
+    return (
+        expected.backend_id == place.backend_id and expected.upstream_model == place.upstream_model
     )
 
 
