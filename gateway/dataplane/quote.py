@@ -7,7 +7,7 @@ from gateway.dataplane.count import Size
 from gateway.dataplane.envelope import EMBEDDINGS, MAX_TOKENS, Envelope
 from gateway.dataplane.snapshot import Route
 from policies.ask import Ask
-from policies.budgets import MAX_CHOICES
+from policies.budgets import MAX_CHOICES, MAX_COUNTER, MAX_UNIT_PRICE
 from policies.decision import Deny, DenyCode
 from policies.route import Plan
 
@@ -73,6 +73,19 @@ def quote(ask: Ask, plan: Plan, route: Route, currency: str, *, in_slices: bool)
         first=first,
         least=min(policy.least_output, first) if policy.clamp else first,
         choices=ask.choices,
+    )
+
+
+def beyond_counting(quote: Quote) -> Deny | None:
+    """Refuses what may cost more than the scripts' numbers are exact for."""
+    worst = quote.worst
+    dearest = worst.output_nanos_per_token
+    if dearest <= MAX_UNIT_PRICE and worst.total(quote.choices * quote.wanted) <= MAX_COUNTER:
+        return None
+    return Deny(
+        DenyCode.COST_CEILING_EXCEEDED,
+        "this request may cost millions, more than any budget can count; ask for fewer output"
+        " tokens, or have the model's price corrected",
     )
 
 

@@ -30,7 +30,7 @@ from gateway.dataplane.idempotency import Idempotency
 from gateway.dataplane.observe import record_of
 from gateway.dataplane.outage import Outage
 from gateway.dataplane.outlet import at_once
-from gateway.dataplane.quote import ask_of, quote
+from gateway.dataplane.quote import ask_of, beyond_counting, quote
 from gateway.dataplane.reading import Reading
 from gateway.dataplane.relay import relay_plain, relay_stream
 from gateway.dataplane.replies import limit_headers, send_rendered
@@ -266,7 +266,7 @@ class DataPlane:
             return _LEDGER_AWAY
         in_slices = found.policy.hold == "sliced" and may_be_sliced(flow)
         flow.quote = quote(ask, routed, found, principal.tenant.currency, in_slices=in_slices)
-        return None
+        return beyond_counting(flow.quote)
 
     async def _cheaper(
         self, flow: Flow, reading: Reading, refused: Deny | Replay

@@ -216,3 +216,19 @@ def test_every_level_of_a_deep_tree_binds_in_every_period(played: Callable[[Stor
         assert (await house.ask(key["secret"], **BODY)).status_code == 200
 
     played(story)
+
+
+def test_what_may_cost_more_than_can_be_counted_is_refused(tmp_path: Path, store_url: str) -> None:
+    async def scenario() -> None:
+        async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
+            dear = ("0", "200000000")  # per million tokens
+            world = await furnish(house, {"base_url": backend.base_url}, charge=dear)
+            await house.in_force()
+
+            answer = await house.ask(world.secret, **BODY)
+
+            assert answer.status_code == 403
+            assert answer.json()["error"]["code"] == "cost_ceiling_exceeded"
+            assert not backend.book
+
+    run(scenario())
