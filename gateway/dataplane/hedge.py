@@ -10,17 +10,19 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from gateway import clock
 from gateway.backends.answer import Answer
 from gateway.backends.failures import TransportError
 from gateway.backends.health import Backends, Outcome
+from gateway.dataplane.desk import Turn
 from gateway.dataplane.flow import Attempt, Flow
 from gateway.dataplane.turns import Turns, claim_of
 from gateway.failpoints import failpoint
 from gateway.stores.spool import Spool, SpoolUnavailable
 from policies import facts
+from policies.candidates import Candidate
 from policies.cost import expected_cost_picos
 from policies.decision import Deny
 from policies.failover import Attempts
@@ -96,7 +98,7 @@ class Hedge:
         try:
             done, _ = await asyncio.wait(self._lanes, timeout=after_ms / 1000)
             if not done:
-                self._hedge()
+                await self._hedge()
             return await self._first()
         except BaseException:
             under_way = [attempt for attempt in self._lanes.values() if attempt.sent]
@@ -109,7 +111,7 @@ class Hedge:
     def _begin(self, attempt: Attempt) -> None:
         self._lanes[asyncio.ensure_future(self._try(self._flow, attempt))] = attempt
 
-    def _hedge(self) -> None:
+    async def _hedge(self) -> None:
         """Asks the next backend of the plan too, where it is there and worth its price."""
         flow, attempts, ask, route = self._flow, self._attempts, self._flow.ask, self._flow.route
         second = attempts.next
@@ -119,11 +121,12 @@ class Hedge:
         seen = self._of.backends.live(now_us).get((second.backend_id, second.upstream_model))
         if seen is not None and (not seen.available or is_saturated(second, seen)):
             return
-        cost_picos, turn = expected_cost_picos(second, ask), None
+        cost_picos = expected_cost_picos(second, ask)
+        turn: Turn | None = None
         if not self._share.covers(cost_picos):
             return
         if second.max_concurrency is not None:
-            turn = self._of.turns.at_once(second, *claim_of(flow))
+            turn = await self._turn(second)
             if turn is None:  # who waits there has no other backend that is at work for it
                 return
         if attempts.beside(now_us) is not second:
@@ -138,6 +141,20 @@ class Hedge:
         flow.attempts.insert(-1, attempt)
         failpoint("hedge.begins")
         self._begin(attempt)
+
+    async def _turn(self, second: Candidate) -> Turn | None:
+        """A slot there, where one is free. Where the store may have one for us it is asked, for as
+        long as nobody has answered.
+        """
+        turns, claim = self._of.turns, claim_of(self._flow)
+        turn = turns.at_once(second, *claim)
+        if turn is not None or (asked := turns.asked(second)) is None:
+            return turn
+        awaited: list[asyncio.Future[Any]] = [*self._lanes, asked]
+        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        if self._flow.left or any(lane.done() for lane in self._lanes):
+            return None
+        return turns.at_once(second, *claim)
 
     async def _first(self) -> Answer | Deny:
         """Whoever fails leaves the race to the other. When all have failed, the one stands that

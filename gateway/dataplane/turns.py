@@ -124,6 +124,17 @@ class Turns:
         """
         return self._desk(candidate).take(line, tokens)
 
+    def asked(self, candidate: Candidate) -> "asyncio.Future[None] | None":
+        """Done once the store has said something of one slot more of a backend that has a bound, or
+        nothing; None: there is no hope of one.
+        """
+        desk = self._desk(candidate)
+        if not desk.promising:
+            return None
+        answered: asyncio.Future[None] = self._loop.create_future()
+        desk.asked_first(answered)
+        return answered
+
     def find(self, candidates: Sequence[Candidate], line: Line, tokens: int) -> Given | None:
         """The first that has room, its slot taken; None: it takes a while to say."""
         for candidate in candidates:
@@ -142,9 +153,7 @@ class Turns:
         weighted tokens.
         """
         for candidate in candidates:
-            if candidate.max_concurrency is not None and (desk := self._desk(candidate)).promising:
-                answered: asyncio.Future[None] = self._loop.create_future()
-                desk.asked_first(answered)
+            if candidate.max_concurrency is not None and (answered := self.asked(candidate)):
                 await answered
             found = self.find((candidate,), line, tokens)
             if found is not None:

@@ -30,6 +30,7 @@ async def hedged(
     *scripts: Script,
     retries: dict[str, Any] | None = None,
     dearer: int = 1,
+    **fields: Any,
 ) -> AsyncIterator[tuple[World, list[ScriptedBackend]]]:
     """A house with so many backends, each `dearer` times the one before, and a policy that hedges;
     budgets on the tenant and the key.
@@ -41,7 +42,8 @@ async def hedged(
         house = await stack.enter_async_context(open_house(home, store_url, JURISDICTION="DE"))
         places = zip(backends, PLACEMENTS, strict=False)
         world = await furnish(
-            house, *({"base_url": each.base_url, "placement": place} for each, place in places)
+            house,
+            *({"base_url": each.base_url, "placement": place} | fields for each, place in places),
         )
         for number, made in enumerate(world.backends):
             for meter in ("input", "output"):
@@ -93,7 +95,7 @@ def test_of_a_slow_and_a_quick_backend_the_quick_one_serves_and_is_charged(
             lost, won = sorted(await ledger_rows(world.house), key=lambda row: row.attempt)
             assert (lost.attempt, lost.winner, lost.provenance) == (0, False, "estimated")
             assert (won.attempt, won.winner, won.provenance) == (1, True, "reported")
-            assert lost.backend_id, won.backend_id == [each["id"] for each in world.backends]
+            assert [lost.backend_id, won.backend_id] == [each["id"] for each in world.backends]
             assert (won.input_tokens, won.output_tokens) == (quick.book[0].prompt_tokens, 7)
             assert (lost.charge_picos, lost.counter_nanos) == (0, 0)
             assert lost.cost_picos == lost.input_tokens * 100_000 > 0
@@ -276,5 +278,27 @@ def test_a_hold_in_slices_follows_the_answer_that_won(tmp_path: Path, store_url:
                 (0, False, 0),
                 (1, True, 40),
             ]
+
+    run(scenario())
+
+
+def test_a_backend_that_takes_only_so_many_is_asked_for_a_slot_first(
+    tmp_path: Path, store_url: str
+) -> None:
+    async def scenario() -> None:
+        scripts = SLOW, Script(tokens=7)
+        async with hedged(tmp_path, store_url, *scripts, max_concurrency=1) as (world, (_, quick)):
+            assert (await ask(world)).status_code == 200
+            assert [entry.finished for entry in quick.book] == [True]
+
+            quick.answering.clear()
+            held = asyncio.create_task(ask(world))
+            while len(quick.book) < 2:
+                await asyncio.sleep(0.005)
+            refused = asyncio.create_task(ask(world))
+            await asyncio.sleep(0.3)
+            assert quick.peak == 1, "it is full: nobody is hedged there"
+            quick.answering.set()
+            assert [(await each).status_code for each in (held, refused)] == [200, 200]
 
     run(scenario())
