@@ -21,6 +21,7 @@ from gateway.stores.sql.rows import Backend
 from gateway.stores.sql.tables import tenants
 from policies.latency import SLOT_US, LatencyWindow
 
+_WITHIN_S: Final = 2.0  # somebody is looking at a page
 _WORST_FIRST: Final = ("open", "half_open", "closed")
 
 
@@ -276,11 +277,12 @@ async def _house(channels: Channels, now_us: int) -> tuple[StoreStatus, tuple[Re
     """The server that keeps what belongs to no tenant, and what the workers have told it."""
     began_us = clock.monotonic_us()
     try:
-        server = _fields(await channels.house.ask("INFO", "server"))
-        answer_ms = (clock.monotonic_us() - began_us) / 1000
-        memory = _fields(await channels.house.ask("INFO", "memory"))
-        reports = tuple(await workers.read(channels, now_us))
-    except StoreUnavailable as fault:
+        async with asyncio.timeout(_WITHIN_S):
+            server = _fields(await channels.house.ask("INFO", "server"))
+            answer_ms = (clock.monotonic_us() - began_us) / 1000
+            memory = _fields(await channels.house.ask("INFO", "memory"))
+            reports = tuple(await workers.read(channels, now_us))
+    except (StoreUnavailable, TimeoutError) as fault:
         return _down("redis", fault), ()
     state = StoreStatus(
         kind="valkey" if "valkey_version" in server else "redis",
@@ -301,8 +303,9 @@ def _fields(info: bytes) -> dict[str, str]:
 async def _queue(channels: Channels, tag: str) -> QueueStatus | None:
     """None: its shard is out of reach."""
     try:
-        waiting = await backlog.read(channels, tag)
-    except StoreUnavailable:
+        async with asyncio.timeout(_WITHIN_S):
+            waiting = await backlog.read(channels, tag)
+    except (StoreUnavailable, TimeoutError):
         return None
     oldest_ms = waiting.oldest_ms
     return QueueStatus(

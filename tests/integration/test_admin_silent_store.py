@@ -47,6 +47,28 @@ def test_many_budgets_wait_for_a_silent_store_once(tmp_path: Path, store_url: st
     run(scenario())
 
 
+def test_status_says_soon_that_the_store_is_silent(tmp_path: Path, store_url: str) -> None:
+    async def scenario() -> None:
+        target = Path(store_url.removeprefix("unix://").partition("?")[0])
+        async with FaultProxy(target) as proxy:
+            url = f"redis://127.0.0.1:{proxy.port}/0"
+            async with ScriptedBackend() as backend, open_house(tmp_path, url) as house:
+                await furnish(house, {"base_url": backend.base_url})
+                proxy.blackhole = True
+                began = time.monotonic()
+
+                status = await house.look("status")
+
+                assert time.monotonic() - began < 6, "once for what it keeps and what waits in it"
+                assert status["stores"]["redis"]["ok"] is False
+                assert status["stores"]["database"]["ok"] is True
+                assert [each["name"] for each in status["backends"]] == ["backend-0"]
+                proxy.calm()
+                proxy.reset()
+
+    run(scenario())
+
+
 def test_an_admin_api_that_is_slow_is_not_taken_for_one_that_is_not_running() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
