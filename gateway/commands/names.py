@@ -54,10 +54,14 @@ class Names:
 
     def budget(self, scope: Mapping[str, str], period: str) -> str:
         """The budget of a scope of ids."""
-        for each in self._by_kind.get("budget", ()):
-            if each["scope"] == dict(scope) and each["period"] == period:
+        every = self._by_kind.get("budget", ())
+        budgets = [each for each in every if each["scope"] == dict(scope)]
+        for each in budgets:
+            if each["period"] == period:
                 return str(each["id"])
-        raise UnknownNameError(f"the scope has no budget of the period {period!r}")
+        periods = [each["period"] for each in budgets]
+        there = f"; its budgets: {', '.join(periods)}; say `period`" if periods else ""
+        raise UnknownNameError(f"the scope has no budget of the period {period!r}{there}")
 
     def known(self, identifiers: Iterable[str]) -> list[str]:
         """Those that something still bears."""
