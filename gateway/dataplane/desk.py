@@ -89,6 +89,7 @@ class Desk:
         self._unsent: dict[Line, int] = {}
         self._rival: Head = NOBODY
         self._askers: list[asyncio.Future[None]] = []
+        self._heard: list[asyncio.Future[None]] = []  # askers whom the question under way is for
         self._short = False  # the store has given us less than we wanted
         self._away = False
         self._asking = False
@@ -194,6 +195,7 @@ class Desk:
         self._asked_us = self._now_us()
         if self._away:  # others have to say what they have before anybody gets more
             return self._says(self._kept, self.busy)
+        self._heard, self._askers = self._askers, []
         sent = list(self._unsent.items())[:MOST_LINES]
         lines = dict(sent)
         for line in self.queue.lines():
@@ -203,7 +205,7 @@ class Desk:
             del self._unsent[line]
         return msgspec.structs.replace(
             self._says(self._kept, self.busy),
-            spare=self._spare() + len(self._askers),
+            spare=self._spare() + len(self._heard),
             waiting=len(self.queue),
             heads=tuple(
                 (priority, counter, (self._asked_us - one.since_us) // 1000)
@@ -250,12 +252,14 @@ class Desk:
         self._rival = NOBODY
         self._due_us = self._now_us() + AWAY_AGAIN_US
         self.serve()
-        self._said()
+        self._said(*self._askers)
+        self._askers = []
         self._wake()
 
-    def _said(self) -> None:
-        askers, self._askers = self._askers, []
-        for each in askers:
+    def _said(self, *others: "asyncio.Future[None]") -> None:
+        """Whoever asks while an answer is under way waits for the next: that one is not for it."""
+        heard, self._heard = self._heard, []
+        for each in (*heard, *others):
             if not each.done():
                 each.set_result(None)
 

@@ -29,6 +29,7 @@ from policies.slot_leases import Shared, SlotsAsked
 
 LONGEST_SLEEP_S: Final = 1.0
 FAREWELL_WITHIN_S: Final = 1.0
+_ASKED_AGAIN: Final = 3
 _RETRY_MS: Final = 2_000  # to which the table of errors adds its jitter
 
 Given = tuple[Candidate, Turn | None]  # no turn: the backend takes as many as come
@@ -153,9 +154,12 @@ class Turns:
         weighted tokens.
         """
         for candidate in candidates:
-            if candidate.max_concurrency is not None and (answered := self.asked(candidate)):
-                await answered
             found = self.find((candidate,), line, tokens)
+            for _ in range(_ASKED_AGAIN):  # others may have taken what came for us
+                if found is not None or (answered := self.asked(candidate)) is None:
+                    break
+                await answered
+                found = self.find((candidate,), line, tokens)
             if found is not None:
                 return found
         if self._stopping:

@@ -15,6 +15,7 @@ from gateway.stores.sql.admin_tables import audit_rows
 from gateway.stores.sql.engine import transaction
 from tests.admin_server import AdminServer, Made, admin_server
 
+HOOK_SECRET = "a-hook-secret-nobody-may-read-0123456789"
 CANARY = "sk-canary-0123456789"
 UNTIL = {"until": "2099-01-01T00:00:00Z", "reason": "a launch", "approver": "Ada"}
 READS = {"POST /policies/explain", "POST /policies/replay"}
@@ -142,6 +143,13 @@ class Walk:
         self.do("POST /admin-tokens/{id}/revoke", token["id"])
         self.do("DELETE /admin-tokens/{id}", token["id"])
 
+    def warn(self, own: dict[str, str]) -> None:
+        hook = {"name": "hook", "scope": own, "url": "https://hooks.example.com/m"}
+        self.secrets.append(HOOK_SECRET)
+        channel = self.do("POST /alert-channels", **hook, secret=HOOK_SECRET)
+        self.do("PUT /alert-channels/{id}", channel["id"], **hook | {"name": "other"})
+        self.do("DELETE /alert-channels/{id}", channel["id"])
+
 
 def test_every_operation_that_changes_anything_leaves_a_row_without_secrets(
     admin_client: httpx.Client, made: Made
@@ -152,6 +160,7 @@ def test_every_operation_that_changes_anything_leaves_a_row_without_secrets(
     walk.furnish(own)
     walk.spend(own)
     walk.appoint()
+    walk.warn(own)
 
     changing = {f"{each.method} {each.path}" for each in operations() if each.method != "GET"}
     assert changing - READS == walk.done

@@ -122,6 +122,38 @@ def test_who_goes_where_there_is_room_is_booked_there(tmp_path: Path, store_url:
     run(scenario())
 
 
+def test_nobody_is_sent_to_a_dearer_backend_while_the_cheap_one_has_room(
+    tmp_path: Path, store_url: str
+) -> None:
+    """A worker that has no slots of it yet asks for them, however many come at once."""
+
+    async def scenario() -> None:
+        async with (
+            ScriptedBackend() as first,
+            ScriptedBackend() as second,
+            open_house(tmp_path, store_url) as house,
+        ):
+            many = {"max_concurrency": 100}
+            places = ({"placement": "on_prem"}, {"placement": "cloud"})
+            urls = ({"base_url": each.base_url} for each in (first, second))
+            fields = (url | place | many for url, place in zip(urls, places, strict=True))
+            world = await furnish(house, *fields)
+            tenant = {"tenant": world.tenant["id"]}
+            await house.policy(name="near", scope=tenant, prefer=["on_prem", "cloud"])
+            await house.in_force()
+            it = Scene(house, world, first)
+            asked = []
+            for _ in range(20):
+                asked.append(asyncio.create_task(it.ask()))
+                await asyncio.sleep(0.001)
+            answers = await asyncio.gather(*asked)
+
+            assert {answer.status_code for answer in answers} == {200}
+            assert (len(first.book), len(second.book)) == (20, 0)
+
+    run(scenario())
+
+
 async def kept(house: House, request_id: str) -> bool:
     return bool((await house.look(f"decisions?request_id={request_id}"))["items"])
 

@@ -40,7 +40,8 @@ def test_never_more_at_the_backend_than_it_takes_and_all_are_served_who_wait_on_
     for number, at_ms in enumerate(deaths[: workers - 1]):
         world.after(at_ms * 1000, world.workers[number].dies)
 
-    world.run(300 * SECOND_US)
+    busy_s = teams * a_second * 10 * service_ms // 1000 // capacity
+    world.run((60 + 2 * busy_s) * SECOND_US)
 
     assert world.peak <= capacity
     left = [one for each in poured for one in each if one.worker.alive and one.ended_us < 0]

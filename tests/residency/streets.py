@@ -61,7 +61,7 @@ class Streets:
         """A wrong step, planted: a retry takes whoever is left."""
         given = self.house.data.plane._forwarder
         self.house.data.plane._forwarder = Heedless(
-            given._transport, given._backends, given._spool, given._retries
+            given._transport, given._backends, given._spool, given._retries, given.turns
         )
 
     async def visit(self, towns: Sequence[Town]) -> None:
