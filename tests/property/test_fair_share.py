@@ -90,7 +90,8 @@ def test_nobody_of_the_same_priority_is_forgotten_on_any_worker(
     for requests in poured:
         starts_us = [one.started_us for one in requests]
         late_us = [max(starts_us[:n]) - at_us for n, at_us in enumerate(starts_us) if n]
-        assert max(late_us) < 2 * SECOND_US * teams  # it was overtaken by no more than that
+        # Overtaken by that much, of a backlog of 20 s for each team but one.
+        assert max(late_us) < 4 * SECOND_US * teams
 
 
 def test_a_team_that_floods_takes_nothing_from_the_other(figure: Callable[[str], None]) -> None:
