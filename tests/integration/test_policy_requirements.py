@@ -181,12 +181,14 @@ def test_a_backend_nobody_knows_is_trusted_avoided_or_refused(
                 assert (await ask(house, other["secret"])).status_code == 200
             await measured(house, world)
 
-            books = []
+            came = {}
             for doubt in ("refuse", "avoid", "allow"):
                 before = len(unknown.book)
-                assert (await ask(house, keys[doubt]["secret"])).status_code == 200
-                books.append((doubt, len(unknown.book) - before))
-            assert books == [("refuse", 0), ("avoid", 0), ("allow", 1)]
+                for _ in range(9):
+                    assert (await ask(house, keys[doubt]["secret"])).status_code == 200
+                came[doubt] = len(unknown.book) - before
+            assert (came["refuse"], came["allow"]) == (0, 9)
+            assert came["avoid"] < 5  # one in sixteen gets to know it
 
     run(scenario())
 
