@@ -1,7 +1,7 @@
 """Effective-dated, immutable prices, and the rate card that is frozen at admission."""
 
 import hashlib
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -34,6 +34,22 @@ class RateCard(msgspec.Struct, frozen=True, array_like=True):
     rates: tuple[Rate, ...]
 
 
+class Band(msgspec.Struct, frozen=True):
+    """The card for prompts of more than `above_tokens` tokens, cached ones too, up to the next
+    band's. A request is on one card as a whole, its answer too.
+    """
+
+    above_tokens: int
+    card: RateCard
+
+
+class ContextTier(msgspec.Struct, frozen=True):
+    """A meter's price where the prompt has more than `above_tokens` tokens."""
+
+    above_tokens: int
+    picos_per_token: int
+
+
 class PriceVersion(msgspec.Struct, frozen=True):
     """One immutable price. The amount per million x 10^6 is picos per token: exact."""
 
@@ -47,6 +63,17 @@ class PriceVersion(msgspec.Struct, frozen=True):
     picos_per_token: int
     currency: str
     effective_from_us: int
+    context_tiers: tuple[ContextTier, ...] = ()  # by rising size
+
+    def at(self, above_tokens: int) -> Rate:
+        """The price of prompts of just more than `above_tokens`. A tier is named in the version:
+        `price_01>200000`.
+        """
+        found, name = self.picos_per_token, self.id
+        for tier in self.context_tiers:
+            if tier.above_tokens <= above_tokens:
+                found, name = tier.picos_per_token, f"{self.id}>{tier.above_tokens}"
+        return Rate(self.meter, found, name)
 
 
 def picos_per_token(amount_per_million: str) -> int:
@@ -95,28 +122,41 @@ class PriceBook:
     def charge_card(
         self, tenant_id: str, model: str, at_us: int, currency: str | None = None
     ) -> RateCard | None:
-        """What a team pays. Meter by meter the tenant's contract price, else the list price; None
-        where no `input` price is in force. With `currency`, prices in any other are not there;
-        without it the input price decides, and a meter priced in another currency has no price.
+        """What a team pays for the smallest prompts."""
+        return _first(self.charge_bands(tenant_id, model, at_us, currency))
+
+    def charge_bands(
+        self, tenant_id: str, model: str, at_us: int, currency: str | None = None
+    ) -> tuple[Band, ...]:
+        """What a team pays, by the size of the prompt; the first band is above 0. Meter by meter
+        the tenant's contract price with its tiers, else the list price with its own; nothing where
+        no `input` price is in force. With `currency`, prices in any other are not there; without it
+        the input price decides, and a meter priced in another currency has no price.
         """
         listed: _Subject = ("charge", None, model)
         contract: _Subject = ("charge", tenant_id, model)
         if contract in self._versions:
-            return self._card(contract, listed, at_us, currency)
-        return self._card(listed, listed, at_us, currency)
+            return self._bands(contract, listed, at_us, currency)
+        return self._bands(listed, listed, at_us, currency)
 
     def cost_card(
         self, backend_id: str, upstream_model: str, at_us: int, currency: str | None = None
     ) -> RateCard | None:
+        """What a backend costs us for the smallest prompts."""
+        return _first(self.cost_bands(backend_id, upstream_model, at_us, currency))
+
+    def cost_bands(
+        self, backend_id: str, upstream_model: str, at_us: int, currency: str | None = None
+    ) -> tuple[Band, ...]:
         """What a backend costs us, by the same rules: meter by meter the price of this upstream
-        model, else what the backend costs whatever it serves (`billing.tco`). None where we know no
-        `input` price.
+        model, else what the backend costs whatever it serves (`billing.tco`). Nothing where we know
+        no `input` price.
         """
         whole: _Subject = ("cost", backend_id, None)
         of_model: _Subject = ("cost", backend_id, upstream_model)
         if of_model in self._versions:
-            return self._card(of_model, whole, at_us, currency)
-        return self._card(whole, whole, at_us, currency)
+            return self._bands(of_model, whole, at_us, currency)
+        return self._bands(whole, whole, at_us, currency)
 
     def next_change_us(self, after_us: int) -> int | None:
         """The first instant after `after_us` at which any price begins: until then a card that was
@@ -125,18 +165,36 @@ class PriceBook:
         index = bisect_right(self._starts, after_us)
         return self._starts[index] if index < len(self._starts) else None
 
-    def _card(
+    def _bands(
         self, first: "_Subject", second: "_Subject", at_us: int, currency: str | None
-    ) -> RateCard | None:
+    ) -> tuple[Band, ...]:
         timeline = self._timelines.get((first, currency))
         if timeline is None:
             # Only subjects that exist are kept, or any name a client makes up would stay here.
             if first not in self._versions:
-                return None
+                return ()
             layers = [self._versions.get(second, []), self._versions[first]]
             timeline = self._timelines[first, currency] = _timeline(layers, currency)
         index = bisect_right(timeline.starts, at_us)
-        return timeline.cards[index - 1] if index else None
+        return timeline.bands[index - 1] if index else ()
+
+
+def card_for(bands: Sequence[Band], prompt_tokens: int) -> RateCard:
+    """The card of a request with so many tokens of prompt. `bands` has at least one."""
+    return bands[_reached(bands, prompt_tokens) - 1].card
+
+
+def reachable(bands: Sequence[Band], prompt_bound: int) -> list[RateCard]:
+    """Every card that a prompt of at most so many tokens may land on."""
+    return [band.card for band in bands[: _reached(bands, prompt_bound)]]
+
+
+def _reached(bands: Sequence[Band], tokens: int) -> int:
+    return max(1, bisect_left(bands, tokens, key=lambda band: band.above_tokens))
+
+
+def _first(bands: Sequence[Band]) -> RateCard | None:
+    return bands[0].card if bands else None
 
 
 def rate_of(card: RateCard, meter: Meter) -> Rate | None:
@@ -204,10 +262,10 @@ _Subject = tuple[str, str | None, str | None]  # book, tenant or backend, model
 
 
 class _Timeline(msgspec.Struct, frozen=True):
-    """The cards of one subject; `cards[i]` is in force from `starts[i]` to the next start."""
+    """The cards of one subject; `bands[i]` are in force from `starts[i]` to the next start."""
 
     starts: tuple[int, ...]
-    cards: tuple[RateCard | None, ...]
+    bands: tuple[tuple[Band, ...], ...]
 
 
 def _subject_of(version: PriceVersion) -> _Subject:
@@ -225,22 +283,20 @@ def _timeline(layers: Sequence[Sequence[PriceVersion]], currency: str | None) ->
         if currency is None or version.currency == currency
     ]
     starts = tuple(sorted({version.effective_from_us for version in versions}))
-    return _Timeline(starts, tuple(_card_at(versions, at_us) for at_us in starts))
+    return _Timeline(starts, tuple(_bands_at(versions, at_us) for at_us in starts))
 
 
-def _card_at(versions: Sequence[PriceVersion], at_us: int) -> RateCard | None:
+def _bands_at(versions: Sequence[PriceVersion], at_us: int) -> tuple[Band, ...]:
     in_force: dict[Meter, PriceVersion] = {}
     for version in versions:
         if version.effective_from_us <= at_us:
             in_force[version.meter] = version
     if Meter.INPUT not in in_force:
-        return None
+        return ()
     currency = in_force[Meter.INPUT].currency
-    return sealed_card(
-        currency,
-        [
-            Rate(version.meter, version.picos_per_token, version.id)
-            for version in in_force.values()
-            if version.currency == currency
-        ],
+    priced = [version for version in in_force.values() if version.currency == currency]
+    edges = {0} | {tier.above_tokens for version in priced for tier in version.context_tiers}
+    return tuple(
+        Band(above, sealed_card(currency, [version.at(above) for version in priced]))
+        for above in sorted(edges)
     )

@@ -15,6 +15,7 @@ from gateway import clock
 from gateway.admin.fields import instant
 from gateway.admin.policies import Explain
 from gateway.admin.problems import invalid
+from gateway.dataplane.branching import sized
 from gateway.dataplane.snapshot import Principal, Route, Snapshot, bound_by
 from gateway.stores.sql.configuration import load
 from policies.ask import Ask
@@ -61,6 +62,7 @@ def _explained(
         refusal = {"code": route.code.value, "message": route.message, "param": route.param}
         return {"decision": "refuse", "refusal": refusal, "attempts": [], "candidates": []}
     route, conditional = _branch(route, asked)
+    route = sized(route, _ask(asked, route))
     if bound is not None:
         route = bound_by(route, bound)
     elif (varied := _varied(snapshot, principal, jurisdictions, asked, route)) is not None:

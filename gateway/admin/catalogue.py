@@ -20,11 +20,11 @@ from billing.meters import METERS, Meter
 from gateway import clock, ids
 from gateway.admin import fields
 from gateway.admin.operation import Answer, Call, Operation
-from gateway.admin.prices import PriceView, leap
+from gateway.admin.prices import PriceView, leap, view
 from gateway.admin.problems import ProblemError, invalid
 from gateway.admin.roles import Right
 from gateway.stores.sql import backends, prices, tenants
-from gateway.stores.sql.rows import Price
+from gateway.stores.sql.rows import ContextPrice, Price
 
 CATALOGUE: Final = "genai-prices"
 CURRENCY: Final = "USD"  # the catalogue's only one
@@ -37,6 +37,9 @@ _METERS: Final[Mapping[str, Meter]] = {
     "cache_write_1h_mtok": Meter.CACHE_WRITE_1H,
     "output_mtok": Meter.OUTPUT,
 }
+
+
+_Tiers = dict[Meter, tuple[ContextPrice, ...]]
 
 
 class ImportBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -70,6 +73,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     source: str
     amounts: dict[Meter, str]
+    tiers: _Tiers = {}
     notes: tuple[str, ...]
 
 
@@ -90,7 +94,7 @@ def look_up(provider: str | None, model: str, at_us: int) -> Offer:
         of = f" of provider {provider!r}" if provider else ""
         raise UnknownModelError(f"the catalogue has no model {model!r}{of}") from fault
     at = datetime.fromtimestamp(at_us // 1_000_000, UTC)
-    amounts, notes = _read(vars(found_model.get_prices(at)))
+    amounts, tiers, notes = _read(vars(found_model.get_prices(at)))
     if found_model.id != model:
         notes.insert(0, f"the catalogue knows {model!r} as {found_model.id!r}")
     if getattr(found_model, "price_variants", None):
@@ -100,12 +104,14 @@ def look_up(provider: str | None, model: str, at_us: int) -> Offer:
         model=found_model.id,
         source=f"{_edition()} {found_provider.id}/{found_model.id} on {at:%Y-%m-%d}",
         amounts=amounts,
+        tiers=tiers,
         notes=tuple(notes),
     )
 
 
-def _read(listed: Mapping[str, Any]) -> tuple[dict[Meter, str], list[str]]:
+def _read(listed: Mapping[str, Any]) -> tuple[dict[Meter, str], _Tiers, list[str]]:
     amounts: dict[Meter, str] = {}
+    tiers: _Tiers = {}
     notes: list[str] = []
     for key, price in sorted(listed.items()):
         if price is None:
@@ -118,10 +124,10 @@ def _read(listed: Mapping[str, Any]) -> tuple[dict[Meter, str], list[str]]:
         fault = _fault(base)
         if fault is None:
             amounts[meter] = format(base, "f")
-            notes.extend(_tiers(meter, price))
+            tiers[meter] = tuple(_tiers(meter, price, notes))
         else:
             notes.append(f"{meter.value}: {base} per million {fault}; it is left out")
-    return amounts, notes
+    return amounts, tiers, notes
 
 
 def _fault(amount: Decimal) -> str | None:
@@ -132,12 +138,18 @@ def _fault(amount: Decimal) -> str | None:
     return None
 
 
-def _tiers(meter: Meter, price: Any) -> Iterator[str]:
-    for tier in getattr(price, "tiers", ()):
-        yield (
-            f"{meter.value}: above {tier.start} input tokens the catalogue asks {tier.price} per "
-            "million; the draft has the price below"
-        )
+def _tiers(meter: Meter, price: Any, notes: list[str]) -> Iterator[ContextPrice]:
+    for tier in sorted(getattr(price, "tiers", ()), key=lambda each: int(each.start)):
+        fault = _fault(tier.price)
+        if fault is None:
+            yield ContextPrice(
+                above_tokens=int(tier.start), amount_per_million=format(tier.price, "f")
+            )
+        else:
+            notes.append(
+                f"{meter.value} above {tier.start} tokens: {tier.price} per million {fault}; it is "
+                "left out, and larger prompts have the price below"
+            )
 
 
 @cache
@@ -184,7 +196,7 @@ async def _import(call: Call) -> Answer:
 
     kept, odd = await call.change(work)
     notes = (*offer.notes, *(f"{told}: look twice before you approve it" for told in odd))
-    return Answer(ImportView(items=tuple(map(_view, kept)), source=offer.source, notes=notes))
+    return Answer(ImportView(items=tuple(map(view, kept)), source=offer.source, notes=notes))
 
 
 def operations() -> list[Operation]:
@@ -236,6 +248,7 @@ def _drafts(body: ImportBody, offer: Offer, at_us: int, now_us: int) -> list[Pri
             upstream_model=None if charge else body.upstream_model or offer.model,
             meter=meter.value,
             amount_per_million=offer.amounts[meter],
+            context_tiers=offer.tiers.get(meter, ()),
             currency=CURRENCY,
             effective_from_us=at_us,
             state="draft",
@@ -257,28 +270,11 @@ def _kept(call: Call, connection: Connection, draft: Price, dated: bool) -> Pric
     if before is None:
         call.changed(connection, "prices", None, draft)
         return prices.RECORDS.add(connection, draft)
-    if before.amount_per_million == draft.amount_per_million:
+    drafted_anew = (draft.amount_per_million, draft.context_tiers)
+    if (before.amount_per_million, before.context_tiers) == drafted_anew:
         return before
     mended = msgspec.structs.replace(
         draft, id=before.id, created_at_us=before.created_at_us, version=before.version + 1
     )
     call.changed(connection, "prices", before, mended)
     return prices.RECORDS.replace(connection, mended)
-
-
-def _view(row: Price) -> PriceView:
-    return PriceView(
-        id=row.id,
-        book=row.book,
-        model=row.model,
-        tenant_id=row.tenant_id,
-        backend_id=row.backend_id,
-        upstream_model=row.upstream_model,
-        meter=row.meter,
-        amount_per_million=row.amount_per_million,
-        currency=row.currency,
-        effective_from=clock.rfc3339(row.effective_from_us),
-        state=row.state,
-        source=row.source,
-        created_at=clock.rfc3339(row.created_at_us),
-    )

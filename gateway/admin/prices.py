@@ -1,5 +1,6 @@
 """Prices: dated versions. A draft may change; an approved one ends when a later one begins."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 
@@ -28,6 +29,19 @@ PerMillion = Annotated[
 ]
 
 
+class ContextPrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the meter costs where the whole prompt, cached tokens too, has more tokens than this."""
+
+    above_tokens: Annotated[int, Meta(ge=1, le=2**53 - 1)]
+    amount_per_million: PerMillion
+
+
+ContextTiers = Annotated[
+    tuple[ContextPrice, ...],
+    Meta(max_length=8, description="by rising size; a request is in one tier as a whole"),
+]
+
+
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`charge` by model, for everyone or one tenant; `cost` by backend_id and upstream_model.
 
@@ -37,6 +51,7 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     book: Literal["charge", "cost"]
     meter: Meter
     amount_per_million: PerMillion
+    context_tiers: ContextTiers = ()
     currency: fields.Currency
     effective_from: fields.Instant | None = None  # now
     model: fields.ModelName | None = None
@@ -55,6 +70,7 @@ class PriceView(msgspec.Struct, frozen=True, kw_only=True):
     upstream_model: str | None
     meter: str
     amount_per_million: str
+    context_tiers: ContextTiers
     currency: str
     effective_from: str
     state: str
@@ -86,6 +102,9 @@ def _build(
         upstream_model=body.upstream_model,
         meter=body.meter.value,
         amount_per_million=body.amount_per_million,
+        context_tiers=tuple(
+            rows.ContextPrice(**msgspec.structs.asdict(tier)) for tier in body.context_tiers
+        ),
         currency=body.currency,
         effective_from_us=_effective_from(body, before, now_us),
         state=_state(body, before),
@@ -111,20 +130,27 @@ def _check_leap(connection: Connection, price: rows.Price) -> None:
 
 
 def leap(connection: Connection, price: rows.Price) -> str | None:
-    """What is odd about the price, beside the one it would follow; None when nothing is."""
+    """What is odd about the price, beside the one it would follow; None when nothing is. A tier is
+    beside the price that prompts of its size have now.
+    """
     follows = prices.before(connection, price)
     if follows is None:
         return None
-    now, then = (
-        picos_per_token(follows.amount_per_million),
-        picos_per_token(price.amount_per_million),
-    )
-    if not is_leap(now, then):
-        return None
-    return (
-        f"{price.amount_per_million} for {price.meter} is more than three times, or less than a "
-        f"third of, the {follows.amount_per_million} before it"
-    )
+    edges = {0, *(tier.above_tokens for each in (follows, price) for tier in each.context_tiers)}
+    for above in sorted(edges):
+        was, is_to_be = _amount_at(follows, above), _amount_at(price, above)
+        if is_leap(picos_per_token(was), picos_per_token(is_to_be)):
+            where = f" above {above} tokens of prompt" if above else ""
+            return (
+                f"{is_to_be} for {price.meter}{where} is more than three times, or less than a "
+                f"third of, the {was} before it"
+            )
+    return None
+
+
+def _amount_at(price: rows.Price, above_tokens: int) -> str:
+    tiers = [tier for tier in price.context_tiers if tier.above_tokens <= above_tokens]
+    return tiers[-1].amount_per_million if tiers else price.amount_per_million
 
 
 def _state(body: Price, before: rows.Price | None) -> str:
@@ -152,7 +178,14 @@ def _check_subject(connection: Connection, body: Price) -> None:
         lambda: _check_backend(connection, body),
         lambda: _check_tenant(connection, body),
         lambda: fields.currency(body.currency),
+        lambda: _check_tiers(body.context_tiers),
     )
+
+
+def _check_tiers(tiers: Sequence[ContextPrice]) -> None:
+    sizes = [tier.above_tokens for tier in tiers]
+    if sizes != sorted(set(sizes)):
+        raise invalid("context_tiers", "the tiers begin at rising sizes, each at one of its own")
 
 
 def _check_given(body: Price, field: str, wanted: bool) -> None:
@@ -185,6 +218,11 @@ def _check_alone(connection: Connection, price: rows.Price) -> None:
 
 
 async def _show(_deps: AdminDeps, row: rows.Price, _facts: Any) -> PriceView:
+    return view(row)
+
+
+def view(row: rows.Price) -> PriceView:
+    """As the API shows it."""
     return PriceView(
         id=row.id,
         book=row.book,
@@ -194,6 +232,9 @@ async def _show(_deps: AdminDeps, row: rows.Price, _facts: Any) -> PriceView:
         upstream_model=row.upstream_model,
         meter=row.meter,
         amount_per_million=row.amount_per_million,
+        context_tiers=tuple(
+            ContextPrice(**msgspec.structs.asdict(tier)) for tier in row.context_tiers
+        ),
         currency=row.currency,
         effective_from=clock.rfc3339(row.effective_from_us),
         state=row.state,
@@ -216,7 +257,7 @@ async def _approve(call: Call) -> Answer:
         return prices.RECORDS.replace(connection, approved)
 
     price = await call.change(work)
-    return Answer(await _show(call.deps, price, None), price.version)
+    return Answer(view(price), price.version)
 
 
 def _check_not_begun(_connection: Connection, price: rows.Price) -> None:

@@ -97,6 +97,9 @@ def _price(body: Fields, names: Names) -> Fields:
         body["tenant_id"] = names.tenant(tenant)
     if backend is not None:
         body["backend_id"] = names.backend(backend)
+    tiers = body.get("context_tiers")
+    if isinstance(tiers, list) and all(isinstance(each, dict) for each in tiers):
+        body["context_tiers"] = [each | _texts(each, _EXACT) for each in tiers]
     return body
 
 
@@ -183,10 +186,20 @@ def _tco(full: Fields) -> Fields:
     return {"tco": given and msgspec.to_builtins(resolved(msgspec.convert(given, Tco)))}
 
 
+def _tiers(full: Fields) -> Fields:
+    """Amounts of tiers in one spelling."""
+    return {
+        "context_tiers": [
+            tier | {"amount_per_million": plain_decimal(tier["amount_per_million"])}
+            for tier in full["context_tiers"]
+        ]
+    }
+
+
 _SPELLINGS: Final[dict[str, Callable[[Fields], Fields]]] = {
     "backend": _tco,
     "grant": lambda full: dict(zip(("amount", "until"), _granted(full), strict=True)),
-    "price": lambda full: {"state": full["state"] or APPROVED},
+    "price": lambda full: {"state": full["state"] or APPROVED} | _tiers(full),
 }
 
 

@@ -1,5 +1,5 @@
-"""Where a policy makes a request's way depend on more than its model: on what it is like, or on an
-experiment.
+"""Where a policy or a price makes a request's way depend on more than its model: on what it is
+like, or on an experiment.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from gateway.dataplane.count import size_of, usual_estimate
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.reading import Reading
 from gateway.dataplane.snapshot import Branches, Route
+from policies.ask import Ask
 from policies.compile import EffectivePolicy
 from policies.decision import Deny
 from policies.experiment import Experiment
@@ -29,6 +30,14 @@ def branch(trunk: Route, branches: Branches, flow: Flow, reading: Reading) -> Ro
         input_tokens=plain.estimate,
     )
     return branches.route(trunk, occasion)
+
+
+def sized(route: Route, ask: Ask) -> Route:
+    """The route at the prices of a prompt of this size."""
+    if route.sizes is None:
+        return route
+    panel = route.sizes.panel(route.panel, ask.input_bound, ask.input_estimate)
+    return route if panel is route.panel else replace(route, panel=panel)
 
 
 def vary(flow: Flow, reading: Reading, experiment: Experiment, replan: Replan) -> bool:

@@ -6,7 +6,10 @@ from msgspec.structs import replace
 
 from billing.meters import Meters
 from billing.money import counter_units
+from billing.prices import card_for
+from billing.rating import rate
 from billing.usage import UsageEvent
+from gateway.dataplane.bands import dearest
 from gateway.dataplane.figures import Figures
 from gateway.dataplane.flow import Attempt, Flow
 from gateway.dataplane.snapshot import Way
@@ -21,7 +24,12 @@ def template(flow: Flow) -> UsageEvent:
     first = plan.attempts[0]
     way = route.ways[(first.backend_id, first.upstream_model)]
     worst = Meters(input=quote.input_bound, output=quote.wanted * quote.choices)
-    return replace(_expected(flow, 0, way, worst), decision=flow.decision)
+    expected = _expected(flow, 0, way, worst)
+    if way.charge_bands:
+        expected = replace(expected, charge_card=dearest(way.charge_bands, worst))
+    if way.cost_bands:
+        expected = replace(expected, cost_card=dearest(way.cost_bands, worst))
+    return replace(expected, decision=flow.decision)
 
 
 def event(flow: Flow, attempt: Attempt, figures: Figures) -> UsageEvent:
@@ -61,7 +69,7 @@ def _rated(expected: UsageEvent, attempt: Attempt, figures: Figures) -> UsageEve
     if tariff is not None and tariff.output is None and usage.output:
         tariff = None  # a cost nobody knows is not a cost of nothing
     charge = way.charge_tariff.of(usage) if attempt.won else 0
-    return replace(
+    rated = replace(
         expected,
         winner=attempt.won,
         usage=usage,
@@ -74,6 +82,21 @@ def _rated(expected: UsageEvent, attempt: Attempt, figures: Figures) -> UsageEve
         cost_picos=tariff.of(usage) if tariff is not None else 0,
         counter_nanos=counter_units(charge, expected.currency) if charge else 0,
     )
+    return _by_size(rated, way) if way.charge_bands or way.cost_bands else rated
+
+
+def _by_size(rated: UsageEvent, way: Way) -> UsageEvent:
+    """On the cards for a prompt of the size that was counted."""
+    usage, cost_card = rated.usage, rated.cost_card
+    if way.charge_bands:
+        card = card_for(way.charge_bands, usage.all_input)
+        charge = rate(usage, card) if rated.winner else 0
+        units = counter_units(charge, rated.currency)
+        rated = replace(rated, charge_card=card, charge_picos=charge, counter_nanos=units)
+    if way.cost_bands and cost_card is not None:
+        cost_card = card_for(way.cost_bands, usage.all_input)
+        rated = replace(rated, cost_card=cost_card, cost_picos=rate(usage, cost_card))
+    return rated
 
 
 def _expected(flow: Flow, number: int, way: Way, usage: Meters) -> UsageEvent:

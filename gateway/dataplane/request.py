@@ -19,7 +19,7 @@ from gateway.dataplane.affinity import Prefixes
 from gateway.dataplane.arrival import parse_tags, read_head
 from gateway.dataplane.authenticate import authenticate
 from gateway.dataplane.bodies import Bodies
-from gateway.dataplane.branching import branch, vary
+from gateway.dataplane.branching import branch, sized, vary
 from gateway.dataplane.count import Calibration, size_of
 from gateway.dataplane.decisions import Decisions
 from gateway.dataplane.envelope import capabilities
@@ -242,6 +242,8 @@ class DataPlane:
             tenant_id, model = principal.tenant.id, envelope.model
             prefix = self._prefixes.of(reading.fields, flow.operation, tenant_id, model)
             ask = replace(ask, prefix=prefix)
+        if found.sizes is not None:
+            flow.route = sized(found, ask)
         flow.ask = ask
         return None
 

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from billing.prices import (
+    Band,
     PriceBook,
     RateCard,
     marked_up,
@@ -23,6 +24,7 @@ from billing.usage import UsageEvent, blank
 from gateway.backends.dialect import Dialect
 from gateway.backends.dialects import DIALECTS
 from gateway.backends.endpoint import Endpoint, Timeouts
+from gateway.dataplane.bands import Sizes
 from gateway.dataplane.levels import Level, Levels
 from gateway.stores.redis.keys import DEFAULT_TAG
 from gateway.stores.sql import prices, rows
@@ -71,6 +73,8 @@ class Way(msgspec.Struct, frozen=True):
     charge_tariff: Tariff | None
     cost_tariff: Tariff | None
     expected: UsageEvent | None  # what its events have in common; None without a charge
+    charge_bands: tuple[Band, ...] = ()  # where the price depends on the size of the prompt
+    cost_bands: tuple[Band, ...] = ()
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -85,6 +89,7 @@ class Route(msgspec.Struct, frozen=True):
     documents: tuple[DocumentRef, ...]  # every one on the key's path, whatever it asks for
     bound: EffectivePolicy | None = None  # that of another model, which this one stands in for
     branches: "Branches | None" = None  # where documents ask more of a request than its model
+    sizes: Sizes | None = None  # where a price depends on the size of the prompt
 
 
 class Branches:
@@ -221,6 +226,7 @@ class Snapshot:
             timezone=zone,
             documents=tuple(ref for _, ref in documents),
             branches=Branches(occasions, ZoneInfo(zone)) if occasions.differ else None,
+            sizes=_sizes(ways),
         )
 
     def _way(
@@ -233,10 +239,11 @@ class Snapshot:
     ) -> Way:
         backend, tenant = reach.backend, principal.tenant
         currency = tenant.currency
-        cost = self._prices.cost_card(backend.id, target.upstream_model, now_us, currency)
-        charge = self._prices.charge_card(tenant.id, model.name, now_us, currency)
-        if charge is None and cost is not None:
-            charge = marked_up(cost, model.markup)
+        costs = self._prices.cost_bands(backend.id, target.upstream_model, now_us, currency)
+        charges = self._prices.charge_bands(tenant.id, model.name, now_us, currency)
+        if not charges:
+            charges = tuple(Band(b.above_tokens, marked_up(b.card, model.markup)) for b in costs)
+        cost, charge = (bands[0].card if bands else None for bands in (costs, charges))
         candidate = Candidate(
             backend_id=backend.id,
             upstream_model=target.upstream_model,
@@ -268,6 +275,8 @@ class Snapshot:
             charge_tariff=tariff(charge) if charge else None,
             cost_tariff=tariff(cost) if cost else None,
             expected=_blank(principal, model.name, candidate, charge, cost) if charge else None,
+            charge_bands=charges if len(charges) > 1 else (),
+            cost_bands=costs if len(costs) > 1 else (),
         )
 
     def _documents_of(self, principal: Principal) -> list[tuple[Scoped, DocumentRef]]:
@@ -361,6 +370,12 @@ def _blank(
         charge_card=charge,
         cost_card=cost,
     )
+
+
+def _sizes(ways: Mapping[tuple[str, str], Way]) -> Sizes | None:
+    charges = {place: way.charge_bands for place, way in ways.items() if way.charge_bands}
+    costs = {place: way.cost_bands for place, way in ways.items() if way.cost_bands}
+    return Sizes(charges, costs) if charges or costs else None
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:

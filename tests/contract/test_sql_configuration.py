@@ -74,6 +74,7 @@ PRICE = rows.Price(
     tenant_id="t1",
     meter="input",
     amount_per_million="0.000001",
+    context_tiers=(rows.ContextPrice(above_tokens=200_000, amount_per_million="2.50"),),
     currency="EUR",
     effective_from_us=1_700_000_000_000_000,
 )

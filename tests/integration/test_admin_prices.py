@@ -151,3 +151,21 @@ def test_an_import_says_which_drafts_leap(admin_client: httpx.Client, made: Made
     imported = admin_client.post("/prices/import", json=asked).json()
 
     assert [note for note in imported["notes"] if "look twice" in note and "input" in note]
+
+
+def test_tiers_rise_and_each_is_looked_at_before_it_is_in_force(
+    admin_client: httpx.Client, made: Made, body: dict[str, Any]
+) -> None:
+    def tiers(*amounts: tuple[int, str]) -> dict[str, Any]:
+        given = [{"above_tokens": size, "amount_per_million": text} for size, text in amounts]
+        return body | {"effective_from": "2026-02-01T00:00:00Z", "context_tiers": given}
+
+    made.make("prices", **body)
+
+    refused(admin_client.post("/prices", json=tiers((9, "0.2"), (9, "0.3"))), 422, "context_tiers")
+    leaping = admin_client.post("/prices", json=tiers((200_000, "0.31")))
+    refused(leaping, 422, "amount_per_million")
+    assert "above 200000 tokens of prompt" in leaping.json()["errors"][0]["message"]
+    price = made.make("prices", **tiers((200_000, "0.2"), (400_000, "0.3")))
+    assert price["context_tiers"] == tiers((200_000, "0.2"), (400_000, "0.3"))["context_tiers"]
+    assert admin_client.put(f"/prices/{price['id']}", json=price).json() == price

@@ -6,7 +6,17 @@ from hypothesis import strategies as st
 from billing.holds import worst_case
 from billing.meters import METERS, Meter, Meters
 from billing.money import counter_units
-from billing.prices import PriceBook, PriceVersion, Rate, RateCard, marked_up, sealed_card
+from billing.prices import (
+    Band,
+    PriceBook,
+    PriceVersion,
+    Rate,
+    RateCard,
+    card_for,
+    marked_up,
+    reachable,
+    sealed_card,
+)
 from billing.rating import lines, rate
 
 TOKENS = st.integers(0, 2_000_000)
@@ -50,6 +60,25 @@ def test_no_charge_on_any_card_of_the_plan_exceeds_the_hold(
     worst = worst_case(bound, plan, "USD")
 
     assert counter_units(rate(usage, served), "USD") <= worst.total(usage.output)
+
+
+@st.composite
+def all_bands(draw: st.DrawFn) -> list[Band]:
+    edges = draw(st.sets(st.integers(1, 8_000_000), max_size=3))
+    return [Band(above, draw(cards())) for above in (0, *sorted(edges))]
+
+
+@relaxed
+@given(all_bands(), ALL_METERS, TOKENS)
+def test_no_charge_in_any_context_tier_exceeds_the_hold(
+    bands: list[Band], usage: Meters, slack: int
+) -> None:
+    bound = usage.all_input + slack
+
+    worst = worst_case(bound, reachable(bands, bound), "USD")
+
+    charged = rate(usage, card_for(bands, usage.all_input))
+    assert counter_units(charged, "USD") <= worst.total(usage.output)
 
 
 @relaxed

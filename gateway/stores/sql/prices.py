@@ -5,7 +5,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from billing.meters import Meter
-from billing.prices import PriceVersion, picos_per_token
+from billing.prices import ContextTier, PriceVersion, picos_per_token
 from gateway.stores.sql.records import Records
 from gateway.stores.sql.rows import Price
 from gateway.stores.sql.tables import prices
@@ -58,4 +58,8 @@ def version_of(price: Price) -> PriceVersion:
         picos_per_token=picos_per_token(price.amount_per_million),
         currency=price.currency,
         effective_from_us=price.effective_from_us,
+        context_tiers=tuple(
+            ContextTier(tier.above_tokens, picos_per_token(tier.amount_per_million))
+            for tier in price.context_tiers
+        ),
     )

@@ -225,6 +225,13 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
         return self.reopened_at_us or self.created_at_us
 
 
+class ContextPrice(msgspec.Struct, frozen=True, kw_only=True):
+    """A meter's price for prompts of more than so many tokens."""
+
+    above_tokens: int
+    amount_per_million: str
+
+
 class Price(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     book: str  # charge | cost
@@ -234,6 +241,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     upstream_model: str | None = None
     meter: str
     amount_per_million: str  # decimal with at most 6 decimals
+    context_tiers: tuple[ContextPrice, ...] = ()
     currency: str
     effective_from_us: int
     state: str = "approved"  # draft | approved

@@ -229,6 +229,7 @@ prices: Final = Table(
     Column("backend_id", Text, ForeignKey("backends.id")),
     Column("upstream_model", Text),
     *_texts("meter", "amount_per_million", "currency"),
+    Column("context_tiers", Text, nullable=False, server_default="[]"),  # JSON array
     Column("effective_from_us", BigInteger, nullable=False),
     *_texts("state", "source"),
     *_kept(),

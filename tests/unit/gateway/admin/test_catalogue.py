@@ -28,11 +28,24 @@ def test_the_price_is_that_of_the_day_it_is_asked_for() -> None:
     assert (before.amounts[Meter.INPUT], after.amounts[Meter.INPUT]) == ("5", "4")
 
 
-def test_tiers_aliases_and_foreign_meters_are_named() -> None:
+def test_what_larger_prompts_cost_comes_with_the_price() -> None:
+    offer = look_up("google", "gemini-2.5-pro", NOW_US)
+
+    tiers = {
+        meter: [(tier.above_tokens, tier.amount_per_million) for tier in found]
+        for meter, found in offer.tiers.items()
+    }
+    assert tiers == {
+        Meter.INPUT: [(200_000, "2.5")],
+        Meter.CACHE_READ: [(200_000, "0.25")],
+        Meter.OUTPUT: [(200_000, "15")],
+    }
+
+
+def test_aliases_and_foreign_meters_are_named() -> None:
     notes = " ".join(look_up("openai", "gpt-5.6", NOW_US).notes)
 
     assert "'gpt-5.6' as 'gpt-5.6-sol'" in notes
-    assert "above 272000 input tokens" in notes
     assert "web_searches_kcount" in notes
 
 
