@@ -117,9 +117,14 @@ class Exchange:
             if isinstance(self._body, bytes):
                 self._body = bytearray(self._body)
             self._body += body
-        if len(self._body) > HIGH_WATER_BYTES:
+        if self.full:
             self._line.pause_reading()
         self._tell()
+
+    @property
+    def full(self) -> bool:
+        """Whether more of its body is here than is kept ahead of a reader."""
+        return len(self._body) > HIGH_WATER_BYTES
 
     def end(self) -> None:
         """The request's body is whole."""

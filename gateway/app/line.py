@@ -17,6 +17,7 @@ from gateway.app.exchange import Exchange
 from gateway.errors import openai_error
 
 MOST_AHEAD: Final = 256  # requests that wait for the answer to another
+_READ_AHEAD: Final = 4  # waiting, nothing is read any more: until then a hang-up is noticed
 _TOO_MANY: Final = "more requests were sent ahead than are kept; wait for answers in between"
 
 
@@ -104,9 +105,13 @@ class Line(asyncio.Protocol):
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self.reading_paused and not self._ahead:
+        if self.reading_paused and len(self._ahead) < _READ_AHEAD and not self._full():
             self.reading_paused = False
             self.transport.resume_reading()
+
+    def _full(self) -> bool:
+        """Whether the request that comes in waits its turn, with as much as is kept of a body."""
+        return self.latest is not self.answering and self.latest is not None and self.latest.full
 
     def answered(self) -> None:
         """The answer in hand is whole: the turn is the next one's."""
@@ -143,7 +148,8 @@ class Line(asyncio.Protocol):
             self._begin(exchange, scope)
             return
         self._ahead.append((exchange, scope))
-        self.pause_reading()
+        if len(self._ahead) >= _READ_AHEAD:
+            self.pause_reading()
         if len(self._ahead) > MOST_AHEAD:
             self.turn_away(400, _TOO_MANY)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.app.exchange import HIGH_WATER_BYTES
 from gateway.app.line import MOST_AHEAD
 from tests.loops import ON_BOTH_LOOPS, LoopFactory, run_on, until
 from tests.strangers import Client, Server, serving
@@ -162,17 +163,48 @@ def test_no_more_requests_wait_than_may(loop_factory: LoopFactory) -> None:
 
 
 @ON_BOTH_LOOPS
+@pytest.mark.parametrize("requests", [1, 2, 4])
 def test_whoever_is_answered_is_told_when_a_client_that_sent_ahead_leaves(
+    loop_factory: LoopFactory, requests: int
+) -> None:
+    async def story() -> None:
+        async with serving(served=(served := Patient())) as (_, connect):
+            client = await connect()
+            for _ in range(requests):
+                await client.send(NEXT)
+            await until(lambda: served.begun == 1)
+            (line,) = served.state.connections
+            await until(lambda: len(line._ahead) == requests - 1)
+            client.writer.transport.abort()
+            await until(lambda: served.gone == 1 and not served.state.tasks)
+            assert served.begun == 1
+
+    run_on(loop_factory, story())
+
+
+@ON_BOTH_LOOPS
+def test_of_a_body_that_waits_its_turn_no_more_is_kept_than_of_any_other(
     loop_factory: LoopFactory,
 ) -> None:
     async def story() -> None:
         async with serving(served=(served := Patient())) as (_, connect):
             client = await connect()
-            await client.send(NEXT)
+            size = 64 * 1024 * 1024
+            await client.send(NEXT, POST + b"content-length: %d\r\n\r\n" % size)
+            sending = asyncio.create_task(client.send(b"x" * size))
             await until(lambda: served.begun == 1)
-            client.writer.transport.abort()
-            await until(lambda: served.gone == 1 and not served.state.tasks)
-            assert served.begun == 1
+            (line,) = served.state.connections
+            await until(lambda: line.reading_paused)
+            kept = len(line.latest._body)
+            line.answering._line.resume_reading()  # as whoever waits for the answer's end does
+            assert line.reading_paused
+            assert HIGH_WATER_BYTES < kept < 16 * HIGH_WATER_BYTES
+            served.may.set()
+            await sending
+            said = b""
+            while said.count(b"HTTP/1.1 200") < 2:
+                said += await client.reader.read(65_536)
+            assert said.endswith(b"/x")
 
     run_on(loop_factory, story())
 
