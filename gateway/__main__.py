@@ -19,6 +19,7 @@ COMMANDS: Final = (
     "key",
     "policy",
     "invoice",
+    "bill",
     "tco",
     "doctor",
     "version",

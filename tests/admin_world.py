@@ -40,6 +40,13 @@ PRICE = {
     "state": "draft",
 }
 CHANNEL = {"name": "hook", "url": "http://127.0.0.1:9/hook", "secret": "s" * 16}
+BILL = {
+    "period": "2026-10",
+    "currency": "EUR",
+    "lines": [
+        {"date": "2026-10-01", "model": "m", "meter": "input", "quantity": 1, "amount": "0.01"}
+    ],
+}
 _NUMBERS = itertools.count()
 
 
@@ -102,6 +109,8 @@ def furnished(server: AdminServer) -> World:
         world.add("backends", (), backend)
         world.add("models", (), made.model(backend["id"]))
         world.add("prices", (), made.make("prices", **PRICE))
+        bill = BILL | {"name": "b", "backend_ids": [backend["id"]]}
+        world.add("provider-bills", (), made.make("provider-bills", **bill))
         world.people = list(_people(world, made))
         _decide(world)
         last = client.get("/audit", params={"limit": 200}).json()["items"]
@@ -223,6 +232,8 @@ def fresh(world: World, noun: str, path: Path) -> dict[str, Any]:
     name, scope = f"fresh {number}", scope_of(path) if path else None
     if noun in {"tenants", "backends", "models"}:
         return _fresh_platform(world, noun, number)
+    if noun == "provider-bills":
+        return BILL | {"name": name, "backend_ids": world.objects["backends"][()]}
     if noun == "admin-tokens":
         role = {0: "auditor", 1: "tenant_admin"}.get(len(path), "team_admin")
         return {"name": name, "role": role, "scope": scope}

@@ -19,6 +19,7 @@ from gateway.stores.sql.admin_tables import admin_tokens, audit_rows
 from gateway.stores.sql.alert_tables import alert_channels, alerts
 from gateway.stores.sql.decision_tables import decision_blocks
 from gateway.stores.sql.invoice_tables import invoices
+from gateway.stores.sql.provider_bill_tables import provider_bills
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -46,6 +47,7 @@ NOUNS: Final[Mapping[str, Noun]] = {
     "limits": Noun("limit", tables.limits),
     "prices": Noun("price", tables.prices),
     "invoices": Noun("invoice", invoices),
+    "provider-bills": Noun("provider bill", provider_bills),
     "admin-tokens": Noun("admin token", admin_tokens),
     "alert-channels": Noun("alert channel", alert_channels),
     "alerts": Noun("alert", alerts),

@@ -51,6 +51,8 @@ class Right(StrEnum):
     ALERTS_CHANGE = "alerts:change"  # of a channel we send to, inside our own network perhaps
     AUDIT_READ = "audit:read"
     DECISIONS_READ = "decisions:read"
+    PROVIDER_BILLS_READ = "provider-bills:read"  # what backends cost us
+    PROVIDER_BILLS_IMPORT = "provider-bills:import"
 
 
 class Relation(StrEnum):
@@ -76,7 +78,8 @@ _NOWHERE: Final[frozenset[Relation]] = frozenset()
 
 _READS: Final = frozenset(right for right in Right if right.value.endswith(":read"))
 _TEAM_READS: Final = _READS - {
-    Right.CATALOGUE_READ, Right.PRICES_READ, Right.INVOICES_READ, Right.TOKENS_READ
+    Right.CATALOGUE_READ, Right.PRICES_READ, Right.INVOICES_READ, Right.TOKENS_READ,
+    Right.PROVIDER_BILLS_READ,
 }  # fmt: skip
 
 TABLE: Final[Mapping[Role, Mapping[Right, frozenset[Relation]]]] = {
@@ -92,6 +95,7 @@ TABLE: Final[Mapping[Role, Mapping[Right, frozenset[Relation]]]] = {
         Right.LIMITS_CHANGE: _IN,
         Right.INVOICES_DRAFT: _IN,
         Right.INVOICES_ISSUE: _BELOW,  # where no invoice lies: those are at the tenant itself
+        Right.PROVIDER_BILLS_IMPORT: _OWN,  # where no bill lies: those are the platform's
         Right.TOKENS_CHANGE: _IN,
     },
     # Narrow only: below the own team, never at it. What stands at it or above binds whatever is
@@ -116,6 +120,8 @@ TABLE: Final[Mapping[Role, Mapping[Right, frozenset[Relation]]]] = {
         Right.INVOICES_READ: _IN,
         Right.INVOICES_DRAFT: _IN,
         Right.INVOICES_ISSUE: _BELOW,  # by the platform's, never by whoever is billed
+        Right.PROVIDER_BILLS_READ: _IN,
+        Right.PROVIDER_BILLS_IMPORT: _OWN,
     },
     Role.AUDITOR: dict.fromkeys(_READS, _IN),
 }

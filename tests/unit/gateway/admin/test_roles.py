@@ -59,7 +59,9 @@ def test_only_the_platform_changes_what_requests_cost_and_where_they_go(right: R
 def test_finance_changes_grants_and_invoices_and_nothing_else() -> None:
     changed = {right for right in CHANGES if allowed(Role.FINANCE, right)}
 
-    assert changed == {Right.GRANTS_CHANGE, Right.INVOICES_DRAFT, Right.INVOICES_ISSUE}
+    assert changed == {
+        Right.GRANTS_CHANGE, Right.INVOICES_DRAFT, Right.INVOICES_ISSUE, Right.PROVIDER_BILLS_IMPORT
+    }  # fmt: skip
 
 
 def test_whoever_is_billed_issues_no_invoice() -> None:
