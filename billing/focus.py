@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from billing.exchange import Amounts, Exchange
 from billing.invoices import InvoiceLine, safe_text
 from billing.meters import Meter
 from billing.money import format_decimal, format_picos
@@ -56,6 +57,7 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     period_start_us: int
     period_end_us: int
     reason: str | None = None
+    exchange: Exchange | None = None
 
 
 class _Sku(msgspec.Struct, frozen=True):
@@ -83,9 +85,11 @@ def rows(lines: Iterable[InvoiceLine], bill: Bill, version: Version) -> Iterator
     """
     columns = COLUMNS[version]
     yield columns
-    shared = _shared(bill)
+    shared, amounts = _shared(bill), Amounts(bill.exchange)
     for line in lines:
-        row = shared | _charge(line, bill) | (_usage(line) if line.line_kind == "usage" else {})
+        row = shared | _charge(line, bill, amounts)
+        if line.line_kind == "usage":
+            row |= _usage(line, amounts)
         yield tuple(row.get(column, "") for column in columns)
 
 
@@ -100,32 +104,38 @@ def _shared(bill: Bill) -> dict[str, str]:
         "BillingPeriodEnd": rfc3339(bill.period_end_us),
         "BillingPeriodStart": rfc3339(bill.period_start_us),
         "InvoiceId": safe_text(bill.number or ""),
-        "PricingCurrency": bill.currency,
+        "PricingCurrency": bill.currency if bill.exchange is None else bill.exchange.currency,
         "ServiceCategory": "AI and Machine Learning",
         "ServiceName": "LLM Inference",
         "ServiceSubcategory": "Generative AI",
     }
 
 
-def _charge(line: InvoiceLine, bill: Bill) -> dict[str, str]:
+def _charge(line: InvoiceLine, bill: Bill, amounts: Amounts) -> dict[str, str]:
     """What every line has. Late usage is a correction; a credit note or rounding is a charge of its
-    own kind.
+    own kind. A note is made in the invoice's currency, whatever prices are in.
     """
-    amount = decimal(format_picos(line.amount_picos))
+    amount = decimal(amounts.text(line.line_kind, line.amount_picos, line.corrects_invoice))
     corrects = line.corrects_invoice is not None and line.line_kind != "credit"
+    priced_in = {"PricingCurrency": bill.currency} if line.line_kind == "credit" else {}
     costs = ("BilledCost", "ContractedCost", "EffectiveCost", "ListCost")
-    row = dict.fromkeys((*costs, "PricingCurrencyEffectiveCost"), amount) | {
-        "ChargeCategory": CATEGORIES[line.line_kind],
-        "ChargeClass": "Correction" if corrects else "",
-        "ChargeDescription": safe_text(description(line, bill)),
-        "ChargeFrequency": "Usage-Based" if line.line_kind == "usage" else "One-Time",
-        "ChargePeriodEnd": rfc3339(line.period_end_us),
-        "ChargePeriodStart": rfc3339(line.period_start_us),
-        "InvoiceDetailId": line.line_id,
-        "Tags": _json({"app": line.key, "team": line.team}),
-        "x_CorrectsInvoice": safe_text(line.corrects_invoice or ""),
-        "x_LineId": line.line_id,
-    }
+    row = (
+        dict.fromkeys(costs, amount)
+        | priced_in
+        | {
+            "PricingCurrencyEffectiveCost": decimal(format_picos(line.amount_picos)),
+            "ChargeCategory": CATEGORIES[line.line_kind],
+            "ChargeClass": "Correction" if corrects else "",
+            "ChargeDescription": safe_text(description(line, bill)),
+            "ChargeFrequency": "Usage-Based" if line.line_kind == "usage" else "One-Time",
+            "ChargePeriodEnd": rfc3339(line.period_end_us),
+            "ChargePeriodStart": rfc3339(line.period_start_us),
+            "InvoiceDetailId": line.line_id,
+            "Tags": _json({"app": line.key, "team": line.team}),
+            "x_CorrectsInvoice": safe_text(line.corrects_invoice or ""),
+            "x_LineId": line.line_id,
+        }
+    )
     account = line.cost_center or line.team
     if account:
         row["SubAccountId"] = row["SubAccountName"] = safe_text(account)
@@ -153,12 +163,14 @@ def description(line: InvoiceLine, bill: Bill) -> str:
     return "Invoice rounding to the currency's minor unit"
 
 
-def _usage(line: InvoiceLine) -> dict[str, str]:
+def _usage(line: InvoiceLine, amounts: Amounts) -> dict[str, str]:
     """The price charged is the list price as well: a tenant's contract price is its own list."""
-    price = decimal(amount_per_million(line.picos_per_token))
+    price = decimal(amounts.price(line.picos_per_token, line.corrects_invoice))
+    priced = decimal(amount_per_million(line.picos_per_token))
     sku = f"{line.model}/{line.meter.replace('_', '-')}"
     prices = ("ContractedUnitPrice", "ListUnitPrice")
-    return dict.fromkeys((*prices, *(f"PricingCurrency{name}" for name in prices)), price) | {
+    row = dict.fromkeys(prices, price) | {f"PricingCurrency{name}": priced for name in prices}
+    return row | {
         "ConsumedQuantity": decimal(str(line.quantity)),
         "ConsumedUnit": UNIT,
         "PricingCategory": "Standard",

@@ -7,9 +7,9 @@ from typing import Final
 
 import msgspec
 
+from billing.exchange import Amounts
 from billing.focus import CATEGORIES, Bill, decimal, description
 from billing.invoices import InvoiceLine, safe_text
-from billing.money import format_picos
 from billing.periods import rfc3339
 
 COLUMNS: Final = (
@@ -45,9 +45,9 @@ def rows(lines: Iterable[InvoiceLine], detail: Detail) -> Iterator[tuple[str, ..
     invoice's own currency. A row that adjusts an earlier invoice refers to that one.
     """
     yield COLUMNS
-    shared = _shared(detail)
+    shared, amounts = _shared(detail), Amounts(detail.bill.exchange)
     for line in lines:
-        amount = decimal(format_picos(line.amount_picos))
+        amount = decimal(amounts.text(line.line_kind, line.amount_picos, line.corrects_invoice))
         row = shared | {
             "BilledCost": amount,
             "ChargeCategory": CATEGORIES[line.line_kind],

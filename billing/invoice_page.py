@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from billing.exchange import Amounts, Exchange
 from billing.invoices import InvoiceLine
 from billing.money import format_minor
-from billing.prices import amount_per_million
 from billing.terms import IssuedTerms, Party
 
 MOST_LINES: Final = 5_000  # beyond them the page would not open; the rest is one row
@@ -60,6 +60,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None  # of a credit note, or of its being voided
     notes: tuple[Note, ...] = ()
     sha256: str | None = None
+    exchange: Exchange | None = None
 
 
 def page(head: Head, lines: Callable[[], Iterable[InvoiceLine]], style: str) -> Iterator[str]:
@@ -124,7 +125,17 @@ def _facts(head: Head) -> Iterator[tuple[str, str]]:
         yield "Credits", f"Invoice {head.credits}"
     if head.reason:
         yield "Reason", head.reason
+    if head.exchange is not None:
+        yield "Exchange", _exchanged(head.exchange, head.currency)
     yield "Total", _money(head.total_minor, head.currency)
+
+
+def _exchanged(exchange: Exchange, currency: str) -> str:
+    day = _shown(date.fromisoformat(exchange.day))
+    rate = f"1 {exchange.currency} = {exchange.rate} {currency} ({exchange.source}, {day})"
+    if exchange.amount is None:
+        return rate
+    return f"{_grouped(exchange.amount)} {exchange.currency} at {rate}"
 
 
 def _summary(head: Head, lines: Iterable[InvoiceLine]) -> Iterator[str]:
@@ -149,12 +160,13 @@ def _detail(head: Head, lines: Iterable[InvoiceLine]) -> Iterator[str]:
     yield _header(_COLUMNS, _FIGURES) + "<tbody>"
     shown = iter(line for line in lines if line.line_kind != "rounding")
     section: tuple[int, str | None] = (head.period_start_us, None)
+    amounts = Amounts(head.exchange)
     for line in islice(shown, MOST_LINES):
         begun = (line.period_start_us, line.corrects_invoice)
         if begun != section and line.line_kind != "credit":
             section = begun
             yield f'<tr><th class="part" colspan="9">{escape(_section(line, head))}</th></tr>'
-        yield _line(line, head)
+        yield _line(line, head, amounts)
     count = minor = 0
     for line in shown:
         count, minor = count + 1, minor + line.amount_minor
@@ -172,12 +184,12 @@ def _section(line: InvoiceLine, head: Head) -> str:
     return f"Usage of {month} that came after invoice {line.corrects_invoice}"
 
 
-def _line(line: InvoiceLine, head: Head) -> str:
+def _line(line: InvoiceLine, head: Head, amounts: Amounts) -> str:
     if line.line_kind == "usage":
         meter = _METERS.get(line.meter, line.meter)
         meter += " (estimated)" if line.provenance == "estimated" else ""
         what = (line.cost_center, line.team, line.key, line.model, line.backend_region, meter)
-        price = amount_per_million(line.picos_per_token)
+        price = amounts.price(line.picos_per_token, line.corrects_invoice)
         return _row(what, (f"{line.quantity:,}", price, _minor(line.amount_minor, head)))
     words = "Agreed minimum of the month, beyond its usage"
     if line.line_kind == "credit":

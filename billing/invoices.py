@@ -8,10 +8,11 @@ from typing import Final, Literal
 import msgspec
 from msgspec.structs import replace
 
+from billing.exchange import Amounts, Exchange
 from billing.meters import METERS, Meters
-from billing.money import format_picos, minor_picos, round_half_up
+from billing.money import format_picos, half_up, minor_picos, round_half_up
 from billing.periods import Window, rfc3339
-from billing.prices import RateCard, amount_per_million
+from billing.prices import RateCard
 from billing.rating import lines as rated_lines
 
 UNIT: Final = "Tokens"
@@ -52,7 +53,9 @@ class Minimum(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One line. Fields are named as the table's columns; amounts are exact."""
+    """One line. Fields are named as the table's columns; amounts are exact, in the currency of the
+    ledger (`billing.exchange`), but for what is printed.
+    """
 
     line_id: str
     cost_center: str = ""
@@ -117,7 +120,7 @@ def draft(
     printed = in_minor_units([line.amount_picos for line in lines], currency)
     lines = [replace(line, amount_minor=n) for line, n in zip(lines, printed, strict=True)]
     if rounding_picos:
-        lines.append(_rounding_line(invoice_id, period, rounding_picos))
+        lines.append(rounding_line(invoice_id, period, rounding_picos))
     return Draft(tuple(lines), total_minor, rounding_picos)
 
 
@@ -125,21 +128,31 @@ def in_minor_units(amounts_picos: Sequence[int], currency: str) -> list[int]:
     """Each amount in minor units, by largest remainder: they add up to the rounded sum of all, and
     each is less than one minor unit from its exact amount. Of equal remainders the first rises.
     """
-    step = minor_picos(1, currency)
-    parts = [divmod(amount, step) for amount in amounts_picos]
-    missing = round_half_up(sum(amounts_picos), currency) - sum(whole for whole, _ in parts)
+    return by_largest_remainder(amounts_picos, minor_picos(1, currency))
+
+
+def by_largest_remainder(amounts: Sequence[int], step: int) -> list[int]:
+    """The same of amounts in any unit of which `step` are one minor unit."""
+    parts = [divmod(amount, step) for amount in amounts]
+    missing = half_up(sum(amounts), step) - sum(whole for whole, _ in parts)
     by_remainder = sorted(range(len(parts)), key=lambda place: (-parts[place][1], place))
     raised = set(by_remainder[:missing])
     return [whole + (place in raised) for place, (whole, _) in enumerate(parts)]
 
 
 def csv_rows(
-    lines: Iterable[InvoiceLine], *, invoice_number: str | None, tenant: str, currency: str
+    lines: Iterable[InvoiceLine],
+    *,
+    invoice_number: str | None,
+    tenant: str,
+    currency: str,
+    exchange: Exchange | None = None,
 ) -> Iterator[tuple[str, ...]]:
     """The header, then a row a line, columns as in COLUMNS. A draft's number is empty. Text that a
     spreadsheet would take for a formula is made safe; numbers stay numbers.
     """
     yield COLUMNS
+    amounts = Amounts(exchange)
     for line in lines:
         yield (
             line.line_id,
@@ -153,9 +166,9 @@ def csv_rows(
             line.meter,
             str(line.quantity),
             line.unit,
-            amount_per_million(line.picos_per_token),
+            amounts.price(line.picos_per_token, line.corrects_invoice),
             safe_text(line.price_version),
-            format_picos(line.amount_picos),
+            amounts.text(line.line_kind, line.amount_picos, line.corrects_invoice),
             currency,
             rfc3339(line.period_start_us),
             rfc3339(line.period_end_us),
@@ -272,7 +285,7 @@ def _minimum_line(invoice_id: str, minimum: Minimum) -> InvoiceLine:
     )
 
 
-def _rounding_line(invoice_id: str, period: Window, picos: int) -> InvoiceLine:
+def rounding_line(invoice_id: str, period: Window, picos: int) -> InvoiceLine:
     return InvoiceLine(
         line_id=line_id(invoice_id, ("rounding",)),
         amount_picos=picos,

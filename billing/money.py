@@ -99,11 +99,15 @@ def round_half_up(picos: int, currency: str) -> int:
     """Whole minor units, a half going away from zero. The one rounding of the house: an invoice's
     total goes through it once, and nothing that is still to be added up does.
     """
-    step = minor_picos(1, currency)
-    minor, rest = divmod(abs(picos), step)
+    return half_up(picos, minor_picos(1, currency))
+
+
+def half_up(amount: int, step: int) -> int:
+    """Whole steps, a half going away from zero."""
+    steps, rest = divmod(abs(amount), step)
     if 2 * rest >= step:
-        minor += 1
-    return -minor if picos < 0 else minor
+        steps += 1
+    return -steps if amount < 0 else steps
 
 
 def minor_picos(minor: int, currency: str) -> int:

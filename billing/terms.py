@@ -23,6 +23,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     recipient: Party = Party()
     purchase_order: str = ""
     payment_days: int | None = None
+    currency: str | None = None  # of the invoice; None: the tenant's, in which prices are
     tax: dict[str, str] | None = None  # printed as it is given; no tax is computed
     grace_days: int = 0  # how long after a month its usage may still come
     series: str = "INV"  # what numbers begin with
@@ -56,7 +57,7 @@ def minimum_picos(terms: Terms, period: str, currency: str) -> int:
 
 
 def check(terms: Terms, currency: str) -> None:
-    """ValueError for terms that no invoice can be made by."""
+    """ValueError for terms that no invoice can be made by. `currency` is the tenant's."""
     if terms.minimum is not None:
         picos = parse_picos(terms.minimum)
         if picos != minor_picos(round_half_up(picos, currency), currency):

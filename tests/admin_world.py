@@ -39,6 +39,7 @@ PRICE = {
     "currency": "EUR",
     "state": "draft",
 }
+RATE = {"base": "EUR", "quote": "USD", "rate": "1.1", "day": "2026-10-31", "source": "ECB"}
 CHANNEL = {"name": "hook", "url": "http://127.0.0.1:9/hook", "secret": "s" * 16}
 BILL = {
     "period": "2026-10",
@@ -111,6 +112,7 @@ def furnished(server: AdminServer) -> World:
         world.add("prices", (), made.make("prices", **PRICE))
         bill = BILL | {"name": "b", "backend_ids": [backend["id"]]}
         world.add("provider-bills", (), made.make("provider-bills", **bill))
+        world.add("exchange-rates", (), made.make("exchange-rates", **RATE))
         world.people = list(_people(world, made))
         _decide(world)
         last = client.get("/audit", params={"limit": 200}).json()["items"]
@@ -230,7 +232,7 @@ def fresh(world: World, noun: str, path: Path) -> dict[str, Any]:
     """The body of a new object of the noun that would lie at this node, or as near as can be."""
     number = next(_NUMBERS)
     name, scope = f"fresh {number}", scope_of(path) if path else None
-    if noun in {"tenants", "backends", "models"}:
+    if noun in {"tenants", "backends", "models", "exchange-rates"}:
         return _fresh_platform(world, noun, number)
     if noun == "provider-bills":
         return BILL | {"name": name, "backend_ids": world.objects["backends"][()]}
@@ -260,6 +262,8 @@ def _fresh_platform(world: World, noun: str, number: int) -> dict[str, Any]:
         return {"name": name, "currency": "EUR", "timezone": "UTC"}
     if noun == "backends":
         return {"name": name, "base_url": "http://127.0.0.1:9/v1", "region": "eu"}
+    if noun == "exchange-rates":
+        return RATE
     backend_id = world.objects["backends"][()][0]
     return {"name": name, "targets": [{"backend_id": backend_id, "upstream_model": "m"}]}
 

@@ -1,12 +1,13 @@
 """Months that are used, drafted, issued and credited; prices of the acceptance cases."""
 
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 from sqlalchemy import Engine
 
-from billing.invoices import InvoiceLine
+from billing.invoices import InvoiceLine, csv_rows
 from billing.meters import Meter, Meters
 from billing.money import format_minor
 from billing.periods import window
@@ -65,6 +66,18 @@ def credited(engine: Engine, invoice: Invoice, minor: int, line: str | None = No
 
 def lines_of(engine: Engine, invoice: Invoice) -> list[InvoiceLine]:
     return list(invoices.lines(engine, invoice.id))
+
+
+def amounts(engine: Engine, invoice: Invoice) -> list[Decimal]:
+    """As lines.csv has them, exact, in the invoice's currency."""
+    head, *rows = csv_rows(
+        lines_of(engine, invoice),
+        invoice_number=invoice.number,
+        tenant="",
+        currency=invoice.currency,
+        exchange=invoice.exchanged,
+    )
+    return [Decimal(row[head.index("amount")]) for row in rows]
 
 
 def total(invoice: Invoice) -> str:

@@ -47,7 +47,8 @@ class BehindItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BehindPage(msgspec.Struct, frozen=True, kw_only=True):
-    """`adds_up`: what is listed, on all pages, comes to the line or invoice exactly. Drafts that
+    """Prices and amounts are in the tenant's currency, as they were rated, whatever the invoice is
+    in. `adds_up`: what is listed, on all pages, comes to the line or invoice exactly. Drafts that
     usage was booked after do not add up until they are refreshed; what is no usage is 0 requests.
     """
 

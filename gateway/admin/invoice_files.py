@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from billing import focus, focus_detail, invoice_page
 from billing.invoices import csv_rows
-from billing.money import format_minor, format_picos
+from billing.money import format_minor
 from billing.terms import IssuedTerms
 from gateway.admin.invoices import found
 from gateway.admin.operation import Answer, Call, Operation
@@ -92,7 +92,7 @@ async def _manifest(call: Call) -> Answer:
             total=format_minor(invoice.total_minor, invoice.currency),
             rows=made.rows,
             rows_by_kind=made.rows_by_kind,
-            amount=format_picos(made.amount_picos),
+            amount=made.amount,
             quantity=made.quantity,
             sha256=made.sha256,
             issued_sha256=invoice.content_sha256,
@@ -149,6 +149,7 @@ def _write_lines(engine: Engine, invoice: Invoice) -> IO[bytes]:
             invoice_number=invoice.number,
             tenant=invoices.terms_of(connection, invoice).tenant,
             currency=invoice.currency,
+            exchange=invoice.exchanged,
         )
         return write_csv(rows)
 
@@ -184,6 +185,7 @@ def _bill(invoice: Invoice, terms: IssuedTerms) -> focus.Bill:
         period_start_us=invoice.period_start_us,
         period_end_us=invoice.period_end_us,
         reason=invoice.reason,
+        exchange=invoice.exchanged,
     )
 
 
@@ -214,4 +216,5 @@ def _head(connection: Connection, invoice: Invoice) -> invoice_page.Head:
             for note in notes
         ),
         sha256=invoice.content_sha256,
+        exchange=invoice.exchanged,
     )

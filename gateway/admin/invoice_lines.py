@@ -6,9 +6,9 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, select
 
+from billing.exchange import Amounts
 from billing.invoices import InvoiceLine
-from billing.money import format_minor, format_picos
-from billing.prices import amount_per_million
+from billing.money import format_minor
 from gateway import clock
 from gateway.admin.invoices import found
 from gateway.admin.operation import Answer, Call, Filter, Operation, PageSize
@@ -68,7 +68,7 @@ async def _lines(call: Call) -> Answer:
     query: LineQuery = call.query
 
     def work(connection: Connection) -> LinePage:
-        of = invoice_lines.c
+        of, amounts = invoice_lines.c, Amounts(invoice.exchanged)
         given = {name: getattr(query, name) for name in _FILTERS}
         columns = (of[name] for name in InvoiceLine.__struct_fields__)
         rows = connection.execute(
@@ -82,7 +82,7 @@ async def _lines(call: Call) -> Answer:
         positions = [row.pop("position") for row in found]
         shown = [InvoiceLine(**row) for row in found[: query.limit]]
         return LinePage(
-            items=tuple(_view(line, invoice.currency) for line in shown),
+            items=tuple(_view(line, invoice.currency, amounts) for line in shown),
             next=str(positions[query.limit - 1]) if found[query.limit :] else None,
         )
 
@@ -98,7 +98,7 @@ def operations() -> list[Operation]:
     ]  # fmt: skip
 
 
-def _view(line: InvoiceLine, currency: str) -> LineView:
+def _view(line: InvoiceLine, currency: str, amounts: Amounts) -> LineView:
     same = {
         name: getattr(line, name)
         for name in LineView.__struct_fields__
@@ -106,8 +106,8 @@ def _view(line: InvoiceLine, currency: str) -> LineView:
     }
     return LineView(
         **same,
-        unit_price_per_million=amount_per_million(line.picos_per_token),
-        amount=format_picos(line.amount_picos),
+        unit_price_per_million=amounts.price(line.picos_per_token, line.corrects_invoice),
+        amount=amounts.text(line.line_kind, line.amount_picos, line.corrects_invoice),
         printed=format_minor(line.amount_minor, currency),
         currency=currency,
         charge_period_start=clock.rfc3339(line.period_start_us),

@@ -17,6 +17,7 @@ from gateway.admin.resource import page_of
 from gateway.admin.roles import Right
 from gateway.stores.sql import drafts, invoices
 from gateway.stores.sql.drafts import NotBegunError, PeriodClosedError, UnknownTenantError
+from gateway.stores.sql.exchange_rates import NoRateError
 from gateway.stores.sql.invoices import Invoice
 
 Month = Annotated[
@@ -35,6 +36,18 @@ _FILTERS: Final = ("tenant_id", "period", "status", "number", "kind", "credits_i
 class InvoiceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tenant_id: fields.Id
     period: Month
+
+
+class ExchangeView(msgspec.Struct, frozen=True, kw_only=True):
+    """How the invoice came from the tenant's currency to its own: `amount` of `currency` at `rate`,
+    which is of `day`. It is fixed when the invoice is issued; a credit note has the same rate.
+    """
+
+    currency: str
+    amount: str | None
+    rate: str
+    day: str
+    source: str
 
 
 class InvoiceView(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +73,7 @@ class InvoiceView(msgspec.Struct, frozen=True, kw_only=True):
     voided_at: str | None
     void_reason: str | None
     content_sha256: str | None
+    exchange: ExchangeView | None
 
 
 class InvoicePage(Page, frozen=True, forbid_unknown_fields=True):
@@ -107,6 +121,8 @@ async def _draft(call: Call) -> Answer:
         raise invalid("tenant_id", f"there is no tenant {body.tenant_id!r}") from None
     except UnbalancedError as fault:
         raise conflict("ledger_unbalanced", str(fault)) from None
+    except NoRateError as fault:
+        raise conflict("no_exchange_rate", str(fault)) from None
     except ValueError as fault:
         raise invalid("period", str(fault)) from None
     location = f"/admin/v1/invoices/{invoice.id}"
@@ -181,4 +197,12 @@ def view(invoice: Invoice) -> InvoiceView:
         voided_at=fields.shown_instant(invoice.voided_at_us),
         void_reason=invoice.void_reason,
         content_sha256=invoice.content_sha256,
+        exchange=_exchange(invoice),
     )
+
+
+def _exchange(invoice: Invoice) -> ExchangeView | None:
+    found = invoice.exchanged
+    if found is None:
+        return None
+    return ExchangeView(**{name: getattr(found, name) for name in ExchangeView.__struct_fields__})

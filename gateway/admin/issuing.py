@@ -20,6 +20,7 @@ from gateway.admin.problems import conflict, invalid
 from gateway.admin.roles import Right
 from gateway.stores.sql import drafts, issuing
 from gateway.stores.sql.drafts import NotBegunError, PeriodClosedError
+from gateway.stores.sql.exchange_rates import NoRateError
 from gateway.stores.sql.invoices import Invoice
 from gateway.stores.sql.issuing import StandingError, UnknownLineError
 
@@ -137,6 +138,8 @@ def _refusals() -> Iterator[None]:
         raise conflict("period_closed", str(fault)) from None
     except UnbalancedError as fault:
         raise conflict("ledger_unbalanced", str(fault)) from None
+    except NoRateError as fault:
+        raise conflict("no_exchange_rate", str(fault)) from None
     except NotBegunError as fault:
         raise conflict("period_running", str(fault)) from None
 

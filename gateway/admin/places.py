@@ -18,7 +18,7 @@ from gateway.stores.sql import decisions, tables
 from gateway.stores.sql.admin_tables import admin_tokens, audit_rows
 from gateway.stores.sql.alert_tables import alert_channels, alerts
 from gateway.stores.sql.decision_tables import decision_blocks
-from gateway.stores.sql.invoice_tables import invoices
+from gateway.stores.sql.invoice_tables import exchange_rates, invoices
 from gateway.stores.sql.provider_bill_tables import provider_bills
 
 
@@ -46,6 +46,7 @@ NOUNS: Final[Mapping[str, Noun]] = {
     "grants": Noun("grant", tables.grants),
     "limits": Noun("limit", tables.limits),
     "prices": Noun("price", tables.prices),
+    "exchange-rates": Noun("exchange rate", exchange_rates),
     "invoices": Noun("invoice", invoices),
     "provider-bills": Noun("provider bill", provider_bills),
     "admin-tokens": Noun("admin token", admin_tokens),

@@ -38,14 +38,17 @@ class PartyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class TermsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`tax` is printed as it is given: no tax is computed. `minimum` is of a month; from
-    `minimum_from`, a day of the tenant's calendar, that month pays by its days.
+    """`tax` is printed as it is given: no tax is computed. `currency` is of the invoices, where it
+    is not the tenant's; an `exchange-rates` entry is needed for it. `minimum` is of a month, in the
+    tenant's currency; from `minimum_from`, a day of the tenant's calendar, that month pays by its
+    days.
     """
 
     issuer: PartyBody = PartyBody(name="Meterhouse")
     recipient: PartyBody = PartyBody()
     purchase_order: Words = ""
     payment_days: Annotated[int, Meta(ge=0, le=365)] | None = None
+    currency: fields.Currency | None = None
     tax: Annotated[dict[Words, Words], Meta(max_length=16)] | None = None
     grace_days: Annotated[int, Meta(ge=0, le=60)] = 0
     series: Series = "INV"
@@ -107,6 +110,7 @@ def operations() -> list[Operation]:
 
 def _check(given: Terms, currency: str) -> None:
     together(
+        lambda: given.currency and fields.currency(given.currency),
         lambda: fields.checked("minimum", billing_terms.check, given, currency),
         lambda: fields.checked("minimum_from", date.fromisoformat, given.minimum_from or _ANY),
         lambda: _check_series(given.series),

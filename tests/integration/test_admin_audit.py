@@ -128,6 +128,9 @@ class Walk:
         self.do("POST /prices/{id}/approve", first["id"])
         self.do("DELETE /prices/{id}", self.made.make("prices", **draft)["id"])
         self.do("POST /prices/import", model="gpt-4o-mini", as_model=self.made.name())
+        rate = {"base": "USD", "quote": "EUR", "day": "2026-10-31", "rate": "0.9"}
+        self.do("POST /exchange-rates", **rate, source="ECB")
+        self.do("POST /exchange-rates/import", rates=[rate], source="another")
         invoice = self.do("POST /invoices", tenant_id=own["tenant"], period="2026-10")
         self.do("DELETE /invoices/{id}", invoice["id"])
         self.do("PUT /tenants/{id}/billing", own["tenant"], minimum="10")

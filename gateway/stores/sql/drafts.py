@@ -17,7 +17,15 @@ from billing.invoices import draft as draft_of
 from billing.periods import Window, month
 from billing.terms import Terms, minimum_picos
 from gateway import clock, ids
-from gateway.stores.sql import coverage, former_names, invoices, rate_cards, tenants, terms
+from gateway.stores.sql import (
+    coverage,
+    exchange_rates,
+    former_names,
+    invoices,
+    rate_cards,
+    tenants,
+    terms,
+)
 from gateway.stores.sql.bulk import append
 from gateway.stores.sql.cost_centers import CostCenters
 from gateway.stores.sql.coverage import Covered
@@ -55,9 +63,9 @@ def make_draft(
 ) -> tuple[Invoice, bool]:
     """The draft of a tenant and month made anew from the ledger, and whether it is a first one.
 
-    UnknownTenantError; NotBegunError; PeriodClosedError; ValueError for a period not written
-    `2026-11`; UnbalancedError when the ledger contradicts itself. A draft that comes out the same
-    keeps its version.
+    UnknownTenantError; NotBegunError; PeriodClosedError; NoRateError; ValueError for a period not
+    written `2026-11`; UnbalancedError when the ledger contradicts itself. A draft that comes out
+    the same keeps its version.
     """
     with transaction(engine) as connection:
         before, after = refresh(connection, tenant_id, period, drafted_by)
@@ -76,20 +84,23 @@ def refresh(
     if span.start_us > clock.now_us():
         raise NotBegunError(f"{period} has not begun in {tenant.timezone}")
     before = _draft(connection, tenant_id, period)
+    own = _Part(period, span, terms.of(connection, tenant_id).terms)
     fresh = Invoice(
         id=ids.new("inv") if before is None else before.id,
         tenant_id=tenant_id,
         period=period,
-        currency=tenant.currency,
+        currency=own.terms.currency or tenant.currency,
         period_start_us=span.start_us,
         period_end_us=span.end_us,
         total_minor=0,
         created_at_us=clock.now_us() if before is None else before.created_at_us,
         drafted_by=drafted_by,
     )
-    own = _Part(period, span, terms.of(connection, tenant_id).terms)
     parts = [own, *_closed(connection, period, issued)]
-    return before, _store(connection, before, fresh, *_made(connection, fresh, parts))
+    made, covered = _made(connection, fresh, parts, tenant.currency)
+    if fresh.currency != tenant.currency:
+        made, fresh = exchange_rates.applied(connection, made, fresh, tenant, issued)
+    return before, _store(connection, before, fresh, made, covered)
 
 
 def remove_draft(engine: Engine, invoice_id: str) -> bool:
@@ -159,15 +170,16 @@ def _closed(connection: Connection, period: str, issued: list[Invoice]) -> Itera
 
 
 def _made(
-    connection: Connection, fresh: Invoice, parts: list[_Part]
+    connection: Connection, fresh: Invoice, parts: list[_Part], currency: str
 ) -> tuple[Draft, list[Covered]]:
+    """In the currency of the ledger."""
     centers = CostCenters(connection, fresh.tenant_id)
     key_names = _key_names(connection, fresh.tenant_id)
     found: list[tuple[_Part, Covered]] = []
     minimums: list[Minimum] = []
     for part in parts:
         left, charged_picos = coverage.unbilled(connection, fresh.tenant_id, part.span, centers)
-        minimums.append(_minimum(connection, fresh, part, charged_picos))
+        minimums.append(_minimum(connection, part, charged_picos, fresh.tenant_id, currency))
         for payer, used in sorted(left.items()):
             team = centers.team_names.get(payer.team_id, payer.team_id)
             key = key_names.get(payer.key_id, payer.key_id)
@@ -177,24 +189,26 @@ def _made(
     made = draft_of(
         (_aggregate(part, each, cards) for part, each in found),
         invoice_id=fresh.id,
-        currency=fresh.currency,
+        currency=currency,
         period=fresh.span,
         minimums=minimums,
     )
     return made, [each for _, each in found]
 
 
-def _minimum(connection: Connection, fresh: Invoice, part: _Part, charged_picos: int) -> Minimum:
+def _minimum(
+    connection: Connection, part: _Part, charged_picos: int, tenant_id: str, currency: str
+) -> Minimum:
     """What the month's minimum asks for beyond its usage, less what was charged for it already."""
     due = 0
     if part.span.end_us <= clock.now_us():
-        agreed = minimum_picos(part.terms, part.period, fresh.currency)
+        agreed = minimum_picos(part.terms, part.period, currency)
         due = max(0, agreed - charged_picos) if agreed else 0
     of = invoice_lines.c
     charged = connection.scalars(
         select(of.amount_picos)
         .join(table, table.c.id == of.invoice_id)
-        .where(table.c.tenant_id == fresh.tenant_id, table.c.status == "issued")
+        .where(table.c.tenant_id == tenant_id, table.c.status == "issued")
         .where(of.line_kind == "minimum", of.period_start_us == part.span.start_us)
     )
     return Minimum(picos=due - sum(charged), period=part.span, corrects_invoice=part.closing)

@@ -1,5 +1,5 @@
 """The tables of what is billed: invoices and credit notes, their lines, the usage they cover, the
-terms they are made by, and where teams were billed to before they moved.
+terms and rates they are made by, and where teams were billed to before they moved.
 
 Triggers of the database keep what is issued as it is; only an issued one may become voided.
 """
@@ -53,6 +53,7 @@ invoices: Final = Table(
     Column("void_reason", Text),
     Column("terms", Text),  # JSON of billing.terms.Terms as they were at issue
     Column("content_sha256", Text),  # of lines.csv as it was at issue
+    Column("exchange", Text),  # JSON of billing.exchange.Exchange, where it is in another currency
     UniqueConstraint("tenant_id", "period", "id"),
     Index("ix_invoices_credits_invoice", "credits_invoice"),
 )
@@ -118,4 +119,16 @@ team_places: Final = Table(
     Column("parent_id", Text),
     Column("cost_center", Text),
     PrimaryKeyConstraint("team_id", "until_us"),
+)
+
+# What one unit of `base` is worth in `quote`. Of two entries of a day the later one holds; neither
+# ever changes.
+exchange_rates: Final = Table(
+    "exchange_rates",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *_texts("base", "quote", "rate", "day", "source"),
+    Column("version", Integer, nullable=False),
+    *_counts("created_at_us"),
+    Index("ix_exchange_rates_base_quote_day", "base", "quote", "day"),
 )

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, select
 
+from billing.exchange import Exchange
 from billing.invoices import InvoiceLine
 from billing.periods import Window
 from billing.terms import IssuedTerms
@@ -16,6 +17,7 @@ from gateway.stores.sql.tables import tenants
 
 LINE_COLUMNS: Final = tuple(column.name for column in invoice_lines.columns)[2:]  # of the line
 _TERMS: Final = msgspec.json.Decoder(IssuedTerms)
+_EXCHANGE: Final = msgspec.json.Decoder(Exchange)
 
 
 class Invoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,10 +44,15 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     void_reason: str | None = None
     terms: str | None = None  # as they were at issue
     content_sha256: str | None = None  # of lines.csv as it was at issue
+    exchange: str | None = None  # where it is in another currency than the ledger
 
     @property
     def span(self) -> Window:
         return Window(f"m{self.period}", self.period_start_us, self.period_end_us)
+
+    @property
+    def exchanged(self) -> Exchange | None:
+        return None if self.exchange is None else _EXCHANGE.decode(self.exchange)
 
 
 def one(engine: Engine, invoice_id: str) -> Invoice | None:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, func, select, text, update
 
 from billing import credit_notes
+from billing.exchange import Exchange
 from billing.invoices import InvoiceLine, csv_rows, csv_text
 from billing.terms import IssuedTerms
 from gateway import clock, ids
@@ -118,6 +119,7 @@ def credit(
         kind="credit_note",
         credits_invoice=invoice.id,
         reason=reason,
+        exchange=_exchange_of_note(invoice),
     )
     connection.execute(table.insert().values(**msgspec.structs.asdict(note)))
     credited = credit_notes.line_of(
@@ -134,12 +136,30 @@ def credit(
     return _issued(connection, note, terms, f"{terms.series}-CN", clock.now_us())
 
 
-def content_sha256(lines: Iterable[InvoiceLine], number: str, tenant: str, currency: str) -> str:
+def _exchange_of_note(invoice: Invoice) -> str | None:
+    """At the invoice's rate, whatever it is now: what is taken back is what was billed."""
+    exchange = invoice.exchanged
+    if exchange is None:
+        return None
+    kept = Exchange(
+        currency=exchange.currency, rate=exchange.rate, day=exchange.day, source=exchange.source
+    )
+    return _ENCODER.encode(kept).decode()
+
+
+def content_sha256(
+    lines: Iterable[InvoiceLine],
+    number: str,
+    tenant: str,
+    currency: str,
+    exchange: Exchange | None = None,
+) -> str:
     """Of lines.csv, byte by byte; memory does not grow with it."""
     hashed = hashlib.sha256()
-    for record in csv_text(
-        csv_rows(lines, invoice_number=number, tenant=tenant, currency=currency)
-    ):
+    rows = csv_rows(
+        lines, invoice_number=number, tenant=tenant, currency=currency, exchange=exchange
+    )
+    for record in csv_text(rows):
         hashed.update(record.encode())
     return hashed.hexdigest()
 
@@ -172,7 +192,7 @@ def _issued(
         version=draft.version + 1,
         issued_at_us=now_us,
         terms=_ENCODER.encode(terms).decode(),
-        content_sha256=content_sha256(lines, number, terms.tenant, draft.currency),
+        content_sha256=content_sha256(lines, number, terms.tenant, draft.currency, draft.exchanged),
     )
     _write(connection, issued)
     return issued

@@ -1,0 +1,132 @@
+"""Exchange rates over HTTP: entered, imported, never changed; an invoice that is made at one."""
+
+import csv
+import io
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+
+from billing.meters import Meters
+from gateway.clock import parse_rfc3339
+from gateway.stores.sql import usage
+from tests.admin_server import AdminServer, Made, refused
+from tests.focus_rules import faults
+from tests.ledger_events import a_card, an_event
+
+RATE = {"base": "USD", "quote": "EUR", "rate": "0.9137", "day": "2026-10-31", "source": "ECB"}
+
+
+def test_rates_are_imported_once_however_often_they_are_sent(admin_client: httpx.Client) -> None:
+    rates = [
+        {"base": "EUR", "quote": quote, "rate": rate, "day": "2026-10-30"}
+        for quote, rate in (("PLN", "4.2512"), ("SEK", "11.0345"))
+    ]
+
+    def imported(source: str) -> Any:
+        body = {"source": source, "rates": rates}
+        return admin_client.post("/exchange-rates/import", json=body).json()
+
+    assert imported("ECB") == {"added": 2, "known": 0}
+    assert imported("ECB") == {"added": 0, "known": 2}
+    assert imported("a bank") == {"added": 2, "known": 0}
+    asked = {"base": "EUR", "quote": "PLN", "source": "ECB"}
+    (found,) = admin_client.get("/exchange-rates", params=asked).json()["items"]
+    assert found == rates[0] | {
+        "source": "ECB", "id": found["id"], "created_at": found["created_at"]
+    }  # fmt: skip
+    assert admin_client.get(f"/exchange-rates/{found['id']}").json() == found
+    assert admin_client.delete(f"/exchange-rates/{found['id']}").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "status"),
+    [
+        ("rate", "0", 422),
+        ("rate", "-1", 400),
+        ("base", "XXX", 422),
+        ("quote", "USD", 422),
+        ("day", "2026-02-30", 422),
+        ("day", "2999-01-01", 422),
+        ("source", "", 400),
+    ],
+)
+def test_a_rate_that_cannot_be_is_refused_by_name(
+    admin_client: httpx.Client, field: str, value: str, status: int
+) -> None:
+    refused(admin_client.post("/exchange-rates", json=RATE | {field: value}), status, field)
+
+
+def test_an_import_with_one_bad_rate_adds_none_and_names_it(admin_client: httpx.Client) -> None:
+    good = {name: value for name, value in RATE.items() if name != "source"}
+    good |= {"base": "GBP"}
+    body = {"source": "half", "rates": [good, good | {"rate": "0"}]}
+
+    refused(admin_client.post("/exchange-rates/import", json=body), 422, "rates[1].rate")
+
+    assert admin_client.get("/exchange-rates", params={"source": "half"}).json()["items"] == []
+
+
+def test_an_invoice_in_another_currency_waits_for_a_rate_and_keeps_it(
+    admin_house: AdminServer, admin_client: httpx.Client, made: Made
+) -> None:
+    tenant = made.tenant(currency="GBP", timezone="UTC")
+    team = made.team(tenant["id"], name="search", cost_center="CC-1")
+    key = made.key(team["id"], name="indexer")
+    whose = {"tenant_id": tenant["id"], "team_path": (team["id"],), "key_id": key["id"]}
+    at = {
+        "admitted_at_us": parse_rfc3339("2026-10-14T12:00:00Z"),
+        "currency": "GBP",
+        "cost_card": None,
+    }
+    card = a_card(3_000_000, 15_000_000, "pounds", "GBP")
+    event = an_event("req_gbp", usage=Meters(input=10_000_001), charge_card=card, **whose, **at)
+    usage.record(admin_house.engine, [(event, True)])
+    terms = f"/tenants/{tenant['id']}/billing"
+    refused(admin_client.put(terms, json={"currency": "EUX"}), 422, "currency")
+    assert admin_client.put(terms, json={"currency": "EUR"}).json()["currency"] == "EUR"
+    asked = {"tenant_id": tenant["id"], "period": "2026-10"}
+
+    missing = admin_client.post("/invoices", json=asked)
+    assert (missing.status_code, missing.json()["code"]) == (409, "no_exchange_rate")
+    assert "from GBP to EUR of 2026-10-31" in missing.text
+    admin_client.post("/exchange-rates", json=RATE | {"base": "GBP", "rate": "1.15123"})
+    draft = admin_client.post("/invoices", json=asked).json()
+    issued = admin_client.post(f"/invoices/{draft['id']}/issue").json()
+
+    one = f"/invoices/{issued['id']}"
+    assert (issued["currency"], issued["total"]) == ("EUR", "34.54")
+    assert issued["exchange"] == {
+        "currency": "GBP", "amount": "30.000003", "rate": "1.15123", "day": "2026-10-31",
+        "source": "ECB",
+    }  # fmt: skip
+    manifest = admin_client.get(f"{one}/manifest").json()
+    assert (manifest["amount"], manifest["intact"]) == ("34.54", True)
+    listed = admin_client.get(f"{one}/lines").json()["items"]
+    assert [each["amount"] for each in listed] == ["34.53690345369", "0.00309654631"]
+    assert (listed[0]["unit_price_per_million"], listed[0]["printed"]) == ("3.45369", "34.54")
+    page = admin_client.get(f"{one}/page.html").text
+    assert "30.000003 GBP at 1 GBP = 1.15123 EUR (ECB, 31 October 2026)" in page
+    _check_focus(admin_client, issued)
+    detail = admin_client.get(f"{one}/focus-detail.csv").text
+    owed = [row["BilledCost"] for row in csv.DictReader(io.StringIO(detail))]
+    assert sum(map(Decimal, owed)) == Decimal("34.54")
+    note = {"amount": "34.54", "reason": "wrong tenant"}
+    credit = admin_client.post(f"{one}/credit-notes", json=note).json()
+    assert (credit["currency"], credit["total"]) == ("EUR", "-34.54")
+    assert credit["exchange"] == issued["exchange"] | {"amount": None}
+    _check_focus(admin_client, credit)
+
+
+def _check_focus(admin_client: httpx.Client, invoice: dict[str, Any]) -> None:
+    focus = admin_client.get(f"/invoices/{invoice['id']}/focus.csv")
+    assert faults(focus.content, {invoice["number"]: Decimal(invoice["total"])}) == []
+    rows = list(csv.DictReader(io.StringIO(focus.text)))
+    assert {row["BillingCurrency"] for row in rows} == {"EUR"}
+    usage_rows = [row for row in rows if row["ChargeCategory"] == "Usage"]
+    assert {row["PricingCurrency"] for row in usage_rows} <= {"GBP"}
+    for row in usage_rows:
+        assert row["PricingCurrencyContractedUnitPrice"] == "3.0"
+        assert row["PricingCurrencyEffectiveCost"] == "30.000003"
+        assert row["BilledCost"] == row["ContractedCost"] == "34.53690345369"
