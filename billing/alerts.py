@@ -12,7 +12,7 @@ import msgspec
 
 from billing.forecast import Forecast
 
-Rule = Literal["threshold", "burn_rate", "forecast"]
+Rule = Literal["threshold", "burn_rate", "forecast", "anomaly", "loop"]  # the last two: no budget
 RULES: Final[tuple[Rule, ...]] = get_args(Rule)
 
 MINUTE_US: Final = 60_000_000

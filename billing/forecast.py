@@ -12,7 +12,7 @@ context, draws come from a fixed seed, so that the same days always give the sam
 
 from collections.abc import Iterator, Sequence
 from decimal import Context, Decimal, localcontext
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -33,7 +33,7 @@ _DRIFT_PARTS: Final = Decimal("0.03")  # more of it for every day ahead
 _EARLY_PARTS: Final = Decimal("0.65")  # of both where weekdays are still in the spread
 _SEED: Final = 20261121
 _MASK: Final = 2**64 - 1
-_EXACT: Final = Context(prec=18)
+EXACT: Final = Context(prec=18)
 
 
 class Forecast(msgspec.Struct, frozen=True):
@@ -47,6 +47,16 @@ class Forecast(msgspec.Struct, frozen=True):
     high_picos: int
     claimed: bool
     days: int  # of history it rests on
+
+
+class Pattern(NamedTuple):
+    """Of past days, in logarithms: how far each weekday lies off, the level after the last day, and
+    how far each day lay off what was to be expected of it.
+    """
+
+    weekdays: list[Decimal]  # Monday's first
+    level: Decimal
+    residuals: list[Decimal]
 
 
 def forecast(
@@ -67,10 +77,28 @@ def forecast(
     recent = [max(0, day) for day in days[-MOST_DAYS:]]
     if sum(day > 0 for day in recent) < LEAST_DAYS:
         return _run_rate(recent, ahead, spent_picos)
-    with localcontext(_EXACT):
+    with localcontext(EXACT):
         totals = sorted(_paths(recent, first_weekday, ahead))
     low, middle, high = (totals[_PATHS * percent // 100] for percent in (10, 50, 90))
     return Forecast(spent_picos + low, spent_picos + middle, spent_picos + high, True, len(recent))
+
+
+def pattern(days: Sequence[int], first_weekday: int) -> Pattern:
+    """What there is to learn of days, of which at least one cost something. Within a context of
+    fixed precision, so that it is the same everywhere.
+    """
+    with localcontext(EXACT):
+        floor = least_day(days)
+        logs = [EXACT.ln(Decimal(max(day, floor))) for day in days]
+        weekdays = [(first_weekday + at) % _WEEK for at in range(len(days))]
+        effects = _weekday_effects(logs, weekdays)
+        plain = [log - effects[weekday] for log, weekday in zip(logs, weekdays, strict=True)]
+        return Pattern(effects, *_level(plain))
+
+
+def least_day(days: Sequence[int]) -> int:
+    """What a day without spending counts as."""
+    return max(1, sum(days) // (len(days) * _FLOOR_PARTS))
 
 
 def _run_rate(days: Sequence[int], ahead: Sequence[tuple[int, int]], spent: int) -> Forecast:
@@ -84,13 +112,8 @@ def _paths(
     days: Sequence[int], first_weekday: int, ahead: Sequence[tuple[int, int]]
 ) -> Iterator[int]:
     """What the days ahead come to, drawn many times."""
-    floor = max(1, sum(days) // (len(days) * _FLOOR_PARTS))
-    logs = [_EXACT.ln(Decimal(max(day, floor))) for day in days]
-    weekdays = [(first_weekday + at) % _WEEK for at in range(len(days))]
-    effects = _weekday_effects(logs, weekdays)
-    plain = [log - effects[weekday] for log, weekday in zip(logs, weekdays, strict=True)]
-    level, residuals = _level(plain)
-    base = int(_EXACT.exp(level) * _SCALE)
+    effects, level, residuals = pattern(days, first_weekday)
+    base = int(EXACT.exp(level) * _SCALE)
     factors = [_factor(effects[weekday]) * share for weekday, share in ahead]
     errors = [_factor(error) for error in residuals]
     unsure = _spread(residuals) * (_LEVEL_PARTS + _DRIFT_PARTS * len(ahead))
@@ -119,7 +142,7 @@ def _weekday_effects(logs: Sequence[Decimal], weekdays: Sequence[int]) -> list[D
         start = min(max(0, at - 3), max(0, len(logs) - _WEEK))
         around = logs[start : start + _WEEK]
         off[weekday].append(log - _mean(around))
-    shrunk = [_EXACT.divide(sum(each, Decimal(0)), Decimal(len(each) + shrink)) for each in off]
+    shrunk = [EXACT.divide(sum(each, Decimal(0)), Decimal(len(each) + shrink)) for each in off]
     middle = _mean(shrunk)
     return [each - middle for each in shrunk]
 
@@ -137,8 +160,8 @@ def _level(plain: Sequence[Decimal]) -> tuple[Decimal, list[Decimal]]:
 
 def _spread(residuals: Sequence[Decimal]) -> Decimal:
     """Their standard deviation."""
-    squares = _mean([_EXACT.multiply(each, each) for each in residuals])
-    return _EXACT.sqrt(squares)
+    squares = _mean([EXACT.multiply(each, each) for each in residuals])
+    return EXACT.sqrt(squares)
 
 
 def _normal(at: int) -> Decimal:
@@ -147,12 +170,12 @@ def _normal(at: int) -> Decimal:
     for _ in range(12):
         draw = (draw * 6364136223846793005 + 1442695040888963407) & _MASK
         total += draw >> 44
-    return _EXACT.divide(Decimal(total - 6 * 2**20), Decimal(2**20))
+    return EXACT.divide(Decimal(total - 6 * 2**20), Decimal(2**20))
 
 
 def _mean(values: Sequence[Decimal]) -> Decimal:
-    return _EXACT.divide(sum(values, Decimal(0)), Decimal(len(values)))
+    return EXACT.divide(sum(values, Decimal(0)), Decimal(len(values)))
 
 
 def _factor(log: Decimal) -> int:
-    return int(_EXACT.exp(log) * _SCALE)
+    return int(EXACT.exp(log) * _SCALE)

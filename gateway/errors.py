@@ -27,6 +27,7 @@ class Shape(msgspec.Struct, frozen=True):
 _SHAPES: Final[dict[DenyCode, Shape]] = {
     DenyCode.INVALID_API_KEY: Shape(401, "authentication_error"),
     DenyCode.INVALID_REQUEST: Shape(400, "invalid_request_error"),
+    DenyCode.KEY_BLOCKED: Shape(403, "permission_error", retry=False),
     DenyCode.MODEL_NOT_FOUND: Shape(404, "invalid_request_error"),
     DenyCode.MODEL_NOT_ALLOWED: Shape(403, "permission_error"),
     DenyCode.UNSUPPORTED_CAPABILITY: Shape(400, "invalid_request_error"),

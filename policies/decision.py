@@ -10,6 +10,7 @@ class DenyCode(StrEnum):
 
     INVALID_API_KEY = "invalid_api_key"
     INVALID_REQUEST = "invalid_request"  # param names the field
+    KEY_BLOCKED = "key_blocked"  # for a time: it was caught in a loop
     MODEL_NOT_FOUND = "model_not_found"
     MODEL_NOT_ALLOWED = "model_not_allowed"
     UNSUPPORTED_CAPABILITY = "unsupported_capability"

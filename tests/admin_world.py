@@ -22,8 +22,9 @@ import httpx
 from gateway import clock, ids
 from gateway.admin.principal import Principal
 from gateway.admin.roles import Path, Relation, Role, relation
-from gateway.stores.sql import alerts, decisions
+from gateway.stores.sql import alerts, breakers, decisions
 from gateway.stores.sql.engine import transaction
+from gateway.stores.sql.rows import KeyBlock
 from policies.facts import DECODER, Record, Recorder
 from tests.admin_server import AdminServer, Made
 from tests.policy_builders import an_ask
@@ -40,6 +41,7 @@ PRICE = {
     "state": "draft",
 }
 RATE = {"base": "EUR", "quote": "USD", "rate": "1.1", "day": "2026-10-31", "source": "ECB"}
+LOOP = {"amount_per_minute": "5"}
 CHANNEL = {"name": "hook", "url": "http://127.0.0.1:9/hook", "secret": "s" * 16}
 BILL = {
     "period": "2026-10",
@@ -158,6 +160,7 @@ def _organise(world: World, made: Made) -> None:
         path = (*world.nodes[team], key["id"])
         world.nodes[f"bot of {team}"] = path
         world.add("keys", path, key)
+        world.add("key-blocks", path, _blocked(world, path))
 
 
 def _attach(world: World, made: Made, name: str, path: Path) -> None:
@@ -169,6 +172,7 @@ def _attach(world: World, made: Made, name: str, path: Path) -> None:
     world.add("policies", path, made.make("policies", scope=scope, name="plain"))
     world.add("alert-channels", path, made.make("alert-channels", scope=scope, **CHANNEL))
     world.add("alerts", path, _alerted(world, path, budget))
+    world.add("loop-breakers", path, made.make("loop-breakers", scope=scope, **LOOP))
     if "team" in scope:
         token = made.make("admin-tokens", name="one", role="team_admin", scope=scope)
         world.add("admin-tokens", path, token)
@@ -178,6 +182,18 @@ def _attach(world: World, made: Made, name: str, path: Path) -> None:
         price = made.make("prices", tenant_id=path[0], **PRICE)
         world.add("prices", path, price)
         world.add("invoices", path, made.make("invoices", tenant_id=path[0], period="2026-11"))
+
+
+def _blocked(world: World, path: Path) -> Mapping[str, Any]:
+    """The key is blocked, as a breaker does it."""
+    now_us = clock.now_us()
+    block = KeyBlock(
+        id=ids.new("block"), tenant_id=path[0], team_id=path[-2], key_id=path[-1], breaker_id="b",
+        alert_id="a", shape="s", reason="r", from_us=now_us, until_us=now_us + 60_000_000,
+    )  # fmt: skip
+    with transaction(world.server.engine) as connection:
+        breakers.BLOCKS.add(connection, block)
+    return {"id": block.id}
 
 
 def _alerted(world: World, path: Path, budget: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -250,6 +266,7 @@ def fresh(world: World, noun: str, path: Path) -> dict[str, Any]:
         "budgets": {"scope": scope, "amount": "5", "period": "day"},
         "limits": {"scope": scope, "requests_per_minute": 7},
         "alert-channels": CHANNEL | {"scope": scope, "name": name},
+        "loop-breakers": LOOP | {"scope": scope},
         "grants": {"budget_id": budgets[0], "approver": "Ada", **UNTIL},
         "invoices": {"tenant_id": path[0], "period": "2026-10"},
     }

@@ -41,8 +41,9 @@ Url = Annotated[
 
 
 class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Is told of the budgets at its scope and below. `secret` signs what is sent; it is write-only
-    and left out of a PUT it stays. `least_amount` is for speed: less in a window is not told.
+    """Is told of the budgets and the spending at its scope and below. `secret` signs what is sent;
+    it is write-only and left out of a PUT it stays. `least_amount` is for speed, anomalies and
+    loops: less is not told.
     """
 
     name: fields.Name
@@ -87,7 +88,7 @@ class AlertView(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     tenant_id: str
     scope: fields.Scope
-    budget_id: str
+    budget_id: str | None  # null: it is of no budget
     window_id: str
     rule: str
     mark: str
@@ -178,6 +179,7 @@ def _view(connection: Connection, row: alerts.Alert) -> AlertView:
     given = {name: getattr(row, name) for name in _COPIED}
     return AlertView(
         scope=fields.scope_of(row.scope_kind, row.scope_id),
+        budget_id=row.budget_id or None,
         fired_at=clock.rfc3339(row.fired_at_us),
         deliveries=tuple(map(_delivery, told)),
         **given,
@@ -185,7 +187,9 @@ def _view(connection: Connection, row: alerts.Alert) -> AlertView:
 
 
 _COPIED: Final = tuple(
-    name for name in AlertView.__struct_fields__ if name not in {"scope", "fired_at", "deliveries"}
+    name
+    for name in AlertView.__struct_fields__
+    if name not in {"scope", "budget_id", "fired_at", "deliveries"}
 )
 
 

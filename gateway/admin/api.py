@@ -11,6 +11,7 @@ from gateway.admin import (
     alerts,
     audit,
     backends,
+    breakers,
     budgets,
     catalogue,
     decisions,
@@ -71,6 +72,7 @@ def operations() -> list[Operation]:
         *status.operations(),
         *admin_tokens.operations(),
         *alerts.operations(),
+        *breakers.operations(),
         *audit.operations(),
         *whoami.operations(),
     ]

@@ -17,6 +17,7 @@ from gateway.admin.roles import Path, Relation, relation
 from gateway.stores.sql import decisions, tables
 from gateway.stores.sql.admin_tables import admin_tokens, audit_rows
 from gateway.stores.sql.alert_tables import alert_channels, alerts
+from gateway.stores.sql.breaker_tables import key_blocks, loop_breakers
 from gateway.stores.sql.decision_tables import decision_blocks
 from gateway.stores.sql.invoice_tables import exchange_rates, invoices
 from gateway.stores.sql.provider_bill_tables import provider_bills
@@ -52,6 +53,8 @@ NOUNS: Final[Mapping[str, Noun]] = {
     "admin-tokens": Noun("admin token", admin_tokens),
     "alert-channels": Noun("alert channel", alert_channels),
     "alerts": Noun("alert", alerts),
+    "loop-breakers": Noun("loop breaker", loop_breakers),
+    "key-blocks": Noun("key block", key_blocks),
     "audit": Noun("audit row", audit_rows),
     "decisions": Noun("decision", decision_blocks),  # many in a block: none is looked up by row
 }

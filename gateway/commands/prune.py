@@ -20,8 +20,12 @@ Refusal = tuple[str, View, str | Named]  # kind and object, and what keeps it: h
 USAGE: Final = "usage refers to it"
 _SCOPED: Final = ("policy", "budget", "grant", "limit")
 _EVER: Final = {"from": "1970-01-01T00:00:00Z"}
-_TOKENED: Final = {"tenant", "team"}
-_ALERTED: Final = {"tenant", "team", "key"}
+# What has a scope and is in no document: in words, and what it may be attached to.
+_NOT_APPLIED: Final = {
+    "admin-tokens": ("admin tokens", {"tenant", "team"}),
+    "alert-channels": ("alert channels", {"tenant", "team", "key"}),
+    "loop-breakers": ("loop breakers", {"tenant", "team", "key"}),
+}
 _METERED: Final = ("tenant", "team", "key")
 
 
@@ -66,20 +70,29 @@ def reasons(remote: Remote, there: Found, going: Sequence[Named]) -> Iterator[Re
     staying = [
         (kind, each) for kind, views in there.items() for each in views if each["id"] not in gone
     ]
-    tokens = list(remote.all("admin-tokens")) if _TOKENED & {kind for kind, _ in going} else []
-    channels = list(remote.all("alert-channels")) if _ALERTED & {kind for kind, _ in going} else []
+    kinds = {kind for kind, _ in going}
+    scoped = {
+        words: [] if of.isdisjoint(kinds) else list(remote.all(noun))
+        for noun, (words, of) in _NOT_APPLIED.items()
+    }
     for kind, view in going:
         referrer = next((each for each in staying if _refers(each, kind, view["id"])), None)
         if referrer is not None:
             yield kind, view, referrer
-        elif any(view["id"] in (each["tenant_id"], *_scope(each)) for each in tokens):
-            yield kind, view, "admin tokens refer to it"
-        elif any(view["id"] in (each["tenant_id"], *_scope(each)) for each in channels):
-            yield kind, view, "alert channels refer to it"
+        elif (words := _referring(scoped, view["id"])) is not None:
+            yield kind, view, f"{words} refer to it"
         elif kind in _METERED and _has_usage(remote, kind, view["id"]):
             yield kind, view, USAGE
         elif kind == "tenant" and _has_invoices(remote, view["id"]):
             yield kind, view, "invoices refer to it"
+
+
+def _referring(scoped: Mapping[str, Sequence[View]], identifier: str) -> str | None:
+    """What of those that no document names is at this tenant, team or key, in words."""
+    for words, views in scoped.items():
+        if any(identifier in (each["tenant_id"], *_scope(each)) for each in views):
+            return words
+    return None
 
 
 def _scope(token: View) -> Iterator[str]:

@@ -165,7 +165,9 @@ class DataPlane:
         if isinstance(principal, Deny):
             return principal
         flow.principal = principal
-        reading = await self.bodies.read(flow, principal.key.id, receive)
+        key_id = principal.key.id
+        blocked = snapshot.blocks.deny(key_id, arrival.arrived_us)
+        reading = blocked or await self.bodies.read(flow, key_id, receive)
         if isinstance(reading, Deny):
             return reading
         if (deny := self._understand(flow, reading, snapshot)) is not None:

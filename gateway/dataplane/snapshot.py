@@ -25,6 +25,7 @@ from gateway.backends.dialect import Dialect
 from gateway.backends.dialects import DIALECTS
 from gateway.backends.endpoint import Endpoint, Timeouts
 from gateway.dataplane.bands import Sizes
+from gateway.dataplane.blocks import Blocks
 from gateway.dataplane.levels import Level, Levels
 from gateway.stores.redis.keys import DEFAULT_TAG
 from gateway.stores.sql import prices, rows
@@ -153,6 +154,7 @@ class Snapshot:
         self.recognised: dict[bytes, Principal] = {}
         self._routes: dict[tuple[str, str], Route] = {}
         self._levels: dict[str, Levels] = {}
+        self.blocks = Blocks(config.blocks)
 
     def principal(self, public_id: str) -> tuple[Principal, bytes, int] | None:
         """The principal of a key's public id, the digest its secret must have, and with which

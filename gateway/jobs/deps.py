@@ -47,5 +47,9 @@ class JobDeps:
     webhooks: "Webhooks | None" = None  # None: alerts wait for a process that can tell them
     # By tenant, what alerts know of its budgets' past. Forgetting costs time, nothing else.
     past: dict[str, "Read"] = field(default_factory=dict)
+    # By tenant, until when loops were looked for. Forgetting costs time, nothing else.
+    seen_us: dict[str, int] = field(default_factory=dict)
+    # By tenant, the turn at which its spending was compared. Forgetting costs time, nothing else.
+    compared: dict[str, int] = field(default_factory=dict)
     # To whoever reads it, a dead worker's spool that another reads looks like a living one's.
     adopting: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -19,9 +19,10 @@ from billing.money import format_counter, parse_counter
 from billing.periods import Window, window
 from gateway import clock, ids
 from gateway.jobs.alert_words import words
+from gateway.jobs.audience import Audience, audience
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.past import SPAN_US, Past, Viewed, past
-from gateway.stores.sql import alerts, budgets, grants, keys, spending, spent, teams, tenants
+from gateway.stores.sql import alerts, budgets, grants, spending, spent
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.records import TakenError
 from gateway.stores.sql.rows import Budget, Tenant
@@ -36,12 +37,9 @@ _SPANS: Final = tuple(sorted({us for pace in PACES for us in (pace.long_us, pace
 class _Setting(msgspec.Struct, frozen=True):
     """What the configuration says, of one instant."""
 
-    tenants: Mapping[str, Tenant]
+    audience: Audience
     budgets: tuple[Budget, ...]
     granted: Mapping[str, int]  # counter units by budget
-    channels: tuple[alerts.Channel, ...]
-    names: Mapping[str, str]  # of tenants, teams and keys
-    paths: Mapping[str, tuple[str, ...]]  # of a scope: its own id and those above
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -63,7 +61,7 @@ def look(deps: JobDeps, now_us: int, stopped: Callable[[], bool] = lambda: False
     for tenant_id, mine in _by_tenant(setting.budgets).items():
         if stopped():
             return
-        _look_at(deps, setting, setting.tenants[tenant_id], mine, now_us)
+        _look_at(deps, setting, setting.audience.tenants[tenant_id], mine, now_us)
 
 
 def _look_at(
@@ -135,7 +133,8 @@ def _tell(
     finding: Finding,
 ) -> None:
     alert = _alert(setting, tenant, viewed, watched, finding)
-    channels = _channels(setting, viewed.budget, alert, finding.amount, tenant.currency)
+    told = alert.scope_id, alert.rule, finding.amount, tenant.currency
+    channels = setting.audience.of(*told)
     with suppress(TakenError), transaction(engine) as connection:
         alerts.fire(connection, alert, channels)
         _LOG.warning("alert %s: %s", alert.id, alert.message)
@@ -164,7 +163,7 @@ def _alert(
     setting: _Setting, tenant: Tenant, viewed: Viewed, watched: Watched, finding: Finding
 ) -> alerts.Alert:
     budget = viewed.budget
-    label = f"{budget.scope_kind} {setting.names[budget.scope_id]}"
+    label = setting.audience.label(budget.scope_kind, budget.scope_id)
     said = words(finding, watched, budget, label, tenant.currency)
     return alerts.Alert(
         id=ids.new("alert"),
@@ -186,49 +185,16 @@ def _alert(
     )
 
 
-def _channels(
-    setting: _Setting, budget: Budget, alert: alerts.Alert, amount: int, currency: str
-) -> list[str]:
-    """Those at the budget's scope or above that want to hear of it."""
-    above = setting.paths[budget.scope_id]
-    return [
-        each.id
-        for each in setting.channels
-        if each.scope_id in above
-        and alert.rule in each.rules
-        and (alert.rule != "burn_rate" or amount >= parse_counter(each.least_amount, currency))
-    ]
-
-
 def _setting(engine: Engine, now_us: int) -> _Setting:
     with reading(engine) as connection:
-        everyone = {each.id: each for each in tenants.RECORDS.all(connection)}
-        groups = {each.id: each for each in teams.RECORDS.all(connection)}
-        apps = keys.RECORDS.all(connection)
+        everybody = audience(connection)
         found = budgets.RECORDS.all(connection)
         allowed = grants.in_force(connection, now_us)
-        channels = alerts.CHANNELS.all(connection)
     granted: dict[str, int] = {}
     for grant in allowed:
-        more = parse_counter(grant.amount, everyone[grant.tenant_id].currency)
+        more = parse_counter(grant.amount, everybody.tenants[grant.tenant_id].currency)
         granted[grant.budget_id] = granted.get(grant.budget_id, 0) + more
-    paths: dict[str, tuple[str, ...]] = {each: (each,) for each in everyone}
-    parents = {each.id: each.parent_id or each.tenant_id for each in groups.values()}
-    for team_id in groups:
-        paths[team_id] = _upwards(team_id, parents)
-    for key in apps:
-        paths[key.id] = (key.id, *paths[key.team_id])
-    names = {each.id: each.name for each in everyone.values()}
-    names |= {each.id: each.name for each in groups.values()}
-    names |= {each.id: each.name for each in apps}
-    return _Setting(everyone, found, granted, channels, names, paths)
-
-
-def _upwards(team_id: str, parents: Mapping[str, str]) -> tuple[str, ...]:
-    path = [team_id]
-    while path[-1] in parents and parents[path[-1]] not in path:
-        path.append(parents[path[-1]])
-    return tuple(path)
+    return _Setting(everybody, found, granted)
 
 
 def _by_tenant(found: Iterable[Budget]) -> dict[str, list[Budget]]:

@@ -7,11 +7,13 @@ from typing import Final
 
 from gateway import clock
 from gateway.jobs import (
+    break_loops,
     drain_journal,
     look_at_engines,
     open_accounts,
     prune,
     raise_alerts,
+    raise_anomalies,
     reap_holds,
     reap_leases,
     rebuild_counters,
@@ -44,6 +46,8 @@ def jobs_for(hold_ms: int) -> tuple[Job, ...]:
         Job("look_at_engines", look_at_engines.run, every_s=look_at_engines.EVERY_S),
         Job("prune", prune.run, every_s=hold_s / 2),
         Job("raise_alerts", raise_alerts.run, every_s=raise_alerts.EVERY_S),
+        Job("raise_anomalies", raise_anomalies.run, every_s=raise_anomalies.EVERY_S),
+        Job("break_loops", break_loops.run, every_s=break_loops.EVERY_S),
         Job("tell_alerts", tell_alerts.run, every_s=tell_alerts.EVERY_S),
         Job("retire_decisions", retire_decisions.run, every_s=retire_decisions.EVERY_S),
     )

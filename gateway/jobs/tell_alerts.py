@@ -85,11 +85,11 @@ def message(alert: alerts.Alert) -> bytes:
     """The body of an alert: the same bytes at every attempt."""
     told: dict[str, Any] = {
         "id": alert.id,
-        "type": f"budget.{alert.rule}",
+        "type": f"{'budget' if alert.budget_id else 'spending'}.{alert.rule}",
         "fired_at": clock.rfc3339(alert.fired_at_us),
         "tenant_id": alert.tenant_id,
         "scope": {alert.scope_kind: alert.scope_id},
-        "budget_id": alert.budget_id,
+        "budget_id": alert.budget_id or None,
         "mark": alert.mark,
         "amount": alert.amount,
         "expected": alert.expected,

@@ -39,7 +39,9 @@ def test_a_secret_goes_in_sealed_and_never_comes_out(
     assert kept() == SECRET
     other = admin_client.put(path, json=made_one | {"secret": "another-secret-of-16"})
     assert (other.status_code, kept()) == (200, "another-secret-of-16")
-    assert made_one["rules"] == ["threshold", "burn_rate", "forecast"]
+    assert made_one["rules"] == [
+        "threshold", "burn_rate", "forecast", "anomaly", "loop"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

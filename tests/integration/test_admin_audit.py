@@ -10,9 +10,12 @@ import httpx
 import pytest
 from sqlalchemy import text, update
 
+from gateway import clock, ids
 from gateway.admin.api import operations
+from gateway.stores.sql import breakers
 from gateway.stores.sql.admin_tables import audit_rows
 from gateway.stores.sql.engine import transaction
+from gateway.stores.sql.rows import KeyBlock
 from tests.admin_server import AdminServer, Made, admin_server
 
 HOOK_SECRET = "a-hook-secret-nobody-may-read-0123456789"
@@ -152,10 +155,26 @@ class Walk:
         channel = self.do("POST /alert-channels", **hook, secret=HOOK_SECRET)
         self.do("PUT /alert-channels/{id}", channel["id"], **hook | {"name": "other"})
         self.do("DELETE /alert-channels/{id}", channel["id"])
+        loop = {"scope": own, "amount_per_minute": "5"}
+        breaker = self.do("POST /loop-breakers", **loop)
+        self.do("PUT /loop-breakers/{id}", breaker["id"], **loop | {"action": "block"})
+        self.do("DELETE /loop-breakers/{id}", breaker["id"])
+
+
+def blocked(server: AdminServer, tenant_id: str) -> str:
+    """A block, as a loop breaker makes it."""
+    now_us = clock.now_us()
+    block = KeyBlock(
+        id=ids.new("block"), tenant_id=tenant_id, team_id="t", key_id="k", breaker_id="b",
+        alert_id="a", shape="s", reason="r", from_us=now_us, until_us=now_us + 60_000_000,
+    )  # fmt: skip
+    with transaction(server.engine) as connection:
+        breakers.BLOCKS.add(connection, block)
+    return block.id
 
 
 def test_every_operation_that_changes_anything_leaves_a_row_without_secrets(
-    admin_client: httpx.Client, made: Made
+    admin_house: AdminServer, admin_client: httpx.Client, made: Made
 ) -> None:
     walk = Walk(admin_client, made)
 
@@ -164,6 +183,7 @@ def test_every_operation_that_changes_anything_leaves_a_row_without_secrets(
     walk.spend(own)
     walk.appoint()
     walk.warn(own)
+    walk.do("POST /key-blocks/{id}/lift", blocked(admin_house, own["tenant"]))
 
     changing = {f"{each.method} {each.path}" for each in operations() if each.method != "GET"}
     assert changing - READS == walk.done

@@ -28,14 +28,16 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     url: str
     secret_sealed: bytes
-    rules: tuple[str, ...]  # threshold | burn_rate | forecast
+    rules: tuple[str, ...]  # of billing.alerts.RULES
     least_amount: str  # decimal, in the tenant's currency: what is below is told to nobody
     version: int = 1
     created_at_us: int = 0
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """Amounts are exact decimals of `currency`."""
+    """Amounts are exact decimals of `currency`. What is of no budget has "" for its id, and is told
+    once by its window, rule, mark and cap.
+    """
 
     id: str
     tenant_id: str
@@ -80,6 +82,14 @@ def told(
     for alert in RECORDS.rows(connection.execute(query).mappings().all()):
         found.setdefault((alert.budget_id, alert.window_id), []).append(alert)
     return found
+
+
+def of_no_budget(connection: Connection, tenant_id: str, since_us: int) -> Sequence[Alert]:
+    """What was told of a tenant's spending, and of no budget of it; in the order it was."""
+    of = alerts.c
+    query = select(alerts).where(of.tenant_id == tenant_id, of.budget_id == "")
+    found = connection.execute(query.where(of.fired_at_us >= since_us).order_by(of.fired_at_us))
+    return RECORDS.rows(found.mappings().all())
 
 
 def fire(connection: Connection, alert: Alert, channels: Iterable[str]) -> None:

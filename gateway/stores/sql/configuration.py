@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, select, update
 from gateway import clock
 from gateway.stores.sql import (
     backends,
+    breakers,
     budgets,
     grants,
     keys,
@@ -63,6 +64,7 @@ def load(engine: Engine) -> Configuration:
             grants=grants.in_force(connection, clock.now_us()),
             limits=limits.RECORDS.all(connection),
             prices=prices.RECORDS.all(connection, state="approved"),
+            blocks=breakers.in_force(connection, clock.now_us()),
         )
 
 

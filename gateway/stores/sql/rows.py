@@ -232,6 +232,38 @@ class ContextPrice(msgspec.Struct, frozen=True, kw_only=True):
     amount_per_million: str
 
 
+class LoopBreaker(msgspec.Struct, frozen=True, kw_only=True):
+    """What calls of one shape by one key at the scope or below may cost a minute."""
+
+    id: str
+    tenant_id: str
+    scope_kind: str
+    scope_id: str
+    amount_per_minute: str  # decimal, in the tenant's currency
+    least_requests: int  # in that minute: fewer are no loop
+    action: str  # alert | block
+    block_minutes: int
+    version: int = 1
+    created_at_us: int = 0
+
+
+class KeyBlock(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that is refused for a time, because a breaker found it looping."""
+
+    id: str
+    tenant_id: str
+    team_id: str
+    key_id: str
+    breaker_id: str
+    alert_id: str
+    shape: str
+    reason: str  # for whoever holds the key: what it did, and what to do
+    from_us: int
+    until_us: int
+    lifted_at_us: int | None = None
+    version: int = 1
+
+
 class Price(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     book: str  # charge | cost
@@ -266,6 +298,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     grants: tuple[Grant, ...] = ()  # in force when this was read
     limits: tuple[Limit, ...] = ()
     prices: tuple[Price, ...] = ()
+    blocks: tuple[KeyBlock, ...] = ()  # in force when this was read
 
 
 def plain_decimal(text: str) -> str:

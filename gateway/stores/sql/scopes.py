@@ -3,6 +3,7 @@
 from sqlalchemy import ColumnElement, Connection, select
 
 from gateway.stores.sql.alert_tables import alert_channels
+from gateway.stores.sql.breaker_tables import loop_breakers
 from gateway.stores.sql.tables import budgets, keys, limits, policies, teams, tenants
 
 _TABLES = {"tenant": tenants, "team": teams, "key": keys}
@@ -20,5 +21,5 @@ def references(kind: str, scope_id: str) -> tuple[tuple[str, ColumnElement[bool]
     """For `records.first_in_use`: everything that is attached to this scope."""
     return tuple(
         (table.name, (table.c.scope_kind == kind) & (table.c.scope_id == scope_id))
-        for table in (budgets, limits, policies, alert_channels)
+        for table in (budgets, limits, policies, alert_channels, loop_breakers)
     )

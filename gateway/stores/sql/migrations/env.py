@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 from gateway.stores.sql import (
     admin_tables,
     alert_tables,
+    breaker_tables,
     decision_tables,
     invoice_tables,
     policy_tables,
@@ -13,7 +14,9 @@ from gateway.stores.sql import (
 )
 
 # They declare their tables with the rest.
-_OTHERS = (admin_tables, alert_tables, decision_tables, invoice_tables, policy_tables)
+_OTHERS = (
+    admin_tables, alert_tables, breaker_tables, decision_tables, invoice_tables, policy_tables
+)  # fmt: skip
 
 
 def run() -> None:
