@@ -99,6 +99,9 @@ async def look(deps: JobDeps, tag: str, least: int) -> bool:
         count = await _rebuild(deps, tag, closed)
         await epochs.open_again(channels, tag, closed, mine, closed.since_ms)
         failpoint("rebuild.opened")
+    except (StoreUnavailable, SQLAlchemyError) as fault:
+        _LOG.warning("tag %s: a rebuild of its counters is begun anew: %s", tag, fault)
+        raise
     finally:
         kept.cancel()
         with suppress(StoreUnavailable):  # then it expires

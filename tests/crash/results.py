@@ -1,6 +1,7 @@
 """What became of each cell: a file a database that a broken-off run goes on from, and the table."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +52,15 @@ class Results:
         self.all[cell.name, database] = result
         with self._file.open("ab") as file:
             file.write(msgspec.json.encode(result) + b"\n")
+
+    def keep_logs(self, cell: Cell, database: str, logs: Iterable[Path]) -> None:
+        """What the processes of a house said, beside the results: a disorder under load may not
+        come again.
+        """
+        kept = self._file.parent / "logs" / f"{cell.name}, {database}".replace(" ", "_")
+        kept.mkdir(parents=True, exist_ok=True)
+        for log in logs:
+            shutil.copy(log, kept / log.name)
 
     def violations(self) -> list[str]:
         return [

@@ -1,7 +1,8 @@
 """Wherever a process is struck, what a backend did is billed once and nothing stays held.
 
 CRASH_RESULTS names a directory where results are kept: a run that was broken off goes on from
-there, and so does one after CRASH_SECONDS, which begins no cell later than that.
+there, and so does one after CRASH_SECONDS, which begins no cell later than that. Beside them lie
+the logs of the houses that were left in disorder.
 CRASH_STOP_SECONDS is how long a stopped process stays so, CRASH_HOUSES how many gateways are struck
 side by side; CRASH_CELLS a part of the names of the cells to play, CRASH_DATABASES those to play
 them on.
@@ -90,6 +91,8 @@ class Street:
             found = await _found(house, cell, stop_s)
             self.results.add(cell, self.database, time.monotonic() - began, found)
             if found.violations:
+                logs = house.settings.home.glob("*-*.log")
+                await asyncio.to_thread(self.results.keep_logs, cell, self.database, logs)
                 return
 
 
