@@ -3,6 +3,7 @@
 Version 1.2 is what we vouch for. 1.4 is experimental: its text was read as a late draft.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
@@ -181,10 +182,20 @@ def _usage(line: InvoiceLine, amounts: Amounts) -> dict[str, str]:
         "SkuId": safe_text(sku),
         "SkuMeter": _SKUS[line.meter].meter,
         "SkuPriceDetails": _price_details(line),
-        "SkuPriceId": safe_text(f"{sku}/standard"),
+        "SkuPriceId": safe_text(f"{sku}/{_price_point(line.price_version)}"),
         "x_PriceVersion": safe_text(line.price_version),
         "x_Provenance": line.provenance,
     }
+
+
+_TIER: Final = re.compile("([>+])([0-9]+)")
+_TIERS: Final = {">": "context", "+": "quantity"}
+
+
+def _price_point(version: str) -> str:
+    """The tiers of a price, without its version: the same over time."""
+    tiers = (f"{_TIERS[sign]}-{tokens}" for sign, tokens in _TIER.findall(version))
+    return "/".join(("standard", *tiers))
 
 
 def _price_details(line: InvoiceLine) -> str:

@@ -13,6 +13,7 @@ from billing.meters import METERS, Meters
 from billing.money import format_picos, half_up, minor_picos, round_half_up
 from billing.periods import Window, rfc3339
 from billing.prices import RateCard
+from billing.quantity import Schedule, billed, step_version
 from billing.rating import lines as rated_lines
 
 UNIT: Final = "Tokens"
@@ -99,18 +100,20 @@ def draft(
     currency: str,
     period: Window,
     minimums: Iterable[Minimum] = (),
+    before: Iterable[Aggregate] = (),
 ) -> Draft:
     """Lines in a fixed order, rounding last; the same rows in any order or grouping give the same
-    bytes. UnbalancedError when an aggregate's tokens do not come to its charge; ValueError for a
+    bytes. `before`: what other invoices have of the same months, which counts for prices by
+    quantity. UnbalancedError when an aggregate's tokens do not come to its charge; ValueError for a
     card in another currency.
     """
-    quantities: dict[_Identity, int] = {}
-    for aggregate in aggregates:
-        for identity, quantity in _rated(aggregate, currency, period):
-            quantities[identity] = quantities.get(identity, 0) + quantity
+    plain, scheduled = _quantities(aggregates, currency, period)
+    _, counted = _quantities(before, currency, period)
+    for month, new in sorted(scheduled.items(), key=lambda item: msgspec.json.encode(item[0])):
+        _add(plain, _tiered(month.schedule, new, counted.get(month, {})))
     lines = [
         _usage_line(invoice_id, identity, quantity)
-        for identity, quantity in sorted(quantities.items(), key=lambda item: _order(item[0]))
+        for identity, quantity in sorted(plain.items(), key=lambda item: _order(item[0]))
         if quantity
     ]
     lines += [_minimum_line(invoice_id, each) for each in minimums if each.picos]
@@ -212,7 +215,54 @@ class _Identity(msgspec.Struct, frozen=True):
     corrects_invoice: str | None
 
 
-def _rated(aggregate: Aggregate, currency: str, period: Window) -> Iterator[tuple[_Identity, int]]:
+class _Counted(msgspec.Struct, frozen=True):
+    """The tokens that are counted together: of one price version and month."""
+
+    version: str
+    schedule: Schedule
+    period_start_us: int
+    period_end_us: int
+
+
+_Tokens = dict[_Identity, int]
+
+
+def _quantities(
+    aggregates: Iterable[Aggregate], currency: str, period: Window
+) -> tuple[_Tokens, dict[_Counted, _Tokens]]:
+    """By line, and apart what has a price by quantity."""
+    plain: _Tokens = {}
+    scheduled: dict[_Counted, _Tokens] = {}
+    for aggregate in aggregates:
+        for schedule, identity, quantity in _rated(aggregate, currency, period):
+            into = plain
+            if schedule is not None:
+                span = identity.period_start_us, identity.period_end_us
+                month = _Counted(identity.price_version, schedule, *span)
+                into = scheduled.setdefault(month, {})
+            _add(into, [(identity, quantity)])
+    return plain, scheduled
+
+
+def _tiered(schedule: Schedule, new: _Tokens, before: _Tokens) -> Iterator[tuple[_Identity, int]]:
+    """In the prices that the month's total makes of it."""
+    ordered = (
+        dict(sorted(each.items(), key=lambda item: _order(item[0]))) for each in (new, before)
+    )
+    for identity, part in billed(schedule, *ordered):
+        version = step_version(identity.price_version, part.step)
+        price = part.step.picos_per_token
+        yield replace(identity, price_version=version, picos_per_token=price), part.quantity
+
+
+def _add(quantities: _Tokens, more: Iterable[tuple[_Identity, int]]) -> None:
+    for identity, quantity in more:
+        quantities[identity] = quantities.get(identity, 0) + quantity
+
+
+def _rated(
+    aggregate: Aggregate, currency: str, period: Window
+) -> Iterator[tuple[Schedule | None, _Identity, int]]:
     card = aggregate.card
     used = aggregate.period or period
     if card.currency != currency:
@@ -240,7 +290,7 @@ def _rated(aggregate: Aggregate, currency: str, period: Window) -> Iterator[tupl
             period_end_us=used.end_us,
             corrects_invoice=aggregate.corrects_invoice,
         )
-        yield identity, line.quantity
+        yield line.schedule, identity, line.quantity
 
 
 def _order(identity: _Identity) -> tuple[str | int, ...]:

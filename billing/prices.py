@@ -10,6 +10,7 @@ import msgspec
 
 from billing.meters import METERS, Meter
 from billing.money import format_decimal, parse_decimal
+from billing.quantity import Schedule
 
 _PRICE_DECIMALS: Final = 6  # so that picos per token are whole
 _MARKUP_DECIMALS: Final = 6
@@ -19,11 +20,14 @@ MAX_PICOS_PER_TOKEN: Final = 2**53 - 1
 
 
 class Rate(msgspec.Struct, frozen=True, array_like=True):
-    """One meter's price on a card: picos per token and the version it came from."""
+    """One meter's price on a card: picos per token and the version it came from. With a `schedule`
+    that is what a token is booked at, and the month's total decides what it is billed at.
+    """
 
     meter: Meter
     picos_per_token: int
     version: str
+    schedule: Schedule | None = None
 
 
 class RateCard(msgspec.Struct, frozen=True, array_like=True):
@@ -64,11 +68,14 @@ class PriceVersion(msgspec.Struct, frozen=True):
     currency: str
     effective_from_us: int
     context_tiers: tuple[ContextTier, ...] = ()  # by rising size
+    schedule: Schedule | None = None  # instead of them: by the quantity of a month
 
     def at(self, above_tokens: int) -> Rate:
         """The price of prompts of just more than `above_tokens`. A tier is named in the version:
         `price_01>200000`.
         """
+        if self.schedule is not None:
+            return Rate(self.meter, self.schedule.dearest_picos, self.id, self.schedule)
         found, name = self.picos_per_token, self.id
         for tier in self.context_tiers:
             if tier.above_tokens <= above_tokens:
@@ -209,7 +216,7 @@ def rate_of(card: RateCard, meter: Meter) -> Rate | None:
             fall_back = rate
     if fall_back is None or meter is Meter.OUTPUT:
         return None
-    return Rate(meter, fall_back.picos_per_token, fall_back.version)
+    return Rate(meter, fall_back.picos_per_token, fall_back.version, fall_back.schedule)
 
 
 def can_price(card: RateCard, with_output: bool) -> bool:
@@ -254,7 +261,11 @@ def output_picos(card: RateCard) -> int:
 def sealed_card(currency: str, rates: Iterable[Rate]) -> RateCard:
     """A card under the hash of its content: equal prices of equal versions are the same card."""
     ordered = tuple(sorted(rates, key=lambda rate: METERS.index(rate.meter)))
-    content = msgspec.msgpack.encode((currency, ordered))
+    named = [
+        each if each.schedule else (each.meter, each.picos_per_token, each.version)
+        for each in ordered
+    ]
+    content = msgspec.msgpack.encode((currency, named))
     return RateCard(f"rc_{hashlib.blake2b(content, digest_size=16).hexdigest()}", currency, ordered)
 
 

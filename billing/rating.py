@@ -1,9 +1,12 @@
 """What usage comes to: tokens x price, exact. Rating never rounds."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from billing.meters import METERS, Meter, Meters
 from billing.prices import RateCard, rate_of
+from billing.quantity import Schedule, charge_picos
 
 
 class RatedLine(msgspec.Struct, frozen=True):
@@ -14,6 +17,7 @@ class RatedLine(msgspec.Struct, frozen=True):
     picos_per_token: int
     version: str
     amount_picos: int
+    schedule: Schedule | None = None  # by which the month's total decides the price
 
 
 class UnpricedMeterError(ValueError):
@@ -78,6 +82,19 @@ def lines(meters: Meters, card: RateCard) -> tuple[RatedLine, ...]:
     return tuple(_line(meter, quantity, card) for meter in METERS if (quantity := meters.of(meter)))
 
 
+def over_booked(month: Iterable[tuple[RateCard, Meters]]) -> int:
+    """How many picos a month's usage was booked at beyond what its total makes of it."""
+    totals: dict[tuple[str, Schedule], int] = {}
+    booked = 0
+    for card, meters in month:
+        for line in lines(meters, card):
+            if line.schedule is not None:
+                counted = (line.version, line.schedule)
+                totals[counted] = totals.get(counted, 0) + line.quantity
+                booked += line.amount_picos
+    return booked - sum(charge_picos(schedule, total) for (_, schedule), total in totals.items())
+
+
 def _line(meter: Meter, quantity: int, card: RateCard) -> RatedLine:
     price = rate_of(card, meter)
     if price is None:
@@ -85,4 +102,4 @@ def _line(meter: Meter, quantity: int, card: RateCard) -> RatedLine:
             f"{quantity} {meter.value} tokens cannot be rated: card {card.id} has no price for them"
         )
     amount = quantity * price.picos_per_token
-    return RatedLine(meter, quantity, price.picos_per_token, price.version, amount)
+    return RatedLine(meter, quantity, price.picos_per_token, price.version, amount, price.schedule)

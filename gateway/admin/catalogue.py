@@ -24,7 +24,7 @@ from gateway.admin.prices import PriceView, leap, view
 from gateway.admin.problems import ProblemError, invalid
 from gateway.admin.roles import Right
 from gateway.stores.sql import backends, prices, tenants
-from gateway.stores.sql.rows import ContextPrice, Price
+from gateway.stores.sql.rows import Price, TierPrice
 
 CATALOGUE: Final = "genai-prices"
 CURRENCY: Final = "USD"  # the catalogue's only one
@@ -39,7 +39,7 @@ _METERS: Final[Mapping[str, Meter]] = {
 }
 
 
-_Tiers = dict[Meter, tuple[ContextPrice, ...]]
+_Tiers = dict[Meter, tuple[TierPrice, ...]]
 
 
 class ImportBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -138,11 +138,11 @@ def _fault(amount: Decimal) -> str | None:
     return None
 
 
-def _tiers(meter: Meter, price: Any, notes: list[str]) -> Iterator[ContextPrice]:
+def _tiers(meter: Meter, price: Any, notes: list[str]) -> Iterator[TierPrice]:
     for tier in sorted(getattr(price, "tiers", ()), key=lambda each: int(each.start)):
         fault = _fault(tier.price)
         if fault is None:
-            yield ContextPrice(
+            yield TierPrice(
                 above_tokens=int(tier.start), amount_per_million=format(tier.price, "f")
             )
         else:

@@ -50,6 +50,8 @@ class BehindPage(msgspec.Struct, frozen=True, kw_only=True):
     """Prices and amounts are in the tenant's currency, as they were rated, whatever the invoice is
     in. `adds_up`: what is listed, on all pages, comes to the line or invoice exactly. Drafts that
     usage was booked after do not add up until they are refreshed; what is no usage is 0 requests.
+    Where a month's total decides the price, amounts are as booked, `booked_at_per_million`, and the
+    lines of all its steps have the same requests behind them.
     """
 
     invoice_id: str
@@ -58,6 +60,7 @@ class BehindPage(msgspec.Struct, frozen=True, kw_only=True):
     meter: str | None
     unit_price_per_million: str | None
     price_version: str | None
+    booked_at_per_million: str | None = None
     requests: int
     quantity: int
     amount: str
@@ -105,20 +108,25 @@ def _page(
         meter=None if rated is None else rated.meter,
         unit_price_per_million=None if rated is None else amount_per_million(rated.picos_per_token),
         price_version=None if rated is None else rated.price_version,
+        booked_at_per_million=_per_million(behind.booked_at),
         requests=behind.events,
         quantity=behind.quantity,
         amount=format_picos(behind.amount_picos),
         adds_up=explained.adds_up(connection, invoice, line, behind),
-        items=tuple(_item(each, rated) for each in shown),
+        items=tuple(_item(each, rated, behind.booked_at) for each in shown),
         next=f"{shown[-1].admitted_at_us}.{shown[-1].event_id}" if events[query.limit :] else None,
     )
 
 
-def _item(event: Attempt, line: InvoiceLine | None) -> BehindItem:
+def _per_million(picos_per_token: int | None) -> str | None:
+    return None if picos_per_token is None else amount_per_million(picos_per_token)
+
+
+def _item(event: Attempt, line: InvoiceLine | None, booked_at: int | None) -> BehindItem:
     quantity, amount = event.usage.total, event.charge_picos
     if line is not None:
         quantity = event.usage.of(Meter(line.meter))
-        amount = quantity * line.picos_per_token
+        amount = quantity * (line.picos_per_token if booked_at is None else booked_at)
     return BehindItem(
         request_id=event.request_id,
         admitted_at=clock.rfc3339(event.admitted_at_us),

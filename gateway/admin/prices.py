@@ -1,6 +1,6 @@
 """Prices: dated versions. A draft may change; an approved one ends when a later one begins."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 
@@ -29,17 +29,26 @@ PerMillion = Annotated[
 ]
 
 
-class ContextPrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the meter costs where the whole prompt, cached tokens too, has more tokens than this."""
+class TierPrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the meter costs beyond so many tokens: of a prompt, cached ones too, or of a month."""
 
     above_tokens: Annotated[int, Meta(ge=1, le=2**53 - 1)]
     amount_per_million: PerMillion
 
 
 ContextTiers = Annotated[
-    tuple[ContextPrice, ...],
+    tuple[TierPrice, ...],
     Meta(max_length=8, description="by rising size; a request is in one tier as a whole"),
 ]
+
+
+class QuantityTiers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """By the tokens of this price that a tenant uses in a month of its calendar. `graduated`: each
+    token has the price of the tier it falls in; `volume`: all have that of the tier reached.
+    """
+
+    mode: Literal["graduated", "volume"]
+    tiers: Annotated[tuple[TierPrice, ...], Meta(min_length=1, max_length=16)]
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,6 +61,7 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     meter: Meter
     amount_per_million: PerMillion
     context_tiers: ContextTiers = ()
+    quantity_tiers: QuantityTiers | None = None  # of a charge without context_tiers
     currency: fields.Currency
     effective_from: fields.Instant | None = None  # now
     model: fields.ModelName | None = None
@@ -71,6 +81,7 @@ class PriceView(msgspec.Struct, frozen=True, kw_only=True):
     meter: str
     amount_per_million: str
     context_tiers: ContextTiers
+    quantity_tiers: QuantityTiers | None
     currency: str
     effective_from: str
     state: str
@@ -102,8 +113,11 @@ def _build(
         upstream_model=body.upstream_model,
         meter=body.meter.value,
         amount_per_million=body.amount_per_million,
-        context_tiers=tuple(
-            rows.ContextPrice(**msgspec.structs.asdict(tier)) for tier in body.context_tiers
+        context_tiers=msgspec.convert(
+            msgspec.to_builtins(body.context_tiers), tuple[rows.TierPrice, ...]
+        ),
+        quantity_tiers=msgspec.convert(
+            msgspec.to_builtins(body.quantity_tiers), rows.QuantityTiers | None
         ),
         currency=body.currency,
         effective_from_us=_effective_from(body, before, now_us),
@@ -136,21 +150,28 @@ def leap(connection: Connection, price: rows.Price) -> str | None:
     follows = prices.before(connection, price)
     if follows is None:
         return None
-    edges = {0, *(tier.above_tokens for each in (follows, price) for tier in each.context_tiers)}
-    for above in sorted(edges):
-        was, is_to_be = _amount_at(follows, above), _amount_at(price, above)
-        if is_leap(picos_per_token(was), picos_per_token(is_to_be)):
-            where = f" above {above} tokens of prompt" if above else ""
-            return (
-                f"{is_to_be} for {price.meter}{where} is more than three times, or less than a "
-                f"third of, the {was} before it"
-            )
+    for kind, tiers_of in _KINDS.items():
+        edges = {0, *(tier.above_tokens for each in (follows, price) for tier in tiers_of(each))}
+        for above in sorted(edges):
+            was, is_to_be = (_amount_at(each, tiers_of(each), above) for each in (follows, price))
+            if is_leap(picos_per_token(was), picos_per_token(is_to_be)):
+                where = f" above {above} tokens of {kind}" if above else ""
+                return (
+                    f"{is_to_be} for {price.meter}{where} is more than three times, or less than a "
+                    f"third of, the {was} before it"
+                )
     return None
 
 
-def _amount_at(price: rows.Price, above_tokens: int) -> str:
-    tiers = [tier for tier in price.context_tiers if tier.above_tokens <= above_tokens]
-    return tiers[-1].amount_per_million if tiers else price.amount_per_million
+def _amount_at(price: rows.Price, tiers: Sequence[rows.TierPrice], above_tokens: int) -> str:
+    reached = [tier for tier in tiers if tier.above_tokens <= above_tokens]
+    return reached[-1].amount_per_million if reached else price.amount_per_million
+
+
+_KINDS: Final[dict[str, Callable[[rows.Price], Sequence[rows.TierPrice]]]] = {
+    "prompt": lambda price: price.context_tiers,
+    "a month": lambda price: price.quantity_tiers.tiers if price.quantity_tiers else (),
+}
 
 
 def _state(body: Price, before: rows.Price | None) -> str:
@@ -178,14 +199,25 @@ def _check_subject(connection: Connection, body: Price) -> None:
         lambda: _check_backend(connection, body),
         lambda: _check_tenant(connection, body),
         lambda: fields.currency(body.currency),
-        lambda: _check_tiers(body.context_tiers),
+        lambda: _check_rising("context_tiers", body.context_tiers),
+        lambda: _check_quantities(body),
     )
 
 
-def _check_tiers(tiers: Sequence[ContextPrice]) -> None:
+def _check_rising(field: str, tiers: Sequence[TierPrice]) -> None:
     sizes = [tier.above_tokens for tier in tiers]
     if sizes != sorted(set(sizes)):
-        raise invalid("context_tiers", "the tiers begin at rising sizes, each at one of its own")
+        raise invalid(field, "the tiers begin at rising sizes, each at one of its own")
+
+
+def _check_quantities(body: Price) -> None:
+    if body.quantity_tiers is None:
+        return
+    if body.book != "charge":
+        raise invalid("quantity_tiers", "a cost price has none: what a request costs is known then")
+    if body.context_tiers:
+        raise invalid("quantity_tiers", "a price has tiers of one kind: by prompt, or by month")
+    _check_rising("quantity_tiers.tiers", body.quantity_tiers.tiers)
 
 
 def _check_given(body: Price, field: str, wanted: bool) -> None:
@@ -232,8 +264,11 @@ def view(row: rows.Price) -> PriceView:
         upstream_model=row.upstream_model,
         meter=row.meter,
         amount_per_million=row.amount_per_million,
-        context_tiers=tuple(
-            ContextPrice(**msgspec.structs.asdict(tier)) for tier in row.context_tiers
+        context_tiers=msgspec.convert(
+            msgspec.to_builtins(row.context_tiers), tuple[TierPrice, ...]
+        ),
+        quantity_tiers=msgspec.convert(
+            msgspec.to_builtins(row.quantity_tiers), QuantityTiers | None
         ),
         currency=row.currency,
         effective_from=clock.rfc3339(row.effective_from_us),

@@ -97,10 +97,17 @@ def _price(body: Fields, names: Names) -> Fields:
         body["tenant_id"] = names.tenant(tenant)
     if backend is not None:
         body["backend_id"] = names.backend(backend)
-    tiers = body.get("context_tiers")
-    if isinstance(tiers, list) and all(isinstance(each, dict) for each in tiers):
-        body["context_tiers"] = [each | _texts(each, _EXACT) for each in tiers]
+    _write_tiers(body, "context_tiers")
+    if isinstance(body.get("quantity_tiers"), Mapping):
+        body["quantity_tiers"] = dict(body["quantity_tiers"])
+        _write_tiers(body["quantity_tiers"], "tiers")
     return body
+
+
+def _write_tiers(holder: Fields, name: str) -> None:
+    tiers = holder.get(name)
+    if isinstance(tiers, list) and all(isinstance(each, dict) for each in tiers):
+        holder[name] = [each | _texts(each, _EXACT) for each in tiers]
 
 
 def _grant(body: Fields, names: Names) -> Fields:
@@ -188,12 +195,17 @@ def _tco(full: Fields) -> Fields:
 
 def _tiers(full: Fields) -> Fields:
     """Amounts of tiers in one spelling."""
+    by_quantity = full["quantity_tiers"]
     return {
-        "context_tiers": [
-            tier | {"amount_per_million": plain_decimal(tier["amount_per_million"])}
-            for tier in full["context_tiers"]
-        ]
+        "context_tiers": _plain(full["context_tiers"]),
+        "quantity_tiers": by_quantity and by_quantity | {"tiers": _plain(by_quantity["tiers"])},
     }
+
+
+def _plain(tiers: Iterable[Fields]) -> list[Fields]:
+    return [
+        tier | {"amount_per_million": plain_decimal(tier["amount_per_million"])} for tier in tiers
+    ]
 
 
 _SPELLINGS: Final[dict[str, Callable[[Fields], Fields]]] = {

@@ -3,15 +3,28 @@
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Engine
 
 from billing.meters import Meters
 from billing.money import format_picos
-from billing.prices import PriceBook, card_for
-from gateway.stores.sql import prices
+from billing.prices import PriceBook, RateCard, card_for
+from billing.usage import UsageEvent
+from gateway.stores.sql import explained, prices, teams
 from gateway.stores.sql.engine import reading, transaction
-from gateway.stores.sql.rows import ContextPrice, Price
-from tests.invoicing import ACME, book, drafted, lines_of, october
+from gateway.stores.sql.invoices import Invoice
+from gateway.stores.sql.rows import Price, QuantityTiers, Team, TierPrice
+from tests.invoicing import (
+    ACME,
+    agree,
+    book,
+    drafted,
+    is_intact,
+    issued,
+    lines_of,
+    october,
+    total,
+)
 from tests.ledger_events import NOON_US, a_ledger
 
 
@@ -29,8 +42,134 @@ def priced(engine: Engine, *given: Price) -> PriceBook:
         return PriceBook(map(prices.version_of, prices.RECORDS.all(connection)))
 
 
+def million(tokens: str) -> int:
+    whole, _, tenths = tokens.partition(".")
+    return int(whole) * 1_000_000 + int(tenths) * 100_000
+
+
+def by_quantity(mode: str) -> Price:
+    """3.00 to 10 million tokens of a month, then 2.00."""
+    tier = TierPrice(above_tokens=10_000_000, amount_per_million="2.00")
+    return Price(
+        id="price_1", book="charge", model="chat-default", meter="input", currency="USD",
+        amount_per_million="3.00", effective_from_us=0,
+        quantity_tiers=QuantityTiers(mode=mode, tiers=(tier,)),
+    )  # fmt: skip
+
+
+def calls(card: RateCard, *tokens: str, since: int = 0) -> list[UsageEvent]:
+    return [
+        october(f"req_{n}", charge_card=card, usage=Meters(input=million(each)))
+        for n, each in enumerate(tokens, start=since)
+    ]
+
+
+def card_of(engine: Engine, mode: str) -> RateCard:
+    card = priced(engine, by_quantity(mode)).charge_card(ACME, "chat-default", NOON_US)
+    assert card is not None
+    return card
+
+
+def told(engine: Engine, invoice: Invoice) -> list[tuple[str, int, str]]:
+    return [
+        (line.price_version, line.quantity, format_picos(line.amount_picos))
+        for line in lines_of(engine, invoice)
+        if line.line_kind == "usage"
+    ]
+
+
+ALL_EXPLAINED = (True, True)
+
+
+def explained_whole(engine: Engine, invoice: Invoice) -> tuple[bool, bool]:
+    """Whether every line of usage adds up, and the invoice as a whole."""
+    with reading(engine) as connection:
+        each = all(
+            explained.adds_up(
+                connection, invoice, line, explained.behind(connection, invoice, line)
+            )
+            for line in lines_of(engine, invoice)
+        )
+        whole = explained.behind(connection, invoice, None)
+        return each, explained.adds_up(connection, invoice, None, whole)
+
+
+@pytest.mark.parametrize("order", [("9.9", "0.3"), ("0.3", "9.9"), ("0.3", "4.9", "5.0")])
+def test_case_06_a_graduated_month_comes_to_the_same_in_any_order(
+    engine: Engine, order: tuple[str, ...]
+) -> None:
+    book(engine, *calls(card_of(engine, "graduated"), *order))
+
+    invoice = issued(engine, drafted(engine))
+
+    assert told(engine, invoice) == [
+        ("price_1", 10_000_000, "30"), ("price_1+10000000", 200_000, "0.4"),
+    ]  # fmt: skip
+    assert total(invoice) == "30.40"
+    assert explained_whole(engine, invoice) == ALL_EXPLAINED
+
+
+def test_case_06_by_volume_the_draft_falls_with_the_next_call(engine: Engine) -> None:
+    card = card_of(engine, "volume")
+    book(engine, *calls(card, "9.9"))
+    before = drafted(engine)
+    book(engine, *calls(card, "0.3", since=1))
+    after = drafted(engine)
+
+    assert (total(before), total(after)) == ("29.70", "20.40")
+    assert told(engine, after) == [("price_1+10000000", 10_200_000, "20.4")]
+
+
+def test_case_06_by_volume_what_was_billed_is_corrected_when_more_of_the_month_comes(
+    engine: Engine,
+) -> None:
+    card = card_of(engine, "volume")
+    book(engine, *calls(card, "9.9"))
+    first = issued(engine, drafted(engine))
+    book(engine, *calls(card, "0.3", since=1))
+    second = drafted(engine, "2026-11")
+
+    assert told(engine, second) == [
+        ("price_1", -9_900_000, "-29.7"), ("price_1+10000000", 10_200_000, "20.4"),
+    ]  # fmt: skip
+    assert {line.corrects_invoice for line in lines_of(engine, second)} == {first.number}
+    assert (total(first), total(second)) == ("29.70", "-9.30")
+    assert is_intact(engine, first) is True
+    assert explained_whole(engine, second) == ALL_EXPLAINED
+
+
+def test_case_06_teams_share_every_step_of_a_month(engine: Engine) -> None:
+    card = card_of(engine, "graduated")
+    with transaction(engine) as connection:
+        for name in "ab":
+            team = Team(id=f"team_{name}", tenant_id=ACME, name=name, cost_center=name)
+            teams.RECORDS.add(connection, team)
+    first, second = calls(card, "10.0", "10.0")
+    book(engine, replace(first, team_path=("team_a",)), replace(second, team_path=("team_b",)))
+
+    lines = lines_of(engine, drafted(engine))
+
+    assert [(line.cost_center, line.quantity) for line in lines] == [
+        ("a", 5_000_000), ("a", 5_000_000), ("b", 5_000_000), ("b", 5_000_000),
+    ]  # fmt: skip
+    assert sum(line.amount_picos for line in lines) == 50 * 10**12
+
+
+def test_case_15_a_minimum_is_measured_against_what_the_tiers_make_of_a_month(
+    engine: Engine,
+) -> None:
+    agree(engine, minimum="31.00")
+    book(engine, *calls(card_of(engine, "graduated"), "10.2"))
+
+    invoice = issued(engine, drafted(engine))
+
+    (shortfall,) = [x for x in lines_of(engine, invoice) if x.line_kind == "minimum"]
+    assert format_picos(shortfall.amount_picos) == "0.6"
+    assert total(invoice) == "31.00"
+
+
 def test_the_edge_of_a_context_tier_is_a_cliff_for_the_whole_request(engine: Engine) -> None:
-    tier = ContextPrice(above_tokens=200_000, amount_per_million="2.50")
+    tier = TierPrice(above_tokens=200_000, amount_per_million="2.50")
     known = priced(
         engine,
         Price(

@@ -74,7 +74,10 @@ PRICE = rows.Price(
     tenant_id="t1",
     meter="input",
     amount_per_million="0.000001",
-    context_tiers=(rows.ContextPrice(above_tokens=200_000, amount_per_million="2.50"),),
+    context_tiers=(rows.TierPrice(above_tokens=200_000, amount_per_million="2.50"),),
+    quantity_tiers=rows.QuantityTiers(
+        mode="volume", tiers=(rows.TierPrice(above_tokens=1, amount_per_million="2"),)
+    ),
     currency="EUR",
     effective_from_us=1_700_000_000_000_000,
 )

@@ -169,3 +169,19 @@ def test_tiers_rise_and_each_is_looked_at_before_it_is_in_force(
     price = made.make("prices", **tiers((200_000, "0.2"), (400_000, "0.3")))
     assert price["context_tiers"] == tiers((200_000, "0.2"), (400_000, "0.3"))["context_tiers"]
     assert admin_client.put(f"/prices/{price['id']}", json=price).json() == price
+
+
+def test_tiers_by_quantity_belong_to_charges_and_exclude_those_by_prompt(
+    admin_client: httpx.Client, made: Made, body: dict[str, Any]
+) -> None:
+    tier = {"above_tokens": 10_000_000, "amount_per_million": "0.08"}
+    by_month = {"quantity_tiers": {"mode": "graduated", "tiers": [tier]}}
+    rising_twice = {"quantity_tiers": {"mode": "volume", "tiers": [tier, tier]}}
+
+    both = admin_client.post("/prices", json=body | by_month | {"context_tiers": [tier]})
+    refused(both, 422, "quantity_tiers")
+    refused(admin_client.post("/prices", json=body | rising_twice), 422, "quantity_tiers.tiers")
+    price = made.make("prices", **body, **by_month)
+    assert price["quantity_tiers"] == by_month["quantity_tiers"]
+    assert admin_client.put(f"/prices/{price['id']}", json=price).json() == price
+    assert admin_client.put(f"/prices/{price['id']}", json=body).json()["code"] == "immutable"

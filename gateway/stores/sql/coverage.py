@@ -102,17 +102,26 @@ def covered(connection: Connection, tenant_id: str, period: Window) -> dict[Paye
     return {Payer(*row[: len(keys)]): _used(row[len(keys) :]) for row in found}
 
 
-def unbilled(
-    connection: Connection, tenant_id: str, period: Window, centers: CostCenters
-) -> tuple[dict[Payer, Used], int]:
-    """What the rollups have of the month beyond what was issued, negative where they have less;
-    and the picos of all that they have.
+class Month(msgspec.Struct, frozen=True):
+    """What the rollups have of a month beyond what was issued, negative where they have less; and
+    what was issued.
     """
+
+    left: dict[Payer, Used]
+    taken: dict[Payer, Used]
+
+    @property
+    def both(self) -> list[tuple[Payer, Used]]:
+        """All that the rollups have of the month."""
+        return [*self.left.items(), *self.taken.items()]
+
+
+def unbilled(connection: Connection, tenant_id: str, period: Window, centers: CostCenters) -> Month:
     left = booked(connection, tenant_id, period, centers)
-    charged_picos = sum(each.charge_picos for each in left.values())
-    for payer, used in covered(connection, tenant_id, period).items():
+    taken = covered(connection, tenant_id, period)
+    for payer, used in taken.items():
         left[payer] = left.get(payer, NOTHING).less(used)
-    return {payer: used for payer, used in left.items() if used != NOTHING}, charged_picos
+    return Month({payer: used for payer, used in left.items() if used != NOTHING}, taken)
 
 
 def store(connection: Connection, invoice_id: str, rows: Sequence[Covered]) -> None:

@@ -15,6 +15,8 @@ from sqlalchemy import Connection, Engine, select, update
 from billing.invoices import Aggregate, Draft, Minimum
 from billing.invoices import draft as draft_of
 from billing.periods import Window, month
+from billing.prices import RateCard
+from billing.rating import over_booked
 from billing.terms import Terms, minimum_picos
 from gateway import clock, ids
 from gateway.stores.sql import (
@@ -28,7 +30,7 @@ from gateway.stores.sql import (
 )
 from gateway.stores.sql.bulk import append
 from gateway.stores.sql.cost_centers import CostCenters
-from gateway.stores.sql.coverage import Covered
+from gateway.stores.sql.coverage import Covered, Month, Payer, Used
 from gateway.stores.sql.engine import transaction
 from gateway.stores.sql.invoice_tables import invoice_lines
 from gateway.stores.sql.invoice_tables import invoices as table
@@ -176,24 +178,42 @@ def _made(
     centers = CostCenters(connection, fresh.tenant_id)
     key_names = _key_names(connection, fresh.tenant_id)
     found: list[tuple[_Part, Covered]] = []
+    before: list[tuple[_Part, Covered]] = []
     minimums: list[Minimum] = []
+    cards: dict[str, RateCard] = {}
+
+    def covered(part: _Part, payer: Payer, used: Used) -> tuple[_Part, Covered]:
+        team = centers.team_names.get(payer.team_id, payer.team_id)
+        key = key_names.get(payer.key_id, payer.key_id)
+        return part, Covered(payer=payer, period=part.span, team=team, key=key, used=used)
+
     for part in parts:
-        left, charged_picos = coverage.unbilled(connection, fresh.tenant_id, part.span, centers)
+        of = coverage.unbilled(connection, fresh.tenant_id, part.span, centers)
+        cards |= rate_cards.get(connection, {payer.charge_card for payer, _ in of.both} - {*cards})
+        charged_picos = _charged_picos(of, cards)
         minimums.append(_minimum(connection, part, charged_picos, fresh.tenant_id, currency))
-        for payer, used in sorted(left.items()):
-            team = centers.team_names.get(payer.team_id, payer.team_id)
-            key = key_names.get(payer.key_id, payer.key_id)
-            covered = Covered(payer=payer, period=part.span, team=team, key=key, used=used)
-            found.append((part, covered))
-    cards = rate_cards.get(connection, {each.payer.charge_card for _, each in found})
+        found += [covered(part, payer, used) for payer, used in sorted(of.left.items())]
+        before += [covered(part, *each) for each in of.taken.items() if _counts(each[0], cards)]
     made = draft_of(
         (_aggregate(part, each, cards) for part, each in found),
         invoice_id=fresh.id,
         currency=currency,
         period=fresh.span,
         minimums=minimums,
+        before=(_aggregate(part, each, cards) for part, each in before),
     )
     return made, [each for _, each in found]
+
+
+def _charged_picos(month: Month, cards: dict[str, RateCard]) -> int:
+    """By the prices that the month's total decides."""
+    booked = sum(used.charge_picos for _, used in month.both)
+    return booked - over_booked((cards[p.charge_card], used.meters) for p, used in month.both)
+
+
+def _counts(payer: Payer, cards: dict[str, RateCard]) -> bool:
+    """Whether what was billed decides what more is billed at."""
+    return any(rate.schedule is not None for rate in cards[payer.charge_card].rates)
 
 
 def _minimum(
@@ -214,7 +234,7 @@ def _minimum(
     return Minimum(picos=due - sum(charged), period=part.span, corrects_invoice=part.closing)
 
 
-def _aggregate(part: _Part, each: Covered, cards: dict[str, Any]) -> Aggregate:
+def _aggregate(part: _Part, each: Covered, cards: dict[str, RateCard]) -> Aggregate:
     payer = each.payer
     return Aggregate(
         cost_center=payer.cost_center,

@@ -4,15 +4,17 @@ What an invoice has of a month was booked by the time it was issued, and after w
 of that month before: bookings wait while one is issued.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, tuple_
 
 from billing.invoices import InvoiceLine
 from billing.meters import Meter
 from billing.prices import RateCard, rate_of
+from billing.quantity import whole_version
 from gateway.stores.sql import coverage, rate_cards
 from gateway.stores.sql.cost_centers import CostCenters
 from gateway.stores.sql.coverage import Covered, Payer
@@ -33,12 +35,17 @@ _ALL_TOKENS: Final = (
 
 
 class Behind(msgspec.Struct, frozen=True):
-    """The usage rows behind an invoice or one of its lines, and what they come to."""
+    """The usage rows behind an invoice or one of its lines, and what they come to. Where a month's
+    total decides the price that is what they were booked at, and the lines of a payer's steps have
+    the same rows behind them.
+    """
 
     where: ColumnElement[bool]
     events: int
     quantity: int
     amount_picos: int
+    booked_at: int | None = None  # picos per token, of a line whose price the total decides
+    in_steps: bool = False  # some price of the invoice is decided by a total
 
 
 def line_of(connection: Connection, invoice: Invoice, line_id: str) -> InvoiceLine | None:
@@ -51,22 +58,40 @@ def line_of(connection: Connection, invoice: Invoice, line_id: str) -> InvoiceLi
 def behind(connection: Connection, invoice: Invoice, line: InvoiceLine | None) -> Behind:
     """Of the line, or of all usage that the invoice has."""
     covered = [each for _, each in coverage.of(connection, [invoice.id])]
+    cards = rate_cards.get(connection, {each.payer.charge_card for each in covered})
     if line is None:
         where = or_(False, *_of_months(connection, invoice, covered))
-        return _summed(connection, where, None)
-    cards = rate_cards.get(connection, {each.payer.charge_card for each in covered})
+        in_steps = any(rate.schedule for card in cards.values() for rate in card.rates)
+        return replace(_summed(connection, where, None, 0), in_steps=in_steps)
     mine = [each for each in covered if _is_of(each, line, cards)]
     where = or_(False, *_of_payers(connection, invoice, mine))
     tokens = usage_rows.c[f"{line.meter}_tokens"] if line.meter else None
     if tokens is not None:
         where = and_(where, tokens != 0)
-    return _summed(connection, where, line)
+    booked_at = _booked_at(line, mine, cards)
+    price = line.picos_per_token if booked_at is None else booked_at
+    return replace(_summed(connection, where, line, price), booked_at=booked_at)
+
+
+def _booked_at(
+    line: InvoiceLine, covered: Iterable[Covered], cards: Mapping[str, RateCard]
+) -> int | None:
+    for each in covered:
+        rate = rate_of(cards[each.payer.charge_card], Meter(line.meter))
+        if rate is not None and rate.schedule is not None:
+            return rate.picos_per_token
+    return None
 
 
 def adds_up(
     connection: Connection, invoice: Invoice, line: InvoiceLine | None, found: Behind
 ) -> bool:
     """Whether the usage found comes to the line, or to all usage that the invoice has, exactly."""
+    if line is not None and found.booked_at is not None:
+        return found.quantity == _of_all_steps(connection, invoice, line)
+    if found.in_steps:
+        covered = [each for _, each in coverage.of(connection, [invoice.id])]
+        return found.amount_picos == sum(each.used.charge_picos for each in covered)
     if line is not None:
         mine = line.line_kind == "usage"
         return (found.quantity, found.amount_picos) == (
@@ -75,6 +100,19 @@ def adds_up(
     high, low = exact_sum(connection.dialect.name, invoice_lines.c.amount_picos)
     usage = select(high, low).filter_by(invoice_id=invoice.id, line_kind="usage")
     return found.amount_picos == whole(*connection.execute(usage).one())
+
+
+def _of_all_steps(connection: Connection, invoice: Invoice, line: InvoiceLine) -> int:
+    """Tokens of a payer on all steps of one price."""
+    same = ("meter", "cost_center", "team", "key", "model", "backend_region", "provenance")
+    of = invoice_lines.c
+    found = connection.execute(
+        select(of.price_version, of.quantity)
+        .where(of.invoice_id == invoice.id, of.period_start_us == line.period_start_us)
+        .where(*(of[name] == getattr(line, name) for name in same))
+    )
+    whole_one = whole_version(line.price_version)
+    return sum(quantity for name, quantity in found if whole_version(name) == whole_one)
 
 
 def events(
@@ -123,10 +161,12 @@ def _is_of(covered: Covered, line: InvoiceLine, cards: dict[str, RateCard]) -> b
     if line.line_kind != "usage" or covered.period.start_us != line.period_start_us:
         return False
     rate = rate_of(cards[payer.charge_card], Meter(line.meter))
-    if rate is None or (rate.version, rate.picos_per_token) != (
-        line.price_version,
-        line.picos_per_token,
-    ):
+    if rate is None:
+        return False
+    if rate.schedule is not None:
+        if rate.version != whole_version(line.price_version):
+            return False
+    elif (rate.version, rate.picos_per_token) != (line.price_version, line.picos_per_token):
         return False
     names = (payer.cost_center, covered.team, covered.key)
     what = (payer.model, payer.region, payer.provenance)
@@ -200,7 +240,9 @@ def _before_us(connection: Connection, invoice: Invoice, covered: Covered) -> in
     return None if found is None else int(found)
 
 
-def _summed(connection: Connection, where: ColumnElement[bool], line: InvoiceLine | None) -> Behind:
+def _summed(
+    connection: Connection, where: ColumnElement[bool], line: InvoiceLine | None, price: int
+) -> Behind:
     of = usage_rows.c
     names = _ALL_TOKENS if line is None or not line.meter else (f"{line.meter}_tokens",)
     tokens = [func.coalesce(func.sum(of[name]), 0) for name in names]
@@ -209,5 +251,5 @@ def _summed(connection: Connection, where: ColumnElement[bool], line: InvoiceLin
         select(func.count(), *tokens, high, low).where(where)
     ).one()
     quantity = sum(int(each) for each in sums)
-    amount = whole(high, low) if line is None else quantity * line.picos_per_token
+    amount = whole(high, low) if line is None else quantity * price
     return Behind(where, int(count), quantity, amount)

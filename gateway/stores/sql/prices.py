@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 
 from billing.meters import Meter
 from billing.prices import ContextTier, PriceVersion, picos_per_token
+from billing.quantity import Mode, Schedule, Step
 from gateway.stores.sql.records import Records
 from gateway.stores.sql.rows import Price
 from gateway.stores.sql.tables import prices
@@ -62,4 +63,16 @@ def version_of(price: Price) -> PriceVersion:
             ContextTier(tier.above_tokens, picos_per_token(tier.amount_per_million))
             for tier in price.context_tiers
         ),
+        schedule=_schedule(price),
     )
+
+
+def _schedule(price: Price) -> Schedule | None:
+    if price.quantity_tiers is None:
+        return None
+    steps = [
+        Step(tier.above_tokens, picos_per_token(tier.amount_per_million))
+        for tier in price.quantity_tiers.tiers
+    ]
+    mode: Mode = "volume" if price.quantity_tiers.mode == "volume" else "graduated"
+    return Schedule(mode, (Step(0, picos_per_token(price.amount_per_million)), *steps))

@@ -225,8 +225,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
         return self.reopened_at_us or self.created_at_us
 
 
-class ContextPrice(msgspec.Struct, frozen=True, kw_only=True):
-    """A meter's price for prompts of more than so many tokens."""
+class TierPrice(msgspec.Struct, frozen=True, kw_only=True):
+    """A meter's price beyond so many tokens: of a prompt, or of a month."""
 
     above_tokens: int
     amount_per_million: str
@@ -264,6 +264,13 @@ class KeyBlock(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
 
 
+class QuantityTiers(msgspec.Struct, frozen=True, kw_only=True):
+    """Prices by the quantity of a month."""
+
+    mode: str  # graduated | volume
+    tiers: tuple[TierPrice, ...]
+
+
 class Price(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     book: str  # charge | cost
@@ -273,7 +280,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     upstream_model: str | None = None
     meter: str
     amount_per_million: str  # decimal with at most 6 decimals
-    context_tiers: tuple[ContextPrice, ...] = ()
+    context_tiers: tuple[TierPrice, ...] = ()
+    quantity_tiers: QuantityTiers | None = None
     currency: str
     effective_from_us: int
     state: str = "approved"  # draft | approved

@@ -230,6 +230,7 @@ prices: Final = Table(
     Column("upstream_model", Text),
     *_texts("meter", "amount_per_million", "currency"),
     Column("context_tiers", Text, nullable=False, server_default="[]"),  # JSON array
+    Column("quantity_tiers", Text),  # JSON object or null
     Column("effective_from_us", BigInteger, nullable=False),
     *_texts("state", "source"),
     *_kept(),

@@ -10,9 +10,11 @@ import pytest
 from billing import credit_notes, focus
 from billing.focus import COLUMNS, Bill
 from billing.invoices import Draft, InvoiceLine, Minimum, csv_text, draft
-from billing.meters import Meters
+from billing.meters import Meter, Meters
 from billing.money import format_minor
 from billing.periods import Window
+from billing.prices import Rate, sealed_card
+from billing.quantity import Schedule, Step
 from tests.focus_rules import Row, faults
 from tests.unit.billing.samples import aggregate, card
 
@@ -98,6 +100,32 @@ def test_a_line_of_usage_says_all_that_a_reader_needs() -> None:
         "2026-09-30T22:00:00Z",
         "2026-10-31T23:00:00Z",
     )
+
+
+def test_the_tiers_of_a_price_are_price_points_of_one_sku_whatever_its_version() -> None:
+    steps = Schedule("graduated", (Step(0, 3_000_000), Step(10_000_000, 2_000_000)))
+    by_month = sealed_card("USD", [Rate(Meter.INPUT, 3_000_000, "price_1", steps)])
+    by_prompt = sealed_card("USD", [Rate(Meter.INPUT, 2_000_000, "price_2>200000")])
+    made = draft(
+        [
+            aggregate(card=by_month, meters=Meters(input=10_200_000)),
+            aggregate(card=by_prompt, meters=Meters(input=200_001)),
+        ],
+        invoice_id="inv_1",
+        currency="USD",
+        period=OCTOBER,
+    )
+
+    written = exported(made.lines)
+
+    assert faults(written, {"INV-000001": Decimal(format_minor(made.total_minor, "USD"))}) == []
+    usage = [row for row in read(written) if row["ChargeCategory"] == "Usage"]
+    assert [(row["SkuPriceId"], row["BilledCost"]) for row in usage] == [
+        ("chat-default/input/standard", "30.0"),
+        ("chat-default/input/standard/quantity-10000000", "0.4"),
+        ("chat-default/input/standard/context-200000", "0.400002"),
+    ]
+    assert {row["SkuId"] for row in usage} == {"chat-default/input"}
 
 
 def test_what_came_late_is_a_correction_of_its_own_period() -> None:
