@@ -1,6 +1,10 @@
-"""Usage summed into quarters of an hour: every zone's midnight is the edge of one."""
+"""Usage summed into quarters of an hour: every zone's midnight is the edge of one.
 
-from collections.abc import Iterable
+A sum is what its deltas add up to, in any order and however they were put together before: deltas
+are only ever added, so that nobody who books waits for whoever sums.
+"""
+
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import Any, Final
 
@@ -42,6 +46,7 @@ class Delta(RollupKey, frozen=True):
     cost_picos: int
 
 
+_JSON: Final = msgspec.json.Encoder()
 KEY_FIELDS: Final = RollupKey.__struct_fields__
 SUM_FIELDS: Final = Delta.__struct_fields__[len(KEY_FIELDS) + 1 :]
 
@@ -72,10 +77,34 @@ def fold(events: Iterable[UsageEvent]) -> tuple[Delta, ...]:
     come to the same sums, and two writers take the rows in the same order. The caller sees to it
     that an event is folded once.
     """
+    return _added((key_of(event), event.currency, _figures(event)) for event in events)
+
+
+def merge(deltas: Iterable[Delta]) -> tuple[Delta, ...]:
+    """One delta a row, in key order, of however many: `merge` of several `fold`s is the `fold` of
+    all their events.
+    """
+    split = len(KEY_FIELDS)
+    fields = (msgspec.structs.astuple(delta) for delta in deltas)
+    return _added((RollupKey(*each[:split]), each[split], each[split + 1 :]) for each in fields)
+
+
+def canonical(merged: Iterable[Delta]) -> Iterator[bytes]:
+    """A line for each row that says anything, from deltas that are merged: the same usage is the
+    same bytes, wherever it is kept. A row of nothing but zeros, as a booking and its reversal
+    leave, says as little as none.
+    """
+    for delta in merged:
+        fields = msgspec.structs.astuple(delta)
+        if any(fields[len(KEY_FIELDS) + 1 :]):
+            yield _JSON.encode(fields) + b"\n"
+
+
+def _added(rows: Iterable[tuple[RollupKey, str, tuple[int, ...]]]) -> tuple[Delta, ...]:
     sums: dict[RollupKey, tuple[str, list[int]]] = {}
-    for event in events:
-        _, row = sums.setdefault(key_of(event), (event.currency, [0] * len(SUM_FIELDS)))
-        for index, figure in enumerate(_figures(event)):
+    for key, currency, figures in rows:
+        _, row = sums.setdefault(key, (currency, [0] * len(SUM_FIELDS)))
+        for index, figure in enumerate(figures):
             row[index] += figure
     return tuple(
         _delta((*msgspec.structs.astuple(key), currency, *row))

@@ -8,6 +8,7 @@ from typing import Final
 from gateway import clock
 from gateway.jobs import (
     break_loops,
+    compact_rollups,
     drain_journal,
     look_at_engines,
     open_accounts,
@@ -37,6 +38,7 @@ def jobs_for(hold_ms: int) -> tuple[Job, ...]:
     hold_s = hold_ms / 1000
     return (
         Job("drain_journal", drain_journal.run, every_s=0.0, once_more=True),
+        Job("compact_rollups", compact_rollups.run, every_s=compact_rollups.EVERY_S),
         Job("rebuild_counters", rebuild_counters.run, every_s=rebuild_counters.EVERY_S),
         Job("open_accounts", open_accounts.run, every_s=open_accounts.EVERY_S),
         Job("replay_spool", replay_spool.run, every_s=hold_s / 15),

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine, func, select
 
-from gateway.stores.sql import books, invoices
+from gateway.stores.sql import books, compaction, invoices
 from gateway.stores.sql.engine import reading
-from gateway.stores.sql.tables import rollups, usage_rows
+from gateway.stores.sql.rollups import rolled
+from gateway.stores.sql.tables import usage_rows
 from tests.invoicing import book, drafted, issued, lines_of, october
 from tests.ledger_events import a_ledger
 
@@ -55,6 +56,22 @@ def test_case_03_a_booking_that_is_killed_and_repeated_is_counted_once(
 
 
 @pytest.mark.parametrize("point", POINTS)
+def test_a_compaction_that_is_killed_neither_loses_nor_doubles_a_delta(
+    engine: Engine, database_url: str, point: str
+) -> None:
+    for batch in range(3):
+        book(engine, *(october(f"req_{n}") for n in range(batch, batch + 2)))
+    killed_at(point, "compact", database_url)
+
+    assert compaction.pending(engine) == (3 if point == "sql.commits" else 0)
+    assert booked(engine) == (4, 4)
+    assert compaction.compact(engine) == (3 if point == "sql.commits" else 0)
+    assert booked(engine) == (4, 4)
+    with reading(engine) as connection:
+        assert books.check(connection).faults == ()
+
+
+@pytest.mark.parametrize("point", POINTS)
 def test_case_03_an_invoice_that_is_killed_while_it_is_issued_has_one_number(
     engine: Engine, database_url: str, point: str
 ) -> None:
@@ -77,5 +94,5 @@ def booked(engine: Engine) -> tuple[int, int]:
     """Usage rows, and the attempts that the rollups have."""
     with reading(engine) as connection:
         rows = connection.scalar(select(func.count()).select_from(usage_rows))
-        attempts = connection.scalar(select(func.sum(rollups.c.attempts)))
+        attempts = connection.scalar(select(func.sum(rolled.c.attempts)))
         return int(rows or 0), int(attempts or 0)

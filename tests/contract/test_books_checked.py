@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from billing.meters import Meters, Provenance
 from gateway.evidence import ledger_books
 from gateway.settings import Settings
-from gateway.stores.sql import books
+from gateway.stores.sql import books, compaction
 from gateway.stores.sql.engine import reading, transaction
 from tests.invoicing import BHARAT, book, credited, drafted, hundred, issued, october
 from tests.ledger_events import a_ledger, an_event
@@ -30,6 +30,7 @@ def used_and_billed(engine: Engine) -> None:
     book(engine, october("req_labs", tenant_id=BHARAT, team_path=("team_labs",)))
     credited(engine, hundred(engine), 60_00)
     issued(engine, drafted(engine, "2026-09"))
+    compaction.compact(engine)
 
 
 def faults(engine: Engine) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from billing.meters import Meters, Provenance
 from billing.usage import UNKNOWN_ATTEMPT, UsageEvent
 from gateway.stores.sql import ledger, usage
 from gateway.stores.sql.engine import reading
-from gateway.stores.sql.tables import rollups, usage_rows
+from gateway.stores.sql.rollups import rolled
+from gateway.stores.sql.tables import usage_rows
 from gateway.stores.sql.usage_reports import Question, report
 from tests.ledger_events import MICROS_PER_HOUR, NOON_US, a_ledger, an_event
 
@@ -154,9 +155,9 @@ def _sums_of(events: Sequence[UsageEvent]) -> tuple[int, ...]:
 
 
 def _rollup_sums(engine: Engine, tenant: str) -> tuple[int, ...]:
-    r = rollups.c
+    r = rolled.c
     tokens = r.input_tokens + r.cache_read_tokens + r.output_tokens
-    return _summed(engine, rollups, tenant, r.requests, r.attempts, tokens)
+    return _summed(engine, rolled, tenant, r.requests, r.attempts, tokens)
 
 
 def _row_sums(engine: Engine, tenant: str) -> tuple[int, ...]:

@@ -18,7 +18,8 @@ from billing.periods import Period, window
 from gateway.stores import spooled
 from gateway.stores.redis import keys, quarantine
 from gateway.stores.sql.engine import reading
-from gateway.stores.sql.tables import postings, rollups, usage_rows
+from gateway.stores.sql.rollups import rolled
+from gateway.stores.sql.tables import postings, usage_rows
 from tests.crash.clients import Reply, keys_of
 from tests.scripted_backend import Entry
 
@@ -256,12 +257,12 @@ def _within_the_ledger(place: Place) -> list[str]:
     """Rollups and postings say what the rows say; over everything that ever happened here."""
     with reading(place.engine) as connection:
         rows = list(connection.execute(select(usage_rows)))
-        rolled = list(connection.execute(select(rollups)))
+        buckets = list(connection.execute(select(rolled)))
         posted = list(connection.execute(select(postings)))
     charge = sum(row.charge_picos for row in rows)
     cost = sum(row.cost_picos for row in rows)
     faults = []
-    if (sum(r.charge_picos for r in rolled), sum(r.cost_picos for r in rolled)) != (charge, cost):
+    if (sum(r.charge_picos for r in buckets), sum(r.cost_picos for r in buckets)) != (charge, cost):
         faults.append("the rollups are not the rows' sums")
     if sum(p.amount_picos for p in posted) != 0:
         faults.append("the postings do not balance")

@@ -344,11 +344,11 @@ def _record(engine: Engine, *events: object) -> None:
 def _real_tenant(api: TestClient, engine: Engine) -> str:
     """A tenant with an id as the API makes them, to which the recorded usage is moved."""
     from gateway.stores.sql.engine import transaction
-    from gateway.stores.sql.tables import rollups, usage_rows
+    from gateway.stores.sql.tables import rollup_deltas, rollups, usage_rows
 
     body = {"name": "Berlin", "currency": "USD", "timezone": "Europe/Berlin"}
     tenant_id = api.post("/admin/v1/tenants", json=body).json()["id"]
     with transaction(engine) as connection:
-        for table in (rollups, usage_rows):
+        for table in (rollups, rollup_deltas, usage_rows):
             connection.execute(table.update().values(tenant_id=tenant_id))
     return tenant_id

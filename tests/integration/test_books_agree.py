@@ -16,7 +16,8 @@ from sqlalchemy import select
 
 from gateway.jobs import drain_journal
 from gateway.stores.sql.engine import open_engine, reading
-from gateway.stores.sql.tables import postings, rollups, usage_rows
+from gateway.stores.sql.rollups import rolled
+from gateway.stores.sql.tables import postings, usage_rows
 from gateway.wiring.jobs import open_jobs
 from tests.house import House, World, furnish, open_house
 from tests.running import run
@@ -128,7 +129,7 @@ async def _sums(house: House) -> tuple[int, int, int, int]:
         engine = open_engine(house.settings.database_url)
         try:
             with reading(engine) as connection:
-                rolled = list(connection.execute(select(rollups)))
+                buckets = list(connection.execute(select(rolled)))
                 posted = list(connection.execute(select(postings)))
         finally:
             engine.dispose()
@@ -137,8 +138,8 @@ async def _sums(house: House) -> tuple[int, int, int, int]:
         for p in posted:
             debit[p.kind] += max(0, p.amount_picos)
         return (
-            sum(r.charge_picos for r in rolled),
-            sum(r.cost_picos for r in rolled),
+            sum(r.charge_picos for r in buckets),
+            sum(r.cost_picos for r in buckets),
             debit["charge"],
             debit["cost"],
         )

@@ -19,7 +19,8 @@ from gateway.stores.redis.client import open_client
 from gateway.stores.redis.holds import HoldStore, Settlement
 from gateway.stores.redis.journal import Journal
 from gateway.stores.sql.engine import reading, transaction
-from gateway.stores.sql.tables import postings, rollups, usage_rows
+from gateway.stores.sql.rollups import rolled
+from gateway.stores.sql.tables import postings, usage_rows
 from tests.ledger_events import a_ledger, an_event
 from tests.running import run
 
@@ -52,7 +53,7 @@ def booked(engine: Engine) -> dict[str, int]:
     with reading(engine) as connection:
         return {
             "rows": connection.scalar(select(func.count()).select_from(usage_rows)) or 0,
-            "attempts": int(connection.scalar(select(func.sum(rollups.c.attempts))) or 0),
+            "attempts": int(connection.scalar(select(func.sum(rolled.c.attempts))) or 0),
             "postings": connection.scalar(select(func.count()).select_from(postings)) or 0,
         }
 

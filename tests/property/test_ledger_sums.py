@@ -14,7 +14,8 @@ from billing.meters import Meters, Provenance
 from billing.money import minor_picos
 from gateway.stores.sql import drafts, invoices, usage, usage_reports
 from gateway.stores.sql.engine import reading
-from gateway.stores.sql.tables import postings, rollups, usage_rows
+from gateway.stores.sql.rollups import rolled
+from gateway.stores.sql.tables import postings, usage_rows
 from gateway.stores.sql.usage_reports import Question
 from tests.ledger_events import NOON_US, a_card, a_ledger, an_event
 
@@ -66,7 +67,7 @@ def test_every_view_of_the_money_agrees(batches: list[list[Any]]) -> None:
         lines = [line for month in months for line in invoices.lines(engine, month.id)]
         with reading(engine) as connection:
             in_rows = connection.scalar(select(func.sum(usage_rows.c.charge_picos))) or 0
-            in_rollups = connection.scalar(select(func.sum(rollups.c.charge_picos))) or 0
+            in_rollups = connection.scalar(select(func.sum(rolled.c.charge_picos))) or 0
             posted = list(connection.execute(select(postings)).mappings())
         span = {"start_us": NOON_US - 50 * DAY_US, "end_us": NOON_US + DAY_US}
         reported = usage_reports.report(engine, Question(**span, group_by=("day", "key")))

@@ -11,9 +11,9 @@ import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    FromClause,
     Select,
     String,
-    Table,
     case,
     func,
     literal,
@@ -28,7 +28,8 @@ from gateway.stores.sql.exact import exact_sum, whole
 from gateway.stores.sql.invoice_tables import invoice_series
 from gateway.stores.sql.invoice_tables import invoices as invoice_table
 from gateway.stores.sql.invoices import Invoice
-from gateway.stores.sql.tables import postings, rollups, usage_rows
+from gateway.stores.sql.rollups import rolled
+from gateway.stores.sql.tables import postings, usage_rows
 
 _MOST: Final = 20  # faults of one kind that are told
 _COUNTS: Final = (
@@ -65,7 +66,7 @@ def check(connection: Connection) -> Books:
 
 def _rollups(connection: Connection) -> Iterator[str]:
     """Every figure of every rollup is the sum of its usage rows."""
-    both = union_all(_added(usage_rows), _added(rollups)).subquery()
+    both = union_all(_added(usage_rows), _added(rolled)).subquery()
     keys = [both.c[name] for name in KEY_FIELDS]
     dialect = connection.dialect.name
     sums: list[ColumnElement[Any]] = [func.sum(both.c[name]) for name in ("attempts", *_COUNTS)]
@@ -81,10 +82,10 @@ def _rollups(connection: Connection) -> Iterator[str]:
         yield f"the rollup of {whose} at {row['bucket_us']} us is not the sum of its usage rows"
 
 
-def _added(table: Table) -> Select[Any]:
+def _added(table: FromClause) -> Select[Any]:
     """Usage rows count as they are, rollups against them."""
     of = table.c
-    if table is rollups:
+    if table is rolled:
         figures: dict[str, Any] = {name: -of[name] for name in ("attempts", *_COUNTS, *_MONEY)}
         keys: dict[str, Any] = {name: of[name] for name in KEY_FIELDS}
     else:

@@ -37,14 +37,19 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> set
     return set(fresh)
 
 
-def append(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """Insert rows that must all be new; IntegrityError otherwise."""
+def append(
+    connection: Connection, table: Table, rows: Sequence[Row], into: str | None = None
+) -> None:
+    """Insert rows that must all be new; IntegrityError otherwise. `into` names another table that
+    has the columns of `table`, and fills by itself what it has besides.
+    """
     if not rows:
         return
+    name = into or table.name
     if connection.dialect.name == "postgresql":
-        _copy(connection, table.name, table, rows)
+        _copy(connection, name, table, rows)
     else:
-        connection.exec_driver_sql(_insert_text(table), list(rows))
+        connection.exec_driver_sql(_insert_text(table, name), list(rows))
 
 
 def add_up(connection: Connection, table: Table, sums: Sequence[str], rows: Sequence[Row]) -> None:
@@ -113,21 +118,21 @@ def _move_text(table: Table, staged: str) -> str:
 
 
 @cache
-def _insert_text(table: Table) -> str:
+def _insert_text(table: Table, name: str) -> str:
     marks = ", ".join("?" * len(table.columns))
-    return f"INSERT INTO {table.name} {_columns(table)} VALUES ({marks})"  # noqa: S608 - names of our own tables, no value of anybody's
+    return f"INSERT INTO {name} {_columns(table)} VALUES ({marks})"  # noqa: S608 - names of our own tables, no value of anybody's
 
 
 @cache
 def _add_text(table: Table, sums: tuple[str, ...]) -> str:
     keys = ", ".join(column.name for column in table.primary_key)
-    changes = ", ".join(f"{name} = {_checked_sum(table, name)}" for name in sums)
-    return f"{_insert_text(table)} ON CONFLICT ({keys}) DO UPDATE SET {changes}"
+    changes = ", ".join(f"{name} = {checked_sum(table.name, name)}" for name in sums)
+    return f"{_insert_text(table, table.name)} ON CONFLICT ({keys}) DO UPDATE SET {changes}"
 
 
-def _checked_sum(table: Table, name: str) -> str:
+def checked_sum(table: str, name: str) -> str:
     """NULL, which every summed column refuses, where integer addition fell back to a float."""
-    total = f"{table.name}.{name} + excluded.{name}"
+    total = f"{table}.{name} + excluded.{name}"
     return f"CASE typeof({total}) WHEN 'integer' THEN {total} END"
 
 

@@ -111,8 +111,14 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 @contextmanager
-def transaction(engine: Engine) -> Iterator[Connection]:
-    """One writing transaction: committed at the end, rolled back by any exception."""
+def transaction(engine: Engine, *, one_view: bool = False) -> Iterator[Connection]:
+    """One writing transaction: committed at the end, rolled back by any exception.
+
+    With `one_view` all that is read inside belongs to one instant; OperationalError where somebody
+    changed meanwhile what it changes.
+    """
+    if one_view and engine.dialect.name == "postgresql":
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
     with engine.begin() as connection:
         yield connection
         failpoint("sql.commits")

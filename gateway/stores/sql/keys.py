@@ -7,8 +7,9 @@ from sqlalchemy import Connection
 from gateway.stores.sql import former_names, scopes
 from gateway.stores.sql.former_names import FormerName
 from gateway.stores.sql.records import Records, first_in_use
+from gateway.stores.sql.rollups import rolled
 from gateway.stores.sql.rows import Key, KeySecret
-from gateway.stores.sql.tables import key_secrets, keys, rollups
+from gateway.stores.sql.tables import key_secrets, keys
 from gateway.stores.sql.turnover import Turnover
 
 RECORDS: Final = Records(keys, Key)
@@ -28,5 +29,5 @@ def in_use(connection: Connection, key: Key) -> str | None:
     return first_in_use(
         connection,
         *scopes.references("key", key.id),
-        ("usage", (rollups.c.tenant_id == key.tenant_id) & (rollups.c.key_id == key.id)),
+        ("usage", (rolled.c.tenant_id == key.tenant_id) & (rolled.c.key_id == key.id)),
     )

@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -295,33 +296,33 @@ usage_rows: Final = Table(
     Index("ix_usage_rows_tenant_admitted", "tenant_id", "admitted_at_us"),
 )
 
-# 15-minute buckets by admission time (UTC): every zone's midnight is a bucket's edge.
+
+def _rollup_columns() -> tuple[Column[Any], ...]:
+    return (
+        Column("bucket_us", BigInteger, nullable=False),
+        *_texts("tenant_id", "team_id", "key_id", "model", "backend_id", "region", "provenance"),
+        Column("charge_card", Text, nullable=False),
+        Column("cost_card", Text, nullable=False),  # "" where no cost price is known
+        Column("winner", Boolean, nullable=False),
+        Column("currency", Text, nullable=False),
+        Column("requests", BigInteger, nullable=False),  # attempts that won
+        Column("attempts", BigInteger, nullable=False),
+        Column("input_tokens", BigInteger, nullable=False),
+        Column("cache_read_tokens", BigInteger, nullable=False),
+        Column("cache_write_5m_tokens", BigInteger, nullable=False),
+        Column("cache_write_1h_tokens", BigInteger, nullable=False),
+        Column("output_tokens", BigInteger, nullable=False),
+        Column("charge_picos", Picos, nullable=False),
+        Column("cost_picos", Picos, nullable=False),
+    )
+
+
+# 15-minute buckets by admission time (UTC): every zone's midnight is a bucket's edge. What is read
+# are both tables together, as `stores.sql.rollups.rolled`.
 rollups: Final = Table(
     "rollups",
     metadata,
-    Column("bucket_us", BigInteger, nullable=False),
-    *_texts(
-        "tenant_id",
-        "team_id",
-        "key_id",
-        "model",
-        "backend_id",
-        "region",
-        "provenance",
-        "charge_card",
-    ),
-    Column("cost_card", Text, nullable=False),  # "" where no cost price is known
-    Column("winner", Boolean, nullable=False),
-    Column("currency", Text, nullable=False),
-    Column("requests", BigInteger, nullable=False),  # attempts that won
-    Column("attempts", BigInteger, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("cache_read_tokens", BigInteger, nullable=False),
-    Column("cache_write_5m_tokens", BigInteger, nullable=False),
-    Column("cache_write_1h_tokens", BigInteger, nullable=False),
-    Column("output_tokens", BigInteger, nullable=False),
-    Column("charge_picos", Picos, nullable=False),
-    Column("cost_picos", Picos, nullable=False),
+    *_rollup_columns(),
     PrimaryKeyConstraint(
         "tenant_id",
         "bucket_us",
@@ -335,6 +336,14 @@ rollups: Final = Table(
         "cost_card",
         "winner",
     ),
+)
+
+# What was booked and is not added to its rollup yet. Only ever appended to, and taken as a whole.
+rollup_deltas: Final = Table(
+    "rollup_deltas",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True),
+    *_rollup_columns(),
 )
 
 # Double entry: the postings of one event and kind add up to zero. Append-only.

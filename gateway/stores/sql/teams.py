@@ -7,8 +7,9 @@ from sqlalchemy import Connection
 from gateway.stores.sql import admin_tokens, former_names, scopes
 from gateway.stores.sql.former_names import FormerName
 from gateway.stores.sql.records import Records, first_in_use
+from gateway.stores.sql.rollups import rolled
 from gateway.stores.sql.rows import Team
-from gateway.stores.sql.tables import keys, rollups, teams
+from gateway.stores.sql.tables import keys, teams
 
 RECORDS: Final = Records(teams, Team)
 
@@ -34,7 +35,7 @@ def in_use(connection: Connection, team: Team) -> str | None:
         ("keys", keys.c.team_id == team.id),
         *scopes.references("team", team.id),
         admin_tokens.reference("team", team.id),
-        ("usage", (rollups.c.tenant_id == team.tenant_id) & (rollups.c.team_id == team.id)),
+        ("usage", (rolled.c.tenant_id == team.tenant_id) & (rolled.c.team_id == team.id)),
     )
 
 

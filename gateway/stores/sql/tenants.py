@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, select, update
 from gateway.stores.sql import admin_tokens
 from gateway.stores.sql.invoice_tables import invoices
 from gateway.stores.sql.records import Records, first_in_use
+from gateway.stores.sql.rollups import rolled
 from gateway.stores.sql.rows import Tenant
 from gateway.stores.sql.tables import (
     budgets,
@@ -16,7 +17,6 @@ from gateway.stores.sql.tables import (
     limits,
     policies,
     prices,
-    rollups,
     teams,
     tenants,
 )
@@ -35,7 +35,7 @@ def in_use(connection: Connection, tenant_id: str) -> str | None:
         ("policies", policies.c.tenant_id == tenant_id),
         ("prices", prices.c.tenant_id == tenant_id),
         ("invoices", invoices.c.tenant_id == tenant_id),
-        ("usage", rollups.c.tenant_id == tenant_id),
+        ("usage", rolled.c.tenant_id == tenant_id),
         admin_tokens.reference("tenant", tenant_id),
     )
 
@@ -55,7 +55,7 @@ def has_money(connection: Connection, tenant_id: str) -> str | None:
         ("budgets", budgets.c.tenant_id == tenant_id),
         ("prices", prices.c.tenant_id == tenant_id),
         ("invoices", invoices.c.tenant_id == tenant_id),
-        ("usage", rollups.c.tenant_id == tenant_id),
+        ("usage", rolled.c.tenant_id == tenant_id),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, case, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, FromClause, case, func, select
 from sqlalchemy import literal_column as text_column
 
 from billing.periods import rfc3339, window
@@ -18,7 +18,8 @@ from billing.rollups import BUCKET_US
 from gateway.stores.sql.cost_centers import CostCenters
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.exact import exact_sum, whole
-from gateway.stores.sql.tables import rollups, tenants, usage_rows
+from gateway.stores.sql.rollups import rolled
+from gateway.stores.sql.tables import tenants, usage_rows
 
 DIMENSIONS: Final[Mapping[str, str]] = {
     "tenant": "tenant_id",
@@ -104,7 +105,7 @@ def _sums(connection: Connection, question: Question) -> Iterator[Mapping[str, A
     tags = [name for name in question.group_by if name.startswith("tag:")]
     whole_buckets = question.start_us % BUCKET_US == 0 and question.end_us % BUCKET_US == 0
     if whole_buckets and not tags:
-        return _select(connection, question, rollups, rollups.c.bucket_us, {})
+        return _select(connection, question, rolled, rolled.c.bucket_us, {})
     at_us = usage_rows.c.admitted_at_us
     dialect = connection.dialect.name
     return _select(
@@ -115,8 +116,8 @@ def _sums(connection: Connection, question: Question) -> Iterator[Mapping[str, A
 def _select(
     connection: Connection,
     question: Question,
-    table: Table,
-    at_us: Column[int],
+    table: FromClause,
+    at_us: ColumnElement[int],
     tags: Mapping[str, ColumnElement[Any]],
 ) -> Iterator[Mapping[str, Any]]:
     keys: dict[str, ColumnElement[Any]] = {

@@ -3,8 +3,18 @@ from itertools import permutations
 import msgspec
 
 from billing.meters import Meters
-from billing.rollups import BUCKET_US, KEY_FIELDS, SUM_FIELDS, Delta, bucket_us, fold, key_of
-from gateway.stores.sql.tables import rollups
+from billing.rollups import (
+    BUCKET_US,
+    KEY_FIELDS,
+    SUM_FIELDS,
+    Delta,
+    bucket_us,
+    canonical,
+    fold,
+    key_of,
+    merge,
+)
+from gateway.stores.sql.tables import rollup_deltas, rollups
 from tests.unit.billing.samples import ADMITTED_US, event
 
 
@@ -15,7 +25,9 @@ def test_a_bucket_is_a_quarter_of_an_hour_and_begins_on_its_edge() -> None:
 
 
 def test_deltas_have_the_columns_of_the_table() -> None:
-    assert set(Delta.__struct_fields__) == {column.name for column in rollups.columns}
+    names = [column.name for column in rollups.columns]
+    assert set(Delta.__struct_fields__) == set(names)
+    assert [column.name for column in rollup_deltas.columns] == ["id", *names]
     assert tuple(column.name for column in rollups.primary_key.columns) == KEY_FIELDS
     assert Delta.__struct_fields__[: len(KEY_FIELDS)] == KEY_FIELDS
     assert Delta.__struct_fields__[len(KEY_FIELDS) + 1 :] == SUM_FIELDS
@@ -54,3 +66,20 @@ def test_the_order_of_events_changes_nothing() -> None:
 
 def test_no_events_are_no_rows() -> None:
     assert fold([]) == ()
+
+
+def test_deltas_of_the_same_row_become_one() -> None:
+    events = [event(event_id=f"req_{n}:0", model=("a", "b")[n % 2]) for n in range(6)]
+
+    assert merge([*fold(events[3:]), *fold(events[:3])]) == fold(events)
+
+
+def test_what_was_taken_back_says_nothing() -> None:
+    (booked,) = fold([event(event_id="a:0")])
+    figures = {name: -getattr(booked, name) for name in SUM_FIELDS}
+    taken_back = msgspec.structs.replace(booked, **figures)
+    (other,) = fold([event(event_id="b:0", model="other")])
+
+    assert list(canonical(merge([booked, taken_back, other]))) == list(canonical([other]))
+    (line,) = canonical([other])
+    assert line.endswith(b"]\n")
