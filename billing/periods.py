@@ -20,12 +20,13 @@ _MONTH: Final = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 class Window(msgspec.Struct, frozen=True):
     """start_us <= at < end_us, microseconds UTC. The id is unique among the windows of one zone."""
 
-    id: str  # d2026-11-21 | w2026-47 | m2026-11 | q2026-4 | total
+    id: str  # h2026-11-21T10 | d2026-11-21 | w2026-47 | m2026-11 | q2026-4 | total
     start_us: int
     end_us: int
 
 
 TOTAL: Final = Window("total", 0, MAX_US)
+_HOUR_US: Final = 3_600_000_000
 
 
 def window(period: Period, zone: ZoneInfo, at_us: int) -> Window:
@@ -42,6 +43,15 @@ def window(period: Period, zone: ZoneInfo, at_us: int) -> Window:
         # the new window has begun by then and does not end again.
         found = _window_of(period, zone, day + timedelta(days=1))
     return found
+
+
+def hour(at_us: int) -> Window:
+    """The hour of the UTC clock that holds `at_us`: that of every clock which is whole hours away
+    from it, and of the same length on every day.
+    """
+    start_us = at_us - at_us % _HOUR_US
+    at = _EPOCH + start_us * _MICROSECOND
+    return Window(f"h{at:%Y-%m-%dT%H}", start_us, start_us + _HOUR_US)
 
 
 def month(text: str, zone: ZoneInfo) -> Window:

@@ -14,6 +14,8 @@ from policies.document import PolicyDocument, picos_of, picos_per_token_of
 from policies.experiment import Experiment, experiment_of
 from policies.fields import HIGHEST_PRIORITY
 from policies.objectives import Objectives, together
+from policies.team_hours import HourCeilings
+from policies.team_hours import together as least_of_each
 
 Scoped = tuple[str, int, str, PolicyDocument]  # scope kind, depth in the tree, name, document
 
@@ -42,6 +44,7 @@ class EffectivePolicy(msgspec.Struct, frozen=True, kw_only=True):
     max_per_request_picos: int | None = None
     max_input_picos_per_token: int | None = None
     max_output_picos_per_token: int | None = None
+    hour_ceilings: HourCeilings = ()  # on what teams of the path spend in an hour
     prefer: str | tuple[str, ...] = "cheapest"  # cheapest | fastest | balanced | weighted | ...
     weights: dict[str, int] = {}  # by backend, among equals, instead of their targets'
     affinity: str = "off"  # prefix: among equals, prompts that begin alike go to one backend
@@ -126,6 +129,7 @@ _RULES: Final = (
     _Rule("max_per_request_picos", "max_per_request", picos_of, min),
     _Rule("max_input_picos_per_token", "max_input_per_million", picos_per_token_of, min),
     _Rule("max_output_picos_per_token", "max_output_per_million", picos_per_token_of, min),
+    _Rule("hour_ceilings", "hour_ceilings", _same, least_of_each),
     _Rule("prefer", "prefer", _same, _nearest),
     _Rule("weights", "weights", _same, _nearest),
     _Rule("affinity", "affinity", _same, _nearest),

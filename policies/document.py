@@ -21,12 +21,12 @@ from policies.fields import (
 from policies.match import Facets, facets_of
 from policies.objectives import METRICS, PERCENTILE, WINDOW_S, Objective, Objectives, together
 from policies.readers import SWITCH, FieldError, read_texts
+from policies.team_hours import HourCeiling, HourCeilings
 
 SCOPES: Final = ("tenant", "team", "key")
 
 _BY_PATH: Final = {field.path: field for field in FIELDS}
 _PATHS: Final = tuple(_BY_PATH)
-_COMING: Final = frozenset(("cost.max_per_team_hour",))
 # What may stand beside match.tags: it narrows, or only orders what is permitted (L11).
 BESIDE_TAGS: Final = (
     "name",
@@ -69,6 +69,7 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     max_per_request: str | None = None  # exact decimals, in the tenant's currency
     max_input_per_million: str | None = None
     max_output_per_million: str | None = None
+    max_per_team_hour: str | None = None
     prefer: str | tuple[str, ...] | None = None
     weights: dict[str, int] | None = None  # by backend
     affinity: str | None = None  # off | prefix
@@ -102,6 +103,13 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
             if ms is not None
         )
         return together(found, ()) or None
+
+    @property
+    def hour_ceilings(self) -> HourCeilings | None:
+        """What it lets a team spend in an hour; None: it does not say."""
+        if self.max_per_team_hour is None:
+            return None
+        return (HourCeiling(self.scope_kind, self.scope_id, picos_of(self.max_per_team_hour)),)
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -236,8 +244,6 @@ def _scope(value: Any) -> tuple[str, str]:
 
 
 def _unknown(path: str) -> FieldError:
-    if path in _COMING:
-        return FieldError("is not available in this version", "leave it out")
     if path in SECTIONS:
         return FieldError("is empty", "fill it or leave it out")
     near = difflib.get_close_matches(path, _PATHS, n=1, cutoff=0.7)

@@ -219,6 +219,11 @@ def _plain(field: str, value: Any) -> Any:
         ]
     if field == "max_per_request_picos":
         return format_picos(value)
+    if field == "hour_ceilings":
+        return [
+            {"team_of": {each.scope_kind: each.scope_id}, "most": format_picos(each.picos)}
+            for each in value
+        ]
     if field.endswith("_picos_per_token"):
         return _per_million(value)
     if isinstance(value, frozenset):

@@ -46,6 +46,7 @@ FIELDS: Final = (
     Field("cost.max_per_request", "max_per_request", amount(PICO_DECIMALS)),
     Field("cost.max_input_per_million", "max_input_per_million", amount(PER_MILLION_DECIMALS)),
     Field("cost.max_output_per_million", "max_output_per_million", amount(PER_MILLION_DECIMALS)),
+    Field("cost.max_per_team_hour", "max_per_team_hour", amount(PICO_DECIMALS)),
     Field("prefer", "prefer", readers.PREFER),
     Field("weights", "weights", readers.WEIGHTS),
     Field("affinity", "affinity", one_of("off", "prefix")),

@@ -58,7 +58,10 @@ SLO = section(**OBJECTIVES) | st.fixed_dictionaries(
     | {"percentile": st.sampled_from([50, 99]), "window_s": st.sampled_from([20, 60])},
 )
 COST = section(
-    max_per_request=AMOUNTS, max_input_per_million=AMOUNTS, max_output_per_million=AMOUNTS
+    max_per_request=AMOUNTS,
+    max_input_per_million=AMOUNTS,
+    max_output_per_million=AMOUNTS,
+    max_per_team_hour=AMOUNTS,
 )
 NARROWING = {
     "require": REQUIRE,

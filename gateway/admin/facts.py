@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-_LEFT_OUT: Final = frozenset({"digest", "created_at_us", "version"})
+_LEFT_OUT: Final = frozenset({"digest", "created_at_us", "activated_at_us", "version"})
 _SEALED: Final = frozenset({"credential_sealed", "secret_sealed"})
 
 Facts = Mapping[str, Any]

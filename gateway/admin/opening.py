@@ -1,5 +1,5 @@
-"""Budgets and limits begin with what was spent before them: their accounts are opened with it
-before the change is answered.
+"""Budgets, limits and what policies count by the hour begin with what was spent before them: their
+accounts are opened with it before the change is answered.
 
 Where that fails, the jobs do it as soon as a request needs such an account. Until then requests
 under it wait or are refused: nothing is admitted against a sum that is too low.
@@ -18,6 +18,7 @@ from gateway.stores.counted import Counted
 from gateway.stores.redis.channel import StoreUnavailable
 from gateway.stores.sql import budgets, grants, limits, rows
 from gateway.stores.sql.engine import reading
+from gateway.stores.team_hours import counted_hours
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -29,7 +30,9 @@ async def open_accounts(
     tenant: rows.Tenant,
     of: _Accounted | None = None,
 ) -> None:
-    """Of these budgets and limits; of all that the tenant has where none are given."""
+    """Of these budgets and limits; of all that the tenant has, and that its policies count, where
+    none are given.
+    """
     if deps.store is None:
         return
     try:
@@ -44,8 +47,9 @@ def _wanted(deps: AdminDeps, tenant: rows.Tenant, of: _Accounted | None) -> list
     now_us = clock.now_us()
     with reading(deps.engine) as connection:
         granted = grants.in_force(connection, now_us, tenant_id=tenant.id)
-        mine, theirs = of or (
-            budgets.RECORDS.all(connection, tenant_id=tenant.id),
-            limits.RECORDS.all(connection, tenant_id=tenant.id),
-        )
-    return recount.accounts(tenant, mine, theirs, granted, now_us)
+        if of is not None:
+            return recount.accounts(tenant, *of, granted, now_us)
+        mine = budgets.RECORDS.all(connection, tenant_id=tenant.id)
+        theirs = limits.RECORDS.all(connection, tenant_id=tenant.id)
+        hours = counted_hours(connection, tenant_id=tenant.id).get(tenant.id, ())
+    return recount.accounts(tenant, mine, theirs, granted, now_us, hours)

@@ -9,13 +9,14 @@ from sqlalchemy import Connection
 from gateway import clock, ids, standing
 from gateway.admin.facts import Facts
 from gateway.admin.fields import Id, ModelName, scope_of
+from gateway.admin.opening import open_accounts
 from gateway.admin.operation import Answer, Call, Filter, Operation
 from gateway.admin.policy_document import POLICY, POLICY_PAGE, POLICY_VIEW, READ_ONLY
 from gateway.admin.problems import Fault, ProblemError, conflict, invalid, missing
 from gateway.admin.resource import filters, page
 from gateway.admin.roles import Right
 from gateway.admin.scoped import ScopedPage, place
-from gateway.stores.sql import backends, models, policies, rows
+from gateway.stores.sql import backends, models, policies, rows, tenants
 from gateway.stores.sql.records import TakenError
 from policies.document import DocumentError, PolicyDocument, canonical, load, parse
 from policies.schema import document_schema
@@ -208,7 +209,20 @@ async def _move(call: Call, state: str) -> Answer:
 
     whole = await call.change(work)
     shown = _chosen(whole.versions, wanted)
+    if state == "active":
+        await _open_hours(call, shown)
     return Answer(_view(call, whole, shown), whole.versions[0].version)
+
+
+async def _open_hours(call: Call, policy: rows.Policy) -> None:
+    """What it counts by the hour begins with what was spent of this one."""
+    if load(policy.document).max_per_team_hour is None:
+        return
+    tenant = await call.read(
+        lambda connection: tenants.RECORDS.one(connection, id=policy.tenant_id)
+    )
+    if tenant is not None:
+        await open_accounts(call.deps, tenant)
 
 
 def _by(call: Call, reason: str | None) -> policies.By:

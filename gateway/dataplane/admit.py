@@ -4,16 +4,15 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-from billing.money import format_counter
 from billing.usage import ENCODER
 from gateway.dataplane.events import template
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.idempotency import Idempotency
-from gateway.dataplane.levels import Standing
+from gateway.dataplane.levels import Levels, Standing
 from gateway.dataplane.outage import Outage, store_down, unrecorded
+from gateway.dataplane.over_budget import over_budget
 from gateway.failpoints import failpoint
 from gateway.stores.redis.holds import (
-    MONEY,
     Admission,
     Granted,
     HoldStore,
@@ -48,7 +47,7 @@ async def admit(
             return deny
     flow.admit_started_us = now_us = arrival.now_us()
     flow.estimated_tokens = _estimate(flow)
-    flow.standing = levels.at(now_us)
+    flow.standing = _under(flow, levels, levels.at(now_us))
     flow.template = template(flow)
     meta = ENCODER.encode(flow.template)
     failpoint("admit.begins")
@@ -99,7 +98,7 @@ async def _asked_again(
         if answer.reason == "stale_window" and stale < _STALE_TRIES:
             stale += 1
             flow.admit_started_us = answer.now_ms * 1000
-            flow.standing = levels.refresh(flow.admit_started_us)
+            flow.standing = _under(flow, levels, levels.refresh(flow.admit_started_us))
             flow.template = template(flow)
             meta = ENCODER.encode(flow.template)
         elif answer.reason == "unopened" and waits < _OPEN_TRIES:
@@ -115,6 +114,12 @@ async def _asked_again(
         ask = _admission(flow, holds.ttl_ms, meta, owner, firm=firm)
         answer = await holds.admit(levels.tag, ask)
     return answer, meta
+
+
+def _under(flow: Flow, levels: Levels, standing: Standing) -> Standing:
+    """With the ceilings of the policy of this very request."""
+    ceilings = flow.route.policy.hour_ceilings if flow.route is not None else ()
+    return levels.under(standing, ceilings) if ceilings else standing
 
 
 async def _is_there(flow: Flow, holds: HoldStore) -> bool:
@@ -167,8 +172,8 @@ def _estimate(flow: Flow) -> int:
 
 
 def _deny(flow: Flow, refused: Refused) -> Deny:
-    levels, standing = flow.levels, flow.standing
-    if levels is None or standing is None:
+    levels = flow.levels
+    if levels is None:
         raise RuntimeError("a refusal without levels")
     match refused.reason:
         case "rate":
@@ -194,56 +199,6 @@ def _deny(flow: Flow, refused: Refused) -> Deny:
                 retry_after_ms=max(1, refused.retry_after_ms),
             )
         case "budget":
-            return _over_budget(flow, standing, refused)
+            return over_budget(flow, refused)
         case _:
             return store_down()
-
-
-def used_up(flow: Flow, blocked: int, used: int) -> Deny:
-    """Why an answer was cut after `used` tokens: the account at `blocked` paid no more."""
-    standing = flow.standing
-    if standing is None:
-        raise RuntimeError("a refusal without levels")
-    if blocked >= len(standing.meters):
-        return Deny(
-            DenyCode.INSUFFICIENT_QUOTA,
-            f"a budget that was set while the answer came is used up: the answer was cut after"
-            f" {used} output tokens; ask the budget's owner for more",
-        )
-    meter, account = standing.meters[blocked], standing.accounts[blocked]
-    if meter.unit != MONEY:
-        return Deny(
-            DenyCode.RATE_LIMIT_EXCEEDED,
-            f"{meter.label} has used its {account.cap} {meter.period}: the answer was cut after"
-            f" {used} output tokens; ask again when the day is over",
-        )
-    return Deny(
-        DenyCode.INSUFFICIENT_QUOTA,
-        f"the {meter.period} budget of {meter.label} is used up: the answer was cut after {used}"
-        " output tokens; ask the budget's owner for more",
-    )
-
-
-def _over_budget(flow: Flow, standing: Standing, refused: Refused) -> Deny:
-    meter, account = standing.meters[refused.index], standing.accounts[refused.index]
-    quote, principal, ask = flow.quote, flow.principal, flow.ask
-    if quote is None or principal is None or ask is None:
-        raise RuntimeError("a refusal without a quote")
-    if meter.unit != MONEY:
-        needed = ask.input_estimate + quote.least * quote.choices
-        ever = needed <= account.cap
-        return Deny(
-            DenyCode.RATE_LIMIT_EXCEEDED,
-            f"{meter.label} has {account.cap} {meter.period}, and this request needs about {needed}"
-            + ("; that many are not left today" if ever else "; it can never fit: ask for less"),
-            retry_after_ms=max(1, account.end_ms - refused.now_ms) if ever else None,
-        )
-    least = quote.worst.total(quote.least * quote.choices)
-    currency, room = principal.tenant.currency, max(0, refused.available)
-    remedy = "lower max_tokens" if room else "shorten the prompt, choose a cheaper model"
-    return Deny(
-        DenyCode.INSUFFICIENT_QUOTA,
-        f"the {meter.period} budget of {meter.label} cannot cover this request: it may cost"
-        f" {format_counter(least, currency)} {currency} and room for {room} output tokens is left;"
-        f" {remedy}, or ask the budget's owner for more",
-    )

@@ -10,15 +10,21 @@ from typing import Final, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
+from msgspec.structs import replace
 
-from billing.periods import Period, Window, window
+from billing.money import counter_picos
+from billing.periods import Period, Window, hour, window
 from gateway.stores.counted import allowed
 from gateway.stores.redis import keys as names
 from gateway.stores.redis.holds import MONEY, TOKENS, Account, Gate, Slot
 from gateway.stores.sql.rows import Budget, Grant, Limit, Tenant
+from gateway.stores.team_hours import TeamHour
 from policies.budgets import NO_CAP
+from policies.holds import MAX_COUNTER
+from policies.team_hours import HourCeilings
 
 MINUTE_US: Final = 60_000_000
+HOUR: Final = "hour"  # the period of what a policy lets a team spend
 _LOOK_AGAIN_US: Final = 3_600_000_000
 BURST_US: Final = MINUTE_US // 6  # the published burst: a sixth of a minute's allowance
 
@@ -35,7 +41,7 @@ class Meter(msgspec.Struct, frozen=True):
     """Where one account stands in words, for refusals and headers."""
 
     label: str
-    period: str  # day | week | month | quarter | total; "tokens per day" for token accounts
+    period: str  # hour | day | week | month | quarter | total; "tokens per day" for token accounts
     unit: int
     budget_id: str
     level: str  # tenant | team | key
@@ -51,6 +57,7 @@ class Standing(msgspec.Struct, frozen=True):
     own: tuple[int, ...] = ()  # which accounts are hard money budgets of the key itself
     leased: tuple[int, ...] = ()  # which accounts are spent from leases while the store is away
     path: str = ""  # the names of these accounts
+    hours: tuple[tuple[int, tuple[str, str]], ...] = ()  # which are hours, and whose policy's
 
 
 class RateLimit(msgspec.Struct, frozen=True):
@@ -94,6 +101,7 @@ class Levels:
         budgets: list[Budget],
         limits: list[Limit],
         grants: list[Grant],
+        hours: Iterable[TeamHour] = (),
     ) -> None:
         self.tag = tenant.shard
         self._zone = ZoneInfo(tenant.timezone)
@@ -104,6 +112,8 @@ class Levels:
         rank = {level: place for place, level in enumerate(levels)}
         self._budgets = sorted(mine, key=lambda pair: rank[pair[0]])
         self._grants = grants
+        self._hours = [(order[("team", of.team_id)], of) for of in hours if _counts(order, of)]
+        self._bound: dict[HourCeilings, Standing] = {}  # the standing in use, by policy
         self._limits = sorted(caps, key=lambda pair: rank[pair[0]])
         self.requests = self._rate_limits("requests_per_minute", "requests", "rpm")
         self.tokens = self._rate_limits("tokens_per_minute", "tokens", "tpm")
@@ -148,6 +158,28 @@ class Levels:
         self._standing = self._stand(now_us)
         return self._standing
 
+    def under(self, standing: Standing, ceilings: HourCeilings) -> Standing:
+        """The standing of a request whose policy has these ceilings on what teams spend in an
+        hour. What other requests of the team spend counts on the same accounts.
+        """
+        if not standing.hours:
+            return standing
+        if standing is not self._standing:
+            return self._capped(standing, ceilings)
+        found = self._bound.get(ceilings)
+        if found is None:
+            found = self._bound[ceilings] = self._capped(standing, ceilings)
+        return found
+
+    def _capped(self, standing: Standing, ceilings: HourCeilings) -> Standing:
+        unit = counter_picos(1, self._currency)
+        caps = {one.scope: min(one.picos // unit, MAX_COUNTER) for one in ceilings}
+        accounts = list(standing.accounts)
+        for place, scope in standing.hours:
+            if scope in caps:
+                accounts[place] = replace(accounts[place], cap=caps[scope])
+        return replace(standing, accounts=tuple(accounts))
+
     def _rate_limits(self, field: str, kind: str, suffix: str) -> tuple[RateLimit, ...]:
         return tuple(
             RateLimit(
@@ -181,7 +213,8 @@ class Levels:
             until_us = min(until_us, amount_until_us)
             cap = amount if budget.mode == "hard" else NO_CAP
             key = names.account(self.tag, budget.account_id, spell.id)
-            accounts.append(_account(key, cap, spell, MONEY, budget))
+            since_us = budget.counts_from_us
+            accounts.append(_account(key, cap, spell, MONEY, budget.id, since_us))
             meters.append(Meter(level.label, budget.period, MONEY, budget.id, level.kind, amount))
         for level, limit in self._limits:
             if limit.tokens_per_day is None:
@@ -189,8 +222,14 @@ class Levels:
             spell = window("day", self._zone, now_us)
             until_us = min(until_us, spell.end_us)
             key = names.account(self.tag, limit.account_id, spell.id)
-            accounts.append(_account(key, limit.tokens_per_day, spell, TOKENS, limit))
+            cap, since_us = limit.tokens_per_day, limit.counts_from_us
+            accounts.append(_account(key, cap, spell, TOKENS, limit.id, since_us))
             meters.append(Meter(level.label, "tokens per day", TOKENS, limit.id, level.kind))
+        if self._hours:
+            until_us = min(until_us, hour(now_us).end_us)
+        hours = tuple((len(accounts) + n, of.scope) for n, (_, of) in enumerate(self._hours))
+        self._count_hours(hour(now_us), accounts, meters)
+        self._bound.clear()
         own = tuple(
             place
             for place, meter in enumerate(meters)
@@ -198,15 +237,27 @@ class Levels:
         )
         leased = tuple(place for place, (_, b) in enumerate(self._budgets) if self._lends(b))
         path = " ".join([accounts[place].key for place in leased])
-        return Standing(tuple(accounts), tuple(meters), until_us, own, leased, path)
+        return Standing(tuple(accounts), tuple(meters), until_us, own, leased, path, hours)
+
+    def _count_hours(self, spell: Window, accounts: list[Account], meters: list[Meter]) -> None:
+        for level, of in self._hours:
+            key = names.account(self.tag, of.account_id, spell.id)
+            since_us = of.counts_from_us
+            accounts.append(_account(key, NO_CAP, spell, MONEY, of.policy_id, since_us))
+            meters.append(Meter(level.label, HOUR, MONEY, of.policy_id, level.kind))
 
     def _lends(self, budget: Budget) -> bool:
         return self.outage == "bounded" == budget.outage and budget.mode == "hard"
 
 
-def _account(key: str, cap: int, spell: Window, unit: int, row: Budget | Limit) -> Account:
+def _account(key: str, cap: int, spell: Window, unit: int, of: str, since_us: int) -> Account:
     start_ms, end_ms = spell.start_us // 1000, spell.end_us // 1000
-    return Account(key, cap, start_ms, end_ms, unit, row.id, -(-row.counts_from_us // 1000))
+    return Account(key, cap, start_ms, end_ms, unit, of, -(-since_us // 1000))
+
+
+def _counts(order: dict[tuple[str, str], Level], of: TeamHour) -> bool:
+    """Whether the key's spending is the team's: be the policy about the key or not."""
+    return ("team", of.team_id) in order
 
 
 def _tightest(budgets: Iterable[Budget]) -> str:

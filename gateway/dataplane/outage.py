@@ -3,7 +3,8 @@
 `strict` refuses; `bounded` serves from leases that were granted beforehand, on all such accounts
 of the path or on none (L3); `open` serves without a hold. What was served is in the spool, waits
 for the store, and is posted once when that is back. Per-minute limits carry no promise of money and
-have a setting of their own: each worker then lets its share of them in, or none.
+have a setting of their own: each worker then lets its share of them in, or none. What a team may
+spend in an hour goes by the same setting: open, it is counted afterwards.
 """
 
 import logging
@@ -87,7 +88,9 @@ class Outage:
         return None
 
     def _refused(self, flow: Flow, levels: Levels) -> Deny | None:
-        if levels.outage == "strict" or not (self._limits_open or not levels.limited):
+        bounded_hours = flow.route is not None and flow.route.policy.hour_ceilings
+        limited = levels.limited or bool(bounded_hours)
+        if levels.outage == "strict" or not (self._limits_open or not limited):
             return store_down()
         if flow.ticket is not None:
             return Deny(

@@ -11,8 +11,9 @@ from typing import Final
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.dataplane.reach import Unseal
 from gateway.dataplane.request import DataPlane
-from gateway.dataplane.snapshot import Snapshot, Unseal
+from gateway.dataplane.snapshot import Snapshot
 from gateway.failpoints import failpoint
 from gateway.stores.sql import configuration
 

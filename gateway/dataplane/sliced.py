@@ -16,12 +16,12 @@ from gateway.backends.dialect import Reported, Seen
 from gateway.backends.failures import AnswerTooLarge, TransportError
 from gateway.backends.health import Outcome
 from gateway.backends.sse import OversizedEventError, Splitter
-from gateway.dataplane.admit import used_up
 from gateway.dataplane.count import Tokeniser
 from gateway.dataplane.figures import count
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.leases import Leases
 from gateway.dataplane.outlet import not_yet
+from gateway.dataplane.over_budget import used_up
 from gateway.dataplane.relay import (
     ENDED_EARLY,
     GARBAGE,

@@ -35,7 +35,7 @@ def may_be_sliced(flow: Flow) -> bool:
     if envelope is None or route is None or levels is None:
         return False
     return (
-        levels.capped
+        (levels.capped or bool(route.policy.hour_ceilings))
         and flow.operation in (CHAT, COMPLETIONS)
         and (envelope.best_of or 1) <= (envelope.n or 1)
         and _HIDING_MODELS.isdisjoint(route.model.capabilities)

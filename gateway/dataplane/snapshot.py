@@ -5,7 +5,7 @@ snapshot; a route is compiled again when a price on it changes.
 """
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -22,13 +22,14 @@ from billing.prices import (
 from billing.rating import Tariff, tariff
 from billing.usage import UsageEvent, blank
 from gateway.backends.dialect import Dialect
-from gateway.backends.dialects import DIALECTS
 from gateway.backends.endpoint import Endpoint, Timeouts
 from gateway.dataplane.bands import Sizes
 from gateway.dataplane.blocks import Blocks
 from gateway.dataplane.levels import Level, Levels
+from gateway.dataplane.reach import Reach, Unseal
 from gateway.stores.redis.keys import DEFAULT_TAG
 from gateway.stores.sql import prices, rows
+from gateway.stores.team_hours import TeamHour, team_hours
 from policies.candidates import Candidate
 from policies.compile import EffectivePolicy, Scoped, within
 from policies.decision import Deny, DenyCode
@@ -38,12 +39,11 @@ from policies.match import Occasion, minute_of_week
 from policies.occasions import Occasions
 from policies.panel import Panel
 
-Unseal = Callable[[rows.Backend], str | None]  # a backend's credential in clear
 FAR_FUTURE_US: Final = 2**62
 _MOST_BRANCHES: Final = 256  # of one route, remembered at a time: a bound, there are a few
 
 _Documents = dict[tuple[str, int], PolicyDocument]  # by policy and version
-Row = TypeVar("Row", rows.Budget, rows.Grant, rows.Limit)
+Row = TypeVar("Row", rows.Budget, rows.Grant, rows.Limit, TeamHour)
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -144,10 +144,11 @@ class Snapshot:
         self._budgets = _by_tenant(config.budgets)
         self._limits = _by_tenant(config.limits)
         self._grants = _by_tenant(config.grants)
+        self._hours = _by_tenant(team_hours(config.policies, config.teams, config.keys))
         self._policies = _by_scope(config.policies)
         self.documents = _kept(config.policies, before)  # read when first needed
         self.models: Mapping[str, rows.Model] = {m.name: m for m in config.models}
-        self._backends = {b.id: _Reach(b, unseal) for b in config.backends}
+        self._backends = {b.id: Reach(b, unseal) for b in config.backends}
         self._prices = PriceBook(map(prices.version_of, config.prices))
         self._principals = self._principals_of(config)
         # Whose keys were found right, by fingerprint: of each living secret at most one.
@@ -198,6 +199,7 @@ class Snapshot:
                 self._budgets.get(tenant.id, []),
                 self._limits.get(tenant.id, []),
                 self._grants.get(tenant.id, []),
+                self._hours.get(tenant.id, []),
             )
             self._levels[principal.key.id] = known
         return known
@@ -236,7 +238,7 @@ class Snapshot:
         principal: Principal,
         model: rows.Model,
         target: rows.Target,
-        reach: "_Reach",
+        reach: "Reach",
         now_us: int,
     ) -> Way:
         backend, tenant = reach.backend, principal.tenant
@@ -339,24 +341,6 @@ def _kept(policies: tuple[rows.Policy, ...], before: "Snapshot | None") -> _Docu
     return {version: known[version] for version in versions if version in known}
 
 
-class _Reach:
-    """How one backend is reached; the endpoint is shared by every model on it."""
-
-    def __init__(self, backend: rows.Backend, unseal: Unseal) -> None:
-        self.backend = backend
-        self.dialect = DIALECTS[backend.dialect]
-        self.headers = self.dialect.headers(unseal(backend))
-        self.provider = backend.provider or self.dialect.name
-        self.timeouts = Timeouts(
-            connect_ms=backend.connect_timeout_ms,
-            first_byte_ms=backend.first_byte_timeout_ms,
-            idle_ms=backend.idle_timeout_ms,
-            total_ms=backend.total_timeout_ms,
-        )
-        self.endpoint = Endpoint.parse(backend.base_url, credential_id=backend.id)
-        self.account = hash((self.endpoint.authority, self.endpoint.tls, tuple(self.headers)))
-
-
 def _blank(
     principal: Principal, model: str, candidate: Candidate, charge: RateCard, cost: RateCard | None
 ) -> UsageEvent:
@@ -384,7 +368,7 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return ipaddress.ip_network(text, strict=False)
 
 
-def _by_tenant(items: tuple[Row, ...]) -> dict[str, list[Row]]:
+def _by_tenant(items: Iterable[Row]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for item in items:
         found.setdefault(item.tenant_id, []).append(item)

@@ -23,6 +23,7 @@ from gateway.stores.redis import keys
 from gateway.stores.redis.channel import StoreUnavailable
 from gateway.stores.sql import budgets, configuration, grants, limits, rows, tenants
 from gateway.stores.sql.engine import reading
+from gateway.stores.team_hours import counted_hours
 
 EVERY_S: Final = 0.3
 COUNT_EVERY_US: Final = 600_000_000
@@ -86,6 +87,7 @@ def in_force(engine: Engine, now_us: int) -> dict[str, list[Counted]]:
         of_budgets = budgets.RECORDS.all(connection)
         of_limits = limits.RECORDS.all(connection)
         granted = grants.in_force(connection, now_us)
+        hours = counted_hours(connection)
     mine: dict[str, tuple[list[rows.Budget], list[rows.Limit]]] = {
         tenant.id: ([], []) for tenant in kept
     }
@@ -96,6 +98,6 @@ def in_force(engine: Engine, now_us: int) -> dict[str, list[Counted]]:
     found: dict[str, list[Counted]] = {}
     for tenant in kept:
         found.setdefault(tenant.shard, []).extend(
-            accounts(tenant, *mine[tenant.id], granted, now_us)
+            accounts(tenant, *mine[tenant.id], granted, now_us, hours.get(tenant.id, ()))
         )
     return found

@@ -8,13 +8,14 @@ there (L1, L9). Nothing here is on the way of a request.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Final, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
 from sqlalchemy import Engine
 
-from billing.periods import Period, Window, window
+from billing.periods import Period, Window, hour, window
 from billing.usage import DECODER, UsageEvent
 from gateway.stores import adoption
 from gateway.stores.counted import Counted, allowed
@@ -22,6 +23,7 @@ from gateway.stores.redis import cuts, keys
 from gateway.stores.redis.channel import Channels, StoreUnavailable
 from gateway.stores.sql import spent
 from gateway.stores.sql.rows import Budget, Grant, Limit, Tenant
+from gateway.stores.team_hours import TeamHour
 from policies.budgets import MONEY, NO_CAP, TOKENS, Balance, Hold
 from policies.rebuild import held
 from policies.recount import Correction
@@ -39,6 +41,7 @@ def accounts(
     limits: Iterable[Limit],
     granted: Sequence[Grant],
     now_us: int,
+    hours: Iterable[TeamHour] = (),
 ) -> list[Counted]:
     """Every account of the tenant that is in force at `now_us`, by whichever clock; with what these
     grants allow beyond the budgets.
@@ -56,19 +59,28 @@ def accounts(
             for span in _in_force("day", zone, now_us):
                 key = keys.account(tenant.shard, limit.account_id, span.id)
                 found.append(_counted(key, limit, span, TOKENS, limit.tokens_per_day))
+    for of in hours:
+        for span in _about(hour, now_us):
+            key = keys.account(tenant.shard, of.account_id, span.id)
+            # Without a cap: it depends on the request.
+            found.append(Counted(key, of.tenant_id, "team", of.team_id, span, MONEY))
     return found
 
 
 def _in_force(period: Period, zone: ZoneInfo, now_us: int) -> list[Window]:
+    return _about(partial(window, period, zone), now_us)
+
+
+def _about(window_at: Callable[[int], Window], now_us: int) -> list[Window]:
     """The window, and about its ends its neighbour, which a store whose clock differs from ours
     takes for the one in force.
     """
-    span = window(period, zone, now_us)
+    span = window_at(now_us)
     found = [span]
     if now_us - span.start_us < _SKEW_US:
-        found.append(window(period, zone, span.start_us - 1))
+        found.append(window_at(span.start_us - 1))
     if span.end_us - now_us < _SKEW_US:
-        found.append(window(period, zone, span.end_us))
+        found.append(window_at(span.end_us))
     return found
 
 

@@ -283,3 +283,18 @@ def test_explain_shows_what_would_stand_in(played: Play) -> None:
         assert told["when_exhausted"]["policy"]["residency"]["set_by"] == "at home"
 
     played(story, **ABROAD)
+
+
+def test_a_cheaper_model_serves_when_the_hour_of_the_team_cannot_pay_for_the_one_asked_for(
+    played: Play,
+) -> None:
+    async def story(found: Cheaper) -> None:
+        await found.degrade("chat", "small")
+        await found.policy("burn", cost={"max_per_team_hour": "0.02"})
+
+        answer = await found.ask()
+
+        assert answer.status_code == 200
+        assert answer.headers["x-meterhouse-degraded-from"] == "chat"
+
+    played(story)

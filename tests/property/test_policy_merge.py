@@ -47,6 +47,10 @@ def limits(policy: EffectivePolicy) -> dict[View, int]:
     return {each.view: each.most_us for each in policy.objectives}
 
 
+def hours(policy: EffectivePolicy) -> dict[tuple[str, str], int]:
+    return {each.scope: each.picos for each in policy.hour_ceilings}
+
+
 def is_no_wider(inner: EffectivePolicy, outer: EffectivePolicy) -> bool:
     return (
         inside(inner.residency, outer.residency)
@@ -56,6 +60,8 @@ def is_no_wider(inner: EffectivePolicy, outer: EffectivePolicy) -> bool:
         and (inner.least_context or 0) >= (outer.least_context or 0)
         and limits(inner).keys() >= limits(outer).keys()
         and all(limits(inner)[view] <= most for view, most in limits(outer).items())
+        and hours(inner).keys() >= hours(outer).keys()
+        and all(hours(inner)[scope] <= most for scope, most in hours(outer).items())
         and BREACHES.index(inner.on_breach) >= BREACHES.index(outer.on_breach)
         and below(inner.max_per_request_picos, outer.max_per_request_picos)
         and below(inner.max_input_picos_per_token, outer.max_input_picos_per_token)
@@ -130,6 +136,7 @@ TAKEN_BY_TAGS |= {
     "on_no_data",
     "weights",
     "affinity",
+    "hour_ceilings",
 }
 UNTOUCHED = [
     field

@@ -19,7 +19,8 @@
 -- Amounts stay numbers, exact to 2^53. Never format one: from 1e14 it would read 1.2345678901234e+14.
 local call, min, max, floor = redis.call, math.min, math.max, math.floor
 local VERSION, MAX_COUNTER, MAX_DEBT_US = 1, 9007199254740991, 1125899906842624
-local KEPT_AFTER_MS = 3456000000 -- a window's counters outlive it by 40 days
+local KEPT_AFTER_MS = 3456000000 -- a window's counters outlive it by 40 days,
+local KEPT_SPANS = 40            -- those of an hour by 40 hours
 local GATE_KEPT_MS = 60000       -- an idle gate outlives any skew of clocks
 local TICKET_KEPT_MS = 120000    -- a living hold's ticket outlives it; extend.lua sees to the rest
 local LISTED_MS = 700000000      -- longer than any ticket is remembered
@@ -78,6 +79,8 @@ local function take(ticket, hold_id)
   call('ZADD', index, expiry, ticket[2])
   call('PEXPIRE', index, LISTED_MS)
 end
+
+local function kept_ms(account) return min(KEPT_AFTER_MS, KEPT_SPANS * (account[4] - account[3])) end
 
 local function fitting(room, per_token, wanted)
   if room < 0 then return -1 end
@@ -172,7 +175,7 @@ local function admit(packed, kept)
     local held, input = price * grant, money
     if account[5] == 1 then held, input = choices * grant, tokens end
     call('HINCRBY', account[1], 'held', input + held)
-    if new[i] then call('PEXPIREAT', account[1], account[4] + KEPT_AFTER_MS) end
+    if new[i] then call('PEXPIREAT', account[1], account[4] + kept_ms(account)) end
     answer[4 + i] = account[2] < 0 and -1 or answer[4 + i] - held
   end
   -- The record: [version, grant, admitted at, the admission as it came], then what is kept.

@@ -15,7 +15,7 @@
 -- allow-oom: a full store must still let holds become terminal.
 local call, min, max = redis.call, math.min, math.max
 local MAX_DEBT_US, GATE_KEPT_MS = 1125899906842624, 60000
-local KEPT_AFTER_MS = 3456000000 -- as in admit.lua
+local KEPT_AFTER_MS, KEPT_SPANS = 3456000000, 40 -- as in admit.lua
 local MARKED_MS = 604800000 -- a worker that cannot reach the store for longer may post twice
 local index, journal = KEYS[1], KEYS[2]
 local hold_prefix = string.sub(index, 1, -2) .. ':'
@@ -48,6 +48,8 @@ local function give_back(ticket, hold_id)
   end
 end
 
+local function kept_ms(account) return min(KEPT_AFTER_MS, KEPT_SPANS * (account[4] - account[3])) end
+
 -- An account that may not begin at zero is left to whoever opens it: he has the journal, and so
 -- this. A cut of before would not know it, and is void.
 local function post(account, s)
@@ -60,7 +62,7 @@ local function post(account, s)
       return
     end
     call('HINCRBY', key, 'posted', actual)
-    call('PEXPIREAT', key, account[4] + KEPT_AFTER_MS)
+    call('PEXPIREAT', key, account[4] + kept_ms(account))
   else
     call('HINCRBY', key, 'posted', actual)
   end

@@ -21,6 +21,7 @@ _DOCUMENT_FIELDS: Final = (
     policy_versions.c.policy_version,
     policy_versions.c.state,
     policy_versions.c.document,
+    func.coalesce(policy_versions.c.activated_at_us, 0).label("activated_at_us"),
 )
 _RECORDS: Final = Records(policies, Policy)
 _STEPS: Final = Records(policy_steps, PolicyStep)
@@ -42,9 +43,10 @@ def _versions() -> Select[Any]:
     )
 
 
-def active(connection: Connection) -> tuple[Policy, ...]:
-    """The active version of every policy that has one."""
+def active(connection: Connection, **where: str) -> tuple[Policy, ...]:
+    """The active version of every policy that has one and whose columns equal `where`."""
     query = _versions().where(policy_versions.c.state == "active").order_by(policies.c.id)
+    query = query.where(*(policies.c[name] == value for name, value in where.items()))
     return _RECORDS.rows(connection.execute(query).mappings().all())
 
 

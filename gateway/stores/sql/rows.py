@@ -145,6 +145,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     document: bytes
     version: int = 1
     created_at_us: int = 0
+    activated_at_us: int = 0  # this version, for the last time; 0: never
 
 
 class PolicyStep(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from billing.periods import MAX_US, PERIODS, Window, month, rfc3339, window
+from billing.periods import MAX_US, PERIODS, Window, hour, month, rfc3339, window
 
 HOUR_US = 3_600_000_000
 
@@ -116,3 +116,10 @@ def test_every_end_can_be_counted_exactly_in_lua_milliseconds() -> None:
 def test_times_are_written_in_utc_with_a_fraction_only_where_there_is_one() -> None:
     assert rfc3339(0) == "1970-01-01T00:00:00Z"
     assert rfc3339(1_500_000) == "1970-01-01T00:00:01.500000Z"
+
+
+def test_an_hour_is_that_of_the_utc_clock() -> None:
+    at_us = us("2026-11-21T10:59:59Z")
+
+    assert spelt(hour(at_us)) == ("h2026-11-21T10", "2026-11-21T10:00:00Z", "2026-11-21T11:00:00Z")
+    assert hour(at_us + 10**6).start_us == hour(at_us).end_us

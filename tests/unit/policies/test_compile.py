@@ -278,7 +278,7 @@ def test_a_child_can_only_lower_its_priority() -> None:
     [
         b"garbage",
         b'{"name":"n","scope":{"team":"t"},"require":{"moods":["blue"]}}',
-        b'{"name":"n","scope":{"team":"t"},"cost":{"max_per_team_hour":"1"}}',
+        b'{"name":"n","scope":{"team":"t"},"cost":{"max_per_team_year":"1"}}',
         b'{"name":"n","scope":{"team":"t"},"match":{"tags":{}}}',
         b'{"name":"n","scope":{"team":"t"},"guard":true}',
     ],

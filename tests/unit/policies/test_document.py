@@ -135,19 +135,6 @@ def test_the_error_reads_as_text_and_gives_its_first_problem() -> None:
 @pytest.mark.parametrize(
     "sections",
     [
-        {"cost": {"max_per_team_hour": "1"}},
-    ],
-)
-def test_what_a_later_version_brings_is_refused_and_says_so(sections: dict[str, Any]) -> None:
-    found = problems_of({"name": "n", "scope": {"key": "k"}} | sections)
-
-    (problem,) = found.values()
-    assert "not available in this version" in problem.message
-
-
-@pytest.mark.parametrize(
-    "sections",
-    [
         {"name": ""},
         {"name": "a, b"},
         {"name": None},
