@@ -61,6 +61,7 @@ class UsageEvent(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     # ends its hold, or may. Opaque here, and none of the ledger's business but to keep it.
     decision: bytes = b""
     standing: bytes = b""  # what that decision refers to, until the ledger is known to have it
+    shadow_of: str = ""  # the request that this one was sent a second time for, by another's wish
 
 
 ENCODER: Final = msgspec.msgpack.Encoder()

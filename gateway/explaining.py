@@ -15,13 +15,13 @@ from gateway import clock
 from gateway.admin.fields import instant
 from gateway.admin.policies import Explain
 from gateway.admin.problems import invalid
-from gateway.dataplane.branching import sized
+from gateway.dataplane.branching import UNPAID, payer_of, shadow_route, sized
 from gateway.dataplane.snapshot import Principal, Route, Snapshot, bound_by
 from gateway.stores.sql.configuration import load
 from policies.ask import Ask
-from policies.compile import EffectivePolicy
+from policies.compile import EffectivePolicy, required
 from policies.decision import Deny
-from policies.explain import explain
+from policies.explain import explain, explain_shadow
 
 
 def explainer(
@@ -43,7 +43,11 @@ def _answer(engine: Engine, jurisdictions: frozenset[str], asked: Explain) -> di
     if known is None:
         raise invalid("key_id", f"there is no live key {asked.key_id!r}")
     principal: Principal = known[0]
-    return _explained(snapshot, principal, jurisdictions, asked, None)
+    told = _explained(snapshot, principal, jurisdictions, asked, None)
+    shadow = _shadowed(snapshot, principal, jurisdictions, asked)
+    if shadow is not None and shadow["model"] == told.get("model"):
+        shadow = None  # it serves the request itself
+    return told | {"shadow": shadow}
 
 
 def _explained(
@@ -59,8 +63,7 @@ def _explained(
     """
     route = snapshot.route(principal, asked.model, clock.now_us())
     if isinstance(route, Deny):
-        refusal = {"code": route.code.value, "message": route.message, "param": route.param}
-        return {"decision": "refuse", "refusal": refusal, "attempts": [], "candidates": []}
+        return _nowhere(route)
     route, conditional = _branch(route, asked)
     route = sized(route, _ask(asked, route))
     if bound is not None:
@@ -90,7 +93,7 @@ def _varied(
     asked.
     """
     experiment = route.policy.experiment
-    if experiment is None:
+    if experiment is None or not experiment.split:
         return None
     variant = experiment.variant(principal.key.id, asked.tags)
     if variant == asked.model:
@@ -100,6 +103,42 @@ def _varied(
     told = _explained(snapshot, principal, jurisdictions, instead, route.policy, tried)
     given = {"name": experiment.name, "instead_of": asked.model}
     return told | {"experiment": given} if told["decision"] == "serve" else None
+
+
+def _shadowed(
+    snapshot: Snapshot, principal: Principal, jurisdictions: frozenset[str], asked: Explain
+) -> dict[str, Any] | None:
+    """The decision on the shadow of this request; None where it has none."""
+    now_us = clock.now_us()
+    route = snapshot.route(principal, asked.model, now_us)
+    if isinstance(route, Deny):
+        return None
+    bound = _branch(route, asked)[0].policy
+    trial = bound.experiment
+    shadow = None if trial is None else trial.shadowed(principal.key.id, asked.tags)
+    if trial is None or shadow is None:
+        return None
+    told = {"experiment": trial.name} | explain_shadow(shadow)
+    payer = payer_of(snapshot, principal, shadow, now_us)
+    if payer is None:
+        return told | _nowhere(UNPAID)
+    paying = snapshot.route(payer, shadow.model, now_us)
+    asking = snapshot.route(principal, shadow.model, now_us)
+    if isinstance(paying, Deny):
+        return told | _nowhere(paying)
+    if isinstance(asking, Deny):
+        return told | _nowhere(asking)
+    instead = msgspec.structs.replace(asked, model=shadow.model)
+    bound = required(bound, _branch(asking, instead)[0].policy)
+    paying = _branch(paying, instead)[0]
+    route = shadow_route(sized(paying, _ask(instead, paying)), bound)
+    ask = _ask(instead, route)
+    return told | explain(route.policy, ask, route.panel.candidates, {}, jurisdictions, 0)
+
+
+def _nowhere(deny: Deny) -> dict[str, Any]:
+    refusal = {"code": deny.code.value, "message": deny.message, "param": deny.param}
+    return {"decision": "refuse", "refusal": refusal, "attempts": [], "candidates": []}
 
 
 def _branch(route: Route, asked: Explain) -> tuple[Route, list[dict[str, Any]]]:

@@ -62,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     engine_metrics: str = "on"  # whether engines of one's own are asked for their load: on | off
     queue_seconds: int = 30  # how long a request waits for a backend that is full
     queue_length: int = 1_000  # how many may wait for one backend in each worker
+    shadow_requests: int = 16  # that each worker sends a second time at once; 0: none
     access_log: str = "file"  # file ($HOME/log/access.jsonl) | stdout | off
     otlp_endpoint: str = ""
     otel_service_name: str = "meterhouse"
@@ -73,8 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """SettingsError for an unknown variable or a value that cannot be meant."""
         ours = _known(environ)
         home = Path(ours.get("HOME", "") or ".meterhouse").expanduser().absolute()
-        host = ours.get("HOST", "") or "127.0.0.1"
-        port = _integer(ours, "PORT", 8080, 0, 65_535)
+        host, port = ours.get("HOST", "") or "127.0.0.1", _integer(ours, "PORT", 8080, 0, 65_535)
         admin_host, admin_port = _listen(ours, port)
         redis_url = ours.get("REDIS_URL", "")
         max_body = _integer(ours, "MAX_BODY_BYTES", 32 * 1024 * 1024, 1024, 2**31 - 1)
@@ -112,6 +112,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             engine_metrics=_choice(ours, "ENGINE_METRICS", ("on", "off")),
             queue_seconds=_integer(ours, "QUEUE_SECONDS", 30, 0, 600),
             queue_length=_integer(ours, "QUEUE_LENGTH", 1_000, 0, 100_000),
+            shadow_requests=_integer(ours, "SHADOW_REQUESTS", 16, 0, 10_000),
             access_log=_choice(ours, "ACCESS_LOG", ("file", "stdout", "off")),
             otlp_endpoint=environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
             otel_service_name=environ.get("OTEL_SERVICE_NAME", "") or "meterhouse",
@@ -184,7 +185,7 @@ _VARIABLES: Final = (
     "READING_BYTES", "HOLD_SECONDS", "STORE_TIMEOUT_MS", "LEDGER_AWAY_SECONDS", "JOURNAL_BYTES",
     "IDEMPOTENCY_SECONDS", "IDEMPOTENCY_KEYS", "STORED_ANSWER_BYTES", "LIMITS_IN_OUTAGE",
     "DISCONNECT_DRAIN_SECONDS", "LEASE_SECONDS", "QUEUE_SECONDS", "QUEUE_LENGTH", "DECISION_DAYS",
-    "ENGINE_METRICS", "ACCESS_LOG",
+    "SHADOW_REQUESTS", "ENGINE_METRICS", "ACCESS_LOG",
 )  # fmt: skip
 
 

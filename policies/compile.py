@@ -11,7 +11,7 @@ import msgspec
 
 from policies import residency
 from policies.document import PolicyDocument, picos_of, picos_per_token_of
-from policies.experiment import Experiment, experiment_of
+from policies.experiment import Experiment
 from policies.fields import HIGHEST_PRIORITY
 from policies.objectives import Objectives, together
 from policies.team_hours import HourCeilings
@@ -133,7 +133,7 @@ _RULES: Final = (
     _Rule("prefer", "prefer", _same, _nearest),
     _Rule("weights", "weights", _same, _nearest),
     _Rule("affinity", "affinity", _same, _nearest),
-    _Rule("experiment", "experiment", experiment_of, _nearest),
+    _Rule("experiment", "trial", _same, _nearest),
     _Rule("hold", "hold", _same, _fullest),
     _Rule("slice", "slice", _same, min),
     _Rule("clamp", "clamp", _same, _nearest),
@@ -149,8 +149,30 @@ _RULES: Final = (
 )
 
 
+_Merge = Callable[[Any, Any], Any]
+
 # What is said of the content, and so of wherever the content goes.
-_GOES_ALONG: Final = (("residency", _both), ("placements", _both), ("data_classes", _either))
+_GOES_ALONG: Final[tuple[tuple[str, _Merge], ...]] = (
+    ("residency", _both),
+    ("placements", _both),
+    ("data_classes", _either),
+)
+# All that is required of the way of a request.
+_REQUIRED: Final[tuple[tuple[str, _Merge], ...]] = (
+    *_GOES_ALONG,
+    ("capabilities", _either),
+    ("least_context", max),
+)
+# A shadow is sent once, keeps nothing, and lets everybody else go first.
+_ONCE: Final[dict[str, Any]] = {
+    "experiment": None,
+    "hold": "full",
+    "store_answers": False,
+    "degrade_to": None,
+    "max_attempts": 1,
+    "hedge_after_ms": None,
+    "priority": 1,
+}
 
 
 def compile_policies(documents: Sequence[Scoped], model: str) -> EffectivePolicy:
@@ -180,9 +202,30 @@ def within(inner: EffectivePolicy, outer: EffectivePolicy) -> EffectivePolicy:
     """`inner`, bound to where `outer` lets a request go: content that was sent under one policy
     leaves its jurisdictions and placements under no other, and keeps its classes (L8).
     """
+    return _bound(inner, outer, _GOES_ALONG)
+
+
+def required(inner: EffectivePolicy, outer: EffectivePolicy) -> EffectivePolicy:
+    """`inner` with all that `outer` requires as well: as `within`, and what a model must offer."""
+    return _bound(inner, outer, _REQUIRED)
+
+
+def for_shadow(paying: EffectivePolicy, bound: EffectivePolicy) -> EffectivePolicy:
+    """The policy of a request that is sent a second time: whoever pays decides on it, and it keeps
+    to all that is `required` of the one it is a shadow of (L8).
+    """
+    policy = required(paying, bound)
+    by = bound.sources.get("experiment")
+    told = {} if by is None else dict.fromkeys(_ONCE, by)
+    return msgspec.structs.replace(policy, **_ONCE, sources=policy.sources | told)
+
+
+def _bound(
+    inner: EffectivePolicy, outer: EffectivePolicy, rules: Sequence[tuple[str, _Merge]]
+) -> EffectivePolicy:
     fields: dict[str, Any] = {}
     sources = dict(inner.sources)
-    for name, merge in _GOES_ALONG:
+    for name, merge in rules:
         mine, bound, unset = getattr(inner, name), getattr(outer, name), getattr(DEFAULT, name)
         if bound == unset:
             continue

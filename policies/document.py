@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from billing.money import parse_decimal
+from policies.experiment import Experiment, experiment_of
 from policies.fields import (
     FIELDS,
     PER_MILLION_DECIMALS,
@@ -73,7 +74,7 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     prefer: str | tuple[str, ...] | None = None
     weights: dict[str, int] | None = None  # by backend
     affinity: str | None = None  # off | prefix
-    experiment: dict[str, Any] | None = None  # name, split, by
+    experiment: dict[str, Any] | None = None  # name, by, split, shadow
     hold: str | None = None  # full | sliced
     slice: int | None = None  # output tokens
     clamp: bool | None = None
@@ -92,6 +93,13 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     def facets(self) -> Facets | None:
         """What it asks of a request besides the model; None: nothing."""
         return facets_of(self.tags, self.hours, self.stream, self.input_tokens)
+
+    @property
+    def trial(self) -> Experiment | None:
+        """Its experiment, with the scope that it speaks for."""
+        if self.experiment is None:
+            return None
+        return experiment_of(self.experiment, self.scope_kind, self.scope_id)
 
     @property
     def objectives(self) -> Objectives | None:
@@ -263,10 +271,7 @@ def _at_odds(values: Mapping[str, Any]) -> list[Problem]:
                 "lower it, or raise the default",
             )
         )
-    if "experiment" in values and "models" not in values:
-        problems.append(
-            Problem("experiment", "needs match.models", "name the model that is divided there")
-        )
+    problems += _odd_experiment(values)
     if "hedge_after_ms" in values and values.get("max_attempts") == 1:
         problems.append(
             Problem(
@@ -291,4 +296,33 @@ def _at_odds(values: Mapping[str, Any]) -> list[Problem]:
             for field in FIELDS
             if field.attribute in values and field.path.split(".")[0] not in BESIDE_TAGS
         ]
+    return problems
+
+
+def _odd_experiment(values: Mapping[str, Any]) -> list[Problem]:
+    experiment, models = values.get("experiment"), values.get("models")
+    if experiment is None:
+        return []
+    problems = []
+    if models is None:
+        problems.append(
+            Problem("experiment", "needs match.models", "name the model that it is about there")
+        )
+    shadow = experiment.get("shadow")
+    if shadow is not None and values.get("scope_kind") == "key":
+        problems.append(
+            Problem(
+                "experiment.shadow",
+                "cannot stand in a key's document: whoever asks never pays for a shadow",
+                "write it in a document of the key's team or tenant",
+            )
+        )
+    if shadow is not None and models == (shadow["model"],) and "split" not in experiment:
+        problems.append(
+            Problem(
+                "experiment.shadow.model",
+                "is the model that serves these requests anyway",
+                "name another one",
+            )
+        )
     return problems

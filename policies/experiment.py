@@ -1,4 +1,5 @@
-"""Experiments: the requests for one model divided among several, each subject always to the same.
+"""Experiments: the requests for one model divided among several, each subject always to the same;
+and a share of them sent to another model as well, of the same subjects always.
 
 Who decides is a keyed hash of the subject's name: no draw, no state, no content, and every worker
 answers alike. Each experiment divides anew: whoever gets the odd model in one need not in another.
@@ -12,6 +13,7 @@ import msgspec
 
 from policies.match import TAG_NAME
 from policies.readers import MAX_WEIGHT, SLUG, FieldError, Reader, read_texts
+from policies.shadow import SHADOW_SCHEMA, Shadow, read_shadow, shadow_of
 
 BY_KEY: Final = "key"
 _BY_TAG: Final = "tag:"
@@ -23,40 +25,64 @@ class Experiment(msgspec.Struct, frozen=True):
 
     name: str
     by: str
-    split: tuple[tuple[str, int], ...]  # model and weight, by model
+    split: tuple[tuple[str, int], ...]  # model and weight, by model; (): nothing is divided
+    shadow: Shadow | None = None
 
     def variant(self, key_id: str, tags: Mapping[str, str]) -> str:
         """The model that serves this subject. Another weight moves as few subjects as it can."""
-        claimed = None if self.by == BY_KEY else tags.get(self.by.removeprefix(_BY_TAG))
-        subject = f"key:{key_id}" if claimed is None else f"tag:{claimed}"
-        key = self.name.encode()
-        digest = hashlib.blake2b(subject.encode(), digest_size=8, key=key).digest()
-        at = int.from_bytes(digest) * sum(weight for _, weight in self.split) >> 64
+        point = self._point(key_id, tags, "")
+        at = point * sum(weight for _, weight in self.split) >> 64
         for model, weight in self.split:
             if at < weight:
                 return model
             at -= weight
         raise ValueError(f"the weights of experiment {self.name!r} add up to nothing")
 
+    def shadowed(self, key_id: str, tags: Mapping[str, str]) -> Shadow | None:
+        """The shadow that the requests of this subject have, if they have one."""
+        shadow = self.shadow
+        if shadow is None or not shadow.samples(self._point(key_id, tags, "shadow ")):
+            return None
+        return shadow
 
-def experiment_of(written: Mapping[str, Any]) -> Experiment:
-    """What the reader of the field left."""
-    split = tuple(sorted(written["split"].items()))
-    return Experiment(written["name"], written.get("by", BY_KEY), split)
+    def _point(self, key_id: str, tags: Mapping[str, str], of: str) -> int:
+        """Where the subject stands, in 64 bits; `of` says in which of several divisions."""
+        claimed = None if self.by == BY_KEY else tags.get(self.by.removeprefix(_BY_TAG))
+        subject = f"{of}key:{key_id}" if claimed is None else f"{of}tag:{claimed}"
+        digest = hashlib.blake2b(subject.encode(), digest_size=8, key=self.name.encode()).digest()
+        return int.from_bytes(digest)
+
+
+def experiment_of(written: Mapping[str, Any], scope_kind: str, scope_id: str) -> Experiment:
+    """What the reader of the field left, in a document of this scope."""
+    split = tuple(sorted(written.get("split", {}).items()))
+    shadow = written.get("shadow")
+    aside = None if shadow is None else shadow_of(shadow, scope_kind, scope_id)
+    return Experiment(written["name"], written.get("by", BY_KEY), split, aside)
 
 
 def _read(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping) or not {"name", "split"} <= set(value) <= _PARTS:
+    if not isinstance(value, Mapping) or not _is_whole(set(value)):
         raise FieldError(
-            "is not understood", "write {name: trial, split: {chat: 90, chat-new: 10}, by: key}"
+            "is not understood",
+            "write {name: trial, split: {chat: 90, chat-new: 10}, by: key}, with shadow: {model: "
+            "chat-new, percent: 5, payer: {key: id}} beside the split or in its place",
         )
     name, by = value["name"], value.get("by")
     if not isinstance(name, str) or not SLUG.fullmatch(name):
         raise FieldError(
             f"{name!r:.60} is not a name", "write 1 to 64 of a-z, 0-9 and dashes, such as trial-2"
         )
-    read = {"name": name, "split": _read_split(value["split"])}
+    read: dict[str, Any] = {"name": name}
+    if "split" in value:
+        read["split"] = _read_split(value["split"])
+    if "shadow" in value:
+        read["shadow"] = read_shadow(value["shadow"])
     return read if by is None else read | {"by": _read_by(by)}
+
+
+def _is_whole(parts: set[Any]) -> bool:
+    return "name" in parts and bool(parts & _DOES) and parts <= _PARTS
 
 
 def _read_split(split: Any) -> dict[str, int]:
@@ -78,7 +104,8 @@ def _read_by(by: Any) -> str:
     raise FieldError(f"{by!r:.60} names no subject", "write key, or tag:NAME")
 
 
-_PARTS: Final = frozenset(("name", "split", "by"))
+_DOES: Final = frozenset(("split", "shadow"))
+_PARTS: Final = _DOES | {"name", "by"}
 
 EXPERIMENT: Final = Reader(
     _read,
@@ -93,6 +120,7 @@ EXPERIMENT: Final = Reader(
                 "minProperties": 2,
                 "maxProperties": _MOST_VARIANTS,
             },
+            "shadow": SHADOW_SCHEMA,
             "by": {
                 "anyOf": [
                     {"enum": [BY_KEY, None]},
@@ -100,7 +128,8 @@ EXPERIMENT: Final = Reader(
                 ]
             },
         },
-        "required": ["name", "split"],
+        "required": ["name"],
+        "anyOf": [{"required": [part]} for part in sorted(_DOES)],
         "additionalProperties": False,
     },
 )

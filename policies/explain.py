@@ -12,9 +12,11 @@ from policies.candidates import Candidate, Live
 from policies.compile import EffectivePolicy
 from policies.cost import expected_cost_picos, worst_charge_picos
 from policies.decision import Deny
+from policies.experiment import Experiment
 from policies.filters import UNSEEN, Case, Reason, case_of, judge
 from policies.rank import is_saturated, weight_of
 from policies.route import route
+from policies.shadow import Shadow
 
 Plain = dict[str, Any]
 
@@ -206,7 +208,7 @@ def _plain(field: str, value: Any) -> Any:
     if field == "residency":
         return residency.summary(value).split(", ") if value else []
     if field == "experiment":
-        return {"name": value.name, "by": value.by, "split": dict(value.split)}
+        return _experiment(value)
     if field == "objectives":
         return [
             {
@@ -229,6 +231,26 @@ def _plain(field: str, value: Any) -> Any:
     if isinstance(value, frozenset):
         return sorted(value)
     return list(value) if isinstance(value, tuple) else value
+
+
+def _experiment(experiment: Experiment) -> Plain:
+    shadow = experiment.shadow
+    return {
+        "name": experiment.name,
+        "by": experiment.by,
+        "split": dict(experiment.split),
+        "shadow": None if shadow is None else explain_shadow(shadow),
+    }
+
+
+def explain_shadow(shadow: Shadow) -> Plain:
+    """What it is, as its document has it."""
+    return {
+        "model": shadow.model,
+        "percent": shadow.percent,
+        "payer": {"key": shadow.payer},
+        "scope": {shadow.scope_kind: shadow.scope_id},
+    }
 
 
 def _per_million(picos_per_token: int) -> str:

@@ -55,7 +55,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     timezone: str  # of the tenant, in which documents tell the time of day
     documents: tuple[DocumentRef, ...]
     policy: EffectivePolicy
-    bound: EffectivePolicy | None = None  # where another model's policy keeps it (`within`)
+    bound: EffectivePolicy | None = None  # where another policy keeps it (`within`)
+    shadow: bool = False  # of requests that are a shadow of another: kept by `for_shadow`
     candidates: tuple[Candidate, ...]
     gateway_jurisdictions: frozenset[str]
 
@@ -78,6 +79,8 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     usual_tokens: int = 0  # the estimate that documents compare, where any asks for a size
     experiment: str = ""  # that gave it the model it has
     hedged: int | None = None  # the number of the attempt that was begun beside a slow one
+    shadow: str = ""  # the request that was begun as a shadow of this one
+    shadow_of: str = ""  # the request that this one is a shadow of
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -158,6 +161,16 @@ def refused(packed: bytes, code: str) -> bytes:
 def hedged(packed: bytes, attempt: int) -> bytes:
     """The same decision, once a slow attempt has got the one of this number beside it."""
     return _PACK(msgspec.structs.replace(DECODER.decode(packed), hedged=attempt))
+
+
+def shadowed(packed: bytes, request_id: str) -> bytes:
+    """The same decision, once a shadow of its request, of this id, is under way."""
+    return _PACK(msgspec.structs.replace(DECODER.decode(packed), shadow=request_id))
+
+
+def shadowing(packed: bytes, request_id: str) -> bytes:
+    """The same decision, on a request that is a shadow of the one of this id."""
+    return _PACK(msgspec.structs.replace(DECODER.decode(packed), shadow_of=request_id))
 
 
 def live_of(standing: Standing, facts: Facts) -> dict[tuple[str, str], Live]:

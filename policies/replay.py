@@ -13,7 +13,7 @@ import msgspec
 
 from policies import facts
 from policies.candidates import Candidate
-from policies.compile import Scoped, within
+from policies.compile import Scoped, for_shadow, within
 from policies.decision import Deny
 from policies.document import PolicyDocument
 from policies.facts import DocumentRef, Record, Standing
@@ -116,7 +116,8 @@ class Replayer:
         if panel is None:
             policy = occasions.policy(pattern)
             if standing.bound is not None:
-                policy = within(policy, standing.bound)
+                kept = for_shadow if standing.shadow else within
+                policy = kept(policy, standing.bound)
             panel = Panel(policy, standing.candidates)
             self._keep(self._panels, (digest, depth, pattern), panel)
         return panel

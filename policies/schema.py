@@ -2,7 +2,8 @@
 
 What no JSON Schema can say is said by `parse` alone: that the least of two numbers is not above the
 other (`budget.least_output`, `match.input_tokens`), that hours do not end when they begin, that a
-percentile needs an objective and an experiment `match.models`, and that 1.0 is not a whole number.
+percentile needs an objective, an experiment `match.models` and a hedge a second attempt, that a
+shadow goes to another model and stands in no key's document, and that 1.0 is not a whole number.
 """
 
 from typing import Any, Final

@@ -78,7 +78,7 @@ class House:
 
     async def settled(self) -> None:
         """Returns once every request that held something has been settled."""
-        while self.data.plane.in_flight:
+        while self.data.plane.in_flight or self.data.plane.shadows.under_way:
             await asyncio.sleep(0.005)
 
     async def ask(

@@ -90,12 +90,21 @@ OTHERS = {
     "experiment": st.fixed_dictionaries(
         {
             "name": st.sampled_from(["trial", "trial-2"]),
+        },
+        optional={
+            "by": st.sampled_from(["key", "tag:user"]),
             "split": st.fixed_dictionaries(
                 {"chat-default": st.integers(1, 9), "chat-small": st.integers(1, 9)}
             ),
+            "shadow": st.fixed_dictionaries(
+                {
+                    "model": st.sampled_from(["chat-next", "chat-small"]),
+                    "percent": st.integers(1, 100),
+                    "payer": st.fixed_dictionaries({"key": st.sampled_from(["k1", "k2"])}),
+                }
+            ),
         },
-        optional={"by": st.sampled_from(["key", "tag:user"])},
-    ),
+    ).filter(lambda experiment: {"split", "shadow"} & set(experiment)),
     "retries": section(
         max_attempts=st.integers(1, 10),
         hedge_after_ms=st.none() | MS,

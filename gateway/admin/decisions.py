@@ -89,6 +89,8 @@ class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
     refusal: str | None
     plan: tuple[Target, ...]
     hedged: int | None  # the number of the attempt that was begun beside a slow one
+    shadow: str | None  # the request that went to another model as a shadow of this one
+    shadow_of: str | None  # the request that this one was a shadow of
     sealed: SealView
 
 
@@ -262,6 +264,8 @@ def _view(sealed: Sealed, standing: Standing | None) -> DecisionView:
             if n < len(candidates)
         ),
         hedged=decided.hedged,
+        shadow=decided.shadow or None,
+        shadow_of=decided.shadow_of or None,
         sealed=SealView(chain, number, at, clock.rfc3339(sealed_at_us)),
     )
 

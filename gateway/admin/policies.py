@@ -12,11 +12,12 @@ from gateway.admin.fields import Id, ModelName, scope_of
 from gateway.admin.opening import open_accounts
 from gateway.admin.operation import Answer, Call, Filter, Operation
 from gateway.admin.policy_document import POLICY, POLICY_PAGE, POLICY_VIEW, READ_ONLY
+from gateway.admin.policy_references import doubts, require_known
 from gateway.admin.problems import Fault, ProblemError, conflict, invalid, missing
 from gateway.admin.resource import filters, page
 from gateway.admin.roles import Right
 from gateway.admin.scoped import ScopedPage, place
-from gateway.stores.sql import backends, models, policies, rows, tenants
+from gateway.stores.sql import models, policies, rows, tenants
 from gateway.stores.sql.records import TakenError
 from policies.document import DocumentError, PolicyDocument, canonical, load, parse
 from policies.schema import document_schema
@@ -66,7 +67,7 @@ class Because(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Whole(msgspec.Struct, frozen=True):
     """A policy's versions, the newest first, and what became of them. `unknown`: the models that
-    they degrade to and nobody has.
+    they lead to and nobody has.
     """
 
     versions: tuple[rows.Policy, ...]
@@ -105,7 +106,7 @@ async def _create(call: Call) -> Answer:
     document = _document(call.tree)
 
     def work(connection: Connection) -> Whole:
-        _require_backends(connection, document)
+        require_known(connection, document)
         kind, scope_id, tenant_id = place(
             connection, scope_of(document.scope_kind, document.scope_id), None
         )
@@ -155,7 +156,7 @@ async def _replace(call: Call) -> Answer:
             raise invalid("name", "the name cannot change", "make another policy of that name")
         if canonical(document) == newest.document:
             return whole
-        _require_backends(connection, document)
+        require_known(connection, document)
         drafted = msgspec.structs.replace(
             newest,
             policy_version=newest.policy_version + 1,
@@ -265,39 +266,20 @@ def _document(tree: Any) -> PolicyDocument:
         raise ProblemError(422, "invalid_policy", str(fault), errors) from None
 
 
-def _require_backends(connection: Connection, document: PolicyDocument) -> None:
-    for backend_id in document.weights or ():
-        if not backends.RECORDS.exists(connection, id=backend_id):
-            raise invalid("weights", f"there is no backend {backend_id!r}")
-
-
 def _whole(connection: Connection, policy_id: str) -> Whole:
     versions = policies.versions(connection, policy_id)
     if not versions:
         raise missing("policy", policy_id)
-    unknown = {
-        name
-        for name in map(_cheaper, (each.document for each in versions))
-        if name is not None and not models.RECORDS.exists(connection, name=name)
-    }
+    named = {name for each in versions for name in doubts(load(each.document))}
+    unknown = {name for name in named if not models.RECORDS.exists(connection, name=name)}
     return Whole(versions, policies.history(connection, policy_id), frozenset(unknown))
 
 
-def _cheaper(document: bytes) -> str | None:
-    """The model that it degrades to."""
-    wanted = load(document).on_exhausted
-    return wanted["degrade_to"] if isinstance(wanted, dict) else None
-
-
 def _warnings(call: Call, whole: Whole, document: bytes) -> list[str]:
-    warned = standing.warning(load(document).residency, call.deps.jurisdictions)
+    written = load(document)
+    warned = standing.warning(written.residency, call.deps.jurisdictions)
     found = [] if warned is None else [warned]
-    if (cheaper := _cheaper(document)) in whole.unknown:
-        found.append(
-            f"budget.on_exhausted degrades to {cheaper!r}, and there is no model of that name: a"
-            " request that no budget covers is refused"
-        )
-    return found
+    return found + [said for name, said in doubts(written).items() if name in whole.unknown]
 
 
 def _chosen(versions: tuple[rows.Policy, ...], wanted: int | None) -> rows.Policy:

@@ -91,6 +91,7 @@ class RequestView(msgspec.Struct, frozen=True, kw_only=True):
     charge: str
     cost: str
     tags: dict[str, str]
+    shadow_of: str | None  # the request that this one was sent a second time for
     attempts: tuple[AttemptView, ...]
 
 
@@ -195,6 +196,7 @@ def _request(attempts: Sequence[Attempt], told: _Told) -> RequestView:
         charge=format_picos(sum(each.charge_picos for each in attempts)),
         cost=format_picos(sum(each.cost_picos for each in attempts)),
         tags=first.tags,
+        shadow_of=first.shadow_of or None,
         attempts=tuple(_attempt(each, told) for each in attempts),
     )
 
@@ -232,6 +234,7 @@ _ATTEMPT_COLUMNS: Final = (
     "upstream_model", "region", "operation", "stream", "admitted_at", "status", "end_by",
     "end_phase", "provenance", "input_tokens", "cache_read_tokens", "cache_write_5m_tokens",
     "cache_write_1h_tokens", "output_tokens", "charge", "cost", "currency",
+    "shadow_of",
 )  # fmt: skip
 _TEXT_COLUMNS: Final = frozenset({"model", "upstream_model", "region", "request_id"})
 

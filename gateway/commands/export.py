@@ -64,6 +64,7 @@ def _document(kind: str, view: dict[str, Any], names: Any, remote: Any) -> dict[
         weights = full.pop("weights", {})
         if known := names.known(weights):
             full["weights"] = {names.name(each): weights[each] for each in known}
+        full = kinds.with_payer(full, names.live_key)
         return {
             "name": full.pop("name"), "scope": names.path(scope_kind, scope_id), **full, **activate
         }  # fmt: skip

@@ -123,7 +123,24 @@ def _policy(body: Fields, names: Names) -> Fields:
     weights = body.get("weights")
     if isinstance(weights, Mapping):
         body["weights"] = {names.backend(name): each for name, each in weights.items()}
-    return body
+    return with_payer(body, names.scope)
+
+
+def with_payer(body: Fields, called: Callable[[Mapping[str, Any]], Any]) -> Fields:
+    """The policy with whoever pays for its shadow called otherwise; without the shadow, where
+    `called` answers None.
+    """
+    experiment = body.get("experiment")
+    shadow = experiment.get("shadow") if isinstance(experiment, Mapping) else None
+    payer = shadow.get("payer") if isinstance(shadow, Mapping) else None
+    if not isinstance(experiment, Mapping) or not isinstance(payer, Mapping):
+        return body
+    told = {name: each for name, each in experiment.items() if name != "shadow"}
+    if (payer := called(payer)) is not None:
+        return body | {"experiment": told | {"shadow": {**(shadow or {}), "payer": payer}}}
+    if "split" in told:
+        return body | {"experiment": told}
+    return {name: each for name, each in body.items() if name != "experiment"}
 
 
 def _backend(body: Fields, _names: Names) -> Fields:

@@ -97,6 +97,13 @@ class Names:
             case _:
                 return {"tenant": found["name"]}
 
+    def live_key(self, named: Mapping[str, Any]) -> dict[str, str] | None:
+        """The path to the key of `{key: id}`; None: it is not there, or was revoked."""
+        found = self._by_id.get(named["key"])
+        if found is None or found.get("revoked_at") is not None:
+            return None
+        return self.path("key", named["key"])
+
     def _one(self, kind: str, name: str, among: Iterable[Mapping[str, Any]], where: str) -> str:
         if not isinstance(name, str):
             raise UnknownNameError(f"{name!r} is not a name; put it in quotes")

@@ -1,22 +1,37 @@
 """Where a policy or a price makes a request's way depend on more than its model: on what it is
-like, or on an experiment.
+like, or on an experiment, which may send it a second time.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from msgspec.structs import replace
 
 from gateway.dataplane.count import size_of, usual_estimate
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.reading import Reading
-from gateway.dataplane.snapshot import Branches, Route
+from gateway.dataplane.snapshot import Branches, Principal, Route, Snapshot
 from policies.ask import Ask
-from policies.compile import EffectivePolicy
-from policies.decision import Deny
+from policies.compile import EffectivePolicy, for_shadow
+from policies.decision import Deny, DenyCode
 from policies.experiment import Experiment
+from policies.panel import Panel
+from policies.shadow import Shadow
+
+UNPAID: Final = Deny(
+    DenyCode.MODEL_NOT_ALLOWED,
+    "the key that is to pay for this shadow is not there, is blocked, or is not below the scope of"
+    " its policy",
+)
 
 # (flow, what was read, with another model; the policy that keeps it; the model asked for)
 Replan = Callable[[Flow, Reading, EffectivePolicy, str], Deny | None]
+
+
+def policy_of(flow: Flow) -> EffectivePolicy:
+    if flow.route is None:
+        raise RuntimeError("a policy before the route")
+    return flow.route.policy
 
 
 def branch(trunk: Route, branches: Branches, flow: Flow, reading: Reading) -> Route:
@@ -47,6 +62,8 @@ def vary(flow: Flow, reading: Reading, experiment: Experiment, replan: Replan) -
     route, principal = flow.route, flow.principal
     if route is None or principal is None:
         raise RuntimeError("an experiment before the route")
+    if not experiment.split:
+        return False
     asked, flow.experiment = reading.envelope, experiment.name
     variant = experiment.variant(principal.key.id, flow.tags)
     if variant == asked.model:
@@ -58,3 +75,20 @@ def vary(flow: Flow, reading: Reading, experiment: Experiment, replan: Replan) -
     (flow.envelope, flow.route, flow.ask, flow.usual_tokens) = known
     flow.plan, flow.verdicts, flow.quote, flow.experiment = None, (), None, ""
     return False
+
+
+def payer_of(snapshot: Snapshot, asker: Principal, shadow: Shadow, now_us: int) -> Principal | None:
+    """Who pays for the shadow of a request of this asker; None: nobody may. Never the asker."""
+    payer = snapshot.holder(shadow.payer, now_us)
+    if payer is None or payer.key.id == asker.key.id or payer.tenant.id != asker.tenant.id:
+        return None
+    if snapshot.blocks.deny(payer.key.id, now_us) is not None:
+        return None
+    return payer if shadow.may_pay(payer.tenant.id, payer.team_path) else None
+
+
+def shadow_route(paying: Route, bound: EffectivePolicy) -> Route:
+    """The route of whoever pays, kept to all that is required of the request it is a shadow of."""
+    policy = for_shadow(paying.policy, bound)
+    panel = Panel(policy, paying.panel.candidates)
+    return replace(paying, policy=policy, panel=panel, bound=bound, shadow=True)

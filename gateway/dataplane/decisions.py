@@ -125,6 +125,7 @@ class Decisions:
                 documents=route.documents,
                 policy=route.policy,
                 bound=route.bound,
+                shadow=route.shadow,
                 candidates=route.panel.candidates,
                 gateway_jurisdictions=self._jurisdictions,
             )

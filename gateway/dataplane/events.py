@@ -109,9 +109,11 @@ def _expected(flow: Flow, number: int, way: Way, usage: Meters) -> UsageEvent:
     ask, began = flow.ask, flow.admit_started_us
     if ask is None or way.expected is None:
         raise RuntimeError("an attempt that was never admitted")
-    request_id = flow.arrival.request_id
+    request_id, common = flow.arrival.request_id, way.expected
+    if flow.shadow_of:
+        common = replace(common, shadow_of=flow.shadow_of)
     return replace(
-        way.expected,
+        common,
         event_id=f"{request_id}:{number}",
         request_id=request_id,
         attempt=number,

@@ -127,6 +127,7 @@ class Flow(msgspec.Struct, gc=False, kw_only=True):
     first_slice: int = 0  # the part of the grant that was held at admission; 0: all of it
     experiment: str = ""  # that gave it its model, which may be the one asked for
     degraded_from: str = ""  # the model that was asked for, where another one serves
+    shadow_of: str = ""  # the request that it is sent a second time for; nobody waits for it then
     admit_started_us: int = 0
     admitted_us: int = 0
     queued_us: int = 0  # how long it has waited for its turn at full backends

@@ -95,6 +95,15 @@ class Forwarder:
             )
         return deny
 
+    async def once(self, flow: Flow, candidate: Candidate, turn: Turn | None) -> Answer | Deny:
+        """As `forward`: one attempt at this candidate, and none after it."""
+        if flow.route is None:
+            raise RuntimeError("forwarding before routing")
+        way = flow.route.ways[candidate.backend_id, candidate.upstream_model]
+        attempt = Attempt(0, way, flow.arrival.now_us(), turn=turn)
+        flow.attempts.append(attempt)
+        return await self._try(flow, attempt)
+
     async def _begun(self, flow: Flow, attempt: Attempt) -> Answer | Deny:
         """As `_try`, up to the first of a stream: its head is often sent long before."""
         answer = await self._try(flow, attempt)

@@ -92,6 +92,8 @@ class Outage:
         limited = levels.limited or bool(bounded_hours)
         if levels.outage == "strict" or not (self._limits_open or not limited):
             return store_down()
+        if flow.shadow_of:  # what is leased is for those who wait for an answer
+            return store_down()
         if flow.ticket is not None:
             return Deny(
                 DenyCode.QUOTA_UNAVAILABLE,

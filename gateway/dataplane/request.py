@@ -19,7 +19,7 @@ from gateway.dataplane.affinity import Prefixes
 from gateway.dataplane.arrival import parse_tags, read_head
 from gateway.dataplane.authenticate import authenticate
 from gateway.dataplane.bodies import Bodies
-from gateway.dataplane.branching import branch, sized, vary
+from gateway.dataplane.branching import branch, policy_of, sized, vary
 from gateway.dataplane.count import Calibration, size_of
 from gateway.dataplane.decisions import Decisions
 from gateway.dataplane.envelope import capabilities
@@ -35,6 +35,7 @@ from gateway.dataplane.reading import Reading
 from gateway.dataplane.relay import relay_plain, relay_stream
 from gateway.dataplane.replies import limit_headers, send_rendered
 from gateway.dataplane.settle import Settler
+from gateway.dataplane.shadow import MakeShadows, Steps
 from gateway.dataplane.sliced import Slicer
 from gateway.dataplane.slices import begin, may_be_sliced
 from gateway.dataplane.snapshot import Snapshot, bound_by
@@ -92,14 +93,14 @@ class DataPlane:
         outage: Outage,
         calibration: Calibration,
         prefixes: Prefixes,
+        shadows: MakeShadows,
         telemetry: Telemetry,
         random: Random,
         drain_left_s: float,
     ) -> None:
         self.snapshot = snapshot
         self.peppers = peppers
-        self.holds = holds
-        self.readers = readers
+        self.holds, self.readers = holds, readers
         self.in_flight: dict[str, Live] = {}  # by request id, while a hold lives
         self.overdue: frozenset[str] = frozenset()  # tags whose usage waits for the ledger too long
         self.stopping = False
@@ -110,8 +111,7 @@ class DataPlane:
         self._forwarder = forwarder
         self._settler = settler
         self._slicer = slicer
-        self._decisions = decisions
-        self._idempotency = idempotency
+        self._decisions, self._idempotency = decisions, idempotency
         self._outage = outage
         self._calibration = calibration
         self._prefixes = prefixes
@@ -120,6 +120,7 @@ class DataPlane:
         self._hang_ups = HangUps()
         self._drained = 0  # answers that nobody waits for any more
         self._drain_left_s = drain_left_s
+        self.shadows = shadows(self._steps(), forwarder, backends, spool)
 
     @property
     def turns(self) -> Turns:
@@ -172,10 +173,8 @@ class DataPlane:
             return reading
         if (deny := self._understand(flow, reading, snapshot)) is not None:
             return deny
-        varied = flow.route.policy.experiment if flow.route is not None else None
-        if varied is None or not vary(flow, reading, varied, self._replan):
-            deny = self._plan(flow)
-        if deny is not None:
+        asked = policy_of(flow)
+        if (deny := self._planned(flow, reading, asked)) is not None:
             return deny
         with HangUp(receive, self._hang_ups, partial(self._left, flow)):
             refused = await self._admit(flow)
@@ -188,7 +187,21 @@ class DataPlane:
             if not isinstance(answer, Answer):
                 flow.end_by, flow.end_phase = _without_answer(flow)
                 return answer
+            if asked.experiment is not None:
+                self.shadows.begin(flow, reading, asked)
             return await self._relay(flow, answer, scope, send)
+
+    def _steps(self) -> Steps:
+        return Steps(
+            snapshot=lambda: self.snapshot,
+            trace=self.telemetry.trace_ids,
+            understand=self._understand,
+            plan=self._plan,
+            admit=self._admit,
+            refused=lambda flow, deny: self._decisions.refused(flow, deny.code.value, self.overdue),
+            track=self._track,
+            end=self._end,
+        )
 
     def _left(self, flow: Flow) -> float:
         """The client has: how many seconds its answer may go on for the sake of the bill."""
@@ -248,6 +261,13 @@ class DataPlane:
             flow.route = sized(found, ask)
         flow.ask = ask
         return None
+
+    def _planned(self, flow: Flow, reading: Reading, asked: EffectivePolicy) -> Deny | None:
+        """For the model that was asked for, or the one that an experiment gives instead."""
+        varied = asked.experiment
+        if varied is not None and vary(flow, reading, varied, self._replan):
+            return None
+        return self._plan(flow)
 
     def _plan(self, flow: Flow, instead_of: str = "") -> Deny | None:
         """Ask -> plan and quote. Pure, but for what is seen of the backends and what is kept of the
@@ -336,15 +356,20 @@ class DataPlane:
         error its client can read, and waits until it is settled.
         """
         self.turns.refuse_waiting()
-        if self.in_flight:
-            await asyncio.wait([live.task for live in self.in_flight.values()], timeout=seconds)
+        self.shadows.stop()
+        if left := self._under_way():
+            await asyncio.wait(left, timeout=seconds)
         self.stopping = True
-        left = list(self.in_flight.values())
-        for live in left:
-            if not live.flow.finished_us:  # what is being settled already needs no push
-                live.task.cancel()
+        left = self._under_way()
+        for task, flow in left.items():
+            if not flow.finished_us:  # what is being settled already needs no push
+                task.cancel()
         if left:
-            await asyncio.wait([live.task for live in left], timeout=10)
+            await asyncio.wait(left, timeout=10)
+
+    def _under_way(self) -> dict[asyncio.Task[None], Flow]:
+        held = {live.task: live.flow for live in self.in_flight.values()}
+        return self.shadows.under_way | held
 
     def _track(self, flow: Flow) -> None:
         begin(flow)

@@ -89,6 +89,7 @@ class Route(msgspec.Struct, frozen=True):
     timezone: str  # the tenant's
     documents: tuple[DocumentRef, ...]  # every one on the key's path, whatever it asks for
     bound: EffectivePolicy | None = None  # that of another model, which this one stands in for
+    shadow: bool = False  # of requests that are sent a second time
     branches: "Branches | None" = None  # where documents ask more of a request than its model
     sizes: Sizes | None = None  # where a price depends on the size of the prompt
 
@@ -150,18 +151,27 @@ class Snapshot:
         self.models: Mapping[str, rows.Model] = {m.name: m for m in config.models}
         self._backends = {b.id: Reach(b, unseal) for b in config.backends}
         self._prices = PriceBook(map(prices.version_of, config.prices))
+        self._keys = {key.id: key for key in config.keys if key.revoked_at_us is None}
         self._principals = self._principals_of(config)
         # Whose keys were found right, by fingerprint: of each living secret at most one.
         self.recognised: dict[bytes, Principal] = {}
         self._routes: dict[tuple[str, str], Route] = {}
         self._levels: dict[str, Levels] = {}
         self.blocks = Blocks(config.blocks)
+        self._holders: dict[str, Principal] = {}
 
     def principal(self, public_id: str) -> tuple[Principal, bytes, int] | None:
         """The principal of a key's public id, the digest its secret must have, and with which
         pepper.
         """
         return self._principals.get(public_id)
+
+    def holder(self, key_id: str, now_us: int) -> Principal | None:
+        """Whose key it is, whichever secret is used; None: it is not there, or not any more."""
+        known = self._holders.get(key_id)
+        if known is None and (key := self._keys.get(key_id)) is not None:
+            known = self._holders[key_id] = self._principal(key, None)
+        return known if known is not None and now_us < known.expires_at_us else None
 
     def route(self, principal: Principal, model_name: str, now_us: int) -> Route | Deny:
         """Deny: the model is not in the catalogue, or not for this key."""
@@ -305,24 +315,26 @@ class Snapshot:
         return known
 
     def _principals_of(self, config: rows.Configuration) -> dict[str, tuple[Principal, bytes, int]]:
-        keys = {key.id: key for key in config.keys if key.revoked_at_us is None}
         found: dict[str, tuple[Principal, bytes, int]] = {}
         for secret in config.secrets:
-            key = keys.get(secret.key_id)
+            key = self._keys.get(secret.key_id)
             if key is None or secret.revoked_at_us is not None:
                 continue
-            expiry = [at for at in (key.expires_at_us, secret.expires_at_us) if at is not None]
-            teams = self._path(key.team_id)
-            principal = Principal(
-                key=key,
-                tenant=self._tenants[key.tenant_id],
-                teams=teams,
-                team_path=tuple(team.id for team in teams),
-                expires_at_us=min(expiry, default=FAR_FUTURE_US),
-                networks=None if key.cidrs is None else tuple(map(_network, key.cidrs)),
-            )
+            principal = self._principal(key, secret.expires_at_us)
             found[secret.public_id] = (principal, secret.digest, secret.pepper_version)
         return found
+
+    def _principal(self, key: rows.Key, secret_expires_at_us: int | None) -> Principal:
+        expiry = [at for at in (key.expires_at_us, secret_expires_at_us) if at is not None]
+        teams = self._path(key.team_id)
+        return Principal(
+            key=key,
+            tenant=self._tenants[key.tenant_id],
+            teams=teams,
+            team_path=tuple(team.id for team in teams),
+            expires_at_us=min(expiry, default=FAR_FUTURE_US),
+            networks=None if key.cidrs is None else tuple(map(_network, key.cidrs)),
+        )
 
     def _path(self, team_id: str) -> tuple[rows.Team, ...]:
         path: list[rows.Team] = []

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -26,11 +27,13 @@ from gateway.dataplane.idempotency import Bounds, Idempotency
 from gateway.dataplane.leases import Leases
 from gateway.dataplane.ledger_away import Patience, keep_looking
 from gateway.dataplane.outage import Outage
+from gateway.dataplane.reach import Unseal
 from gateway.dataplane.reading import LargeBodies
 from gateway.dataplane.refresh import Refresher, load_snapshot
 from gateway.dataplane.report import keep_reporting
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.settle import Settler
+from gateway.dataplane.shadow import MakeShadows, Shadows
 from gateway.dataplane.sharing import keep_sharing
 from gateway.dataplane.sliced import Slicer
 from gateway.dataplane.standing import Readers, Used
@@ -73,7 +76,7 @@ class Data(msgspec.Struct, frozen=True):
     whole: Whole
 
 
-def unsealer(sealer: Sealer) -> Callable[[rows.Backend], str | None]:
+def unsealer(sealer: Sealer) -> Unseal:
     """A credential that does not open takes its backend out, not the gateway down: the backend will
     refuse a call without one, and that shows in its breaker and in the log.
     """
@@ -117,8 +120,7 @@ def used_reader(engine: Engine) -> Callable[[str, str, Window], Awaitable[Used]]
 @asynccontextmanager
 async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
     """Everything a data plane worker needs, open for as long as the block runs."""
-    held = secrets.load(settings)
-    unseal = unsealer(Sealer(held.secret_key))
+    held, unseal = _secrets(settings)
     async with AsyncExitStack() as stack:
         telemetry = await started_telemetry(stack, settings, f"data-{worker}")
         engine = opened_engine(stack, settings)
@@ -127,8 +129,8 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         tokeniser = stack.enter_context(closing(Tokeniser(settings.home / "vocabularies")))
         holds, backends = hold_store(channels, settings), Backends()
         calibration, decisions = Calibration(), Decisions(holds, settings.jurisdictions)
-        settler = Settler(holds, spool, tokeniser, calibration, decisions)
         leases = _leases(holds, spool, settings)
+        settler = Settler(holds, spool, tokeniser, calibration, decisions)
         turns = _turns(stack, telemetry, channels, spool, settings, worker)
         plane = DataPlane(
             snapshot=await asyncio.to_thread(load_snapshot, engine, unseal),
@@ -147,6 +149,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             outage=_outage(telemetry, settler, spool, leases, settings),
             calibration=calibration,
             prefixes=Prefixes(held.secret_key),
+            shadows=_shadows(telemetry, settings),
             telemetry=telemetry,
             random=Random(os.urandom(16)),  # noqa: S311 - routing draws, not secrets
             drain_left_s=settings.disconnect_drain_seconds,
@@ -165,6 +168,11 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         )
         stack.push_async_callback(_last_settlements, settler, leases, holds)
         yield Data(plane, transport, channels, spool, telemetry, whole)
+
+
+def _secrets(settings: Settings) -> tuple[secrets.Secrets, Unseal]:
+    held = secrets.load(settings)
+    return held, unsealer(Sealer(held.secret_key))
 
 
 def _changing(
@@ -208,6 +216,17 @@ def _outage(
         unit="{request}",
     )
     return outage
+
+
+def _shadows(telemetry: Telemetry, settings: Settings) -> MakeShadows:
+    ended = telemetry.counter(
+        names.SHADOWS,
+        "Requests that an experiment sent a second time, by what became of them: served, failed, "
+        "refused, shed, cut.",
+        names.OUTCOME,
+        unit="{request}",
+    )
+    return partial(Shadows, most=settings.shadow_requests, ended=ended)
 
 
 def _turns(

@@ -51,6 +51,9 @@ BEYOND_A_SCHEMA = (
     "above budget.default_output",
     "speaks of no objective",
     "needs match.models",
+    "asks for a second attempt",
+    "cannot stand in a key's document",
+    "serves these requests anyway",
 )
 
 

@@ -293,6 +293,7 @@ usage_rows: Final = Table(
     *_texts("end_by", "end_phase"),
     Column("tags", Text, nullable=False),  # JSON object
     Column("hold", Text, nullable=False),
+    Column("shadow_of", Text, nullable=False, server_default=""),  # a request, or empty
     Index("ix_usage_rows_tenant_admitted", "tenant_id", "admitted_at_us"),
 )
 

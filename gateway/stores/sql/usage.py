@@ -275,6 +275,7 @@ def _row(event: UsageEvent, hold_found: bool, recorded_at_us: int) -> Row:
         event.end_phase,
         _JSON.encode(event.tags).decode(),
         _hold(event, hold_found),
+        event.shadow_of,
     )
 
 

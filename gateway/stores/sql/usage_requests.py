@@ -60,6 +60,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     end_phase: str
     tags: dict[str, str]
     hold: str
+    shadow_of: str  # empty: nobody's
 
 
 def page(

@@ -3,7 +3,15 @@ from typing import Any
 
 import pytest
 
-from policies.compile import DEFAULT, EffectivePolicy, Scoped, compile_policies, within
+from policies.compile import (
+    DEFAULT,
+    EffectivePolicy,
+    Scoped,
+    compile_policies,
+    for_shadow,
+    required,
+    within,
+)
 from policies.document import load
 from policies.objectives import Objective
 from tests.policy_builders import a_document, only
@@ -296,3 +304,46 @@ def test_a_preference_that_cannot_be_read_is_forgone() -> None:
     policy = compile_policies([("team", 1, "n", load(stored))], "chat-default")
 
     assert policy == EffectivePolicy()
+
+
+def test_a_shadow_keeps_all_that_is_required_of_the_request_and_is_sent_once() -> None:
+    shadow = {"model": "next", "percent": 5, "payer": {"key": "key_lab"}}
+    asked = compiled(
+        at_tenant(
+            name="trial",
+            match={"models": ["chat-default"]},
+            require={
+                "residency": ["EU"],
+                "capabilities": ["tools"],
+                "placements": ["cloud", "edge"],
+                "data_classes": ["health"],
+                "max_context": 8_000,
+            },
+            cost={"max_per_request": "0.01"},
+            experiment={"name": "next", "shadow": shadow},
+        )
+    )
+    asking = compiled(at_team(require={"residency": ["DE", "FR", "US"]}), model="next")
+    paying = compiled(
+        at_key(
+            name="lab",
+            require={"residency": ["FR", "DE"], "placements": ["edge", "on_prem"]},
+            cost={"max_per_request": "5"},
+            budget={"hold": "sliced", "on_exhausted": {"degrade_to": "small"}},
+            retries={"max_attempts": 4, "hedge_after_ms": 5},
+            idempotency={"store_answers": "on"},
+        ),
+        model="next",
+    )
+    policy = for_shadow(paying, required(asked, asking))
+
+    assert policy.residency == only("DE", "FR")
+    assert policy.placements == {"edge"}
+    assert (policy.data_classes, policy.capabilities) == ({"health"}, {"tools"})
+    assert policy.least_context == 8_000
+    assert policy.max_per_request_picos == 5 * 10**12  # its payer's, who pays for it
+    assert (policy.max_attempts, policy.hedge_after_ms, policy.degrade_to) == (1, None, None)
+    assert (policy.hold, policy.store_answers, policy.experiment) == ("full", False, None)
+    assert policy.priority == 1
+    assert policy.sources["residency"] == "s, trial, lab"
+    assert policy.sources["max_attempts"] == "trial"

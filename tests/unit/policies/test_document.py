@@ -268,3 +268,22 @@ def test_retries_read_when_to_hedge_and_how_much() -> None:
     document = a_document(retries={"hedge_after_ms": 200, "hedge_percent": 2})
     assert (document.hedge_after_ms, document.hedge_percent) == (200, 2)
     assert a_document(retries={"hedge_after_ms": None}).hedge_after_ms is None
+
+
+def test_a_shadow_stands_where_somebody_else_can_pay_and_goes_to_another_model() -> None:
+    shadow = {"model": "chat", "percent": 5, "payer": {"key": "key_lab"}}
+    trial = {"name": "t", "match": {"models": ["chat"]}, "experiment": {"name": "e"}}
+    trial["experiment"] = {"name": "e", "shadow": shadow}
+    with pytest.raises(DocumentError) as refused:
+        parse(trial | {"scope": {"key": "key_1"}})
+
+    paths = [problem.path for problem in refused.value.problems]
+    assert paths == ["experiment.shadow", "experiment.shadow.model"]
+    assert "never pays" in refused.value.message
+    split = {"chat": 1, "other": 1}
+    both = parse(
+        trial | {"scope": {"team": "t"}, "experiment": trial["experiment"] | {"split": split}}
+    )
+    assert both.trial is not None
+    assert both.trial.shadow is not None
+    assert (both.trial.shadow.scope_kind, both.trial.shadow.scope_id) == ("team", "t")

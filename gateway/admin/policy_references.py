@@ -1,0 +1,63 @@
+"""What a policy names besides its scope: backends, who pays for a shadow, and models.
+
+Backends and payers must be there when it is written. Models may come and go, so they are only
+warned of.
+"""
+
+from sqlalchemy import Connection
+
+from gateway.admin.problems import invalid
+from gateway.stores.sql import backends, keys, teams
+from gateway.stores.sql.rows import Key
+from policies.document import PolicyDocument
+
+PAYER = "experiment.shadow.payer"
+
+
+def require_known(connection: Connection, document: PolicyDocument) -> None:
+    """422 for a backend that is not there, or somebody who cannot be made to pay."""
+    for backend_id in document.weights or ():
+        if not backends.RECORDS.exists(connection, id=backend_id):
+            raise invalid("weights", f"there is no backend {backend_id!r}")
+    trial = document.trial
+    if trial is None or trial.shadow is None:
+        return
+    payer = trial.shadow.payer
+    key = keys.RECORDS.one(connection, id=payer)
+    if key is None or key.revoked_at_us is not None:
+        raise invalid(PAYER, f"there is no live key {payer!r}", "name the experiment's own key")
+    if not trial.shadow.may_pay(key.tenant_id, _team_path(connection, key)):
+        raise invalid(
+            PAYER,
+            f"the key {payer!r} is not below the scope of this policy",
+            "name a key of the policy's own tenant or team: nobody can have others pay",
+        )
+
+
+def _team_path(connection: Connection, key: Key) -> list[str]:
+    own = teams.RECORDS.one(connection, id=key.team_id)
+    return [] if own is None else [own.id, *(each.id for each in teams.ancestors(connection, own))]
+
+
+def doubts(document: PolicyDocument) -> dict[str, str]:
+    """The models that it leads to, and what comes of it where there is none of that name."""
+    found: dict[str, str] = {}
+    trial = document.trial
+    for model, _ in () if trial is None else trial.split:
+        found[model] = (
+            f"experiment.split gives requests to {model!r}, and there is no model of that name:"
+            " they are served by the model that was asked for"
+        )
+    if trial is not None and trial.shadow is not None:
+        model = trial.shadow.model
+        found[model] = (
+            f"experiment.shadow sends requests to {model!r}, and there is no model of that name:"
+            " nothing is sent a second time"
+        )
+    if isinstance(document.on_exhausted, dict):
+        model = document.on_exhausted["degrade_to"]
+        found[model] = (
+            f"budget.on_exhausted degrades to {model!r}, and there is no model of that name: a"
+            " request that no budget covers is refused"
+        )
+    return found
