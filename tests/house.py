@@ -184,7 +184,7 @@ async def furnish(
     } | (model or {})
     world.model = await house.make("models", **fields)
     for meter, amount in zip(("input", "output"), charge, strict=True):
-        await house.make(
+        price = await house.make(
             "prices",
             book="charge",
             model=fields["name"],
@@ -192,6 +192,8 @@ async def furnish(
             amount_per_million=amount,
             currency="USD",
             effective_from="2026-01-01T00:00:00Z",
+            state="draft",
         )
+        await house.admin.post(f"/prices/{price['id']}/approve")
     await house.in_force()
     return world

@@ -20,7 +20,7 @@ from billing.meters import METERS, Meter
 from gateway import clock, ids
 from gateway.admin import fields
 from gateway.admin.operation import Answer, Call, Operation
-from gateway.admin.prices import PriceView, leap, view
+from gateway.admin.prices import PriceView, odd, view
 from gateway.admin.problems import ProblemError, invalid
 from gateway.admin.roles import Right
 from gateway.stores.sql import backends, prices, tenants
@@ -186,16 +186,16 @@ async def _import(call: Call) -> Answer:
         ) from None
     if Meter.INPUT not in offer.amounts:
         raise invalid("model", f"{offer.model} has no usable input price: {'; '.join(offer.notes)}")
-    drafts = _drafts(body, offer, at_us, now_us)
+    drafts = _drafts(body, offer, at_us, now_us, call.principal.id)
 
     def work(connection: Connection) -> tuple[tuple[Price, ...], list[str]]:
         _check(connection, body)
         dated = body.effective_from is not None
-        odd = [told for draft in drafts if (told := leap(connection, draft)) is not None]
-        return tuple(_kept(call, connection, draft, dated) for draft in drafts), odd
+        doubts = [told for draft in drafts if (told := odd(connection, draft)) is not None]
+        return tuple(_kept(call, connection, draft, dated) for draft in drafts), doubts
 
-    kept, odd = await call.change(work)
-    notes = (*offer.notes, *(f"{told}: look twice before you approve it" for told in odd))
+    kept, doubts = await call.change(work)
+    notes = (*offer.notes, *(f"{told}: look twice before you approve it" for told in doubts))
     return Answer(ImportView(items=tuple(map(view, kept)), source=offer.source, notes=notes))
 
 
@@ -236,7 +236,9 @@ def _check(connection: Connection, body: ImportBody) -> None:
         raise invalid("tenant_id", f"the catalogue is in {CURRENCY}; {tenant.currency} is kept")
 
 
-def _drafts(body: ImportBody, offer: Offer, at_us: int, now_us: int) -> list[Price]:
+def _drafts(
+    body: ImportBody, offer: Offer, at_us: int, now_us: int, drafted_by: str
+) -> list[Price]:
     charge = body.book == "charge"
     return [
         Price(
@@ -253,6 +255,7 @@ def _drafts(body: ImportBody, offer: Offer, at_us: int, now_us: int) -> list[Pri
             effective_from_us=at_us,
             state="draft",
             source=offer.source,
+            drafted_by=drafted_by,
             created_at_us=now_us,
         )
         for meter in METERS

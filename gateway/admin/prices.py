@@ -9,11 +9,12 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from billing.meters import Meter
-from billing.prices import is_leap, picos_per_token
+from billing.prices import is_implausible, is_leap, picos_per_token
 from gateway import clock, ids
 from gateway.admin import fields
 from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Answer, Call, Filter, Nothing, Operation, Page
+from gateway.admin.principal import BOOTSTRAP, Principal
 from gateway.admin.problems import conflict, invalid, together
 from gateway.admin.resource import Resource
 from gateway.admin.roles import Right
@@ -124,6 +125,8 @@ def _build(
         state=_state(body, before),
         source="manual" if before is None else before.source,
         version=1 if before is None else before.version,
+        drafted_by=None if before is None else before.drafted_by,
+        approved_by=None if before is None else before.approved_by,
         created_at_us=now_us if before is None else before.created_at_us,
     )
     if before is not None and before.state == "approved" and price != before:
@@ -131,22 +134,36 @@ def _build(
     if price.state == "approved":
         _check_alone(connection, price)
         if before is None:
-            _check_leap(connection, price)
+            _check_odd(connection, price)
     return price
 
 
-def _check_leap(connection: Connection, price: rows.Price) -> None:
+def _check_odd(connection: Connection, price: rows.Price) -> None:
     """Nobody puts a mistaken unit in force with one call."""
-    told = leap(connection, price)
+    told = odd(connection, price)
     if told is not None:
         remedy = 'POST it with "state": "draft", look at it, and POST /admin/v1/prices/{id}/approve'
         raise invalid("amount_per_million", told, remedy)
 
 
-def leap(connection: Connection, price: rows.Price) -> str | None:
-    """What is odd about the price, beside the one it would follow; None when nothing is. A tier is
-    beside the price that prompts of its size have now.
-    """
+def odd(connection: Connection, price: rows.Price) -> str | None:
+    """What makes one think that a unit was mistaken; None when nothing does."""
+    return _implausible(price) or _leap(connection, price)
+
+
+def _implausible(price: rows.Price) -> str | None:
+    tiers = [tier for tiers_of in _KINDS.values() for tier in tiers_of(price)]
+    for amount in (price.amount_per_million, *(tier.amount_per_million for tier in tiers)):
+        if is_implausible(picos_per_token(amount), price.currency):
+            return (
+                f"{amount} {price.currency} a million tokens of {price.meter} is far from what any "
+                "model costs: a price of one token, or of a thousand?"
+            )
+    return None
+
+
+def _leap(connection: Connection, price: rows.Price) -> str | None:
+    """Beside the one that it would follow. A tier is beside what its tokens cost now."""
     follows = prices.before(connection, price)
     if follows is None:
         return None
@@ -286,13 +303,38 @@ async def _approve(call: Call) -> Answer:
         call.require_version(price.version)
         if price.state == "approved":
             return price
-        approved = msgspec.structs.replace(price, state="approved", version=price.version + 1)
+        _check_four_eyes(connection, price, call.principal)
+        approved = msgspec.structs.replace(
+            price, state="approved", approved_by=call.principal.id, version=price.version + 1
+        )
         _check_alone(connection, approved)
         call.changed(connection, "prices", price, approved)
         return prices.RECORDS.replace(connection, approved)
 
     price = await call.change(work)
     return Answer(view(price), price.version)
+
+
+def _check_four_eyes(connection: Connection, price: rows.Price, by: Principal) -> None:
+    """Who wrote an odd price does not approve it. The token of the installation may: it can make
+    itself any other.
+    """
+    if by == BOOTSTRAP or price.drafted_by != by.id:
+        return
+    told = odd(connection, price)
+    if told is not None:
+        raise conflict("four_eyes", f"{told}; who drafted it does not approve it: ask a colleague")
+
+
+def _signed(
+    call: Call, connection: Connection, before: rows.Price | None, after: rows.Price
+) -> None:
+    """Who wrote it as it is, and who put it in force with that."""
+    by = call.principal.id
+    signed = msgspec.structs.replace(after, drafted_by=by)
+    if after.state == "approved" and before is None:
+        signed = msgspec.structs.replace(signed, approved_by=by)
+    prices.RECORDS.replace(connection, signed)
 
 
 def _check_not_begun(_connection: Connection, price: rows.Price) -> None:
@@ -319,6 +361,7 @@ RESOURCE: Final = Resource(
     reads=Right.PRICES_READ,
     changes=Right.PRICES_CHANGE,
     remove=_check_not_begun,
+    entails=_signed,
 )
 
 

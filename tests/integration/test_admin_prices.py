@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.admin_server import Made, refused
+from tests.admin_server import AdminServer, Made, refused
 
 BODY = {
     "book": "charge",
@@ -185,3 +185,33 @@ def test_tiers_by_quantity_belong_to_charges_and_exclude_those_by_prompt(
     assert price["quantity_tiers"] == by_month["quantity_tiers"]
     assert admin_client.put(f"/prices/{price['id']}", json=price).json() == price
     assert admin_client.put(f"/prices/{price['id']}", json=body).json()["code"] == "immutable"
+
+
+def test_an_odd_price_is_approved_by_somebody_else_than_who_drafted_it(
+    admin_house: AdminServer, admin_client: httpx.Client, made: Made, body: dict[str, Any]
+) -> None:
+    """A price of one token, written as one of a million."""
+    people = [
+        admin_house.client(made.make("admin-tokens", name=name, role="platform_admin")["secret"])
+        for name in ("ada", "grace")
+    ]
+    with people[0] as ada, people[1] as grace:
+        mistaken = body | {"amount_per_million": "0.000003"}
+        at_once = ada.post("/prices", json=mistaken)
+        refused(at_once, 422, "amount_per_million")
+        draft = ada.post("/prices", json=mistaken | {"state": "draft"}).json()
+
+        own = ada.post(f"/prices/{draft['id']}/approve")
+        refused(own, 409)
+        assert own.json()["code"] == "four_eyes"
+        assert grace.post(f"/prices/{draft['id']}/approve").json()["state"] == "approved"
+
+        dear = {"amount_per_million": "2000", "meter": "output", "state": "draft"}
+        plain = ada.post("/prices", json=body | dear).json()
+        path = f"/prices/{plain['id']}"
+        mended = grace.put(path, json=body | dear | {"amount_per_million": "3000"})
+        assert mended.status_code == 200
+        assert grace.post(f"{path}/approve").json()["code"] == "four_eyes"
+        assert ada.post(f"{path}/approve").json()["state"] == "approved"
+        usual = ada.post("/prices", json=body | {"meter": "cache_read", "state": "draft"}).json()
+        assert ada.post(f"/prices/{usual['id']}/approve").json()["state"] == "approved"

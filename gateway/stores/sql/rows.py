@@ -287,6 +287,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     effective_from_us: int
     state: str = "approved"  # draft | approved
     source: str = "manual"
+    drafted_by: str | None = None  # id of the principal who wrote it as it is
+    approved_by: str | None = None
     version: int = 1
     created_at_us: int = 0
 

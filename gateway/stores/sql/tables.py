@@ -232,6 +232,8 @@ prices: Final = Table(
     *_texts("meter", "amount_per_million", "currency"),
     Column("context_tiers", Text, nullable=False, server_default="[]"),  # JSON array
     Column("quantity_tiers", Text),  # JSON object or null
+    Column("drafted_by", Text),
+    Column("approved_by", Text),
     Column("effective_from_us", BigInteger, nullable=False),
     *_texts("state", "source"),
     *_kept(),
