@@ -142,7 +142,10 @@ def counter_exponent(currency: str) -> int:
 
 def counter_units(picos: int, currency: str) -> int:
     """Counter units of an amount, rounded up: a budget may count too much, never too little."""
-    return -(-picos // counter_picos(1, currency))
+    try:
+        return -(-picos // _COUNTER_PICOS[currency])
+    except KeyError:
+        raise _unknown(currency) from None
 
 
 def counter_picos(units: int, currency: str) -> int:

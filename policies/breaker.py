@@ -30,6 +30,12 @@ class State(StrEnum):
     HALF_OPEN = "half_open"
 
 
+# Python looks a member up the slow way each time it is named, and these are for every request.
+_CLOSED: Final = State.CLOSED
+_OPEN: Final = State.OPEN
+_HALF_OPEN: Final = State.HALF_OPEN
+
+
 class Breaker(msgspec.Struct, frozen=True):
     """All there is to know of one breaker. Times are microseconds of one clock."""
 
@@ -48,9 +54,9 @@ CLOSED: Final = Breaker()
 def state(breaker: Breaker, now_us: int) -> State:
     """The state at an instant; an open breaker becomes half open by the passing of time alone."""
     if breaker.opened_at_us is None:
-        return State.CLOSED
+        return _CLOSED
     over = breaker.opened_at_us + breaker.open_for_us
-    return State.OPEN if now_us < over else State.HALF_OPEN
+    return _OPEN if now_us < over else _HALF_OPEN
 
 
 def allows(breaker: Breaker, now_us: int) -> bool:
@@ -64,7 +70,7 @@ def allows(breaker: Breaker, now_us: int) -> bool:
 
 def began(breaker: Breaker, now_us: int) -> Breaker:
     """A request goes. Half open, it is the probe."""
-    if state(breaker, now_us) is not State.HALF_OPEN:
+    if state(breaker, now_us) is not _HALF_OPEN:
         return breaker
     return msgspec.structs.replace(breaker, probe_at_us=now_us)
 
@@ -74,11 +80,11 @@ def succeeded(breaker: Breaker, now_us: int) -> Breaker:
 
     While it is open, an answer to a request from before changes nothing: the failures were later.
     """
-    match state(breaker, now_us):
-        case State.OPEN:
-            return breaker
-        case State.HALF_OPEN:
-            return Breaker(window_from_us=now_us)
+    stands = state(breaker, now_us)
+    if stands is _OPEN:
+        return breaker
+    if stands is _HALF_OPEN:
+        return Breaker(window_from_us=now_us)
     return _counted(breaker, now_us, failed=False)
 
 

@@ -110,6 +110,8 @@ class Recorder:
         self._standing = standing
         self._places = [(c.backend_id, c.upstream_model) for c in standing.candidates]
         self._index = {place: at for at, place in enumerate(self._places)}
+        self._judged: Sequence[Verdict] = ()  # last, which are mostly the panel's own, and
+        self._against: tuple[int, ...] = ()  # the reasons that these give
 
     @cached_property
     def packed(self) -> bytes:
@@ -134,7 +136,10 @@ class Recorder:
         experiment: str = "",
     ) -> bytes:
         """The decision, packed at once: what is seen live changes with the next request."""
-        index, known = self._index, live.get
+        if verdicts is not self._judged:
+            against = [bits_of(v.reasons) if v.reasons else 0 for v in verdicts]
+            self._judged, self._against = verdicts, tuple(against)
+        index = self._index
         return _PACK(
             Facts(
                 VERSION,
@@ -142,8 +147,8 @@ class Recorder:
                 decided_at_us,
                 ask,
                 draw,
-                tuple([known(place) for place in self._places]),
-                tuple([bits_of(v.reasons) if v.reasons else 0 for v in verdicts]),
+                tuple(map(live.get, self._places)),
+                self._against,
                 tuple([index[c.backend_id, c.upstream_model] for c in attempts]),
                 refusal,
                 degraded_from,

@@ -26,9 +26,10 @@ Counts = dict[int, int]  # bucket -> samples
 
 def bucket_of(value_us: int) -> int:
     """The bucket of a duration. Monotonic; negative durations count as 0."""
-    value_us = min(max(0, value_us), _MAX_US)
     if value_us < _EXACT:
-        return value_us
+        return value_us if value_us > 0 else 0
+    if value_us > _MAX_US:
+        value_us = _MAX_US
     shift = value_us.bit_length() - _OCTAVE_BITS
     return (shift << _SUB_BITS) + (value_us >> shift)
 

@@ -34,9 +34,11 @@ class _Standing(msgspec.Struct, frozen=True):
     needed: frozenset[str]
     gateway_permitted: bool
     rules: Rules
-    # Each candidate, its key in `live`, its verdict if the moment has nothing against it, and the
-    # rules by which it could have.
-    places: tuple[tuple[Candidate, tuple[str, str], Verdict, tuple[Rule, ...]], ...]
+    # Each candidate, its key in `live`, and the rules by which the moment could have something
+    # against it.
+    places: tuple[tuple[Candidate, tuple[str, str], tuple[Rule, ...]], ...]
+    verdicts: tuple[Verdict, ...]  # if it has nothing against any of them,
+    eligible: tuple[Candidate, ...]  # and who may be asked then
 
 
 class Panel:
@@ -56,33 +58,36 @@ class Panel:
         ask: Ask,
         live: Mapping[tuple[str, str], Live],
         gateway_jurisdictions: frozenset[str],
-    ) -> tuple[Case, tuple[Verdict, ...]]:
-        """The case of one request, and a verdict for every candidate in the order given."""
+    ) -> tuple[Case, tuple[Verdict, ...], Sequence[Candidate]]:
+        """The case of one request, a verdict for every candidate in the order given, and those who
+        are eligible.
+        """
         kind = (ask.capabilities, gateway_jurisdictions, ask.output_wanted > 0)
         known = self._standings.get(kind) or self._learn(kind, ask)
         needed, permitted, rules = known.needed, known.gateway_permitted, known.rules
         case = Case(self.policy, ask, needed, gateway_jurisdictions, permitted, rules)
-        verdicts = []
-        for candidate, place, verdict, of_the_moment in known.places:
+        struck: dict[int, Verdict] = {}
+        for at, (candidate, place, of_the_moment) in enumerate(known.places):
             seen = live.get(place, UNSEEN)
             for rule in of_the_moment:
                 if rule(case, candidate, seen):
-                    verdicts.append(verdict_of(case, candidate, seen))
+                    struck[at] = verdict_of(case, candidate, seen)
                     break
-            else:
-                verdicts.append(verdict)
-        return case, tuple(verdicts)
+        if not struck:  # as nearly always
+            return case, known.verdicts, known.eligible
+        verdicts = tuple([struck.get(at, lasting) for at, lasting in enumerate(known.verdicts)])
+        return case, verdicts, _eligible(self.candidates, verdicts)
 
     def _learn(self, kind: _Kind, ask: Ask) -> _Standing:
         case = case_of(self.policy, ask, kind[1])
         lasting = [one for one in case.rules if one[0] not in _OF_THE_MOMENT]
-        places = []
+        places, verdicts = [], []
         for candidate in self.candidates:
             place = (candidate.backend_id, candidate.upstream_model)
             reasons = tuple(reason for reason, rule in lasting if rule(case, candidate, UNSEEN))
-            verdict = Verdict(*place, not reasons, reasons)
+            verdicts.append(Verdict(*place, not reasons, reasons))
             moment = tuple(rule for reason, rule in case.rules if _may_strike(reason, candidate))
-            places.append((candidate, place, verdict, moment))
+            places.append((candidate, place, moment))
         if len(self._standings) >= _MOST_KINDS:
             self._standings.clear()
         self._standings[kind] = known = _Standing(
@@ -90,8 +95,16 @@ class Panel:
             case.gateway_permitted,
             case.rules,
             tuple(places),
+            tuple(verdicts),
+            _eligible(self.candidates, verdicts),
         )
         return known
+
+
+def _eligible(
+    candidates: Sequence[Candidate], verdicts: Sequence[Verdict]
+) -> tuple[Candidate, ...]:
+    return tuple([c for c, verdict in zip(candidates, verdicts, strict=True) if verdict.eligible])
 
 
 def _may_strike(reason: Reason, candidate: Candidate) -> bool:

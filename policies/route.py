@@ -57,8 +57,7 @@ def decide(
     Every attempt of the plan has passed every rule, so that a failover can break none (L8).
     """
     policy, candidates = panel.policy, panel.candidates
-    case, verdicts = panel.judge(ask, live, gateway_jurisdictions)
-    eligible = [c for c, verdict in zip(candidates, verdicts, strict=True) if verdict.eligible]
+    case, verdicts, eligible = panel.judge(ask, live, gateway_jurisdictions)
     if not eligible:
         return refusal(case, candidates, verdicts, draw, live)
     ranked = rank(policy, ask, eligible, live, draw)

@@ -214,7 +214,9 @@ class Answer:
         line = self._line
         if line is None:
             raise self._failure or TransportError("the answer was abandoned")
-        self.patience_at = patience_at = min(patience_at, self.total_at)
+        if patience_at > self.total_at:
+            patience_at = self.total_at
+        self.patience_at = patience_at
         line.wake_by(patience_at)
         waiter: asyncio.Future[bool] = self._loop.create_future()
         self._waiter = waiter

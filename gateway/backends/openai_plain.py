@@ -108,7 +108,8 @@ def disjoint(
     """Figures that overlap as these servers report them, on meters that do not."""
     if reasoning and total == prompt + output + reasoning:
         output += reasoning  # some servers keep hidden reasoning apart from what they call output
-    cache_read = min(cache_read, prompt)
-    cache_write = min(cache_write, prompt - cache_read)
-    meters = Meters(prompt - cache_read - cache_write, cache_read, cache_write, 0, output)
-    return Reported(meters, min(reasoning, output))
+    cache_read = cache_read if cache_read < prompt else prompt
+    rest = prompt - cache_read
+    cache_write = cache_write if cache_write < rest else rest
+    meters = Meters(rest - cache_write, cache_read, cache_write, 0, output)
+    return Reported(meters, reasoning if reasoning < output else output)

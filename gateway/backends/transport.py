@@ -45,6 +45,8 @@ __all__ = (
 
 Header = tuple[bytes, bytes]
 
+_LF, _CR = b"\n\r"
+
 _OURS: Final = frozenset(
     (
         b"host",
@@ -180,14 +182,11 @@ def _head(
     length: int,
 ) -> bytes:
     """ValueError for a header that is ours to set, or for anything that could start a new line."""
-    pieces = [_opening(method, pool.base_path, path, pool.head, tuple(headers))]
-    for name, value in own:
-        pieces += (name, b": ", value, b"\r\n")
-    head = b"".join((*pieces, b"content-length: %d\r\n\r\n" % length))
-    lines = len(headers) + len(own) + 5
-    if head.count(b"\n") != lines or head.count(b"\r") != lines:
+    opening = _opening(method, pool.base_path, path, pool.head, tuple(headers))
+    lines = b"".join([b"%b: %b\r\n" % header for header in own])
+    if lines.count(_LF) != len(own) or lines.count(_CR) != len(own):
         raise ValueError("a header contains a line break")
-    return head
+    return b"%b%bcontent-length: %d\r\n\r\n" % (opening, lines, length)
 
 
 @lru_cache(maxsize=1024)

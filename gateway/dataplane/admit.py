@@ -57,8 +57,8 @@ async def admit(
             answer, meta = await _asked_again(flow, holds, outage, answer, spool.name)
     except StoreUnavailable:
         return outage.admit(flow)
-    flow.admitted_us = arrival.now_us()
     if not isinstance(answer, Granted):
+        flow.admitted_us = arrival.now_us()
         return answer if isinstance(answer, Replay) else _deny(flow, answer)
     flow.granted = answer
     if flow.standing.leased:
@@ -70,7 +70,8 @@ async def admit(
         await _give_back(flow, holds, levels.tag)
         return unrecorded()
     failpoint("admit.intended")
-    took_us = arrival.now_us() - now_us
+    flow.admitted_us = arrival.now_us()
+    took_us = flow.admitted_us - now_us
     if took_us > holds.ttl_ms * 667 or (took_us > _UNSURE_US and not await _is_there(flow, holds)):
         # A process that was stopped for two thirds of its life may not have it any more. Asked only
         # now: from the intent on no reaper takes the silence of this spool for "never sent".
@@ -168,7 +169,8 @@ def _estimate(flow: Flow) -> int:
     ask = flow.ask
     if ask is None:
         raise RuntimeError("admission before the ask")
-    return ask.input_estimate + ask.choices * min(ask.output_wanted, TYPICAL_OUTPUT)
+    usual = ask.output_wanted if ask.output_wanted < TYPICAL_OUTPUT else TYPICAL_OUTPUT
+    return ask.input_estimate + ask.choices * usual
 
 
 def _deny(flow: Flow, refused: Refused) -> Deny:

@@ -87,8 +87,8 @@ def size_of(reading: Reading, body: bytes, model: Model, *, estimate: int) -> Si
         images = parts.images
         estimate = min(estimate, text_bytes + images * model.image_tokens)
     bound = _scaled(text_bytes, model.bytes_factor) + TEMPLATE_TOKENS + images * model.image_tokens
-    if window is not None:
-        bound = min(bound, reading.prompts * window)
+    if window is not None and bound > reading.prompts * window:
+        bound = reading.prompts * window
     return Size(bound, estimate, reading.prompts)
 
 

@@ -14,6 +14,7 @@ NOTHING: Final = Meters()
 _TEMPLATE_SLACK: Final = 1024  # a long system prompt of the backend's own
 _MOST_BYTES_A_TOKEN: Final = 48  # on average; the longest single tokens are longer
 _SHORT_TEXT_BYTES: Final = 256  # below it an average means nothing
+_REPORTED: Final = Provenance.REPORTED  # by name: a member is looked up the slow way each time
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -42,7 +43,7 @@ def at_once(flow: Flow, attempt: Attempt) -> Figures | None:
         return None
     if flow.quote is not None and flow.quote.choices > 1 and _text_bytes(attempt):
         return None  # some engines report one choice of many
-    return Figures(reported, Provenance.REPORTED)
+    return Figures(reported, _REPORTED)
 
 
 async def count(flow: Flow, attempt: Attempt, tokeniser: Tokeniser) -> Figures:
@@ -114,7 +115,9 @@ def plausible(flow: Flow, attempt: Attempt, meters: Meters) -> bool:
     generate, too little for the text that came.
     """
     quote, granted = flow.quote, flow.granted
-    if quote is None or granted is None or min(msgspec.structs.astuple(meters)) < 0:
+    if quote is None or granted is None or meters.input < 0 or meters.output < 0:
+        return False
+    if meters.cache_read < 0 or meters.cache_write_5m < 0 or meters.cache_write_1h < 0:
         return False
     if not 0 < meters.all_input <= quote.input_bound + _TEMPLATE_SLACK:
         return False

@@ -87,11 +87,11 @@ def _overhead_us(flow: Flow) -> int:
     own = flow.finished_us - flow.arrival.arrived_us - flow.queued_us
     until = 0  # hedged attempts overlap
     for attempt in flow.attempts if len(flow.attempts) < 2 else _as_begun(flow.attempts):
-        upstream = attempt.finished_us - max(attempt.started_us, until)
-        if upstream > 0:
-            own -= upstream
+        began = attempt.started_us if attempt.started_us > until else until
+        if attempt.finished_us > began:
+            own -= attempt.finished_us - began
             until = attempt.finished_us
-    return max(0, own)
+    return own if own > 0 else 0
 
 
 def _as_begun(attempts: list[Attempt]) -> list[Attempt]:

@@ -64,14 +64,16 @@ def quote(ask: Ask, plan: Plan, route: Route, currency: str, *, in_slices: bool)
         first = min(wanted, max(policy.slice, policy.least_output))
     input_picos = output_picos = 0
     for candidate in plan.attempts:
-        input_picos = max(input_picos, candidate.charge_input_picos or 0)
-        output_picos = max(output_picos, candidate.charge_output_picos or 0)
+        if (picos := candidate.charge_input_picos or 0) > input_picos:
+            input_picos = picos
+        if (picos := candidate.charge_output_picos or 0) > output_picos:
+            output_picos = picos
     return Quote(
         worst=worst_case_at(ask.input_bound, input_picos, output_picos, currency),
         input_bound=ask.input_bound,
         wanted=wanted,
         first=first,
-        least=min(policy.least_output, first) if policy.clamp else first,
+        least=policy.least_output if policy.clamp and policy.least_output < first else first,
         choices=ask.choices,
     )
 
@@ -96,12 +98,13 @@ def _wanted(envelope: Envelope, operation: str, route: Route) -> int:
     if wanted is None:
         wanted = route.policy.default_output
     for most in (route.model.max_output_tokens, route.model.context_window):
-        if most is not None:
-            wanted = min(wanted, most)
+        if most is not None and most < wanted:
+            wanted = most
     return wanted
 
 
 def _choices(envelope: Envelope, operation: str) -> int:
     if operation == EMBEDDINGS:
         return 1
-    return max(envelope.n or 1, envelope.best_of or 1)
+    choices, best_of = envelope.n or 1, envelope.best_of or 1
+    return choices if choices > best_of else best_of

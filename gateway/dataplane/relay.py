@@ -35,6 +35,7 @@ _GRACE_S: Final = 0.25
 _MARK_TOKENS: Final = 256
 _MARK_NS: Final = 5_000_000_000
 _BYTES_A_TOKEN: Final = 4  # about; where nobody has counted yet
+_SERVED: Final = Outcome.SERVED  # by name: a member is looked up the slow way each time
 
 GARBAGE: Final = Deny(
     DenyCode.UPSTREAM_ERROR,
@@ -66,8 +67,9 @@ async def relay_plain(flow: Flow, answer: Answer, send: Send, spool: Spool) -> D
     attempt.complete = attempt.won = True
     attempt.reported, attempt.finish_reasons = read.reported, read.finish_reasons
     attempt.plain_text = read.text
-    attempt.land(Outcome.SERVED, flow.arrival.now_us())
-    mark(flow, attempt, spool, len(read.text) // _BYTES_A_TOKEN)
+    now_us = flow.arrival.now_us()
+    attempt.land(_SERVED, now_us)
+    mark(flow, attempt, spool, len(read.text) // _BYTES_A_TOKEN, now_us)
     flow.status, flow.started_answer = 200, True
     flow.end_by, flow.end_phase = "upstream", "done"
     if flow.transcript is not None:
@@ -230,20 +232,20 @@ class Marks:
 
     def write(self, chunks: int) -> None:
         self.at_chunks, self.at_ns = chunks + _MARK_TOKENS, steady_ns() + _MARK_NS
-        mark(self._flow, self._attempt, self._spool, chunks)
+        mark(self._flow, self._attempt, self._spool, chunks, self._flow.arrival.now_us())
         failpoint("relay.checkpointed")
 
 
-def mark(flow: Flow, attempt: Attempt, spool: Spool, counted: int) -> None:
+def mark(flow: Flow, attempt: Attempt, spool: Spool, counted: int, now_us: int) -> None:
     """What a dead worker's request is billed from, before the client has it: `counted` tokens of
     output, or what the backend says.
     """
     said = attempt.reported
     if said is None and attempt.meter is not None:
         said = attempt.meter.reported
-    output = max(counted, said.meters.output) if said is not None else counted
+    output = counted if said is None or said.meters.output < counted else said.meters.output
     try:  # noqa: SIM105 - the context would cost half of what the record does
-        spool.checkpoint(flow.arrival.request_id, attempt.number, output, flow.arrival.now_us())
+        spool.checkpoint(flow.arrival.request_id, attempt.number, output, now_us)
     except SpoolUnavailable:
         pass  # the request goes on; its outcome has the spool's reserve
 
@@ -254,7 +256,7 @@ async def complete(
     """Ends the stream with what the client does not have yet, so that both are one write."""
     failpoint("relay.metered")
     attempt.complete = True
-    attempt.land(Outcome.SERVED, flow.arrival.now_us())
+    attempt.land(_SERVED, flow.arrival.now_us())
     if not flow.started_answer:
         await start(flow, attempt, send)
     flow.end_by, flow.end_phase = "upstream", "done"

@@ -107,7 +107,7 @@ def overhead_us(flow: Flow) -> int:
         first = min(attempts, key=lambda each: each.number)
     before = first.started_us - flow.arrival.arrived_us - flow.queued_us
     after = flow.arrival.now_us() - (last.finished_us or last.content_us or last.head_us)
-    return max(0, before) + max(0, after)
+    return (before if before > 0 else 0) + (after if after > 0 else 0)
 
 
 async def send_rendered(send: Send, rendered: Rendered, extra: Headers) -> None:

@@ -52,6 +52,7 @@ from policies.route import Plan, decide
 
 MOST_DRAINED: Final = 256
 
+_ABANDONED: Final = Outcome.ABANDONED  # by name: a member is looked up the slow way each time
 _LOG: Final = logging.getLogger(__name__)
 _LEDGER_AWAY: Final = Deny(
     DenyCode.JOURNAL_UNAVAILABLE,
@@ -380,7 +381,7 @@ class DataPlane:
     async def _end(self, flow: Flow) -> None:
         """Settles and reports. Shielded: a cancelled request still owes its bill."""
         for attempt in flow.attempts:
-            attempt.land(Outcome.ABANDONED, flow.finished_us)
+            attempt.land(_ABANDONED, flow.finished_us)
         if flow.gone and flow.attempts:
             flow.attempts[-1].won = flow.attempts[-1].sent
         try:

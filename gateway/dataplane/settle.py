@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 from functools import partial
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -22,6 +23,9 @@ from gateway.dataplane.lease import Spend
 from gateway.failpoints import failpoint
 from gateway.stores.redis.holds import HoldStore, Settlement, StoreUnavailable
 from gateway.stores.spool import Spool, SpoolUnavailable
+
+# By name: a member of an enumeration is looked up the slow way each time.
+_REPORTED: Final = Provenance.REPORTED
 
 
 class Settler:
@@ -87,7 +91,7 @@ class Settler:
         for one in events:
             if one.attempt == last.number:
                 closing = one
-        if closing.provenance is Provenance.REPORTED and flow.ask is not None:
+        if closing.provenance is _REPORTED and flow.ask is not None:
             self._calibration.learn(flow.ask.model, len(flow.body), closing.usage.all_input)
         flow.meters, flow.provenance = closing.usage, closing.provenance
         flow.charge_picos, flow.reasoning = closing.charge_picos, closing.reasoning

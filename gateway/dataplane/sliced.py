@@ -202,7 +202,7 @@ class Slicer:
         flow.deny, flow.end_by = why, "limit"
         attempt.reported, attempt.won = None, True
         attempt.finish_reasons += ("length",)
-        mark(flow, attempt, self._spool, slices.used)
+        mark(flow, attempt, self._spool, slices.used, flow.arrival.now_us())
         billed = await count(flow, attempt, self._tokeniser)
         await sink.cut(billed.usage, {"code": why.code.value, "message": why.message})
         return None

@@ -103,15 +103,11 @@ class Spool:
     def __init__(self, path: Path, lock: int, keeper: Keeper, reserve: int) -> None:
         """Over a directory of its own and the descriptor of its lock; `open` makes both."""
         self.path = path
+        self.name = path.name  # unique for ever: the holds of this writer bear it
         self._lock = lock
         self._keeper = keeper
         self._reserve = reserve
         self._segment: Segment | None = keeper.current
-
-    @property
-    def name(self) -> str:
-        """Unique for ever: the holds of this writer bear it."""
-        return self.path.name
 
     @classmethod
     def open(

@@ -88,4 +88,6 @@ def test_a_panel_that_has_seen_other_requests_judges_as_the_rules_do(
         live = {(f"bk_{number}", "smollm2"): one for number, one in seen.items()}
         case = case_of(policy, ask, gateway)
 
-        assert panel.judge(ask, live, gateway) == (case, judge(case, those, live))
+        verdicts = judge(case, those, live)
+        eligible = tuple(c for c, one in zip(those, verdicts, strict=True) if one.eligible)
+        assert panel.judge(ask, live, gateway) == (case, verdicts, eligible)

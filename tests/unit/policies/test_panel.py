@@ -8,7 +8,7 @@ from tests.policy_builders import GATEWAY, a_candidate, an_ask, only, seen_as
 
 def reasons(panel: Panel, live: Live | None = None, **ask: object) -> list[tuple[Reason, ...]]:
     seen = NOWHERE if live is None else seen_as(bk_eu=live)
-    _, verdicts = panel.judge(an_ask(**ask), seen, GATEWAY)
+    _, verdicts, _ = panel.judge(an_ask(**ask), seen, GATEWAY)
     return [verdict.reasons for verdict in verdicts]
 
 
