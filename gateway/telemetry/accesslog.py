@@ -3,32 +3,29 @@
 import fcntl
 import os
 from collections import deque
+from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from gateway import clock
-from gateway.telemetry.record import NOTHING_USED, NOWHERE, RequestRecord
+from gateway.telemetry.record import NOWHERE, RequestRecord
 
 WAITING_LINES: Final = 20_000  # more than this and lines are dropped, and counted
 ROTATE_BYTES: Final = 64 << 20
 _STDOUT: Final = 1
-_ENCODER: Final = msgspec.json.Encoder()
+_KINDS: Final = 4096  # of lines, remembered
 
 
-class AccessLine(msgspec.Struct, gc=False, omit_defaults=True):
-    """The whole allow-list: sizes, times, ids and names. Amounts are picos, as text."""
+class LineKind(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What the lines of many requests have in common. With the figures of `AccessLog._line` this is
+    the whole allow-list: sizes, times, ids and names.
+    """
 
-    time: str
-    request_id: str
-    trace_id: str
     method: str
     route: str
     status: int
-    duration_us: int
-    overhead_us: int = 0
-    ttft_us: int = -1
     code: str = ""
     error_type: str = ""
     tenant_id: str = ""
@@ -45,12 +42,7 @@ class AccessLine(msgspec.Struct, gc=False, omit_defaults=True):
     end_by: str = ""
     end_phase: str = ""
     finish_reasons: tuple[str, ...] = ()
-    input_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    output_tokens: int = 0
     provenance: str = ""
-    charge_picos: str = ""
     currency: str = ""
 
 
@@ -61,7 +53,7 @@ class AccessLog:
         self._sink = _sink(destination)
         self._lines: deque[bytes] = deque()
         self._second = -1
-        self._prefix = ""
+        self._prefix = b""  # of the times of one second: to format it is dear
         self.dropped = 0
 
     def add(self, record: RequestRecord) -> None:
@@ -70,7 +62,7 @@ class AccessLog:
         if len(self._lines) >= WAITING_LINES:
             self.dropped += 1
             return
-        self._lines.append(_ENCODER.encode(self._line(record)))
+        self._lines.append(self._line(record))
 
     def flush(self) -> None:
         """Writes what waits. A full disk or a closed pipe costs the lines, never the process."""
@@ -89,52 +81,75 @@ class AccessLog:
             self._sink.close()
             self._sink = None
 
-    def _line(self, record: RequestRecord) -> AccessLine:
-        """All fields by position: named, they would be packed into a dictionary first."""
-        attempts, provenance = record.attempts, record.provenance
-        last = attempts[-1] if attempts else NOWHERE
-        meters = NOTHING_USED if provenance is None else record.meters
-        return AccessLine(
-            self._time(record.started_us),
-            record.request_id,
-            record.trace.trace_hex,
-            record.method,
-            record.route,
-            record.status,
+    def _line(self, record: RequestRecord) -> bytes:
+        """The figures of one request, and behind them what is encoded once for its kind. Amounts
+        are picos, as text.
+        """
+        second, micros = divmod(record.started_us, 1_000_000)
+        if second != self._second:
+            self._second = second
+            self._prefix = clock.rfc3339(second * 1_000_000)[:-1].encode()
+        return (
+            b'{"time":"%b.%06dZ","request_id":"%b","trace_id":"%032x","duration_us":%d,'
+            b'"overhead_us":%d%b%b,%b'
+        ) % (
+            self._prefix,
+            micros,
+            record.request_id.encode(),
+            record.trace.trace_id,
             record.finished_us - record.started_us,
             record.overhead_us,
-            record.ttft_us,
-            record.code,
-            record.error_type,
-            record.tenant_id,
-            record.team_id,
-            record.key_id,
-            record.operation,
-            record.model,
-            record.upstream_model,
-            last.backend_id,
-            last.region,
-            last.upstream_request_id,
-            len(attempts),
-            record.stream if attempts else False,
-            record.end_by,
-            record.end_phase,
-            record.finish_reasons,
-            meters.all_input,
-            meters.cache_read,
-            meters.cache_write_5m + meters.cache_write_1h,
-            meters.output,
-            "" if provenance is None else provenance,
-            "" if provenance is None else str(record.charge_picos),
-            "" if provenance is None else record.currency,
+            b"" if record.ttft_us < 0 else b',"ttft_us":%d' % record.ttft_us,
+            b"" if record.provenance is None else _used(record),
+            _kind_of(record),
         )
 
-    def _time(self, at_us: int) -> str:
-        """RFC 3339; the part up to the second is kept, because formatting it is dear."""
-        second, micros = divmod(at_us, 1_000_000)
-        if second != self._second:
-            self._second, self._prefix = second, clock.rfc3339(second * 1_000_000)[:-1]
-        return f"{self._prefix}.{micros:06d}Z"
+
+def _used(record: RequestRecord) -> bytes:
+    meters = record.meters
+    written = meters.cache_write_5m + meters.cache_write_1h
+    said = b',"input_tokens":%d,"output_tokens":%d,"charge_picos":"%d"' % (
+        meters.all_input,
+        meters.output,
+        record.charge_picos,
+    )
+    if meters.cache_read:
+        said += b',"cache_read_tokens":%d' % meters.cache_read
+    return said + b',"cache_write_tokens":%d' % written if written else said
+
+
+def _kind_of(record: RequestRecord) -> bytes:
+    attempts, provenance = record.attempts, record.provenance
+    last = attempts[-1] if attempts else NOWHERE
+    return _encoded(
+        record.method,
+        record.route,
+        record.status,
+        record.code,
+        record.error_type,
+        record.tenant_id,
+        record.team_id,
+        record.key_id,
+        record.operation,
+        record.model,
+        record.upstream_model,
+        last.backend_id,
+        last.region,
+        last.upstream_request_id,
+        len(attempts),
+        record.stream if attempts else False,
+        record.end_by,
+        record.end_phase,
+        record.finish_reasons,
+        "" if provenance is None else provenance,
+        "" if provenance is None else record.currency,
+    )
+
+
+@lru_cache(maxsize=_KINDS)
+def _encoded(*kind: Any) -> bytes:
+    """The end of a line: the fields of a kind, in their order."""
+    return msgspec.json.encode(LineKind(*kind))[1:]
 
 
 class _Descriptor:
