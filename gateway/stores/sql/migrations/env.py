@@ -10,12 +10,14 @@ from gateway.stores.sql import (
     decision_tables,
     invoice_tables,
     policy_tables,
+    provider_bill_tables,
     tables,
 )
 
 # They declare their tables with the rest.
 _OTHERS = (
-    admin_tables, alert_tables, breaker_tables, decision_tables, invoice_tables, policy_tables
+    admin_tables, alert_tables, breaker_tables, decision_tables, invoice_tables, policy_tables,
+    provider_bill_tables
 )  # fmt: skip
 
 
