@@ -165,12 +165,13 @@ def description(line: InvoiceLine, bill: Bill) -> str:
 
 
 def _usage(line: InvoiceLine, amounts: Amounts) -> dict[str, str]:
-    """The price charged is the list price as well: a tenant's contract price is its own list."""
-    price = decimal(amounts.price(line.picos_per_token, line.corrects_invoice))
-    priced = decimal(amount_per_million(line.picos_per_token))
+    """What the list asks for is a price and a cost of its own where a contract asks for another."""
+    contracted, listed = line.picos_per_token, line.listed_picos
+    row = {"ListCost": _cost(line, amounts, listed)}
+    for name, picos in (("ContractedUnitPrice", contracted), ("ListUnitPrice", listed)):
+        row[name] = decimal(amounts.price(picos, line.corrects_invoice))
+        row[f"PricingCurrency{name}"] = decimal(amount_per_million(picos))
     sku = f"{line.model}/{line.meter.replace('_', '-')}"
-    prices = ("ContractedUnitPrice", "ListUnitPrice")
-    row = dict.fromkeys(prices, price) | {f"PricingCurrency{name}": priced for name in prices}
     return row | {
         "ConsumedQuantity": decimal(str(line.quantity)),
         "ConsumedUnit": UNIT,
@@ -196,6 +197,11 @@ def _price_point(version: str) -> str:
     """The tiers of a price, without its version: the same over time."""
     tiers = (f"{_TIERS[sign]}-{tokens}" for sign, tokens in _TIER.findall(version))
     return "/".join(("standard", *tiers))
+
+
+def _cost(line: InvoiceLine, amounts: Amounts, picos_per_token: int) -> str:
+    at = line.quantity * picos_per_token
+    return decimal(amounts.text(line.line_kind, at, line.corrects_invoice))
 
 
 def _price_details(line: InvoiceLine) -> str:

@@ -77,6 +77,13 @@ class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
     line_kind: LineKind
     corrects_invoice: str | None = None
     credits_line: str | None = None  # the line of that invoice which a credit note takes from
+    list_picos_per_token: int | None = None  # where a contract asks for another price than the list
+
+    @property
+    def listed_picos(self) -> int:
+        """Per token, what the list asks for."""
+        asked = self.list_picos_per_token
+        return self.picos_per_token if asked is None else asked
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -213,6 +220,7 @@ class _Identity(msgspec.Struct, frozen=True):
     period_start_us: int
     period_end_us: int
     corrects_invoice: str | None
+    list_picos_per_token: int | None = None
 
 
 class _Counted(msgspec.Struct, frozen=True):
@@ -289,6 +297,7 @@ def _rated(
             period_start_us=used.start_us,
             period_end_us=used.end_us,
             corrects_invoice=aggregate.corrects_invoice,
+            list_picos_per_token=line.list_picos,
         )
         yield line.schedule, identity, line.quantity
 
@@ -307,13 +316,14 @@ def _order(identity: _Identity) -> tuple[str | int, ...]:
         [meter.value for meter in METERS].index(identity.meter),
         identity.price_version,
         identity.picos_per_token,
+        -1 if identity.list_picos_per_token is None else identity.list_picos_per_token,
         identity.provenance,
     )
 
 
 def _usage_line(invoice_id: str, identity: _Identity, quantity: int) -> InvoiceLine:
     return InvoiceLine(
-        line_id=line_id(invoice_id, msgspec.structs.astuple(identity)),
+        line_id=line_id(invoice_id, _named(identity)),
         quantity=quantity,
         unit=UNIT,
         amount_picos=quantity * identity.picos_per_token,
@@ -321,6 +331,12 @@ def _usage_line(invoice_id: str, identity: _Identity, quantity: int) -> InvoiceL
         line_kind="usage",
         **msgspec.structs.asdict(identity),
     )
+
+
+def _named(identity: _Identity) -> tuple[str | int | None, ...]:
+    """A line that is charged at the list's price keeps the id it had before lists were told."""
+    said = msgspec.structs.astuple(identity)
+    return said[:-1] if identity.list_picos_per_token is None else said
 
 
 def _minimum_line(invoice_id: str, minimum: Minimum) -> InvoiceLine:

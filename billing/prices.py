@@ -3,10 +3,11 @@
 import hashlib
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from billing.meters import METERS, Meter
 from billing.money import counter_exponent, format_decimal, parse_decimal
@@ -31,6 +32,7 @@ class Rate(msgspec.Struct, frozen=True, array_like=True):
     picos_per_token: int
     version: str
     schedule: Schedule | None = None
+    list_picos: int | None = None  # what the list asks for, where a contract asks for another price
 
 
 class RateCard(msgspec.Struct, frozen=True, array_like=True):
@@ -229,7 +231,7 @@ def rate_of(card: RateCard, meter: Meter) -> Rate | None:
             fall_back = rate
     if fall_back is None or meter is Meter.OUTPUT:
         return None
-    return Rate(meter, fall_back.picos_per_token, fall_back.version, fall_back.schedule)
+    return replace(fall_back, meter=meter)
 
 
 def can_price(card: RateCard, with_output: bool) -> bool:
@@ -274,12 +276,16 @@ def output_picos(card: RateCard) -> int:
 def sealed_card(currency: str, rates: Iterable[Rate]) -> RateCard:
     """A card under the hash of its content: equal prices of equal versions are the same card."""
     ordered = tuple(sorted(rates, key=lambda rate: METERS.index(rate.meter)))
-    named = [
-        each if each.schedule else (each.meter, each.picos_per_token, each.version)
-        for each in ordered
-    ]
-    content = msgspec.msgpack.encode((currency, named))
+    content = msgspec.msgpack.encode((currency, [_named(each) for each in ordered]))
     return RateCard(f"rc_{hashlib.blake2b(content, digest_size=16).hexdigest()}", currency, ordered)
+
+
+def _named(rate: Rate) -> tuple[object, ...]:
+    """Without what it does not have: a card keeps its name when rates learn to say more."""
+    said = msgspec.structs.astuple(rate)
+    while said[-1] is None:
+        said = said[:-1]
+    return said
 
 
 _Subject = tuple[str, str | None, str | None]  # book, tenant or backend, model
@@ -312,15 +318,34 @@ def _timeline(layers: Sequence[Sequence[PriceVersion]], currency: str | None) ->
 
 def _bands_at(versions: Sequence[PriceVersion], at_us: int) -> tuple[Band, ...]:
     in_force: dict[Meter, PriceVersion] = {}
+    listed: dict[Meter, PriceVersion] = {}
     for version in versions:
         if version.effective_from_us <= at_us:
             in_force[version.meter] = version
+            if version.tenant_id is None:
+                listed[version.meter] = version
     if Meter.INPUT not in in_force:
         return ()
     currency = in_force[Meter.INPUT].currency
     priced = [version for version in in_force.values() if version.currency == currency]
-    edges = {0} | {tier.above_tokens for version in priced for tier in version.context_tiers}
+    listed = {meter: of for meter, of in listed.items() if of.currency == currency}
+    named = (*priced, *listed.values())
+    edges = {0} | {tier.above_tokens for version in named for tier in version.context_tiers}
     return tuple(
-        Band(above, sealed_card(currency, [version.at(above) for version in priced]))
+        Band(above, sealed_card(currency, [_rate(version, listed, above) for version in priced]))
         for above in sorted(edges)
     )
+
+
+def _rate(version: PriceVersion, listed: Mapping[Meter, PriceVersion], above: int) -> Rate:
+    """Beside a contract's price what the list asks for: of the meter, or where the list does not
+    price it what `rate_of` would.
+    """
+    rate = version.at(above)
+    other = listed.get(version.meter)
+    if other is None and version.meter is not Meter.OUTPUT:
+        other = listed.get(Meter.INPUT)
+    if version.tenant_id is None or other is None:
+        return rate
+    asked = other.at(above).picos_per_token
+    return rate if asked == rate.picos_per_token else replace(rate, list_picos=asked)

@@ -18,6 +18,7 @@ class RatedLine(msgspec.Struct, frozen=True):
     version: str
     amount_picos: int
     schedule: Schedule | None = None  # by which the month's total decides the price
+    list_picos: int | None = None  # per token in the list, where a contract asks for another price
 
 
 class UnpricedMeterError(ValueError):
@@ -102,4 +103,12 @@ def _line(meter: Meter, quantity: int, card: RateCard) -> RatedLine:
             f"{quantity} {meter.value} tokens cannot be rated: card {card.id} has no price for them"
         )
     amount = quantity * price.picos_per_token
-    return RatedLine(meter, quantity, price.picos_per_token, price.version, amount, price.schedule)
+    return RatedLine(
+        meter,
+        quantity,
+        price.picos_per_token,
+        price.version,
+        amount,
+        price.schedule,
+        price.list_picos,
+    )

@@ -47,6 +47,7 @@ class LineView(msgspec.Struct, frozen=True, kw_only=True):
     quantity: int
     unit: str
     unit_price_per_million: str
+    list_price_per_million: str
     price_version: str
     amount: str
     printed: str
@@ -106,6 +107,7 @@ def _view(line: InvoiceLine, currency: str, amounts: Amounts) -> LineView:
     }
     return LineView(
         **same,
+        list_price_per_million=amounts.price(line.listed_picos, line.corrects_invoice),
         unit_price_per_million=amounts.price(line.picos_per_token, line.corrects_invoice),
         amount=amounts.text(line.line_kind, line.amount_picos, line.corrects_invoice),
         printed=format_minor(line.amount_minor, currency),

@@ -110,6 +110,7 @@ def _of_all_steps(connection: Connection, invoice: Invoice, line: InvoiceLine) -
         select(of.price_version, of.quantity)
         .where(of.invoice_id == invoice.id, of.period_start_us == line.period_start_us)
         .where(*(of[name] == getattr(line, name) for name in same))
+        .where(of.list_picos_per_token.is_not_distinct_from(line.list_picos_per_token))
     )
     whole_one = whole_version(line.price_version)
     return sum(quantity for name, quantity in found if whole_version(name) == whole_one)
@@ -161,7 +162,7 @@ def _is_of(covered: Covered, line: InvoiceLine, cards: dict[str, RateCard]) -> b
     if line.line_kind != "usage" or covered.period.start_us != line.period_start_us:
         return False
     rate = rate_of(cards[payer.charge_card], Meter(line.meter))
-    if rate is None:
+    if rate is None or rate.list_picos != line.list_picos_per_token:
         return False
     if rate.schedule is not None:
         if rate.version != whole_version(line.price_version):

@@ -74,6 +74,7 @@ invoice_lines: Final = Table(
     Column("corrects_invoice", Text),
     Column("amount_minor", BigInteger, nullable=False, server_default="0"),
     Column("credits_line", Text),
+    Column("list_picos_per_token", BigInteger),  # where a contract asks for another price
     PrimaryKeyConstraint("invoice_id", "position"),
 )
 

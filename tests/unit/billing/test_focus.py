@@ -128,6 +128,23 @@ def test_the_tiers_of_a_price_are_price_points_of_one_sku_whatever_its_version()
     assert {row["SkuId"] for row in usage} == {"chat-default/input"}
 
 
+def test_a_contract_s_price_stands_beside_the_list_s() -> None:
+    agreed = sealed_card("USD", [Rate(Meter.INPUT, 2_400_000, "agreed", None, 3_000_000)])
+    made = draft(
+        [aggregate(card=agreed, meters=Meters(input=1_500_000))],
+        invoice_id="inv_1", currency="USD", period=OCTOBER,
+    )  # fmt: skip
+    written = exported(made.lines)
+
+    assert faults(written, {"INV-000001": Decimal("3.60")}) == []
+    (row,) = read(written)
+    assert (row["ListUnitPrice"], row["ListCost"]) == ("3.0", "4.5")
+    assert (row["ContractedUnitPrice"], row["ContractedCost"]) == ("2.4", "3.6")
+    assert row["BilledCost"] == row["EffectiveCost"] == "3.6"
+    assert row["PricingCurrencyListUnitPrice"] == "3.0"
+    assert row["PricingCurrencyContractedUnitPrice"] == "2.4"
+
+
 def test_what_came_late_is_a_correction_of_its_own_period() -> None:
     late = [row for row in read(exported(an_invoice().lines)) if row["ChargeClass"]]
 

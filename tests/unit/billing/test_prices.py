@@ -1,3 +1,6 @@
+import hashlib
+
+import msgspec
 import pytest
 
 from billing.meters import METERS, Meter
@@ -265,3 +268,48 @@ def test_a_price_that_moves_over_threefold_is_a_leap() -> None:
 )
 def test_a_price_far_from_any_is_a_unit_mistaken(amount: str, currency: str, odd: bool) -> None:
     assert is_implausible(picos_per_token(amount), currency) is odd
+
+
+def test_a_contract_s_price_knows_what_the_list_asks_for_at_the_same_instant() -> None:
+    book = PriceBook(
+        [
+            list_price(id="list_1"),
+            list_price(id="list_2", picos_per_token=2_000_000, effective_from_us=2 * HOUR_US),
+            list_price(id="agreed", tenant_id="t1", picos_per_token=2_400_000),
+        ]
+    )
+
+    def rates(tenant: str, at_us: int) -> tuple[Rate, ...]:
+        found = book.charge_card(tenant, "chat-default", at_us)
+        assert found is not None
+        return found.rates
+
+    assert rates("t1", HOUR_US) == (Rate(Meter.INPUT, 2_400_000, "agreed", None, 3_000_000),)
+    assert rates("t1", 2 * HOUR_US) == (Rate(Meter.INPUT, 2_400_000, "agreed", None, 2_000_000),)
+    assert rates("t2", HOUR_US) == (Rate(Meter.INPUT, 3_000_000, "list_1"),)
+
+
+def test_what_the_list_does_not_price_it_asks_the_price_of_input_for() -> None:
+    agreed = {"tenant_id": "t1", "picos_per_token": 1_000_000}
+    book = PriceBook(
+        [
+            list_price(id="list_in"),
+            list_price(id="agreed_read", meter=Meter.CACHE_READ, **agreed),
+            list_price(id="agreed_out", meter=Meter.OUTPUT, **agreed),
+            list_price(id="agreed_in", tenant_id="t1"),
+        ]
+    )
+    found = book.charge_card("t1", "chat-default", HOUR_US)
+
+    assert found is not None
+    assert {rate.meter: rate.list_picos for rate in found.rates} == {
+        Meter.INPUT: None, Meter.CACHE_READ: 3_000_000, Meter.OUTPUT: None,
+    }  # fmt: skip
+
+
+def test_a_card_keeps_its_name_whatever_its_rates_could_say_besides() -> None:
+    plain = sealed_card("USD", [Rate(Meter.INPUT, 1, "i")])
+    content = msgspec.msgpack.encode(("USD", [("input", 1, "i")]))
+
+    assert plain.id == f"rc_{hashlib.blake2b(content, digest_size=16).hexdigest()}"
+    assert sealed_card("USD", [Rate(Meter.INPUT, 1, "i", None, 2)]).id != plain.id
