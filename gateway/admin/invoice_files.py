@@ -77,7 +77,12 @@ async def _detail(call: Call) -> Answer:
 async def _page(call: Call) -> Answer:
     invoice = await found(call)
     file = await asyncio.to_thread(_write_page, call.deps.engine, invoice)
-    return Answer(ready=file_answer(file, HTML, _SEALED))
+    name = file_name(invoice, "html")
+    return Answer(
+        ready=file_answer(
+            file, HTML, _SEALED | {"content-disposition": f'inline; filename="{name}"'}
+        )
+    )
 
 
 async def _manifest(call: Call) -> Answer:

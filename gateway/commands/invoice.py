@@ -14,6 +14,11 @@ _FILES: Final[dict[str, tuple[str, dict[str, str | int]]]] = {
     "focus-1.4-detail-experimental": ("focus-detail.csv", {}),
 }
 
+_NAMELESS: Final = (
+    "the page lacks the legal name or address of a side: `meterhouse invoice terms --tenant {}` "
+    "prints what it says, and with --replace FILE puts that right before it is issued"
+)
+
 
 def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     parser = subparsers.add_parser("invoice", help="draft, issue, export, credit or void invoices")
@@ -37,6 +42,9 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     check = verbs.add_parser("check", help="whether it is still what was issued")
     explain = verbs.add_parser("explain", help="the requests behind an invoice, or its line")
     explain.add_argument("--line", metavar="LINE_ID", help="of this line; of all usage by default")
+    terms = verbs.add_parser("terms", help="who bills whom: names, addresses, currency, rules")
+    terms.add_argument("--tenant", required=True, help="name or id")
+    terms.add_argument("--replace", metavar="FILE", help="by this JSON; as printed without it")
     rating = verbs.add_parser("rating", help="how a request was rated, and what bills it")
     rating.add_argument("request", help="its id: req_...")
     for each in (issue, export, credit, void, check, explain):
@@ -61,13 +69,14 @@ def run(args: argparse.Namespace) -> int:
         "check": _check,
         "explain": _explain,
         "rating": _rating,
+        "terms": _terms,
     }
     try:
         with Remote.from_env() as remote:
             return verbs[args.verb](args, remote) or 0
     except BrokenPipeError:
         raise  # nobody reads on; that is no failure to tell of
-    except (RemoteError, UnknownNameError, OSError) as fault:
+    except (RemoteError, UnknownNameError, OSError, json.JSONDecodeError) as fault:
         print(f"meterhouse: {fault}", file=sys.stderr)
         return 1
 
@@ -88,23 +97,37 @@ def _list(args: argparse.Namespace, remote: Any) -> None:
 
 def _draft(args: argparse.Namespace, remote: Any) -> None:
     body = {"tenant_id": _tenant_id(args.tenant, remote), "period": args.period}
-    _show_one(args, remote.call("POST", "/invoices", body).json(), args.tenant)
+    made = remote.call("POST", "/invoices", body).json()
+    _show_one(args, remote, made)
+    terms = remote.call("GET", f"/tenants/{made['tenant_id']}/billing").json()
+    if not (terms["recipient"]["name"] and terms["issuer"]["address"]):
+        print(_NAMELESS.format(args.tenant), file=sys.stderr)
 
 
 def _issue(args: argparse.Namespace, remote: Any) -> None:
     body = {"early": args.early}
-    _show_one(args, remote.call("POST", f"{_path(args, remote)}/issue", body).json())
+    _show_one(args, remote, remote.call("POST", f"{_path(args, remote)}/issue", body).json())
 
 
 def _credit(args: argparse.Namespace, remote: Any) -> None:
     body = {"amount": args.amount, "reason": args.reason}
     body |= {} if args.line is None else {"line_id": args.line}
-    _show_one(args, remote.call("POST", f"{_path(args, remote)}/credit-notes", body).json())
+    path = f"{_path(args, remote)}/credit-notes"
+    _show_one(args, remote, remote.call("POST", path, body).json())
 
 
 def _void(args: argparse.Namespace, remote: Any) -> None:
     body = {"reason": args.reason}
-    _show_one(args, remote.call("POST", f"{_path(args, remote)}/void", body).json())
+    _show_one(args, remote, remote.call("POST", f"{_path(args, remote)}/void", body).json())
+
+
+def _terms(args: argparse.Namespace, remote: Any) -> None:
+    path = f"/tenants/{_tenant_id(args.tenant, remote)}/billing"
+    if args.replace is None:
+        found = remote.call("GET", path)
+    else:
+        found = remote.call("PUT", path, json.loads(Path(args.replace).read_bytes()))
+    print(json.dumps(found.json(), indent=2))
 
 
 def _check(args: argparse.Namespace, remote: Any) -> int:
@@ -185,11 +208,12 @@ def _path(args: argparse.Namespace, remote: Any) -> str:
     return f"/invoices/{numbered[0]['id'] if numbered else args.invoice}"
 
 
-def _show_one(args: argparse.Namespace, invoice: dict[str, Any], tenant: str = "") -> None:
+def _show_one(args: argparse.Namespace, remote: Any, invoice: dict[str, Any]) -> None:
     if args.json:
         print(json.dumps(invoice))
     else:
-        _show(invoice, tenant or invoice["tenant_id"])
+        tenant = remote.call("GET", f"/tenants/{invoice['tenant_id']}").json()
+        _show(invoice, tenant["name"])
 
 
 def _tenant_id(written: str, remote: Any) -> str:

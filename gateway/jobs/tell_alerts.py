@@ -23,10 +23,13 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class Webhooks(msgspec.Struct, frozen=True):
-    """What it takes to tell somebody: the way out, and what opens the channels' secrets."""
+    """What it takes to tell somebody: the way out, what opens the channels' secrets, and what links
+    begin with.
+    """
 
     sender: Sender
     sealer: Sealer
+    admin_url: str = ""
 
 
 async def run(deps: JobDeps, stopping: asyncio.Event) -> None:
@@ -68,7 +71,7 @@ async def _deliver(deps: JobDeps, webhooks: Webhooks, delivery: alerts.Delivery)
         fault: str | None = str(unsealed)
     else:
         fault = await webhooks.sender.send(
-            channel.url, secret, alert.id, message(alert), now_us // _SECOND_US
+            channel.url, secret, alert.id, message(alert, webhooks.admin_url), now_us // _SECOND_US
         )
     if fault is None:
         await asyncio.to_thread(_end, deps, delivery, alerts.DELIVERED, None)
@@ -81,8 +84,8 @@ async def _deliver(deps: JobDeps, webhooks: Webhooks, delivery: alerts.Delivery)
         await asyncio.to_thread(_end, deps, waiting, alerts.WAITING, fault)
 
 
-def message(alert: alerts.Alert) -> bytes:
-    """The body of an alert: the same bytes at every attempt."""
+def message(alert: alerts.Alert, admin_url: str) -> bytes:
+    """The body of an alert: the same bytes at every attempt. Its link can be opened as it is."""
     told: dict[str, Any] = {
         "id": alert.id,
         "type": f"{'budget' if alert.budget_id else 'spending'}.{alert.rule}",
@@ -97,7 +100,7 @@ def message(alert: alerts.Alert) -> bytes:
         "currency": alert.currency,
         "message": alert.message,
         "remedy": alert.remedy,
-        "link": alert.link,
+        "link": f"{admin_url}{alert.link}",
     }
     return msgspec.json.encode(told)
 

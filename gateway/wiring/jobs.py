@@ -35,6 +35,10 @@ async def open_jobs(settings: Settings, name: str) -> AsyncIterator[JobDeps]:
             spool_dir=settings.spool_dir,
             name=name,
             decision_days=settings.decision_days,
-            webhooks=Webhooks(sender, Sealer(secrets.load(settings).secret_key)),
+            webhooks=Webhooks(
+                sender,
+                Sealer(secrets.load(settings).secret_key),
+                settings.find_admin_url(),
+            ),
             lookout=lookout,
         )

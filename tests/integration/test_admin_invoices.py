@@ -259,6 +259,8 @@ def test_the_page_of_an_invoice_is_sealed_off_and_complete(books: Books) -> None
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert "sandbox" in answer.headers["content-security-policy"]
     assert answer.headers["x-content-type-options"] == "nosniff"
+    named = 'inline; filename="invoice-INV-000001-2026-10.html"'
+    assert answer.headers["content-disposition"] == named
     for said in ("INV-000001", "30.00 USD", "=Search", "&lt;b&gt;slow", "29.00"):
         assert said in answer.text, said
     assert issued["content_sha256"] in answer.text

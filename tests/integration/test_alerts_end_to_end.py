@@ -49,7 +49,9 @@ def test_a_budget_that_a_request_exhausts_reaches_the_webhook(
             asked = {"budget_id": budget["id"], "rule": "threshold"}
             (alert,) = (await house.look("alerts", **asked))["items"]
             (sent,) = hook.sent
-            assert json.loads(sent.body)["message"] == alert["message"]
+            told = json.loads(sent.body)
+            assert told["message"] == alert["message"]
+            assert told["link"] == f"{house.settings.find_admin_url()}{alert['link']}"
             assert alert["message"].startswith("100 % of the day budget of key app is spent")
             assert [each["state"] for each in alert["deliveries"]] == ["delivered"]
             path, _, query = alert["link"].removeprefix("/admin/v1/").partition("?")

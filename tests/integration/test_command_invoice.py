@@ -66,18 +66,48 @@ def test_a_draft_is_issued_checked_credited_and_voided(
         assert main(["invoice", *words]) == 0
         return capsys.readouterr().out.split()
 
-    draft, *_ = said("draft", "--tenant", "acme", "--period", "2026-10")
-    assert "INV-000001" in said("issue", draft)
+    draft, *_ = said("draft", "--tenant", TENANT, "--period", "2026-10")
+    issued = said("issue", draft)
+    assert issued[1:] == ["acme", "2026-10", "issued", "INV-000001", "3.00", "USD"]
     assert said("check", "INV-000001")[:2] == ["INV-000001", "intact"]
     assert "USD" in said("rating", "req_2")
     explained = said("explain", "INV-000001")
     assert [word for word in explained if word.startswith("req_")] == ["req_1", "req_2"]
     assert explained[-1] == "3.00438"
-    assert "-1.00" in said("credit", "INV-000001", "--amount", "1", "--reason", "slow")
+    note = said("credit", "INV-000001", "--amount", "1", "--reason", "slow")
+    assert note[1:] == ["acme", "2026-10", "issued", "INV-CN-000001", "-1.00", "USD"]
     assert main(["invoice", "void", "INV-000001", "--reason", "typo"]) == 1
     assert "void its credit notes first" in capsys.readouterr().err
     assert "voided" in said("void", "INV-CN-000001", "--reason", "typo")
     assert "voided" in said("void", "INV-000001", "--reason", "typo")
+
+
+def test_who_bills_whom_is_printed_replaced_and_asked_for_where_it_is_missing(
+    engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*words: str, ends: int = 0) -> tuple[str, str]:
+        assert main(["invoice", *words]) == ends
+        return tuple(capsys.readouterr())
+
+    _, hint = said("draft", "--tenant", "acme", "--period", "2026-10")
+    assert "lacks the legal name or address of a side" in hint
+    given = json.loads(said("terms", "--tenant", "acme")[0])
+    given["issuer"] = {"name": "Gateway plc", "address": ["2 Side St", "Cork"]}
+    given["recipient"] = {"name": "Acme Corporation", "address": ["1 Main St"]}
+    given["purchase_order"] = "PO-7"
+    file = tmp_path / "terms.json"
+    file.write_text(json.dumps(given))
+    assert json.loads(said("terms", "--tenant", "acme", "--replace", str(file))[0])["issuer"] == {
+        "name": "Gateway plc", "address": ["2 Side St", "Cork"], "tax_id": "",
+    }  # fmt: skip
+    made, hint = said("draft", "--tenant", "acme", "--period", "2026-10")
+    assert hint == ""
+    page, _ = said("export", made.split()[0], "--format", "page")
+    for name in ("Gateway plc", "Acme Corporation", "2 Side St", "PO-7"):
+        assert name in page
+    assert "tenant_" not in page
+    file.write_text("no JSON")
+    assert said("terms", "--tenant", "acme", "--replace", str(file), ends=1)[1].startswith("meterh")
 
 
 @pytest.mark.parametrize(
