@@ -180,6 +180,14 @@ def kwh_per_million(profile: Profile, tokens_per_second: str) -> Fraction:
     return Fraction(kilowatts * 10**6, _SECONDS_PER_HOUR * _fraction(tokens_per_second))
 
 
+def kilowatt_hours(profile: Profile, busy_us: int, span_us: int) -> Fraction:
+    """What the box drew in a span, the room's share included: so long busy, idle the rest of it."""
+    busy_us = min(busy_us, span_us)
+    watts_us = busy_us * profile.power_busy_watts + (span_us - busy_us) * profile.power_idle_watts
+    drawn = Fraction(watts_us, _WATTS_PER_KILOWATT * _SECONDS_PER_HOUR * 10**6)
+    return drawn * _fraction(profile.pue)
+
+
 def _recovery(profile: Profile, growth: Fraction) -> Fraction:
     """CRF: what of a capital falls to each year, interest included."""
     rate = _fraction(profile.cost_of_capital)

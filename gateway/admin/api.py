@@ -15,6 +15,7 @@ from gateway.admin import (
     budgets,
     catalogue,
     decisions,
+    efficiency,
     exchange_rates,
     explaining,
     grants,
@@ -73,6 +74,7 @@ def operations() -> list[Operation]:
         *admin_tokens.operations(),
         *alerts.operations(),
         *breakers.operations(),
+        *efficiency.operations(),
         *audit.operations(),
         *whoami.operations(),
     ]

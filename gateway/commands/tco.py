@@ -4,8 +4,12 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from gateway.commands.remote import Remote
 
 _SHORTHANDS: Final = {
     "utilisation": "planned_utilisation",
@@ -20,6 +24,10 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     whose = parser.add_mutually_exclusive_group()
     whose.add_argument("box", nargs="?", help="a documented box; none: list them")
     whose.add_argument("--backend", metavar="NAME", help="the profile of a backend, by name or id")
+    parser.add_argument(
+        "--observed-from", metavar="TIME",
+        help="with --backend: what it did since then stands beside; the last day by default",
+    )  # fmt: skip
     whose.add_argument("--file", type=Path, metavar="FILE", help="a profile as JSON")
     parser.add_argument("--utilisation", metavar="SHARE", help="busy hours of all, such as 0.5")
     parser.add_argument("--electricity", metavar="PRICE", help="money a kWh")
@@ -63,7 +71,7 @@ def _boxes() -> tuple[Any, Iterator[str]]:
 
 
 def _explained(args: argparse.Namespace) -> tuple[Any, Iterator[str]]:
-    from gateway.commands import costs
+    from gateway.commands import costs, observing
 
     profile = costs.profile(_base(args), _changes(args))
     hosted = {
@@ -74,7 +82,11 @@ def _explained(args: argparse.Namespace) -> tuple[Any, Iterator[str]]:
     work = costs.work(args.request)
     asked = {meter: price for meter, price in hosted.items() if price is not None}
     told = costs.report(profile, asked, work)
-    return told, costs.in_words(told)
+    observed = None if args.backend is None else _observed(args.backend, args.observed_from)
+    if observed is None:
+        return told, costs.in_words(told)
+    told["observed"] = observed
+    return told, chain(costs.in_words(told), observing.in_words(observed))
 
 
 def _base(args: argparse.Namespace) -> dict[str, Any]:
@@ -89,14 +101,27 @@ def _base(args: argparse.Namespace) -> dict[str, Any]:
     from gateway.commands.remote import Remote
 
     with Remote.from_env() as remote:
-        backend = next(
-            (b for b in remote.all("backends") if args.backend in (b["id"], b["name"])), None
-        )
-    if backend is None:
-        raise ValueError(f"there is no backend {args.backend!r}")
+        backend = _backend(remote, args.backend)
     if backend["tco"] is None:
         raise ValueError(f"backend {backend['name']} has no tco; PUT one, or name a box here")
     return dict(backend["tco"])
+
+
+def _backend(remote: "Remote", named: str) -> dict[str, Any]:
+    found = next((b for b in remote.all("backends") if named in (b["id"], b["name"])), None)
+    if found is None:
+        raise ValueError(f"there is no backend {named!r}")
+    return dict(found)
+
+
+def _observed(named: str, since: str | None) -> dict[str, Any]:
+    """What the backend did, as the admin API tells it."""
+    from gateway.commands.remote import Remote
+
+    with Remote.from_env() as remote:
+        path = f"/backends/{_backend(remote, named)['id']}/efficiency"
+        params = {} if since is None else {"from": since}
+        return dict(remote.call("GET", path, params=params).json())
 
 
 def _changes(args: argparse.Namespace) -> dict[str, str]:
