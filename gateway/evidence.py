@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.finding import Finding
 from gateway.settings import Settings
-from gateway.stores.sql import audit, books, decisions
+from gateway.stores.sql import audit, books, decisions, journal
 from gateway.stores.sql.audit import Head
 from gateway.stores.sql.decisions import Anchor
 from gateway.stores.sql.engine import open_engine, reading
@@ -17,6 +17,8 @@ from gateway.stores.sql.engine import open_engine, reading
 _REMEDY: Final = (
     "keep a copy of the database as it is now; somebody who may write to it changed it by hand"
 )
+
+_KEEP: Final = "keep the heads elsewhere, and give them as --ledger-anchor next time"
 
 
 def audit_chain(settings: Settings, anchor: Head | None) -> Iterator[Finding]:
@@ -53,17 +55,23 @@ def decision_chains(settings: Settings, anchors: Sequence[Anchor]) -> Iterator[F
     yield _looked(settings, "decisions", look)
 
 
-def ledger_books(settings: Settings) -> Iterator[Finding]:
-    """Whether rollups, postings, invoices and their numbers are what the usage rows make them."""
+def ledger_books(settings: Settings, anchors: Sequence[journal.Anchor] = ()) -> Iterator[Finding]:
+    """Whether rollups, postings, invoices and their numbers are what the usage rows make them, and
+    whether every sealed entry is what was sealed.
+    """
 
     def look(engine: Engine) -> Finding:
         with reading(engine) as connection:
-            found = books.check(connection)
+            found = books.check(connection, anchors)
         if found.faults:
             more = f" (and {len(found.faults) - 1} more)" if found.faults[1:] else ""
             return Finding("ledger", "failed", f"{found.faults[0]}{more}", _REMEDY)
-        said = f"{found.usage_rows} usage rows and {found.invoices} invoices agree with all else"
-        return Finding("ledger", "ok", said)
+        heads = " ".join(f"{b.chain}:{b.number}:{b.hash.hex()}" for b in found.heads)
+        said = (
+            f"{found.usage_rows} usage rows and {found.invoices} invoices agree with all else, "
+            f"{found.entries} sealed entries hold; heads {heads or 'none'}"
+        )
+        return Finding("ledger", "ok", said, _KEEP)
 
     yield _looked(settings, "ledger", look)
 

@@ -34,6 +34,10 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
         help="derive rollups, balances and invoices anew from the usage rows, and compare",
     )  # fmt: skip
     parser.add_argument(
+        "--ledger-anchor", type=_block_anchor, metavar="CHAIN:BLOCK:HASH", action="append",
+        default=[], help="a head of a chain of the ledger that was kept elsewhere",
+    )  # fmt: skip
+    parser.add_argument(
         "--verify-decisions", action="store_true",
         help="check the chains of decisions in the database, and nothing else",
     )  # fmt: skip
@@ -69,10 +73,12 @@ def _findings(args: argparse.Namespace) -> "Iterator[Finding]":
 
         kept = [Anchor(chain, n, bytes.fromhex(h)) for chain, n, h in args.decisions_anchor]
         return decision_chains(settings, kept)
-    if args.verify_ledger:
+    if args.verify_ledger or args.ledger_anchor:
         from gateway.evidence import ledger_books
+        from gateway.stores.sql import journal
 
-        return ledger_books(settings)
+        held = [journal.Anchor(chain, n, bytes.fromhex(h)) for chain, n, h in args.ledger_anchor]
+        return ledger_books(settings, held)
     if not (args.verify_audit or args.anchor):
         from gateway.diagnosis import diagnose
 

@@ -4,7 +4,7 @@ from them anew and compared, and what was issued is held against what it was.
 Memory does not grow with the ledger, but for the lines of one invoice at a time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -23,13 +23,14 @@ from sqlalchemy import (
 
 from billing.money import format_picos
 from billing.rollups import BUCKET_US, KEY_FIELDS
-from gateway.stores.sql import invoices, manifests
+from gateway.stores.sql import invoice_postings, invoices, journal, manifests
 from gateway.stores.sql.exact import exact_sum, whole
 from gateway.stores.sql.invoice_tables import invoice_series
 from gateway.stores.sql.invoice_tables import invoices as invoice_table
 from gateway.stores.sql.invoices import Invoice
 from gateway.stores.sql.rollups import rolled
 from gateway.stores.sql.tables import postings, usage_rows
+from policies.seals import Block
 
 _MOST: Final = 20  # faults of one kind that are told
 _COUNTS: Final = (
@@ -47,21 +48,32 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
 
     usage_rows: int
     invoices: int
+    entries: int  # that are sealed
+    heads: tuple[Block, ...]  # of the ledger's chains, to be kept elsewhere
     faults: tuple[str, ...]
 
 
-def check(connection: Connection) -> Books:
+def check(connection: Connection, anchors: Sequence[journal.Anchor] = ()) -> Books:
     """As of the caller's one view of the database."""
+    sealed = journal.verify(connection, anchors)
     faults = [
+        *sealed.faults,
         *_rollups(connection),
         *_events(connection),
         *_accounts(connection),
         *_invoices(connection),
+        *_billed(connection),
         *_series(connection),
     ]
     rows = connection.scalar(select(func.count()).select_from(usage_rows)) or 0
     issued = select(func.count()).select_from(invoice_table).where(invoice_table.c.number != "")
-    return Books(usage_rows=rows, invoices=connection.scalar(issued) or 0, faults=tuple(faults))
+    return Books(
+        usage_rows=rows,
+        invoices=connection.scalar(issued) or 0,
+        entries=sealed.entries,
+        heads=sealed.heads,
+        faults=tuple(faults),
+    )
 
 
 def _rollups(connection: Connection) -> Iterator[str]:
@@ -118,7 +130,7 @@ def _accounts(connection: Connection) -> Iterator[str]:
     owed = _by_tenant(
         connection,
         select(postings.c.tenant_id, *exact_sum(dialect, postings.c.amount_picos))
-        .where(postings.c.account.like("receivable/%"))
+        .where(postings.c.account.like("receivable/%"), postings.c.kind == "charge")
         .group_by(postings.c.tenant_id),
     )
     charged = _by_tenant(
@@ -149,6 +161,24 @@ def _invoices(connection: Connection) -> Iterator[str]:
         credited = sum(note.total_minor for note in invoices.credit_notes(connection, invoice.id))
         if credited and invoice.total_minor + credited < 0:
             yield f"more is credited of invoice {invoice.number} than it comes to"
+
+
+def _billed(connection: Connection) -> Iterator[str]:
+    """What was posted of each invoice is what follows from it, and it was taken back if it is
+    voided; what was issued before there were such postings may have none yet.
+    """
+    began_us, of = journal.began_at_us(connection), invoice_table.c
+    issued = select(invoice_table).where(of.status != "draft").order_by(of.number)
+    for row in connection.execute(issued).mappings().all():
+        invoice = Invoice(**row)
+        there = invoice_postings.kept(connection, invoice.id)
+        if not there and (invoice.issued_at_us or 0) < began_us:
+            continue
+        wanted = invoice_postings.derived(connection, invoice)
+        if invoice.status == "voided":
+            wanted += invoice_postings.derived_void(connection, invoice)
+        if there != set(wanted):
+            yield f"the postings of invoice {invoice.number} are not those that follow from it"
 
 
 def _series(connection: Connection) -> Iterator[str]:

@@ -15,7 +15,7 @@ from billing.exchange import Exchange
 from billing.invoices import InvoiceLine, csv_rows, csv_text
 from billing.terms import IssuedTerms
 from gateway import clock, ids
-from gateway.stores.sql import corrections, invoices
+from gateway.stores.sql import corrections, invoice_postings, invoices
 from gateway.stores.sql.bulk import append
 from gateway.stores.sql.drafts import locked_tenant
 from gateway.stores.sql.invoice_tables import invoice_lines
@@ -88,6 +88,7 @@ def void(connection: Connection, invoice: Invoice, reason: str) -> Invoice:
         version=invoice.version + 1,
     )
     _write(connection, voided)
+    invoice_postings.post_voided(connection, voided)
     return voided
 
 
@@ -195,6 +196,7 @@ def _issued(
         content_sha256=content_sha256(lines, number, terms.tenant, draft.currency, draft.exchanged),
     )
     _write(connection, issued)
+    invoice_postings.post_issued(connection, issued)
     return issued
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, Engine, select
 
+from billing.ledger import Posting
 from billing.ledger import postings as postings_of
 from billing.usage import UsageEvent
 from gateway.stores.sql.bulk import append
@@ -12,14 +13,15 @@ from gateway.stores.sql.exact import exact_sum, whole
 from gateway.stores.sql.tables import postings
 
 
-def post(connection: Connection, events: Sequence[UsageEvent]) -> None:
+def post(connection: Connection, events: Sequence[UsageEvent]) -> list[Posting]:
     """The postings of events that have just been booked; each must be new."""
+    new = [posting for event in events for posting in postings_of(event)]
     rows = [
         (p.event_id, p.kind, p.account, p.tenant_id, p.amount_picos, p.currency, p.at_us)
-        for event in events
-        for p in postings_of(event)
+        for p in new
     ]
     append(connection, postings, rows)
+    return new
 
 
 def balances(engine: Engine, tenant_id: str) -> dict[tuple[str, str], int]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, case, func, literal, select
 from billing.rating import rate
 from billing.usage import VERSION, UsageEvent
 from gateway import clock
-from gateway.stores.sql import corrections, decisions, ledger, rate_cards, rollups
+from gateway.stores.sql import corrections, decisions, journal, ledger, rate_cards, rollups
 from gateway.stores.sql.bulk import Row, insert_new
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.tables import usage_rows
@@ -40,7 +40,7 @@ def record(
     engine: Engine, events: Sequence[tuple[UsageEvent, bool]], chain: str = DEFAULT_CHAIN
 ) -> int:
     """Book the events that are not in the ledger yet; answers how many those were. The decisions
-    that come with them are sealed into `chain`.
+    that come with them are sealed into `chain`, and so are the rows with their postings.
 
     Each event comes with whether its hold was found. One transaction: rate cards, usage rows,
     rollups and postings appear together or not at all; a repeated delivery changes nothing. An
@@ -56,7 +56,7 @@ def record(
     with transaction(engine) as connection:
         corrections.one_at_a_time(connection, alone=corrections.may_correct(by_id.values()))
         now_us = clock.now_us()  # not before: what an invoice came too early for says so
-        new = _book(connection, by_id, now_us)
+        new = _book(connection, chain, by_id, now_us)
         _seal(connection, chain, new, by_id, now_us)
         return len(new)
 
@@ -108,20 +108,23 @@ def _known_before(
 
 
 def _book(
-    connection: Connection, by_id: dict[str, tuple[UsageEvent, bool]], now_us: int
+    connection: Connection, chain: str, by_id: dict[str, tuple[UsageEvent, bool]], now_us: int
 ) -> list[UsageEvent]:
     delivered = [by_id[id_] for id_ in sorted(by_id)]
     # Without its hold a weak estimate is of something that has ended otherwise, or was released.
     weak = [each for each in delivered if corrections.is_weak(each[0]) and each[1]]
     firm = [each for each in delivered if not corrections.is_weak(each[0])]
-    new = _booked(connection, firm, now_us)
+    new = _booked(connection, chain, firm, now_us)
     new_ids = {event.event_id for event in new}
-    new += _booked(connection, corrections.rows(connection, firm, new_ids), now_us)
-    return new + _booked(connection, corrections.still_weak(connection, weak), now_us)
+    new += _booked(connection, chain, corrections.rows(connection, firm, new_ids), now_us)
+    return new + _booked(connection, chain, corrections.still_weak(connection, weak), now_us)
 
 
 def _booked(
-    connection: Connection, delivered: Sequence[tuple[UsageEvent, bool]], recorded_at_us: int
+    connection: Connection,
+    chain: str,
+    delivered: Sequence[tuple[UsageEvent, bool]],
+    recorded_at_us: int,
 ) -> list[UsageEvent]:
     """Those that were new, with all that belongs to them in the books. Sorted by their ids."""
     if not delivered:
@@ -131,7 +134,9 @@ def _booked(
     new_ids = insert_new(connection, usage_rows, rows)
     new = [event for event, _ in delivered if event.event_id in new_ids]
     rollups.add(connection, new)
-    ledger.post(connection, new)
+    posted = ledger.post(connection, new)
+    sealed = [row for row in rows if row[0] in new_ids]
+    journal.seal_usage(connection, chain, sealed, posted, recorded_at_us)
     return new
 
 

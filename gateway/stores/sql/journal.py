@@ -1,0 +1,269 @@
+"""The ledger's chains: entries sealed in the transaction that books them, and whether they hold.
+
+An entry's record is a JSON array that anybody can make again from the tables: FORMAT, the source's
+columns (a usage row's, or an invoice's number, total and digest), and the entry's postings in the
+order of kind and account. Blocks and hashes are those of `policies.seals`.
+"""
+
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from billing.ledger import Posting
+from gateway.stores.sql.invoice_tables import invoices
+from gateway.stores.sql.journal_tables import journal_blocks, journal_chains, journal_start
+from gateway.stores.sql.rederived import Booked, Deriving, Told, told_of
+from gateway.stores.sql.tables import postings, usage_rows
+from policies.seals import ORIGIN, Block, Chain, seal
+
+FORMAT: Final = 1
+INVOICES: Final = "invoices"  # the chain of what was issued and voided
+_USAGE: Final = "usage/"  # the chains of usage rows, one for each shard
+VOIDED: Final = ":voided"
+_AT_ONCE: Final = 20  # blocks
+_IDS_AT_ONCE: Final = 5_000
+_LEVEL: Final = 1
+_REMADE: Final = "it is not the block whose hash somebody kept"
+_MOST: Final = 20  # faults of one kind that are told
+_PACK: Final = msgspec.json.Encoder().encode
+_IDS: Final = msgspec.json.Decoder(list[str]).decode
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """`faults`: the first broken link of each chain, and what is in no block."""
+
+    blocks: int
+    entries: int
+    heads: tuple[Block, ...]
+    faults: tuple[str, ...]
+
+
+def seal_usage(
+    connection: Connection,
+    chain: str,
+    rows: Sequence[Sequence[Any]],
+    posted: Iterable[Posting],
+    now_us: int,
+) -> None:
+    """Rows of `usage_rows` that have just been booked, in the order of the table's columns."""
+    by_id = _by_entry(posted)
+    ids = [str(row[0]) for row in rows]
+    _seal(
+        connection,
+        _USAGE + chain,
+        ids,
+        [_record(row, by_id.get(row[0], ())) for row in rows],
+        now_us,
+    )
+
+
+def seal_invoice(
+    connection: Connection,
+    entry_id: str,
+    source: Sequence[Any],
+    posted: Sequence[Posting],
+    now_us: int,
+) -> None:
+    """One that has just been issued or, as `{id}:voided`, voided."""
+    _seal(connection, INVOICES, [entry_id], [_record(source, map(told_of, posted))], now_us)
+
+
+def began_at_us(connection: Connection) -> int:
+    """When the chains began: what is older is in none."""
+    return int(connection.scalar(select(journal_start.c.at_us)) or 0)
+
+
+def _seal(
+    connection: Connection, chain: str, ids: Sequence[str], records: Sequence[bytes], now_us: int
+) -> None:
+    if not records:
+        return
+    number, head = _lock(connection, chain)
+    block = seal(chain, number + 1, head, records, now_us)
+    entries = zlib.compress(_PACK(ids), _LEVEL)
+    values = msgspec.structs.asdict(block)
+    connection.execute(journal_blocks.insert().values(**values, entries=entries))
+    at = journal_chains.c.chain == chain
+    connection.execute(
+        update(journal_chains).where(at).values(number=block.number, hash=block.hash)
+    )
+
+
+def _lock(connection: Connection, chain: str) -> tuple[int, bytes]:
+    insert: Any = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    first = insert(journal_chains).values(chain=chain, number=0, hash=ORIGIN)
+    connection.execute(first.on_conflict_do_nothing())
+    at = journal_chains.c.chain == chain
+    row = connection.execute(select(journal_chains).where(at).with_for_update()).one()
+    return row.number, row.hash
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """The hash of a block, as somebody kept it elsewhere."""
+
+    chain: str
+    number: int
+    hash: bytes
+
+
+def verify(connection: Connection, anchors: Sequence[Anchor] = ()) -> Verified:
+    """Every chain from its first block to its head, as of the caller's one view; memory does not
+    grow with them. What is in the tables and in no block is found by counting; a chain that was
+    remade as a whole, against anchors.
+    """
+    kept = {(each.chain, each.number): each.hash for each in anchors}
+    heads = connection.execute(select(journal_chains).order_by(journal_chains.c.chain)).all()
+    seen = _Seen()
+    for head in heads:
+        chain = Chain(head.chain)
+        for block, ids in _blocks(connection, head.chain):
+            records = _invoices if head.chain == INVOICES else _usage
+            chain.follow(block, records(connection, ids, seen))
+            seen.add(block, ids)
+            if kept.pop((block.chain, block.number), block.hash) != block.hash:
+                seen.faults.append(f"ledger chain {block.chain}, block {block.number}: {_REMADE}")
+        if chain.fault is None and (chain.number, chain.head) != (head.number, head.hash):
+            seen.faults.append(f"ledger chain {head.chain}: blocks at the end are missing")
+        if chain.fault is not None:
+            where = f"ledger chain {chain.fault.chain}, block {chain.fault.number}"
+            seen.faults.append(f"{where}: {chain.fault.fault}")
+    seen.faults += [f"ledger chain {name}, block {n}: it is missing" for name, n in kept]
+    seen.faults.extend(_uncounted(connection, seen))
+    return Verified(
+        blocks=seen.blocks,
+        entries=seen.entries,
+        heads=tuple(seen.lasts[name] for name in sorted(seen.lasts)),
+        faults=tuple(seen.faults),
+    )
+
+
+class _Seen:
+    """What a walk along the chains has come by."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self.lasts: dict[str, Block] = {}
+        self.blocks = self.entries = self.usage_rows = self.postings = 0
+        self._deriving = Deriving()
+        self._derived = 0  # faults of rows that are not what they follow from
+
+    def add(self, block: Block, ids: Sequence[str]) -> None:
+        self.lasts[block.chain] = block
+        self.blocks += 1
+        self.entries += len(ids)
+
+    def derive(
+        self, connection: Connection, rows: Sequence[Booked], told: Mapping[str, Sequence[Told]]
+    ) -> None:
+        for fault in self._deriving.faults(connection, rows, told):
+            self._derived += 1
+            if self._derived <= _MOST:
+                self.faults.append(fault)
+
+
+def _uncounted(connection: Connection, seen: _Seen) -> Iterator[str]:
+    start = connection.execute(select(journal_start)).one()
+    for name, table, sealed in (
+        ("usage rows", usage_rows, seen.usage_rows + start.usage_rows),
+        ("postings", postings, seen.postings + start.postings),
+    ):
+        there = connection.scalar(select(func.count()).select_from(table)) or 0
+        if there != sealed:
+            yield f"there are {there} {name}, and {sealed} were sealed"
+
+
+def _blocks(connection: Connection, chain: str) -> Iterator[tuple[Block, list[str]]]:
+    of, last = journal_blocks.c, 0
+    query = select(journal_blocks).where(of.chain == chain).order_by(of.number).limit(_AT_ONCE)
+    while rows := connection.execute(query.where(of.number > last)).all():
+        for row in rows:
+            yield _block(row), _unpacked(row.entries)
+        last = rows[-1].number
+
+
+def _block(row: Row[Any]) -> Block:
+    return Block(**{name: getattr(row, name) for name in Block.__struct_fields__})
+
+
+def _unpacked(entries: bytes) -> list[str]:
+    """What cannot be read is not what was sealed: verification says so of an empty list."""
+    try:
+        return _IDS(zlib.decompress(entries))
+    except (zlib.error, msgspec.DecodeError):
+        return []
+
+
+def _usage(connection: Connection, ids: Sequence[str], seen: _Seen) -> list[bytes]:
+    of = [usage_rows.c[name] for name in Booked._fields]
+    rows: dict[str, Booked] = {}
+    for some in _parts(ids):
+        found = connection.execute(select(*of).where(usage_rows.c.event_id.in_(some)))
+        rows.update({row[0]: Booked(*row) for row in found})
+    seen.usage_rows += len(rows)
+    told = _postings(connection, ids, seen)
+    seen.derive(connection, list(rows.values()), told)
+    return [_record(rows[id_], told.get(id_, ())) for id_ in ids if id_ in rows]
+
+
+def _invoices(connection: Connection, ids: Sequence[str], seen: _Seen) -> list[bytes]:
+    """One at a time: a block has one."""
+    records = []
+    for entry_id in ids:
+        invoice_id, voided = entry_id.removesuffix(VOIDED), entry_id.endswith(VOIDED)
+        row = connection.execute(select(invoices).where(invoices.c.id == invoice_id)).one_or_none()
+        kinds = ("void",) if voided else ("invoice", "credit_note")
+        told = _postings(connection, [invoice_id], seen, kinds)
+        if row is not None:
+            records.append(_record(source_of(row, entry_id), told.get(invoice_id, ())))
+    return records
+
+
+def source_of(invoice: Any, entry_id: str) -> tuple[Any, ...]:
+    """What of an invoice is sealed: its digest stands for every line."""
+    return (
+        entry_id,
+        invoice.tenant_id,
+        invoice.number,
+        invoice.kind,
+        invoice.currency,
+        invoice.total_minor,
+        invoice.issued_at_us,
+        invoice.content_sha256,
+    )
+
+
+def _postings(
+    connection: Connection, ids: Sequence[str], seen: _Seen, kinds: Sequence[str] = ()
+) -> Mapping[str, list[Told]]:
+    of, found = postings.c, defaultdict[str, list[Told]](list)
+    for some in _parts(ids):
+        query = select(postings).where(of.event_id.in_(some))
+        if kinds:
+            query = query.where(of.kind.in_(kinds))
+        for row in connection.execute(query):
+            seen.postings += 1
+            found[row.event_id].append(
+                (row.kind, row.account, row.tenant_id, row.amount_picos, row.currency, row.at_us)
+            )
+    return found
+
+
+def _by_entry(posted: Iterable[Posting]) -> Mapping[str, list[Told]]:
+    found = defaultdict[str, list[Told]](list)
+    for each in posted:
+        found[each.event_id].append(told_of(each))
+    return found
+
+
+def _record(source: Sequence[Any], told: Iterable[Told]) -> bytes:
+    return _PACK((FORMAT, source, sorted(told)))
+
+
+def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        yield ids[start : start + _IDS_AT_ONCE]
