@@ -39,6 +39,31 @@ class Server:
         await send({"type": "http.response.body", "body": body})
 
 
+class Patient(Server):
+    """Answers a request when it is told to, and counts those who did not wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = 0
+        self.may = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.begun += 1
+        while (await receive())["more_body"]:
+            pass
+        leaving = asyncio.create_task(receive())
+        going = asyncio.create_task(self.may.wait())
+        await asyncio.wait({leaving, going}, return_when=asyncio.FIRST_COMPLETED)
+        if leaving.done():
+            self.gone += 1
+        leaving.cancel()
+        going.cancel()
+        path = scope["path"].encode()
+        head = [(b"content-length", b"%d" % len(path))]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": path})
+
+
 class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
