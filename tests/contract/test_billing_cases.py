@@ -22,10 +22,10 @@ from billing.usage import UsageEvent
 from gateway import clock
 from gateway.backends.openai import OpenAI
 from gateway.clock import parse_rfc3339
-from gateway.stores.sql import cost_centers, drafts, issuing, teams, usage_reports
+from gateway.stores.sql import cost_centers, drafts, issuing, keys, teams, usage_reports
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.invoice_tables import team_places
-from gateway.stores.sql.rows import Team
+from gateway.stores.sql.rows import Key, Team
 from gateway.stores.sql.tables import usage_rows
 from tests.invoicing import (
     ACME,
@@ -227,6 +227,33 @@ def test_case_13_a_change_counts_from_the_next_quarter_of_an_hour(engine: Engine
     assert first % 900_000_000 == 0
     assert known.at("team_support", now_us - 1) == "CC-100"
     assert known.at("team_support", now_us + 10**12) == known.now("team_support") == "CC-300"
+
+
+def test_case_13_a_centre_that_is_renamed_and_an_app_that_moves_change_no_total(
+    engine: Engine,
+) -> None:
+    """An app moves by a key of its own in the other team: a key stays with its team."""
+    book(engine, october("req_1"))
+    invoice = issued(engine, drafted(engine))
+    with transaction(engine) as connection:
+        row = Team(id="team_new", tenant_id=ACME, name="New home", cost_center="CC-900")
+        teams.RECORDS.add(connection, row)
+        key = Key(id="key_new", tenant_id=ACME, team_id="team_new", name="bot")
+        keys.RECORDS.add(connection, key)
+        before = teams.RECORDS.one(connection, id="team_eu")
+        assert before is not None
+        renamed = msgspec.structs.replace(before, cost_center="CC-100-EUROPE")
+        cost_centers.note_change(connection, before, renamed)
+        teams.RECORDS.replace(connection, renamed)
+    moved = {"key_id": "key_new", "team_path": ("team_new",)}
+    book(engine, october("req_2", **moved))
+
+    as_was, as_is = (by_center(engine, name) for name in ("cost_center", "cost_center_now"))
+    once = october("req_1").charge_picos
+    assert as_was == {"CC-100": once, "CC-900": once}
+    assert as_is == {"CC-100-EUROPE": once, "CC-900": once}
+    assert {line.cost_center for line in lines_of(engine, invoice)} == {"CC-100", ""}
+    assert is_intact(engine, invoice) is True
 
 
 def by_center(engine: Engine, name: str) -> dict[str, int]:
