@@ -22,6 +22,7 @@ COMMANDS: Final = (
     "bill",
     "tco",
     "doctor",
+    "rollups",
     "version",
 )
 

@@ -65,7 +65,9 @@ def ledger_books(settings: Settings, anchors: Sequence[journal.Anchor] = ()) -> 
             found = books.check(connection, anchors)
         if found.faults:
             more = f" (and {len(found.faults) - 1} more)" if found.faults[1:] else ""
-            return Finding("ledger", "failed", f"{found.faults[0]}{more}", _REMEDY)
+            rebuild = all(fault.startswith("the rollup of ") for fault in found.faults)
+            remedy = f"{_REMEDY}; then run meterhouse rollups --rebuild" if rebuild else _REMEDY
+            return Finding("ledger", "failed", f"{found.faults[0]}{more}", remedy)
         heads = " ".join(f"{b.chain}:{b.number}:{b.hash.hex()}" for b in found.heads)
         said = (
             f"{found.usage_rows} usage rows and {found.invoices} invoices agree with all else, "

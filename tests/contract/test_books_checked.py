@@ -110,3 +110,5 @@ def test_the_doctor_says_whether_the_ledger_agrees(sqlite_url: str) -> None:
     assert (fine.state, fine.found.partition(" ")[0]) == ("ok", "8")
     assert broken.state == "failed"
     assert "more)" in broken.found
+    assert broken.remedy is not None
+    assert broken.remedy.endswith("meterhouse rollups --rebuild")

@@ -2,6 +2,7 @@
 more memory for a million lines than for a few.
 """
 
+import os
 import resource
 import time
 import tracemalloc
@@ -21,13 +22,23 @@ from billing.money import format_picos, minor_picos
 from billing.periods import month
 from billing.usage import UsageEvent
 from gateway import clock
-from gateway.stores.sql import books, drafts, invoices, issuing, usage
+from gateway.stores.sql import (
+    books,
+    compaction,
+    drafts,
+    invoices,
+    issuing,
+    rebuilding,
+    rollups,
+    usage,
+)
 from gateway.stores.sql.bulk import append
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.exact import exact_sum, whole
 from gateway.stores.sql.invoice_tables import invoice_lines
 from gateway.stores.sql.invoices import Invoice
-from gateway.stores.sql.tables import postings, rollups, usage_rows
+from gateway.stores.sql.rollups import rolled
+from gateway.stores.sql.tables import postings, usage_rows
 from tests.invoicing import drafted, october
 from tests.ledger_events import a_ledger
 
@@ -61,25 +72,44 @@ def test_a_million_lines_are_exported_in_constant_memory(sqlite_url: str, figure
     figure(f"1,000,000 lines as CSV and as FOCUS: {seconds:.0f} s, {grown} KiB more")
 
 
+def test_every_level_of_a_small_month_comes_to_the_same_last_pico(
+    database_url: str, figure: Figure
+) -> None:
+    every_level_agrees(database_url, 600, figure)
+
+
 @pytest.mark.long
 def test_a_million_events_come_to_the_same_last_pico_on_every_level(
-    sqlite_url: str, figure: Figure
+    database_url: str, figure: Figure
 ) -> None:
-    with a_ledger(sqlite_url) as engine:
+    every_level_agrees(database_url, 1_000_000, figure)
+
+
+def every_level_agrees(url: str, count: int, figure: Figure) -> None:
+    with a_ledger(url) as engine:
         took: dict[str, float] = {}
-        charged = timed(took, "booked", lambda: booked(engine, 1_000_000))
+        charged = timed(took, "booked", lambda: booked(engine, count))
+        said = timed(took, "summed as they came", lambda: digest(engine))
+        timed(took, "compacted", lambda: compaction.compact(engine))
+        anew = timed(took, "rolled up anew", lambda: rolled_up_anew(engine))
         draft = timed(took, "drafted", lambda: drafted(engine))
         invoice = timed(took, "issued", lambda: issued_of(engine, draft))
-        faults = timed(took, "derived anew", lambda: checked(engine))
+        faults = timed(took, "all checked", lambda: checked(engine))
         levels = {name: sum_of(engine, name) for name in ("rows", "rollups", "postings", "lines")}
+        listed, rounding = timed(took, "as CSV", lambda: csv_totals(engine, invoice))
         billed = timed(took, "as FOCUS", lambda: focus_total(engine, invoice))
 
     assert faults == ()
+    assert anew == said
     assert levels == dict.fromkeys(levels, charged)
+    assert listed == Decimal(format_picos(charged))
+    assert listed + rounding == billed
     assert billed == Decimal(format_picos(minor_picos(invoice.total_minor, "USD")))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     figure(
-        ", ".join(f"{name} in {s:.1f} s" for name, s in took.items()) + f"; {memory} MiB at most"
+        f"{count:,} events come to {format_picos(charged)} USD on every level: "
+        + ", ".join(f"{name} in {s:.1f} s" for name, s in took.items())
+        + f"; {memory} MiB at most; load {os.getloadavg()[0]:.1f}"
     )
 
 
@@ -121,7 +151,7 @@ def checked(engine: Engine) -> tuple[str, ...]:
 def sum_of(engine: Engine, level: str) -> int:
     columns: dict[str, tuple[Any, Any]] = {
         "rows": (usage_rows.c.charge_picos, true()),
-        "rollups": (rollups.c.charge_picos, true()),
+        "rollups": (rolled.c.charge_picos, true()),
         "postings": (postings.c.amount_picos, postings.c.account.like("receivable/%")),
         "lines": (invoice_lines.c.amount_picos, invoice_lines.c.line_kind == "usage"),
     }
@@ -129,6 +159,28 @@ def sum_of(engine: Engine, level: str) -> int:
     with reading(engine) as connection:
         sums = exact_sum(connection.dialect.name, column)
         return whole(*connection.execute(select(*sums).where(where)).one())
+
+
+def digest(engine: Engine) -> str:
+    with reading(engine) as connection:
+        return rollups.digest(connection)
+
+
+def rolled_up_anew(engine: Engine) -> str:
+    list(rebuilding.rebuild(engine))
+    return digest(engine)
+
+
+def csv_totals(engine: Engine, invoice: Invoice) -> tuple[Decimal, Decimal]:
+    """Of usage, and of rounding, as somebody adds them up who reads the file."""
+    lines = invoices.lines(engine, invoice.id)
+    rows = csv_rows(lines, invoice_number=invoice.number, tenant="Acme", currency="USD")
+    head = next(rows)
+    amount, kind = head.index("amount"), head.index("line_kind")
+    sums = {"usage": Decimal(0), "rounding": Decimal(0)}
+    for row in rows:
+        sums[row[kind]] += Decimal(row[amount])
+    return sums["usage"], sums["rounding"]
 
 
 def focus_total(engine: Engine, invoice: Invoice) -> Decimal:
