@@ -23,21 +23,45 @@ MONTH_US = 30 * 86_400_000_000
 
 # Twenty tenants of five keys and two models, all of a month, one attempt in fifty lost; admitted
 # nearly in the order in which they are booked.
-ROW = f"""
-    'req_' || (1000000000 + i) || '\\:1', 'req_' || (1000000000 + i), 1, i % 50 <> 7,
-    'tenant_' || (i % 20), 'team_' || (i / 20 % 5), 'team_top/team_' || (i / 20 % 5),
-    'key_' || (i % 20) || '_' || (i / 20 % 5), 'chat-' || (i / 7 % 2), 'backend_eu', 'smol',
-    'eu-west-1', 'chat', i % 2 = 0,
-    {OCTOBER_US} + i * :step + i * 7919 % 600 * 1000000,
-    {OCTOBER_US} + i * :step + i * 7919 % 600 * 1000000 + 900000,
-    {OCTOBER_US} + i * :step + 602000000, 120000, 900000,
-    i % 977 + 1, i % 101, 0, 0, i % 53, 0, 'reported', NULL, NULL, 'USD', :charge, :cost,
-    CASE WHEN i % 50 <> 7
-        THEN (i % 977 + 1) * 3000000 + i % 101 * 300000 + i % 53 * 15000000 ELSE 0 END,
-    (i % 977 + 1) * 2500000 + i % 101 * 250000 + i % 53 * 12345679, 0, 200, 'upstream', 'done',
-    '{{}}', 'settled'"""
+WON = "i % 50 <> 7"
+AT = f"{OCTOBER_US} + i * :step + i * 7919 % 600 * 1000000"
+ROW = {
+    "event_id": "'req_' || (1000000000 + i) || '\\:1'",
+    "request_id": "'req_' || (1000000000 + i)",
+    "attempt": "1",
+    "winner": WON,
+    "tenant_id": "'tenant_' || (i % 20)",
+    "team_id": "'team_' || (i / 20 % 5)",
+    "team_path": "'team_top/team_' || (i / 20 % 5)",
+    "key_id": "'key_' || (i % 20) || '_' || (i / 20 % 5)",
+    "model": "'chat-' || (i / 7 % 2)",
+    **{name: f"'{name}'" for name in ("backend_id", "upstream_model", "region", "operation")},
+    "stream": "i % 2 = 0",
+    "admitted_at_us": AT,
+    "finished_at_us": f"{AT} + 900000",
+    "recorded_at_us": f"{OCTOBER_US} + i * :step + 602000000",
+    "ttft_us": "120000",
+    "duration_us": "900000",
+    "status": "200",
+    "hold": "'settled'",
+    "input_tokens": "i % 977 + 1",
+    "cache_read_tokens": "i % 101",
+    "output_tokens": "i % 53",
+    **dict.fromkeys(("cache_write_5m_tokens", "cache_write_1h_tokens", "reasoning_tokens"), "0"),
+    "provenance": "'reported'",
+    "currency": "'USD'",
+    "counter_nanos": "0",
+    "tags": "'{}'",
+    "charge_card": ":charge",
+    "cost_card": ":cost",
+    "end_by": "'upstream'",
+    "charge_picos": f"CASE WHEN {WON} THEN (i % 977 + 1) * 3000000 + i % 101 * 300000"
+    " + i % 53 * 15000000 ELSE 0 END",
+    "cost_picos": "(i % 977 + 1) * 2500000 + i % 101 * 250000 + i % 53 * 12345679",
+    "end_phase": "'done'",
+}
 # What the rollups of 2,000 rows say, in whatever parts and on whichever database they are made.
-OF_2_000 = "095fa7afebfc33c238bec8fe5def84e5ff27a74dc4553aa1713ac7b326b0ddc4"
+OF_2_000 = "bbb5b14ce2834e29efea012a9be4ef5d8adb05748d694e1bfb5c0d9b5a23903f"
 SERIES = {
     "sqlite": "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :count)"
     " SELECT {row} FROM n",
@@ -51,15 +75,17 @@ def with_rows(url: str, count: int) -> Iterator[Engine]:
     with a_ledger(url) as engine:
         with transaction(engine) as connection:
             rate_cards.put(connection, [CHARGE, COST])
-            columns = ", ".join(column.name for column in usage_rows.columns)
-            chosen = SERIES[engine.dialect.name].format(row=ROW)
+            for index in usage_rows.indexes:  # built once all is there, in a fraction of the time
+                index.drop(connection)
+            chosen = SERIES[engine.dialect.name].format(row=", ".join(ROW.values()))
             connection.execute(
-                text(f"INSERT INTO usage_rows ({columns}) {chosen}"),
+                text(f"INSERT INTO usage_rows ({', '.join(ROW)}) {chosen}"),
                 {"count": count, "step": MONTH_US // count}
                 | {"charge": CHARGE.id, "cost": COST.id},
             )
-        if engine.dialect.name == "postgresql":
-            with transaction(engine) as connection:
+            for index in usage_rows.indexes:
+                index.create(connection)
+            if engine.dialect.name == "postgresql":
                 connection.execute(text("ANALYZE usage_rows"))
         yield engine
 
