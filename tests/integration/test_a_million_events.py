@@ -152,7 +152,10 @@ def sum_of(engine: Engine, level: str) -> int:
     columns: dict[str, tuple[Any, Any]] = {
         "rows": (usage_rows.c.charge_picos, true()),
         "rollups": (rolled.c.charge_picos, true()),
-        "postings": (postings.c.amount_picos, postings.c.account.like("receivable/%")),
+        "postings": (
+            postings.c.amount_picos,
+            (postings.c.kind == "charge") & postings.c.account.like("receivable/%"),
+        ),
         "lines": (invoice_lines.c.amount_picos, invoice_lines.c.line_kind == "usage"),
     }
     column, where = columns[level]
