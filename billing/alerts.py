@@ -12,7 +12,8 @@ import msgspec
 
 from billing.forecast import Forecast
 
-Rule = Literal["threshold", "burn_rate", "forecast", "anomaly", "loop"]  # the last two: no budget
+# Those after `forecast` are of no budget; `ledger` is of the books themselves.
+Rule = Literal["threshold", "burn_rate", "forecast", "anomaly", "loop", "ledger"]
 RULES: Final[tuple[Rule, ...]] = get_args(Rule)
 
 MINUTE_US: Final = 60_000_000

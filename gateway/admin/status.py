@@ -15,7 +15,7 @@ from gateway.backends.health import FAILED
 from gateway.stores.redis import backlog, workers
 from gateway.stores.redis.channel import Channels, StoreUnavailable
 from gateway.stores.redis.workers import BackendReport, Counts, DeskReport, Report
-from gateway.stores.sql import backends, configuration
+from gateway.stores.sql import backends, configuration, self_checks
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.rows import Backend
 from gateway.stores.sql.tables import tenants
@@ -96,6 +96,19 @@ class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
     holds: int
 
 
+class LedgerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last nightly self-check of the ledger came to. `heads` are to be kept elsewhere."""
+
+    checked_at: str
+    took_ms: int
+    ok: bool
+    usage_rows: int
+    invoices: int
+    entries: int  # that are sealed
+    faults: tuple[str, ...]
+    heads: tuple[str, ...]
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     at: str
@@ -106,6 +119,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     workers: tuple[WorkerStatus, ...]
     stores: dict[str, StoreStatus]
     queues: tuple[QueueStatus, ...]
+    ledger: LedgerStatus | None  # null before the first check, and to whom it is not shown
 
 
 def operations() -> list[Operation]:
@@ -139,6 +153,27 @@ async def read(
         workers=tuple(_worker(report) for report in reports),
         stores={"database": database, "redis": store},
         queues=queues,
+        ledger=await asyncio.to_thread(_ledger, engine),
+    )
+
+
+def _ledger(engine: Engine) -> LedgerStatus | None:
+    try:
+        with reading(engine) as connection:
+            last = self_checks.latest(connection)
+    except SQLAlchemyError:
+        return None  # the database's own status says so
+    if last is None or last.ended_at_us is None:
+        return None
+    return LedgerStatus(
+        checked_at=clock.rfc3339(last.ended_at_us),
+        took_ms=(last.ended_at_us - last.began_at_us) // 1000,
+        ok=not last.faults,
+        usage_rows=last.usage_rows,
+        invoices=last.invoices,
+        entries=last.entries,
+        faults=last.faults,
+        heads=last.heads,
     )
 
 
@@ -324,7 +359,14 @@ def _narrowed(seen: StatusView) -> StatusView:
         for name, each in seen.stores.items()
     }
     return msgspec.structs.replace(
-        seen, revision=None, backends=(), backend_queues=(), workers=(), queues=(), stores=stores
+        seen,
+        ledger=None,
+        revision=None,
+        backends=(),
+        backend_queues=(),
+        workers=(),
+        queues=(),
+        stores=stores,
     )
 
 

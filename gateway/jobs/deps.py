@@ -26,6 +26,14 @@ class Opened:
     count_at_us: int = 0
 
 
+@dataclass
+class Checked:
+    """What the ledger's last self-check came to, for the metric."""
+
+    faults: int = 0
+    at_us: int = 0
+
+
 @dataclass(frozen=True)
 class JobDeps:
     """`name` is unique among the processes that run jobs; it is the journal's consumer."""
@@ -43,6 +51,7 @@ class JobDeps:
     untold: set[str] = field(default_factory=set)
     # By spool, when an event or release of it was last sent. Forgetting costs time, nothing else.
     opened: Opened = field(default_factory=Opened)
+    checked: Checked = field(default_factory=Checked)
     sent: dict[str, dict[str, int]] = field(default_factory=dict)
     webhooks: "Webhooks | None" = None  # None: alerts wait for a process that can tell them
     # By tenant, what alerts know of its budgets' past. Forgetting costs time, nothing else.

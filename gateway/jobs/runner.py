@@ -8,6 +8,7 @@ from typing import Final
 from gateway import clock
 from gateway.jobs import (
     break_loops,
+    check_books,
     compact_rollups,
     drain_journal,
     look_at_engines,
@@ -51,6 +52,7 @@ def jobs_for(hold_ms: int) -> tuple[Job, ...]:
         Job("raise_anomalies", raise_anomalies.run, every_s=raise_anomalies.EVERY_S),
         Job("break_loops", break_loops.run, every_s=break_loops.EVERY_S),
         Job("tell_alerts", tell_alerts.run, every_s=tell_alerts.EVERY_S),
+        Job("check_books", check_books.run, every_s=check_books.EVERY_S),
         Job("retire_decisions", retire_decisions.run, every_s=retire_decisions.EVERY_S),
     )
 

@@ -40,7 +40,7 @@ def test_a_secret_goes_in_sealed_and_never_comes_out(
     other = admin_client.put(path, json=made_one | {"secret": "another-secret-of-16"})
     assert (other.status_code, kept()) == (200, "another-secret-of-16")
     assert made_one["rules"] == [
-        "threshold", "burn_rate", "forecast", "anomaly", "loop"
+        "threshold", "burn_rate", "forecast", "anomaly", "loop", "ledger"
     ]  # fmt: skip
 
 
