@@ -52,12 +52,15 @@ async def _issue(call: Call) -> Answer:
 
     def work(connection: Connection, before: Invoice) -> tuple[Invoice, Invoice]:
         issuing.hold_bookings(connection)
-        if before.status == "draft":
+        if (before.status, before.kind) == ("draft", "invoice"):
             _, before = drafts.refresh(connection, before.tenant_id, before.period)
         call.require_version(before.version)
         return before, issuing.issue(connection, before, call.principal.id, early=body.early)
 
-    return _shown(await _done(call, work))
+    try:
+        return _shown(await _done(call, work))
+    except OverCreditedError as fault:
+        raise conflict("over_credited", str(fault)) from None
 
 
 async def _void(call: Call) -> Answer:
@@ -75,7 +78,8 @@ async def _credit(call: Call) -> Answer:
 
     def work(connection: Connection, invoice: Invoice) -> tuple[None, Invoice]:
         minor = _minor(body.amount, invoice.currency)
-        return None, issuing.credit(connection, invoice, minor, body.reason, body.line_id)
+        by = call.principal.id
+        return None, issuing.credit(connection, invoice, minor, body.reason, body.line_id, by)
 
     try:
         note = await _done(call, work)
@@ -106,8 +110,9 @@ def operations() -> list[Operation]:
             "POST", f"{one}/credit-notes", "invoices", "Credit an issued invoice", _credit,
             right=Right.INVOICES_ISSUE, status=201, body=CreditBody, answers=InvoiceView,
             etag=True, refusals=(404, 409, 422),
-            description="Issued at once, under a number of its own series. All notes together are "
-            "at most what was invoiced, as a whole and on each line.",
+            description="Issued at once, under a number of its own series; where four eyes are "
+            "agreed a draft, which somebody else issues. All notes together are at most what was "
+            "invoiced, as a whole and on each line.",
         ),
     ]  # fmt: skip
 

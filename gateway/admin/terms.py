@@ -84,7 +84,7 @@ async def _replace(call: Call) -> Answer:
         _check(given, tenant.currency)
         if given == before.terms:
             return before
-        after = terms.put(connection, before, given)
+        after = terms.put(connection, before, given, call.principal.id)
         call.changed(connection, "tenants", before, after)
         return after
 

@@ -12,8 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from billing.meters import Meter, Meters
 from billing.prices import Rate, sealed_card
 from gateway import clock
-from gateway.stores.sql import exchange_rates
-from gateway.stores.sql.engine import transaction
+from gateway.stores.sql import books, exchange_rates
+from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.exchange_rates import ExchangeRate, NoRateError
 from gateway.stores.sql.invoices import Invoice
 from tests.invoicing import (
@@ -74,6 +74,8 @@ def test_case_14_what_is_priced_in_one_currency_is_billed_in_another(engine: Eng
     assert sum(amounts(engine, note)) == Decimal("-91.37")
     assert rate_of(note) == ("0.9137", "2026-10-30"), "the rate of the invoice, and no residue"
     assert is_intact(engine, invoice) is is_intact(engine, note) is True
+    with reading(engine) as connection:
+        assert books.check(connection).faults == ()
 
 
 @pytest.mark.parametrize(

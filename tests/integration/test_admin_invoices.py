@@ -188,6 +188,32 @@ def test_terms_are_kept_with_what_is_issued_and_refused_in_words(books: Books) -
     assert books.admin.put(path, json={}, headers={"if-match": '"0"'}).status_code == 412
 
 
+def test_where_four_eyes_are_agreed_two_people_issue_and_credit(
+    books: Books, server: AdminServer
+) -> None:
+    books.book("req_1", usage=Meters(input=10_000_000))
+    books.admin.put(f"/tenants/{books.tenant['id']}/billing", json={"four_eyes": True})
+    draft = books.draft()
+    refused(books.issue(draft), 409)
+    token = books.made.make("admin-tokens", name="grace", role="finance")
+    with server.client(token["secret"]) as grace:
+        issued = grace.post(f"/invoices/{draft['id']}/issue").json()
+        path = f"/invoices/{issued['id']}/credit-notes"
+        small, large = (
+            books.admin.post(path, json={"amount": amount, "reason": "slow"}).json()
+            for amount in ("1", "29.50")
+        )
+        own = books.admin.post(f"/invoices/{small['id']}/issue")
+        note = grace.post(f"/invoices/{small['id']}/issue").json()
+        over = grace.post(f"/invoices/{large['id']}/issue")
+
+    assert (issued["status"], small["status"], small["number"]) == ("issued", "draft", None)
+    assert (own.status_code, own.json()["code"]) == (409, "four_eyes")
+    assert (note["number"], note["total"]) == ("INV-CN-000001", "-1.00")
+    assert (over.status_code, over.json()["code"]) == (409, "over_credited")
+    assert books.admin.delete(f"/invoices/{large['id']}").status_code == 204
+
+
 def test_a_tenant_that_nothing_was_billed_to_goes_with_its_terms(books: Books) -> None:
     tenant = books.made.tenant()
     assert books.admin.put(f"/tenants/{tenant['id']}/billing", json={"grace_days": 2}).is_success

@@ -252,7 +252,9 @@ def _aggregate(part: _Part, each: Covered, cards: dict[str, RateCard]) -> Aggreg
 
 
 def _draft(connection: Connection, tenant_id: str, period: str) -> Invoice | None:
-    query = select(table).filter_by(tenant_id=tenant_id, period=period, status="draft")
+    query = select(table).filter_by(
+        tenant_id=tenant_id, period=period, status="draft", kind="invoice"
+    )
     row = connection.execute(query).mappings().one_or_none()
     return None if row is None else Invoice(**row)
 

@@ -108,6 +108,7 @@ billing_terms: Final = Table(
     Column("tenant_id", Text, ForeignKey("tenants.id"), primary_key=True),
     Column("terms", Text, nullable=False),  # JSON of billing.terms.Terms
     Column("version", Integer, nullable=False),
+    Column("four_eyes_ended_by", Text),  # id of the principal who last did
 )
 
 # Where a team was and where it was billed to, until it was changed. What is now stands in `teams`.

@@ -16,6 +16,7 @@ from billing.invoices import InvoiceLine, csv_rows, csv_text
 from billing.terms import IssuedTerms
 from gateway import clock, ids
 from gateway.stores.sql import corrections, invoice_postings, invoices
+from gateway.stores.sql import terms as tenant_terms
 from gateway.stores.sql.bulk import append
 from gateway.stores.sql.drafts import locked_tenant
 from gateway.stores.sql.invoice_tables import invoice_lines
@@ -58,15 +59,15 @@ def hold_bookings(connection: Connection) -> None:
 
 def issue(connection: Connection, draft: Invoice, principal_id: str, *, early: bool) -> Invoice:
     """The draft, which was refreshed in this transaction, issued. StandingError for one that its
-    terms do not let be issued yet, or not by this principal.
+    terms do not let be issued yet, or not by this principal; OverCreditedError for a credit note
+    that asks for more than is left by now.
     """
-    terms = invoices.terms_of(connection, draft)
     if draft.status != "draft":
         raise StandingError("not_a_draft", f"invoice {draft.number} is {draft.status} already")
-    if terms.four_eyes and draft.drafted_by == principal_id:
-        raise StandingError(
-            "four_eyes", "who made the draft does not issue it; somebody else has to"
-        )
+    _require_another(connection, draft, principal_id)
+    if draft.kind == "credit_note":
+        return _issued_note(connection, draft)
+    terms = invoices.terms_of(connection, draft)
     now_us = clock.now_us()
     running = now_us < draft.period_end_us
     if not early:
@@ -93,21 +94,20 @@ def void(connection: Connection, invoice: Invoice, reason: str) -> Invoice:
 
 
 def credit(
-    connection: Connection, invoice: Invoice, minor: int, reason: str, on_line: str | None
+    connection: Connection,
+    invoice: Invoice,
+    minor: int,
+    reason: str,
+    on_line: str | None,
+    by: str | None = None,
 ) -> Invoice:
-    """An issued credit note of `minor` units. OverCreditedError above what is left of the invoice
-    or the line; UnknownLineError; StandingError unless the invoice is issued.
+    """A credit note of `minor` units, issued; where four eyes are agreed a draft of one, `by` whom
+    it is not issued. OverCreditedError above what is left of the invoice or the line;
+    UnknownLineError; StandingError unless the invoice is issued.
     """
-    if (invoice.kind, invoice.status) != ("invoice", "issued") or invoice.number is None:
-        raise StandingError("not_issued", "only an issued invoice is credited")
+    number = _number_to_credit(invoice)
     line = None if on_line is None else _line(connection, invoice, on_line)
-    notes = invoices.credit_notes(connection, invoice.id)
-    credit_notes.check(
-        minor,
-        left_of_invoice=invoice.total_minor + sum(note.total_minor for note in notes),
-        left_of_line=None if line is None else line.amount_minor + _credited(connection, line),
-        currency=invoice.currency,
-    )
+    _require_left(connection, invoice, line, minor)
     note = Invoice(
         id=ids.new("inv"),
         tenant_id=invoice.tenant_id,
@@ -118,6 +118,7 @@ def credit(
         total_minor=-minor,
         created_at_us=clock.now_us(),
         kind="credit_note",
+        drafted_by=by,
         credits_invoice=invoice.id,
         reason=reason,
         exchange=_exchange_of_note(invoice),
@@ -127,14 +128,61 @@ def credit(
         minor,
         currency=invoice.currency,
         note_id=note.id,
-        number=invoice.number,
+        number=number,
         credited=line,
         period=invoice.span,
     )
     row = (note.id, 1, *(getattr(credited, name) for name in invoices.LINE_COLUMNS))
     append(connection, invoice_lines, [row])
+    if tenant_terms.of(connection, invoice.tenant_id).terms.four_eyes:
+        return note
+    return _numbered_note(connection, note, invoice)
+
+
+def _issued_note(connection: Connection, note: Invoice) -> Invoice:
+    """Of a draft; others may have been issued since it was made."""
+    invoice = invoices.find(connection, note.credits_invoice or "")
+    (of_note,) = invoices.lines_of(connection, note.id)
+    if invoice is None:
+        raise StandingError("not_issued", "the invoice that it credits is gone")
+    _number_to_credit(invoice)
+    on_line = of_note.credits_line
+    line = None if on_line is None else _line(connection, invoice, on_line)
+    _require_left(connection, invoice, line, -note.total_minor)
+    return _numbered_note(connection, note, invoice)
+
+
+def _numbered_note(connection: Connection, note: Invoice, invoice: Invoice) -> Invoice:
     terms = invoices.terms_of(connection, invoice)
     return _issued(connection, note, terms, f"{terms.series}-CN", clock.now_us())
+
+
+def _number_to_credit(invoice: Invoice) -> str:
+    if (invoice.kind, invoice.status) != ("invoice", "issued") or invoice.number is None:
+        raise StandingError("not_issued", "only an issued invoice is credited")
+    return invoice.number
+
+
+def _require_left(
+    connection: Connection, invoice: Invoice, line: InvoiceLine | None, minor: int
+) -> None:
+    notes = invoices.credit_notes(connection, invoice.id)
+    credit_notes.check(
+        minor,
+        left_of_invoice=invoice.total_minor + sum(note.total_minor for note in notes),
+        left_of_line=None if line is None else line.amount_minor + _credited(connection, line),
+        currency=invoice.currency,
+    )
+
+
+def _require_another(connection: Connection, draft: Invoice, principal_id: str) -> None:
+    """Nor does it help to end the rule oneself: somebody else has to have ended it."""
+    of = tenant_terms.of(connection, draft.tenant_id)
+    bound = of.terms.four_eyes or of.four_eyes_ended_by == principal_id
+    if bound and draft.drafted_by == principal_id:
+        raise StandingError(
+            "four_eyes", "who made the draft does not issue it; somebody else has to"
+        )
 
 
 def _exchange_of_note(invoice: Invoice) -> str | None:
