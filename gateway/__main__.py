@@ -21,6 +21,7 @@ COMMANDS: Final = (
     "invoice",
     "bill",
     "tco",
+    "evidence",
     "doctor",
     "rollups",
     "version",

@@ -12,6 +12,7 @@ from typing import Final, Self
 import msgspec
 
 PREFIX: Final = "METERHOUSE_"
+_READING: Final = 256 * 1024 * 1024
 _MOST_SOCKET_BYTES: Final = 100  # sun_path holds 108 on Linux and 104 on macOS
 _SECRET: Final = frozenset({"admin_token", "secret_key", "key_pepper"})
 
@@ -47,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jurisdictions: frozenset[str] = frozenset()  # every law that reaches this gateway
     drain_seconds: int = 60
     max_body_bytes: int = 32 * 1024 * 1024
-    reading_bytes: int = 256 * 1024 * 1024  # of bodies on their way, in each worker
+    reading_bytes: int = _READING  # of bodies on their way, in each worker
     hold_seconds: int = 30  # a hold's life after its worker last said that it is at work
     store_timeout_ms: int = 1_000  # how long an admission waits for the quota store
     ledger_away_seconds: int = 86_400  # how long usage may wait for the ledger, and how much of it
@@ -59,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     disconnect_drain_seconds: int = 60  # how long a backend with `on_disconnect: drain` is heard
     lease_seconds: int = 300  # how long a worker may spend from leases without the store; 0: not
     decision_days: int = 400  # how long records of decisions are kept; 0: for ever
+    alert_days: int = 400  # how long alerts and blocks of keys are kept; 0: for ever
     engine_metrics: str = "on"  # whether engines of one's own are asked for their load: on | off
     queue_seconds: int = 30  # how long a request waits for a backend that is full
     queue_length: int = 1_000  # how many may wait for one backend in each worker
@@ -95,9 +97,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             jurisdictions=_jurisdictions(ours.get("JURISDICTION", "")),
             drain_seconds=_integer(ours, "DRAIN_SECONDS", 60, 0, 86_400),
             max_body_bytes=max_body,
-            reading_bytes=_integer(
-                ours, "READING_BYTES", max(256 * 1024 * 1024, max_body), max_body, 2**40
-            ),
+            reading_bytes=_integer(ours, "READING_BYTES", max(_READING, max_body), max_body, 2**40),
             hold_seconds=_integer(ours, "HOLD_SECONDS", 30, 1, 3_600),
             store_timeout_ms=_integer(ours, "STORE_TIMEOUT_MS", 1_000, 10, 60_000),
             ledger_away_seconds=_integer(ours, "LEDGER_AWAY_SECONDS", 86_400, 1, 2_592_000),
@@ -109,6 +109,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             disconnect_drain_seconds=_integer(ours, "DISCONNECT_DRAIN_SECONDS", 60, 0, 3_600),
             lease_seconds=_integer(ours, "LEASE_SECONDS", 300, 0, 86_400),
             decision_days=_integer(ours, "DECISION_DAYS", 400, 0, 36_500),
+            alert_days=_integer(ours, "ALERT_DAYS", 400, 0, 36_500),
             engine_metrics=_choice(ours, "ENGINE_METRICS", ("on", "off")),
             queue_seconds=_integer(ours, "QUEUE_SECONDS", 30, 0, 600),
             queue_length=_integer(ours, "QUEUE_LENGTH", 1_000, 0, 100_000),
@@ -185,7 +186,7 @@ _VARIABLES: Final = (
     "READING_BYTES", "HOLD_SECONDS", "STORE_TIMEOUT_MS", "LEDGER_AWAY_SECONDS", "JOURNAL_BYTES",
     "IDEMPOTENCY_SECONDS", "IDEMPOTENCY_KEYS", "STORED_ANSWER_BYTES", "LIMITS_IN_OUTAGE",
     "DISCONNECT_DRAIN_SECONDS", "LEASE_SECONDS", "QUEUE_SECONDS", "QUEUE_LENGTH", "DECISION_DAYS",
-    "SHADOW_REQUESTS", "ENGINE_METRICS", "ACCESS_LOG",
+    "ALERT_DAYS", "SHADOW_REQUESTS", "ENGINE_METRICS", "ACCESS_LOG",
 )  # fmt: skip
 
 

@@ -14,7 +14,13 @@ _TIMEOUT_S = 30.0
 
 
 class RemoteError(Exception):
-    """The admin API refused, or could not be reached. The message is for the user's eyes."""
+    """The admin API refused, or could not be reached. The message is for the user's eyes; `status`
+    is that of a refusal.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Remote:
@@ -72,11 +78,13 @@ class Remote:
             ) from fault
         if answer.is_success:
             return answer
-        raise RemoteError(_reason(answer))
+        raise RemoteError(_reason(answer), answer.status_code)
 
-    def all(self, noun: str) -> Iterator[dict[str, Any]]:
-        """Every object of a noun, page by page."""
-        params: dict[str, str | int] = {"limit": 200}
+    def all(
+        self, noun: str, filters: Mapping[str, str | int] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Every object of a noun that meets the filters, page by page."""
+        params: dict[str, str | int] = {"limit": 200, **(filters or {})}
         while True:
             page = self.call("GET", f"/{noun}", params=params).json()
             yield from page["items"]

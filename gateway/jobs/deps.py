@@ -44,6 +44,7 @@ class JobDeps:
     spool_dir: Path  # of this home: the spools of other machines are not here
     name: str
     decision_days: int = 0  # how long a decision is kept; 0: for ever
+    alert_days: int = 0  # how long alerts are kept; 0: for ever
     lookout: Lookout | None = None  # at backends that publish their load; None: not asked
     # By backend id, until when it is not asked. Forgetting costs time, nothing else.
     unasked: dict[str, int] = field(default_factory=dict)

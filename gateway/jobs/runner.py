@@ -20,6 +20,7 @@ from gateway.jobs import (
     reap_leases,
     rebuild_counters,
     replay_spool,
+    retire_alerts,
     retire_decisions,
     tell_again,
     tell_alerts,
@@ -54,6 +55,7 @@ def jobs_for(hold_ms: int) -> tuple[Job, ...]:
         Job("tell_alerts", tell_alerts.run, every_s=tell_alerts.EVERY_S),
         Job("check_books", check_books.run, every_s=check_books.EVERY_S),
         Job("retire_decisions", retire_decisions.run, every_s=retire_decisions.EVERY_S),
+        Job("retire_alerts", retire_alerts.run, every_s=retire_alerts.EVERY_S),
     )
 
 

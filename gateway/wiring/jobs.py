@@ -39,6 +39,7 @@ async def open_jobs(settings: Settings, name: str) -> AsyncIterator[JobDeps]:
             spool_dir=settings.spool_dir,
             name=name,
             decision_days=settings.decision_days,
+            alert_days=settings.alert_days,
             webhooks=Webhooks(
                 sender,
                 Sealer(secrets.load(settings).secret_key),

@@ -1,0 +1,65 @@
+"""What is kept for a time only: alerts with their deliveries, and blocks of keys that are over.
+
+Usage is not among it: what is booked is sealed, and stays. Each step is told in the audit chain, in
+its own transaction.
+"""
+
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, Engine, delete, select
+
+from gateway.stores.sql import audit
+from gateway.stores.sql.alert_tables import alert_deliveries, alerts
+from gateway.stores.sql.breaker_tables import key_blocks
+from gateway.stores.sql.engine import transaction
+
+_AT_ONCE: Final = 2_000
+
+
+class Gone(msgspec.Struct, frozen=True):
+    """What went in one step, from before when."""
+
+    alerts: int
+    blocks: int
+    before_us: int
+
+
+def forget_alerts(engine: Engine, before_us: int, now_us: int, operation: str) -> Gone | None:
+    """Some of what was told, or ended, before; None once there is no more."""
+    with transaction(engine) as connection:
+        gone = Gone(_alerts(connection, before_us), _blocks(connection, before_us), before_us)
+        if not gone.alerts and not gone.blocks:
+            return None
+        audit.append(connection, [_entry(gone, now_us, operation)])
+        return gone
+
+
+def _alerts(connection: Connection, before_us: int) -> int:
+    of = alerts.c
+    query = select(of.id).where(of.fired_at_us < before_us).limit(_AT_ONCE)
+    found = connection.execute(query).scalars().all()
+    if found:
+        mine = alert_deliveries.c.alert_id.in_(found)
+        connection.execute(delete(alert_deliveries).where(mine))
+        connection.execute(delete(alerts).where(of.id.in_(found)))
+    return len(found)
+
+
+def _blocks(connection: Connection, before_us: int) -> int:
+    return connection.execute(delete(key_blocks).where(key_blocks.c.until_us < before_us)).rowcount
+
+
+def _entry(gone: Gone, now_us: int, operation: str) -> audit.Entry:
+    return audit.Entry(
+        at_us=now_us,
+        actor_id="jobs",
+        actor_name="jobs",
+        role="system",
+        operation=operation,
+        noun="alerts",
+        object_id="",
+        after=msgspec.json.encode(gone).decode(),
+        address="",
+        request_id="",
+    )

@@ -1,0 +1,78 @@
+"""Alerts go by METERHOUSE_ALERT_DAYS and nothing else, and the audit chain tells of it."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import Engine, func, select
+
+from gateway import clock
+from gateway.jobs import retire_alerts
+from gateway.jobs.deps import JobDeps
+from gateway.stores.sql import alerts, audit, breakers
+from gateway.stores.sql.alert_tables import alert_deliveries
+from gateway.stores.sql.engine import reading, transaction
+from gateway.stores.sql.rows import KeyBlock
+from tests.ledger_events import a_ledger
+from tests.running import run
+
+DAY_US = 86_400_000_000
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    with a_ledger(database_url) as engine:
+        yield engine
+
+
+def let_go(engine: Engine, days: int) -> None:
+    nothing = cast(Any, None)
+    deps = JobDeps(engine, nothing, nothing, Path(), "jobs-1", alert_days=days)
+    run(retire_alerts.run(deps, asyncio.Event()))
+
+
+def warned(engine: Engine, name: str, age_days: int) -> None:
+    at_us = clock.now_us() - age_days * DAY_US
+    texts = ("budget_id", "window_id", "rule", "mark", "cap", "amount", "expected", "currency")
+    alert = alerts.Alert(
+        id=name, tenant_id="tenant_acme", scope_kind="key", scope_id="key_bot", message="m",
+        remedy="r", link="/", fired_at_us=at_us, **dict.fromkeys(texts, name),
+    )  # fmt: skip
+    block = KeyBlock(
+        id=f"block_{name}", tenant_id="tenant_acme", team_id="team_eu", key_id="key_bot",
+        breaker_id="b", alert_id=name, shape="s", reason="r", from_us=at_us - 1, until_us=at_us,
+    )  # fmt: skip
+    with transaction(engine) as connection:
+        alerts.fire(connection, alert, ["channel_1"])
+        breakers.BLOCKS.add(connection, block)
+
+
+def test_old_alerts_go_with_their_deliveries_and_blocks(engine: Engine) -> None:
+    warned(engine, "old", 31)
+    warned(engine, "new", 29)
+
+    let_go(engine, 30)
+    let_go(engine, 30)
+
+    with reading(engine) as connection:
+        (row,) = audit.RECORDS.all(connection, actor_id="jobs")
+        assert [each.id for each in alerts.RECORDS.all(connection)] == ["new"]
+        assert [each.id for each in breakers.BLOCKS.all(connection)] == ["block_new"]
+        count = select(func.count()).select_from(alert_deliveries)
+        assert connection.execute(count).scalar_one() == 1
+    assert (row.operation, row.role) == ("retire_alerts 30 days", "system")
+    told = json.loads(row.after or "")
+    assert (told["alerts"], told["blocks"]) == (1, 1)
+    assert audit.verify(engine).broken_at is None
+
+
+def test_with_zero_days_nothing_ever_goes(engine: Engine) -> None:
+    warned(engine, "old", 5_000)
+
+    let_go(engine, 0)
+
+    with reading(engine) as connection:
+        assert len(alerts.RECORDS.all(connection)) == 1
