@@ -53,6 +53,7 @@ cost: {max_per_request: 0.05, max_output_per_million: 15.00}
 prefer: [on_prem, edge, cloud]
 budget: {clamp: on, least_output: 64}
 idempotency: {store_answers: on, keep_seconds: 60}
+experiment: {name: next, shadow: {model: chat-2, percent: 5, payer: {team: tier-2, key: bot}}}
 ---
 kind: policy
 name: drafted

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from policies.residency import COUNTRIES, group
-from tests.residency.towns import Ask, Site, Town
+from tests.residency.towns import LABS, Ask, Site, Town
 
 
 def countries_of(label: str) -> set[str] | None:
@@ -28,11 +28,14 @@ def is_lawful(permitted: Iterable[str], jurisdictions: Iterable[str]) -> bool:
 
 def offences(town: Town, ask: Ask, served: str, site: Site) -> list[str]:
     """Why no byte of this request may be at this site, where the model that serves it is not
-    necessarily the one that was asked for: what binds either binds the request.
+    necessarily the one that was asked for: what binds either binds the request. What binds whoever
+    pays for a shadow binds that as well.
     """
     found = []
+    if served == town.mirror and not any(_may_mirror(document, ask) for document in town.documents):
+        found.append("nobody who may pay for a shadow has asked for one")
     for document in town.documents:
-        if not (speaks_of(document, ask, ask.model) or speaks_of(document, ask, served)):
+        if not _binds(town, document, ask, served):
             continue
         require = document.get("require", {})
         residency = require.get("residency")
@@ -46,6 +49,18 @@ def offences(town: Town, ask: Ask, served: str, site: Site) -> list[str]:
         if not set(require.get("data_classes", ())) <= set(site.data_classes):
             found.append(f"{document['name']}: {require['data_classes']}")
     return found
+
+
+def _binds(town: Town, document: Mapping[str, Any], ask: Ask, served: str) -> bool:
+    if document["scope"] == "lab":
+        return served == town.mirror and speaks_of(document, ask, served)
+    return speaks_of(document, ask, ask.model) or speaks_of(document, ask, served)
+
+
+def _may_mirror(document: Mapping[str, Any], ask: Ask) -> bool:
+    """The key that pays is in the outer team: no inner one can have it pay."""
+    shadowed = "shadow" in document.get("experiment", {})
+    return shadowed and document["scope"] in LABS and speaks_of(document, ask, ask.model)
 
 
 def speaks_of(document: Mapping[str, Any], ask: Ask, model: str) -> bool:

@@ -64,6 +64,11 @@ class Streets:
             given._transport, given._backends, given._spool, given._retries, given.turns
         )
 
+    def forget_the_shadowed(self) -> None:
+        """A wrong step, planted: a shadow goes wherever whoever pays for it may go."""
+        shadows = self.house.data.plane.shadows
+        shadows._route = lambda _revision, paying, _asking, _asked: paying  # type: ignore[method-assign]
+
     async def visit(self, towns: Sequence[Town]) -> None:
         """Asks all that these towns ask, some at a time, and reads the books."""
         secrets = {town.id: keyring.make() for town in towns}
@@ -129,10 +134,12 @@ class Streets:
                 ask = by_ask[entry.body["messages"][0]["content"]]
                 self.seen["bytes went"] += 1
                 sites[ask.id] += 1
-                self.seen["to a stand-in"] += entry.model != ask.model
+                shadow = entry.model == town.mirror
+                self.seen["shadows"] += shadow
+                self.seen["to a stand-in"] += not shadow and entry.model != ask.model
                 found = offences(town, ask, entry.model, site)
                 if found or ask not in town.asks:
-                    self.offences.append(f"{ask} at {site}: {found}")
+                    self.offences.append(f"{ask} at {site} for {entry.model}: {found}")
             server.book.clear()
         self.seen["asked of several"] += sum(heard > 1 for heard in sites.values())
         self.seen["forbidden"] += sum(
@@ -175,7 +182,7 @@ async def streets(home: Path, store_url: str, gateway: tuple[str, ...]) -> Async
             server.script = SCRIPTS[name]
         stands = ",".join(gateway)
         house = await stack.enter_async_context(
-            open_house(home, store_url, **({"JURISDICTION": stands} if stands else {}))
+            open_house(home, store_url, JURISDICTION=stands, SHADOW_REQUESTS=str(AT_ONCE))
         )
         yield Streets(house, servers)
 
@@ -184,16 +191,19 @@ def _furnished(
     town: Town, secret: keyring.Made, pepper: bytes, url: Callable[[Site], str]
 ) -> dict[str, list[Any]]:
     """The town as the database would have it."""
-    team, squad, key = (f"{town.id}-{name}" for name in ("team", "squad", "key"))
+    team, squad, key, lab = (f"{town.id}-{name}" for name in ("team", "squad", "key", "lab"))
     ids = {"tenant": ("tenant", town.id), "team": ("team", team), "squad": ("team", squad),
-           "key": ("key", key)}  # fmt: skip
+           "key": ("key", key), "lab": ("key", lab)}  # fmt: skip
     return {
         "tenants": [rows.Tenant(id=town.id, name=town.id, currency="USD", timezone="UTC")],
         "teams": [
             rows.Team(id=team, tenant_id=town.id, name="team"),
             rows.Team(id=squad, tenant_id=town.id, parent_id=team, name="squad"),
         ],
-        "keys": [rows.Key(id=key, tenant_id=town.id, team_id=squad, name="app")],
+        "keys": [
+            rows.Key(id=key, tenant_id=town.id, team_id=squad, name="app"),
+            rows.Key(id=lab, tenant_id=town.id, team_id=team, name="lab"),
+        ],
         "secrets": [
             rows.KeySecret(
                 public_id=secret.public_id,

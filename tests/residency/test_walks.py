@@ -1,5 +1,5 @@
-"""Ten thousand random topologies, policies, failures, retries and hedges, by the policies library
-alone: no byte to a backend that the documents forbid; and wrong steps are found.
+"""Ten thousand random topologies, policies, failures, retries, hedges and shadows, by the policies
+library alone: no byte to a backend that the documents forbid; and wrong steps are found.
 """
 
 from collections import Counter
@@ -30,6 +30,7 @@ def offence(seed: int, parts: Parts, seen: Counter[str]) -> str | None:
         seen["attempts"] += len(walk.sent)
         seen["retries"] += walk.retries
         seen["hedges"] += walk.hedges
+        seen["shadows"] += walk.shadows
         seen["stand-ins"] += any(model != ask.model for model, _ in walk.sent)
         seen[walk.refusal or "planned"] += 1
         for model, site in walk.sent:
@@ -47,7 +48,9 @@ def test_no_byte_of_ten_thousand_towns_goes_where_it_may_not(
     seen: Counter[str] = Counter()
     for seed in range(TOWNS):
         assert (found := offence(seed, Parts(), seen)) is None, found
-    assert min(seen[name] for name in ("retries", "hedges", "stand-ins", "forbidden")) > 500
+    assert (
+        min(seen[name] for name in ("retries", "hedges", "stand-ins", "shadows", "forbidden")) > 500
+    )
     figure(f"{TOWNS} towns, no byte to a forbidden backend: {dict(seen)}")
 
 

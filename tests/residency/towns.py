@@ -1,5 +1,6 @@
 """Random topologies with policies and requests: a town has backends of all kinds under all laws,
-one tenant with nested teams and a key, models that share the backends, documents on every scope.
+one tenant with nested teams and a key, models that share the backends, documents on every scope. A
+second key, `lab`, in the outer team, tries out a model that nobody asks for: shadows go there.
 """
 
 from random import Random
@@ -12,6 +13,7 @@ LABELS = (*NAMES, "DE", "DE", "US", "Germany", "*")
 PLACEMENTS = ("cloud", "edge", "on_prem")
 CLASSES = ("health", "personal")
 SCOPES = ("tenant", "team", "squad", "key")
+LABS = ("tenant", "team", "lab")  # the scopes above the key that pays for shadows
 MODELS = ("chat", "small", "large")
 # What a backend does with a request; `down` has nobody listening.
 BEHAVIOURS = (
@@ -43,7 +45,9 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Town(msgspec.Struct, frozen=True):
-    """`documents` have a `scope` out of SCOPES. `dear` models are beyond any budget."""
+    """`documents` have a `scope` out of SCOPES, or `lab`. `dear` models are beyond any budget.
+    `mirror` is the model that only shadows go to.
+    """
 
     id: str
     gateway: tuple[str, ...]
@@ -52,6 +56,7 @@ class Town(msgspec.Struct, frozen=True):
     documents: tuple[dict[str, Any], ...]
     dear: frozenset[str]
     asks: tuple[Ask, ...]
+    mirror: str
 
 
 def town(seed: int, gateway: tuple[str, ...]) -> Town:
@@ -63,8 +68,10 @@ def town(seed: int, gateway: tuple[str, ...]) -> Town:
         f"{name}-{model}": tuple(dice.sample(sites, dice.randint(1, len(sites))))
         for model in MODELS[: dice.randint(1, 3)]
     }
+    asked, mirror = tuple(models), f"{name}-mirror"
+    models[mirror] = tuple(dice.sample(sites, dice.randint(1, len(sites))))
     count = dice.randint(1, 5)
-    documents = tuple(_document(dice, f"p{number}", tuple(models)) for number in range(count))
+    documents = tuple(_document(dice, f"p{number}", asked, mirror) for number in range(count))
     return Town(
         id=name,
         gateway=gateway,
@@ -72,7 +79,8 @@ def town(seed: int, gateway: tuple[str, ...]) -> Town:
         models=models,
         documents=documents,
         dear=frozenset(model for model in models if dice.random() < 0.25),
-        asks=tuple(_ask(dice, f"{name}-a{n}", tuple(models)) for n in range(dice.randint(1, 4))),
+        asks=tuple(_ask(dice, f"{name}-a{n}", asked) for n in range(dice.randint(1, 4))),
+        mirror=mirror,
     )
 
 
@@ -89,11 +97,11 @@ def _site(dice: Random, name: str) -> Site:
     )
 
 
-def _document(dice: Random, name: str, models: tuple[str, ...]) -> dict[str, Any]:
-    written: dict[str, Any] = {"name": name, "scope": dice.choice(SCOPES)}
+def _document(dice: Random, name: str, models: tuple[str, ...], mirror: str) -> dict[str, Any]:
+    written: dict[str, Any] = {"name": name, "scope": dice.choice((*SCOPES, "lab"))}
     match: dict[str, Any] = {}
     if dice.random() < 0.4:
-        match["models"] = dice.sample(models, dice.randint(1, len(models)))
+        match["models"] = dice.sample((*models, mirror), dice.randint(1, len(models)))
     if dice.random() < 0.2:
         match["stream"] = dice.random() < 0.5
     tagged = dice.random() < 0.2
@@ -114,6 +122,7 @@ def _document(dice: Random, name: str, models: tuple[str, ...]) -> dict[str, Any
         )
     if not tagged:
         _choices(dice, written, match, models)
+        _shadow(dice, written, match, models, mirror)
     return written | ({"match": match} if match else {}) | ({"require": require} if require else {})
 
 
@@ -130,6 +139,23 @@ def _choices(
         match.setdefault("models", [dice.choice(models)])
         weights = {model: dice.randint(1, 3) for model in dice.sample(models, 2)}
         written["experiment"] = {"name": "trial", "split": weights, "by": "tag:user"}
+
+
+def _shadow(
+    dice: Random,
+    written: dict[str, Any],
+    match: dict[str, Any],
+    models: tuple[str, ...],
+    mirror: str,
+) -> None:
+    if written["scope"] not in {"tenant", "team", "squad"} or dice.random() < 0.3:
+        return
+    if match.setdefault("models", list(models)) == [mirror]:
+        return
+    payer = {"key": mirror.replace("mirror", "lab")}
+    shadow = {"model": mirror, "percent": 100, "payer": payer}
+    trial = written.get("experiment", {"name": "trial", "by": "key"})
+    written["experiment"] = trial | {"shadow": shadow}
 
 
 def _ask(dice: Random, name: str, models: tuple[str, ...]) -> Ask:

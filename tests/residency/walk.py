@@ -1,5 +1,5 @@
 """The walk of a request by the policies library alone: compile, experiment, plan, degrade, retry,
-hedge; what the network does is rolled. Answers where bytes of it went.
+hedge, shadow; what the network does is rolled. Answers where bytes of it went.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from policies.candidates import Candidate, Live
-from policies.compile import EffectivePolicy, Scoped, within
+from policies.compile import EffectivePolicy, Scoped, for_shadow, required, within
 from policies.decision import Deny
 from policies.document import parse
 from policies.failover import Attempts, Outcome, RetryBudget
@@ -18,13 +18,13 @@ from policies.occasions import Occasions
 from policies.panel import Panel
 from policies.route import Plan, decide
 from tests.policy_builders import a_candidate, an_ask
-from tests.residency.towns import SCOPES, Ask, Site, Town
+from tests.residency.towns import LABS, SCOPES, Ask, Site, Town
 
 Sent = tuple[str, Site]  # the model that served, and where
 Find = Callable[..., Plan | Deny]
 Keep = Callable[[EffectivePolicy, EffectivePolicy], EffectivePolicy]
 
-_KINDS = {"tenant": "tenant", "team": "team", "squad": "team", "key": "key"}
+_KINDS = {"tenant": "tenant", "team": "team", "squad": "team", "key": "key", "lab": "key"}
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -32,6 +32,7 @@ class Parts(msgspec.Struct, frozen=True):
 
     decide: Find = decide
     within: Keep = within
+    for_shadow: Keep = for_shadow
 
 
 class Generous(RetryBudget):
@@ -41,15 +42,17 @@ class Generous(RetryBudget):
         return True
 
 
-def scoped_documents(town: Town) -> list[Scoped]:
+def scoped_documents(town: Town, path: Sequence[str] = SCOPES) -> list[Scoped]:
+    """Those above a key, whose scopes these are."""
     return [
         (
             _KINDS[each["scope"]],
-            SCOPES.index(each["scope"]),
+            path.index(each["scope"]),
             each["name"],
             parse(each | {"scope": {_KINDS[each["scope"]]: each["scope"]}}),
         )
         for each in town.documents
+        if each["scope"] in path
     ]
 
 
@@ -59,15 +62,32 @@ class Walk:
     def __init__(self, town: Town, ask: Ask, dice: Random, parts: Parts) -> None:
         self.sent: list[Sent] = []
         self.refusal: str | None = None
-        self.hedges = self.retries = 0
+        self.hedges = self.retries = self.shadows = 0
         self._town, self._ask, self._dice, self._parts = town, ask, dice, parts
         self._documents = scoped_documents(town)
         self._sites = {site.id: site for site in town.sites}
 
     def go(self) -> None:
+        asked = self._policy(self._ask.model)
+        self._serve(asked)
+        if self.sent:
+            self._shadow(asked)
+
+    def _shadow(self, asked: EffectivePolicy) -> None:
+        trial, mirror = asked.experiment, self._town.mirror
+        shadow = None if trial is None else trial.shadowed("key", self._ask.tags)
+        if shadow is None or not shadow.may_pay("tenant", LABS[1:2]):
+            return
+        paying = self._policy(mirror, scoped_documents(self._town, LABS))
+        bound = required(asked, self._policy(mirror))
+        routed = self._plan(mirror, self._parts.for_shadow(paying, bound))
+        if not isinstance(routed, Deny):
+            self.shadows += 1
+            self._try(mirror, routed.attempts[0])
+
+    def _serve(self, asked: EffectivePolicy) -> None:
         model = self._ask.model
-        asked = self._policy(model)
-        if asked.experiment is not None:
+        if asked.experiment is not None and asked.experiment.split:
             variant = asked.experiment.variant("key", self._ask.tags)
             if variant != model and variant in self._town.models:
                 bound = self._parts.within(self._policy(variant), asked)
@@ -93,8 +113,8 @@ class Walk:
             tried.append(cheaper)
             model, policy = cheaper, self._parts.within(self._policy(cheaper), policy)
 
-    def _policy(self, model: str) -> EffectivePolicy:
-        occasions = Occasions(self._documents, model)
+    def _policy(self, model: str, above: Sequence[Scoped] | None = None) -> EffectivePolicy:
+        occasions = Occasions(self._documents if above is None else above, model)
         occasion = Occasion(self._ask.stream, 10, self._ask.tags, 0)
         return occasions.policy(occasions.pattern(occasion))
 
@@ -182,4 +202,14 @@ def _at_home(candidate: Candidate) -> Candidate:
     return msgspec.structs.replace(candidate, jurisdictions=frozenset({"DE"}))
 
 
-PLANTS: Sequence[Callable[[], Parts]] = (heedless_retries, forgetful_stand_ins, trusting_labels)
+def careless_shadows() -> Parts:
+    """Whoever pays decides alone where a request goes a second time."""
+    return Parts(for_shadow=lambda paying, _bound: paying)
+
+
+PLANTS: Sequence[Callable[[], Parts]] = (
+    heedless_retries,
+    forgetful_stand_ins,
+    trusting_labels,
+    careless_shadows,
+)
