@@ -113,7 +113,8 @@ def _sums(group: Iterable[Minute], cached_ratio: Fraction) -> _Sums:
     columns = [[Fraction(0)] * 3 for _ in range(3)]
     busy = [Fraction(0)] * 3
     for each in group:
-        row = (each.prefilled + cached_ratio * each.cached, each.decoded, each.requests)
+        prompts: int | Fraction = each.prefilled + cached_ratio * each.cached
+        row = (prompts, each.decoded, each.requests)
         for at, value in enumerate(row):
             busy[at] += value * each.busy_us
             for other in range(3):

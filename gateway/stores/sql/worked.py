@@ -67,8 +67,17 @@ def shares(connection: Connection, backend_id: str, from_us: int, to_us: int) ->
         .order_by(of.tenant_id, of.team_id, of.currency)
     )
     return [
-        Share(tenant_id, team_id, currency, *(int(each) for each in figures), whole(high, low))
-        for tenant_id, team_id, currency, *figures, high, low in rows
+        Share(
+            tenant_id=tenant_id,
+            team_id=team_id,
+            currency=currency,
+            attempts=int(attempts),
+            took_us=int(took_us),
+            input_tokens=int(prompts),
+            output_tokens=int(answers),
+            cost_picos=whole(high, low),
+        )
+        for tenant_id, team_id, currency, attempts, took_us, prompts, answers, high, low in rows
     ]
 
 
