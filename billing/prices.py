@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from billing.discounts import Discount, in_force
 from billing.meters import METERS, Meter
 from billing.money import counter_exponent, format_decimal, parse_decimal
 from billing.quantity import Schedule
@@ -132,12 +133,18 @@ class PriceBook:
     it is: the instant is that of admission (I4), so the answer to a question never changes.
     """
 
-    def __init__(self, versions: Iterable[PriceVersion]) -> None:
+    def __init__(
+        self, versions: Iterable[PriceVersion], discounts: Iterable[Discount] = ()
+    ) -> None:
+        self._discounts: dict[str, list[Discount]] = defaultdict(list)
+        for discount in discounts:
+            self._discounts[discount.tenant_id].append(discount)
         self._versions: dict[_Subject, list[PriceVersion]] = defaultdict(list)
         for version in sorted(versions, key=lambda v: (v.effective_from_us, v.id)):
             self._versions[_subject_of(version)].append(version)
         self._starts = sorted(
             {v.effective_from_us for group in self._versions.values() for v in group}
+            | {d.effective_from_us for group in self._discounts.values() for d in group}
         )
         self._timelines: dict[tuple[_Subject, str | None], _Timeline] = {}
 
@@ -152,12 +159,15 @@ class PriceBook:
     ) -> tuple[Band, ...]:
         """What a team pays, by the size of the prompt; the first band is above 0. Meter by meter
         the tenant's contract price with its tiers, else the list price with its own; nothing where
-        no `input` price is in force. With `currency`, prices in any other are not there; without it
-        the input price decides, and a meter priced in another currency has no price.
+        no `input` price is in force. The tenant's discounts are taken off the list; a contract
+        price stands as it is. With `currency`, prices in any other are not there; without it the
+        input price decides, and a meter priced in another currency has no price.
         """
         listed: _Subject = ("charge", None, model)
         contract: _Subject = ("charge", tenant_id, model)
-        if contract in self._versions:
+        if contract in self._versions or (
+            tenant_id in self._discounts and listed in self._versions
+        ):
             return self._bands(contract, listed, at_us, currency)
         return self._bands(listed, listed, at_us, currency)
 
@@ -193,10 +203,12 @@ class PriceBook:
         timeline = self._timelines.get((first, currency))
         if timeline is None:
             # Only subjects that exist are kept, or any name a client makes up would stay here.
-            if first not in self._versions:
+            if first not in self._versions and second not in self._versions:
                 return ()
-            layers = [self._versions.get(second, []), self._versions[first]]
-            timeline = self._timelines[first, currency] = _timeline(layers, currency)
+            layers = [self._versions.get(each, []) for each in dict.fromkeys((second, first))]
+            book, owner, _ = first
+            off = self._discounts.get(owner or "", []) if book == "charge" else []
+            timeline = self._timelines[first, currency] = _timeline(layers, currency, off)
         index = bisect_right(timeline.starts, at_us)
         return timeline.bands[index - 1] if index else ()
 
@@ -304,7 +316,9 @@ def _subject_of(version: PriceVersion) -> _Subject:
     return ("cost", version.backend_id, version.upstream_model)
 
 
-def _timeline(layers: Sequence[Sequence[PriceVersion]], currency: str | None) -> _Timeline:
+def _timeline(
+    layers: Sequence[Sequence[PriceVersion]], currency: str | None, off: Sequence[Discount]
+) -> _Timeline:
     """Later layers win over earlier ones, meter by meter."""
     versions = [
         version
@@ -312,32 +326,40 @@ def _timeline(layers: Sequence[Sequence[PriceVersion]], currency: str | None) ->
         for version in layer
         if currency is None or version.currency == currency
     ]
-    starts = tuple(sorted({version.effective_from_us for version in versions}))
-    return _Timeline(starts, tuple(_bands_at(versions, at_us) for at_us in starts))
+    starts = tuple(sorted({each.effective_from_us for each in (*versions, *off)}))
+    return _Timeline(starts, tuple(_bands_at(versions, at_us, off) for at_us in starts))
 
 
-def _bands_at(versions: Sequence[PriceVersion], at_us: int) -> tuple[Band, ...]:
-    in_force: dict[Meter, PriceVersion] = {}
+def _bands_at(
+    versions: Sequence[PriceVersion], at_us: int, off: Sequence[Discount]
+) -> tuple[Band, ...]:
+    found: dict[Meter, PriceVersion] = {}
     listed: dict[Meter, PriceVersion] = {}
     for version in versions:
         if version.effective_from_us <= at_us:
-            in_force[version.meter] = version
+            found[version.meter] = version
             if version.tenant_id is None:
                 listed[version.meter] = version
-    if Meter.INPUT not in in_force:
+    if Meter.INPUT not in found:
         return ()
-    currency = in_force[Meter.INPUT].currency
-    priced = [version for version in in_force.values() if version.currency == currency]
+    currency = found[Meter.INPUT].currency
+    priced = [version for version in found.values() if version.currency == currency]
     listed = {meter: of for meter, of in listed.items() if of.currency == currency}
     named = (*priced, *listed.values())
     edges = {0} | {tier.above_tokens for version in named for tier in version.context_tiers}
+
+    def rate(version: PriceVersion, above: int) -> Rate:
+        if version.tenant_id is None:
+            return _discounted(version, above, at_us, off)
+        return _contracted(version, listed, above)
+
     return tuple(
-        Band(above, sealed_card(currency, [_rate(version, listed, above) for version in priced]))
+        Band(above, sealed_card(currency, [rate(version, above) for version in priced]))
         for above in sorted(edges)
     )
 
 
-def _rate(version: PriceVersion, listed: Mapping[Meter, PriceVersion], above: int) -> Rate:
+def _contracted(version: PriceVersion, listed: Mapping[Meter, PriceVersion], above: int) -> Rate:
     """Beside a contract's price what the list asks for: of the meter, or where the list does not
     price it what `rate_of` would.
     """
@@ -345,7 +367,23 @@ def _rate(version: PriceVersion, listed: Mapping[Meter, PriceVersion], above: in
     other = listed.get(version.meter)
     if other is None and version.meter is not Meter.OUTPUT:
         other = listed.get(Meter.INPUT)
-    if version.tenant_id is None or other is None:
+    if other is None:
         return rate
     asked = other.at(above).picos_per_token
     return rate if asked == rate.picos_per_token else replace(rate, list_picos=asked)
+
+
+def _discounted(version: PriceVersion, above: int, at_us: int, off: Sequence[Discount]) -> Rate:
+    """With what is taken off the list; the version says so: `price_01-12.5%`."""
+    rate, model = version.at(above), version.model
+    discount = None
+    if off and model is not None:
+        discount = in_force(off, model, version.meter, at_us)
+    if discount is None:
+        return rate
+    name, asked = f"{rate.version}-{discount.percent}%", rate.picos_per_token
+    if rate.schedule is None:
+        left = discount.off(asked)
+        return Rate(rate.meter, left, name, list_picos=asked if asked != left else None)
+    schedule = rate.schedule.repriced(discount.off)
+    return Rate(rate.meter, schedule.dearest_picos, name, schedule)

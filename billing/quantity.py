@@ -5,7 +5,7 @@ usage is booked and held at the dearest step, and the invoice says what the mont
 it. Every payer has the same share of each step: nobody is cheaper for having come last.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, TypeVar
 
 import msgspec
@@ -33,6 +33,11 @@ class Schedule(msgspec.Struct, frozen=True, array_like=True):
     def dearest_picos(self) -> int:
         """What a token is booked at, before the month's total is known; never too little."""
         return max(step.picos_per_token for step in self.steps)
+
+    def repriced(self, price: Callable[[int], int]) -> "Schedule":
+        """The same steps at other prices."""
+        steps = (Step(step.above_tokens, price(step.picos_per_token)) for step in self.steps)
+        return Schedule(self.mode, tuple(steps))
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -181,6 +181,7 @@ def _attach(world: World, made: Made, name: str, path: Path) -> None:
         world.add("admin-tokens", path, token)
         price = made.make("prices", tenant_id=path[0], **PRICE)
         world.add("prices", path, price)
+        world.add("discounts", path, made.make("discounts", tenant_id=path[0], percent="5"))
         world.add("invoices", path, made.make("invoices", tenant_id=path[0], period="2026-11"))
 
 
@@ -269,6 +270,7 @@ def fresh(world: World, noun: str, path: Path) -> dict[str, Any]:
         "loop-breakers": LOOP | {"scope": scope},
         "grants": {"budget_id": budgets[0], "approver": "Ada", **UNTIL},
         "invoices": {"tenant_id": path[0], "period": "2026-10"},
+        "discounts": {"tenant_id": path[0], "percent": "7"},
     }
     return bodies[noun]
 

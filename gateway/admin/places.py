@@ -47,6 +47,7 @@ NOUNS: Final[Mapping[str, Noun]] = {
     "grants": Noun("grant", tables.grants),
     "limits": Noun("limit", tables.limits),
     "prices": Noun("price", tables.prices),
+    "discounts": Noun("discount", tables.discounts),
     "exchange-rates": Noun("exchange rate", exchange_rates),
     "invoices": Noun("invoice", invoices),
     "provider-bills": Noun("provider bill", provider_bills),

@@ -28,7 +28,7 @@ from gateway.dataplane.blocks import Blocks
 from gateway.dataplane.levels import Level, Levels
 from gateway.dataplane.reach import Reach, Unseal
 from gateway.stores.redis.keys import DEFAULT_TAG
-from gateway.stores.sql import prices, rows
+from gateway.stores.sql import discounts, prices, rows
 from gateway.stores.team_hours import TeamHour, team_hours
 from policies.candidates import Candidate
 from policies.compile import EffectivePolicy, Scoped, within
@@ -150,7 +150,9 @@ class Snapshot:
         self.documents = _kept(config.policies, before)  # read when first needed
         self.models: Mapping[str, rows.Model] = {m.name: m for m in config.models}
         self._backends = {b.id: Reach(b, unseal) for b in config.backends}
-        self._prices = PriceBook(map(prices.version_of, config.prices))
+        self._prices = PriceBook(
+            map(prices.version_of, config.prices), map(discounts.discount_of, config.discounts)
+        )
         self._keys = {key.id: key for key in config.keys if key.revoked_at_us is None}
         self._principals = self._principals_of(config)
         # Whose keys were found right, by fingerprint: of each living secret at most one.

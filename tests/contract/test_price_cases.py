@@ -10,10 +10,10 @@ from billing.meters import Meters
 from billing.money import format_picos
 from billing.prices import PriceBook, RateCard, card_for
 from billing.usage import UsageEvent
-from gateway.stores.sql import explained, prices, teams
+from gateway.stores.sql import discounts, explained, prices, teams
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.invoices import Invoice
-from gateway.stores.sql.rows import Price, QuantityTiers, Team, TierPrice
+from gateway.stores.sql.rows import Discount, Price, QuantityTiers, Team, TierPrice
 from tests.invoicing import (
     ACME,
     agree,
@@ -189,3 +189,26 @@ def test_the_edge_of_a_context_tier_is_a_cliff_for_the_whole_request(engine: Eng
         for line in lines
         if line.line_kind == "usage"
     ] == [("price_1", 200_000, "0.25"), ("price_1>200000", 200_001, "0.5000025")]
+
+
+def test_a_discount_is_booked_billed_and_named(engine: Engine) -> None:
+    """12.5 % off 3.00: 2.625 a million."""
+    with transaction(engine) as connection:
+        discounts.RECORDS.add(
+            connection,
+            Discount(id="discount_1", tenant_id=ACME, percent="12.5", effective_from_us=0),
+        )
+    listed = by_quantity("graduated")
+    with reading(engine) as connection:
+        off = map(discounts.discount_of, discounts.RECORDS.all(connection))
+        known = PriceBook([prices.version_of(listed)], off)
+    card = known.charge_card(ACME, "chat-default", NOON_US)
+    assert card is not None
+    book(engine, *calls(card, "10.2"))
+
+    invoice = issued(engine, drafted(engine))
+
+    assert told(engine, invoice) == [
+        ("price_1-12.5%", 10_000_000, "26.25"), ("price_1-12.5%+10000000", 200_000, "0.35"),
+    ]  # fmt: skip
+    assert explained_whole(engine, invoice) == ALL_EXPLAINED

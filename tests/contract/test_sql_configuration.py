@@ -12,6 +12,7 @@ from gateway.stores.sql import (
     backends,
     budgets,
     configuration,
+    discounts,
     keys,
     limits,
     models,
@@ -67,6 +68,9 @@ BUDGET = rows.Budget(
 LIMIT = rows.Limit(
     id="lim1", tenant_id="t1", scope_kind="key", scope_id="key1", tokens_per_day=2**40
 )
+DISCOUNT = rows.Discount(
+    id="disc1", tenant_id="t1", percent="12.5", model="chat", meter="input", effective_from_us=7
+)
 PRICE = rows.Price(
     id="price1",
     book="charge",
@@ -112,6 +116,7 @@ def _fill(engine: Engine) -> None:
         models.RECORDS.add(connection, MODEL)
         budgets.RECORDS.add(connection, BUDGET)
         limits.RECORDS.add(connection, LIMIT)
+        discounts.RECORDS.add(connection, DISCOUNT)
         prices.RECORDS.add(connection, PRICE)
         policies.add(connection, POLICY)
 
@@ -135,6 +140,7 @@ def test_every_noun_comes_back_as_it_was_written(engine: Engine) -> None:
         models=(MODEL,),
         budgets=(BUDGET,),
         limits=(LIMIT,),
+        discounts=(DISCOUNT,),
         prices=(PRICE,),
     )
 

@@ -17,6 +17,7 @@ from gateway.stores.sql.admin_tables import audit_rows
 from gateway.stores.sql.engine import transaction
 from gateway.stores.sql.rows import KeyBlock
 from tests.admin_server import AdminServer, Made, admin_server
+from tests.admin_world import BILL
 
 HOOK_SECRET = "a-hook-secret-nobody-may-read-0123456789"
 CANARY = "sk-canary-0123456789"
@@ -130,7 +131,13 @@ class Walk:
         self.do("PUT /prices/{id}", first["id"], **price, amount_per_million="2")
         self.do("POST /prices/{id}/approve", first["id"])
         self.do("DELETE /prices/{id}", self.made.make("prices", **draft)["id"])
+        off = {"tenant_id": own["tenant"], "effective_from": "2999-01-01T00:00:00Z"}
+        discount = self.do("POST /discounts", **off, percent="5")
+        self.do("PUT /discounts/{id}", discount["id"], **off, percent="6")
+        self.do("DELETE /discounts/{id}", discount["id"])
         self.do("POST /prices/import", model="gpt-4o-mini", as_model=self.made.name())
+        bill = BILL | {"name": self.made.name(), "backend_ids": [self.made.backend()["id"]]}
+        self.do("POST /provider-bills", **bill)
         rate = {"base": "USD", "quote": "EUR", "day": "2026-10-31", "rate": "0.9"}
         self.do("POST /exchange-rates", **rate, source="ECB")
         self.do("POST /exchange-rates/import", rates=[rate], source="another")

@@ -215,3 +215,27 @@ def test_an_odd_price_is_approved_by_somebody_else_than_who_drafted_it(
         assert ada.post(f"{path}/approve").json()["state"] == "approved"
         usual = ada.post("/prices", json=body | {"meter": "cache_read", "state": "draft"}).json()
         assert ada.post(f"/prices/{usual['id']}/approve").json()["state"] == "approved"
+
+
+def test_a_discount_that_has_begun_stays_until_a_later_one_takes_its_place(
+    admin_client: httpx.Client, made: Made
+) -> None:
+    tenant = made.tenant()
+    fields = {
+        "tenant_id": tenant["id"],
+        "percent": "12.5",
+        "effective_from": "2026-01-01T00:00:00Z",
+    }
+    begun = made.make("discounts", **fields)
+    path = f"/discounts/{begun['id']}"
+
+    assert admin_client.put(path, json=begun).json() == begun
+    refused(admin_client.put(path, json=fields | {"percent": "13"}), 409)
+    refused(admin_client.delete(path), 409)
+    refused(admin_client.post("/discounts", json=fields), 409)
+    refused(admin_client.post("/discounts", json=fields | {"percent": "101"}), 422, "percent")
+    missing = fields | {"tenant_id": "tenant_01aaaaaaaaaaaaaaaaaaaaaaaa"}
+    refused(admin_client.post("/discounts", json=missing), 422, "tenant_id")
+    coming = made.make("discounts", **fields | {"effective_from": "2999-01-01T00:00:00Z"})
+    assert admin_client.delete(f"/discounts/{coming['id']}").status_code == 204
+    refused(admin_client.delete(f"/tenants/{tenant['id']}"), 409)

@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from billing.discounts import Discount
 from billing.holds import worst_case
 from billing.meters import METERS, Meter, Meters
 from billing.money import counter_units
@@ -91,6 +92,16 @@ def test_a_markup_never_charges_less_than_it_says_and_at_most_a_pico_a_token_mor
     over = rate(usage, marked_up(cost_card, markup)) * 10**6 - rate(usage, cost_card) * millionths
 
     assert 0 <= over <= usage.total * 10**6
+
+
+@relaxed
+@given(PRICES, st.integers(0, 100 * 10**4))
+def test_a_discount_never_gives_more_than_it_says_and_at_most_a_pico_a_token_less(
+    price: int, percent_e4: int
+) -> None:
+    over = Discount("d", "t", percent_e4, 0).off(price) * 10**6 - price * (10**6 - percent_e4)
+
+    assert 0 <= over < 10**6
 
 
 STARTS = st.integers(0, 50)

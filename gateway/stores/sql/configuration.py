@@ -15,6 +15,7 @@ from gateway.stores.sql import (
     backends,
     breakers,
     budgets,
+    discounts,
     grants,
     keys,
     limits,
@@ -64,6 +65,7 @@ def load(engine: Engine) -> Configuration:
             grants=grants.in_force(connection, clock.now_us()),
             limits=limits.RECORDS.all(connection),
             prices=prices.RECORDS.all(connection, state="approved"),
+            discounts=discounts.RECORDS.all(connection),
             blocks=breakers.in_force(connection, clock.now_us()),
         )
 

@@ -293,6 +293,19 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     created_at_us: int = 0
 
 
+class Discount(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tenant pays less than the list."""
+
+    id: str
+    tenant_id: str
+    percent: str  # decimal with at most 4 decimals
+    model: str | None = None  # None: every model
+    meter: str | None = None  # None: every meter
+    effective_from_us: int
+    version: int = 1
+    created_at_us: int = 0
+
+
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     """All a data plane worker needs, of one instant: active policies and approved prices only."""
 
@@ -309,6 +322,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     grants: tuple[Grant, ...] = ()  # in force when this was read
     limits: tuple[Limit, ...] = ()
     prices: tuple[Price, ...] = ()
+    discounts: tuple[Discount, ...] = ()
     blocks: tuple[KeyBlock, ...] = ()  # in force when this was read
 
 

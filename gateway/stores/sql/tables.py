@@ -239,6 +239,18 @@ prices: Final = Table(
     *_kept(),
 )
 
+discounts: Final = Table(
+    "discounts",
+    metadata,
+    _id(),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False, index=True),
+    Column("percent", Text, nullable=False),
+    Column("model", Text),  # null: every model
+    Column("meter", Text),  # null: every meter
+    Column("effective_from_us", BigInteger, nullable=False),
+    *_kept(),
+)
+
 # What deleted keys and teams were called: usage that is booked late, and old invoices, name them.
 former_names: Final = Table(
     "former_names",

@@ -13,6 +13,7 @@ from gateway.stores.sql.rollups import rolled
 from gateway.stores.sql.rows import Tenant
 from gateway.stores.sql.tables import (
     budgets,
+    discounts,
     keys,
     limits,
     policies,
@@ -34,6 +35,7 @@ def in_use(connection: Connection, tenant_id: str) -> str | None:
         ("limits", limits.c.tenant_id == tenant_id),
         ("policies", policies.c.tenant_id == tenant_id),
         ("prices", prices.c.tenant_id == tenant_id),
+        ("discounts", discounts.c.tenant_id == tenant_id),
         ("invoices", invoices.c.tenant_id == tenant_id),
         ("usage", rolled.c.tenant_id == tenant_id),
         admin_tokens.reference("tenant", tenant_id),
