@@ -9,15 +9,17 @@ from gateway.stores.sql import (
     breaker_tables,
     decision_tables,
     invoice_tables,
+    journal_tables,
     policy_tables,
     provider_bill_tables,
+    self_check_tables,
     tables,
 )
 
 # They declare their tables with the rest.
 _OTHERS = (
-    admin_tables, alert_tables, breaker_tables, decision_tables, invoice_tables, policy_tables,
-    provider_bill_tables
+    admin_tables, alert_tables, breaker_tables, decision_tables, invoice_tables, journal_tables,
+    policy_tables, provider_bill_tables, self_check_tables
 )  # fmt: skip
 
 
