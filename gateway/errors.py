@@ -116,8 +116,6 @@ def _retry_headers(deny: Deny, shape: Shape) -> list[tuple[bytes, bytes]]:
         (b"retry-after", b"%d" % -(-wait // 1000)),
         (b"retry-after-ms", b"%d" % wait),
     ]
-    # A budget that needs nothing but time says how much of it.
-    never = shape.retry is False and deny.code is not DenyCode.INSUFFICIENT_QUOTA
-    if wait > LONGEST_POLITE_WAIT_MS or never:
+    if wait > LONGEST_POLITE_WAIT_MS or shape.retry is False:
         headers.append((b"x-should-retry", b"false"))
     return headers

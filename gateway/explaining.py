@@ -21,7 +21,7 @@ from gateway.stores.sql.configuration import load
 from policies.ask import Ask
 from policies.compile import EffectivePolicy, required
 from policies.decision import Deny
-from policies.explain import explain, explain_shadow
+from policies.explain import explain, explain_shadow, named
 
 
 def explainer(
@@ -44,10 +44,11 @@ def _answer(engine: Engine, jurisdictions: frozenset[str], asked: Explain) -> di
         raise invalid("key_id", f"there is no live key {asked.key_id!r}")
     principal: Principal = known[0]
     told = _explained(snapshot, principal, jurisdictions, asked, None)
+    names = {backend.id: backend.name for backend in config.backends}
     shadow = _shadowed(snapshot, principal, jurisdictions, asked)
     if shadow is not None and shadow["model"] == told.get("model"):
         shadow = None  # it serves the request itself
-    return told | {"shadow": shadow}
+    return named(told, names) | {"shadow": shadow}
 
 
 def _explained(

@@ -196,11 +196,8 @@ def _terms(account: Account, ask: Admission) -> tuple[int, int]:
 
 def _fits(state: State, account: Account, ask: Admission, *, beside_leases: bool) -> int:
     """Output tokens per choice that this capped account can pay; -1 when not even the input."""
-    balance = state.accounts.get(account.key, Balance())
     fixed, per_token = _terms(account, ask)
-    room = account.cap - balance.posted - balance.held - fixed
-    if beside_leases:
-        room -= balance.leased
+    room = _left(state, account, beside_leases=beside_leases) - fixed
     if room < 0:
         return -1
     return room // per_token if per_token > 0 else ask.wanted
@@ -251,7 +248,30 @@ def _budget(state: State, ask: Admission, now_ms: int) -> Refused | None:
         if account.cap != NO_CAP and _fits(state, account, ask, beside_leases=ask.firm) < ask.least
     ]
     index = max(refusing, key=lambda i: ask.accounts[i].end_ms)
-    return Refused("budget", index, ask.accounts[index].end_ms - now_ms, now_ms, max(grant, 0))
+    account = ask.accounts[index]
+    return Refused(
+        "budget",
+        index,
+        retry_after_ms=account.end_ms - now_ms,
+        now_ms=now_ms,
+        available=max(grant, 0),
+        left=_left(state, account, beside_leases=ask.firm),
+        unheld=_fits_unheld(state, ask),
+    )
+
+
+def _fits_unheld(state: State, ask: Admission) -> bool:
+    """Whether what is held, and may come back, is all that is in the way."""
+    settled = {
+        key: msgspec.structs.replace(balance, held=0) for key, balance in state.accounts.items()
+    }
+    return grant_of(msgspec.structs.replace(state, accounts=settled), ask) >= ask.least
+
+
+def _left(state: State, account: Account, *, beside_leases: bool) -> int:
+    balance = state.accounts.get(account.key, Balance())
+    left = account.cap - balance.posted - balance.held
+    return left - balance.leased if beside_leases else left
 
 
 def _placed(state: State, ask: Admission, grant: int, now_us: int) -> State:

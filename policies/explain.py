@@ -20,6 +20,13 @@ from policies.shadow import Shadow
 
 Plain = dict[str, Any]
 
+_WRITTEN_AS: Final = {
+    "max_per_request_picos": "max_per_request",
+    "max_input_picos_per_token": "max_input_per_million",
+    "max_output_picos_per_token": "max_output_per_million",
+    "hour_ceilings": "max_per_team_hour",
+}
+
 
 def explain(
     policy: EffectivePolicy,
@@ -48,10 +55,25 @@ def explain(
     }
 
 
+def named(told: Plain, names: Mapping[str, str]) -> Plain:
+    """The same with the names of backends beside their ids."""
+    places = [*told["attempts"], *told["candidates"]]
+    for place in places:
+        place["backend"] = names.get(place["backend_id"])
+    if "when_exhausted" in told:
+        named(told["when_exhausted"], names)
+    return told
+
+
 def explain_policy(policy: EffectivePolicy) -> Plain:
-    """Every field with its value and `set_by`: the document, or None for the default."""
+    """Every field with its value and `set_by`: the document, or None for the default. Amounts stand
+    as documents write them, under the documents' names.
+    """
     return {
-        field: {"value": _plain(field, getattr(policy, field)), "set_by": policy.sources.get(field)}
+        _WRITTEN_AS.get(field, field): {
+            "value": _plain(field, getattr(policy, field)),
+            "set_by": policy.sources.get(field),
+        }
         for field in EffectivePolicy.__struct_fields__
         if field != "sources"
     }

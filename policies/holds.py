@@ -84,6 +84,8 @@ class Refused(msgspec.Struct, frozen=True):
     retry_after_ms: int
     now_ms: int
     available: int = 0  # budget: output tokens per choice that would have fitted
+    left: int = 0  # budget: of that account, in its unit, before this request
+    unheld: bool = False  # budget: it would be in if nothing else were held
 
 
 class Reaping(msgspec.Struct, frozen=True, array_like=True):

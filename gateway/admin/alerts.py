@@ -157,7 +157,9 @@ async def _list(call: Call) -> Answer:
 
     def work(connection: Connection) -> list[AlertView]:
         only = call.visible(connection, "alerts")
-        found = alerts.RECORDS.page(connection, where, call.query.cursor, size + 1, only)
+        found = alerts.RECORDS.page(
+            connection, where, call.query.cursor, size + 1, only, descending=call.query.descending
+        )
         return [_view(connection, each) for each in found]
 
     found = await call.read(work)

@@ -95,7 +95,9 @@ async def _list(call: Call) -> Answer:
 
     def work(connection: Connection) -> tuple[audit.AuditRow, ...]:
         only = (*spans, *call.visible(connection, "audit"))
-        return audit.RECORDS.page(connection, where, query.cursor, query.limit + 1, only)
+        return audit.RECORDS.page(
+            connection, where, query.cursor, query.limit + 1, only, descending=query.descending
+        )
 
     found = await call.read(work)
     items = [_view(row) for row in found[: query.limit]]

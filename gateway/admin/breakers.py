@@ -128,7 +128,9 @@ async def _list(call: Call) -> Answer:
 
     def work(connection: Connection) -> list[BlockView]:
         only = call.visible(connection, "key-blocks")
-        found = breakers.BLOCKS.page(connection, where, call.query.cursor, size + 1, only)
+        found = breakers.BLOCKS.page(
+            connection, where, call.query.cursor, size + 1, only, descending=call.query.descending
+        )
         return [_view(each) for each in found]
 
     found = await call.read(work)

@@ -17,12 +17,12 @@ from gateway.admin.problems import invalid, missing
 from gateway.admin.resource import page_of
 from gateway.admin.roles import Right
 from gateway.signing import Signed
-from gateway.stores.sql import decisions
+from gateway.stores.sql import backends, decisions
 from gateway.stores.sql.decisions import Anchor, Place, Sealed
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.tables import usage_rows
 from policies import facts
-from policies.explain import explain
+from policies.explain import explain, named
 from policies.facts import Standing
 from policies.seals import Break
 
@@ -229,8 +229,13 @@ async def _read(call: Call) -> Answer:
     if sealed is None:
         raise missing("decision", call.id)
     standings = await asyncio.to_thread(_standings, call, [sealed])
+    names = await call.read(_names)
     went = await call.read(lambda connection: _went(connection, request_id))
-    return Answer(_whole(sealed, standings.get(sealed.record.facts.standing), went))
+    return Answer(_whole(sealed, standings.get(sealed.record.facts.standing), went, names))
+
+
+def _names(connection: Connection) -> dict[str, str]:
+    return {each.id: each.name for each in backends.RECORDS.all(connection)}
 
 
 def _went(connection: Connection, request_id: str) -> tuple[WentView, ...]:
@@ -270,7 +275,9 @@ def _view(sealed: Sealed, standing: Standing | None) -> DecisionView:
     )
 
 
-def _whole(sealed: Sealed, standing: Standing | None, went: tuple[WentView, ...]) -> WholeView:
+def _whole(
+    sealed: Sealed, standing: Standing | None, went: tuple[WentView, ...], names: dict[str, str]
+) -> WholeView:
     told: dict[str, Any] = {"candidates": [], "policy": {}}
     decided = sealed.record.facts
     if standing is not None:
@@ -285,6 +292,7 @@ def _whole(sealed: Sealed, standing: Standing | None, went: tuple[WentView, ...]
         for candidate, against in zip(told["candidates"], decided.against, strict=False):
             candidate["eligible"] = not against
             candidate["codes"] = list(facts.reasons_of(against))
+        told = named(told, names)
     return WholeView(
         **msgspec.structs.asdict(_view(sealed, standing)),
         known=standing is not None,

@@ -75,7 +75,12 @@ async def _list(call: Call) -> Answer:
     where, size = filters(call.query), call.query.limit
     found = await call.read(
         lambda connection: RECORDS.page(
-            connection, where, call.query.cursor, size + 1, call.visible(connection, call.noun)
+            connection,
+            where,
+            call.query.cursor,
+            size + 1,
+            call.visible(connection, call.noun),
+            descending=call.query.descending,
         )
     )
     return Answer(page([_view(row) for row in found[:size]], found, size))

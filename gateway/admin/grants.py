@@ -180,7 +180,10 @@ async def _list_of(call: Call) -> Answer:
     def work(connection: Connection) -> tuple[tuple[rows.Grant, ...], _Of]:
         of = _budget_in_path(connection, call)
         after, size = call.query.cursor, call.query.limit
-        return grants.RECORDS.page(connection, {"budget_id": call.id}, after, size + 1), of
+        descending = call.query.descending
+        where = {"budget_id": call.id}
+        found = grants.RECORDS.page(connection, where, after, size + 1, descending=descending)
+        return found, of
 
     found, of = await call.read(work)
     size = call.query.limit

@@ -91,7 +91,12 @@ async def _list(call: Call) -> Answer:
     where = {name: value for name, value in given.items() if value is not None}
     found = await call.read(
         lambda connection: invoices.seen(
-            connection, where, query.cursor, query.limit + 1, call.visible(connection, "invoices")
+            connection,
+            where,
+            query.cursor,
+            query.limit + 1,
+            call.visible(connection, "invoices"),
+            descending=query.descending,
         )
     )
     shown = found[: query.limit]

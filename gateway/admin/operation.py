@@ -7,7 +7,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from litestar import Response
@@ -49,6 +49,11 @@ class Page(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     limit: PageSize = 50
     cursor: Cursor | None = None
+    order: Literal["asc", "desc"] = "asc"  # of ids, and so of when things were made
+
+    @property
+    def descending(self) -> bool:
+        return self.order == "desc"
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -93,7 +93,7 @@ async def _list(call: Call) -> Answer:
     def work(connection: Connection) -> list[Whole]:
         newest = policies.page(
             connection, filters(call.query), call.query.cursor, size + 1,
-            call.visible(connection, "policies"),
+            call.visible(connection, "policies"), descending=call.query.descending,
         )  # fmt: skip
         return [_whole(connection, each.id) for each in newest]
 

@@ -304,8 +304,14 @@ async def _approve(call: Call) -> Answer:
         if price.state == "approved":
             return price
         _check_four_eyes(connection, price, call.principal)
+        # One that names no day begins when it is approved, not when it was written down.
+        undated = price.effective_from_us == price.created_at_us
         approved = msgspec.structs.replace(
-            price, state="approved", approved_by=call.principal.id, version=price.version + 1
+            price,
+            state="approved",
+            effective_from_us=clock.now_us() if undated else price.effective_from_us,
+            approved_by=call.principal.id,
+            version=price.version + 1,
         )
         _check_alone(connection, approved)
         call.changed(connection, "prices", price, approved)

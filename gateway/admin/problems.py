@@ -131,7 +131,12 @@ def _render_http(request: Request[Any, Any, Any], fault: HTTPException) -> Respo
         if isinstance(each, dict)
     ]
     code = HTTPStatus(fault.status_code).name.lower()
-    named = ProblemError(fault.status_code, code, fault.detail, errors, fault.headers)
+    detail = fault.detail
+    if fault.status_code == HTTPStatus.NOT_FOUND:
+        detail = f"there is nothing at {request.url.path:.200}; /admin/openapi.json says what is"
+    elif fault.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = f"{request.method} is not for this path; /admin/openapi.json says what is"
+    named = ProblemError(fault.status_code, code, detail, errors, fault.headers)
     return _render_problem(request, named)
 
 

@@ -215,7 +215,12 @@ async def _list(call: Call) -> Answer:
     query: Page = call.query
     found = await call.read(
         lambda connection: provider_bills.RECORDS.page(
-            connection, {}, query.cursor, query.limit + 1, call.visible(connection, call.noun)
+            connection,
+            {},
+            query.cursor,
+            query.limit + 1,
+            call.visible(connection, call.noun),
+            descending=query.descending,
         )
     )
     return Answer(page([_view(row) for row in found[: query.limit]], found, query.limit))

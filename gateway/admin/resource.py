@@ -101,7 +101,9 @@ class Resource(Generic[R, B, V]):
 
         def work(connection: Connection) -> list[tuple[R, Any]]:
             only = call.visible(connection, self.plural)
-            rows = self.records.page(connection, where, after, size + 1, only)
+            rows = self.records.page(
+                connection, where, after, size + 1, only, descending=call.query.descending
+            )
             return [(row, self.facts(connection, row)) for row in rows]
 
         found = await call.read(work)
@@ -231,5 +233,5 @@ def filters(query: Page) -> dict[str, Any]:
     return {
         name: value
         for name, value in given.items()
-        if name not in {"limit", "cursor"} and value is not None
+        if name not in {"limit", "cursor", "order"} and value is not None
     }

@@ -105,8 +105,14 @@ def _draft(args: argparse.Namespace, remote: Any) -> None:
 
 
 def _issue(args: argparse.Namespace, remote: Any) -> None:
+    from gateway.commands.remote import RemoteError
+
     body = {"early": args.early}
-    _show_one(args, remote, remote.call("POST", f"{_path(args, remote)}/issue", body).json())
+    try:
+        answer = remote.call("POST", f"{_path(args, remote)}/issue", body)
+    except RemoteError as fault:  # in the words of who types, not of who posts
+        raise RemoteError(str(fault).replace('{"early": true}', "--early")) from fault
+    _show_one(args, remote, answer.json())
 
 
 def _credit(args: argparse.Namespace, remote: Any) -> None:

@@ -111,7 +111,8 @@ def _show_decision(told: dict[str, Any]) -> Iterator[str]:
     yield f"{told['decision']}" + (f": {refusal['code']}, {refusal['message']}" if refusal else "")
     for each in told["candidates"]:
         place = "not eligible" if each["attempt"] is None else f"choice {each['attempt'] + 1}"
-        yield f"  {each['backend_id']}/{each['upstream_model']} ({each['region']}): {place}"
+        backend = each.get("backend") or each["backend_id"]
+        yield f"  {backend}/{each['upstream_model']} ({each['region']}): {place}"
         for reason in each["reasons"]:
             yield f"      {reason}"
     set_by = {name: each for name, each in told.get("policy", {}).items() if each["set_by"]}

@@ -10,6 +10,8 @@ from gateway.stores.redis.holds import MONEY, Refused
 from policies.accounts import Account
 from policies.decision import Deny, DenyCode
 
+# How long requests take to end is nobody's to know; the window's end is too far.
+_HELD_RETRY_MS: Final = 2_000
 _ASK_THE_OWNER: Final = "ask the budget's owner for more"
 
 
@@ -53,12 +55,20 @@ def over_budget(flow: Flow, refused: Refused) -> Deny:
     currency, room = principal.tenant.currency, max(0, refused.available)
     cost = f"{format_counter(least, currency)} {currency}"
     remedy = "lower max_tokens" if room else "shorten the prompt, choose a cheaper model"
+    if refused.unheld:
+        remedy = f"requests under way hold what it needs: retry when they have ended, {remedy}"
     if meter.period == HOUR:
         return _over_hour(meter, account, refused, f"it may cost {cost}; {remedy}", least)
+    if refused.left <= 0 and not refused.unheld:
+        return Deny(
+            DenyCode.INSUFFICIENT_QUOTA,
+            f"the {meter.period} budget of {meter.label} is spent; {_ASK_THE_OWNER}",
+        )
     return Deny(
         DenyCode.INSUFFICIENT_QUOTA,
         f"the {meter.period} budget of {meter.label} cannot cover this request: it may cost"
         f" {cost} and room for {room} output tokens is left; {remedy}, or {_ASK_THE_OWNER}",
+        retry_after_ms=_HELD_RETRY_MS if refused.unheld else None,
     )
 
 
@@ -84,8 +94,13 @@ def _over_hour(meter: Meter, account: Account, refused: Refused, cost: str, leas
         DenyCode.INSUFFICIENT_QUOTA,
         f"its policy bounds what {meter.label} spends in an hour, and that cannot cover this"
         f" request: {cost}{then}",
-        retry_after_ms=max(1, account.end_ms - refused.now_ms) if ever else None,
+        retry_after_ms=_until(account, refused) if ever else None,
     )
+
+
+def _until(account: Account, refused: Refused) -> int:
+    left_ms = max(1, account.end_ms - refused.now_ms)
+    return min(left_ms, _HELD_RETRY_MS) if refused.unheld else left_ms
 
 
 def _end_of(account: Account) -> str:

@@ -1,4 +1,4 @@
-"""`GET /v1/usage`: what this key has used, and where it stands in its own budgets and limits."""
+"""`GET /v1/usage`: what this key has used, and where the budgets and limits on its path stand."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,7 +9,7 @@ import msgspec
 from billing.money import format_counter, format_picos
 from billing.periods import Window, window
 from gateway import clock
-from gateway.dataplane.levels import Levels, Meter, RateLimit
+from gateway.dataplane.levels import HOUR, Levels, Meter, RateLimit
 from gateway.dataplane.snapshot import Principal, Snapshot
 from gateway.stores.redis.accounts import AccountReader, GateReader
 from gateway.stores.redis.holds import MONEY, Account, StoreUnavailable
@@ -41,7 +41,9 @@ class Readers(msgspec.Struct, frozen=True):
 async def usage_of(
     snapshot: Snapshot, readers: Readers, principal: Principal
 ) -> dict[str, Any] | Deny:
-    """Only the key's own: what its team or tenant has is not the key holder's to see."""
+    """Of budgets and limits every one that may refuse its requests, each with whose it is: the
+    outermost first. What policies count by the hour depends on the request and is not shown.
+    """
     tenant, now_us = principal.tenant, clock.now_us()
     levels = snapshot.levels(principal)
     month = window("month", ZoneInfo(tenant.timezone), now_us)
@@ -80,16 +82,16 @@ async def _standing(
     limits: list[dict[str, Any]] = []
     standing = levels.at(now_us)
     for meter, account in zip(standing.meters, standing.accounts, strict=True):
-        if meter.level != "key":
+        if meter.period == HOUR:
             continue
         balance = await readers.accounts(levels.tag, account.key) or Balance()
         if meter.unit == MONEY:
             budgets.append(_budget(meter, account, balance, principal.tenant.currency))
         else:
-            limits.append(_tokens_per_day(account, balance))
-    own = [li for li in (*levels.requests, *levels.tokens) if li.level_id == principal.key.id]
-    due = [await readers.gates(levels.tag, limit.key) for limit in own]
-    limits += [_per_minute(limit, at, now_us) for limit, at in zip(own, due, strict=True)]
+            limits.append(_tokens_per_day(meter, account, balance))
+    for limit in levels.per_minute:
+        due_us = await readers.gates(levels.tag, limit.key)
+        limits.append(_per_minute(limit, due_us, now_us))
     return budgets, limits
 
 
@@ -97,6 +99,7 @@ def _per_minute(limit: RateLimit, due_us: int, now_us: int) -> dict[str, Any]:
     wait_us = max(0, due_us - now_us)
     return {
         "kind": f"{limit.kind}_per_minute",
+        "of": limit.label,
         "limit": limit.per_minute,
         "burst": limit.burst,
         "remaining": max(0, limit.left(wait_us)),
@@ -111,6 +114,7 @@ def _budget(meter: Meter, account: Account, balance: Balance, currency: str) -> 
     hard = account.cap >= 0
     left = meter.amount - posted - held
     return {
+        "of": meter.label,
         "mode": "hard" if hard else "soft",
         "period": meter.period,
         "spent": format_counter(posted, currency),
@@ -122,10 +126,11 @@ def _budget(meter: Meter, account: Account, balance: Balance, currency: str) -> 
     }
 
 
-def _tokens_per_day(account: Account, balance: Balance) -> dict[str, Any]:
+def _tokens_per_day(meter: Meter, account: Account, balance: Balance) -> dict[str, Any]:
     posted, held = balance.posted, balance.held
     return {
         "kind": "tokens_per_day",
+        "of": meter.label,
         "limit": account.cap,
         "used": posted,
         "held": held,

@@ -109,6 +109,19 @@ def test_an_approved_price_is_immutable_and_a_draft_is_not(
     assert _in_force(admin_house, draft) == ["0.20"]
 
 
+def test_a_draft_that_names_no_day_begins_when_it_is_approved(
+    admin_client: httpx.Client, made: Made
+) -> None:
+    draft = made.make(
+        "prices", book="charge", model="undated", meter="input", amount_per_million="1",
+        currency="EUR", state="draft",
+    )  # fmt: skip
+
+    approved = admin_client.post(f"/prices/{draft['id']}/approve").json()
+
+    assert approved["effective_from"] > draft["effective_from"] == draft["created_at"]
+
+
 def _in_force(admin_house: AdminServer, price: dict[str, Any]) -> list[str]:
     found = configuration.load(admin_house.engine).prices
     return [each.amount_per_million for each in found if each.id == price["id"]]

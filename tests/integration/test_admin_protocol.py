@@ -116,7 +116,28 @@ def test_whatever_is_refused_is_a_problem_document(
     problem = answer.json()
     assert (problem["status"], problem["code"]) == (status, code)
     assert problem["title"]
-    assert problem["detail"]
+    assert problem["detail"] != problem["title"]
+
+
+def test_a_list_is_told_from_either_end(client: httpx.Client) -> None:
+    made = [
+        client.post("/tenants", json={"name": f"turned-{n}", "currency": "EUR", "timezone": "UTC"})
+        for n in range(5)
+    ]
+    ids = {one.json()["id"] for one in made}
+    told: dict[str, list[str]] = {}
+    for order in ("asc", "desc"):
+        found, cursor = [], None
+        while cursor is not None or not found:
+            params = {"order": order, "limit": 2} | ({"cursor": cursor} if cursor else {})
+            page = client.get("/tenants", params=params).json()
+            found += [item["id"] for item in page["items"]]
+            cursor = page["next"]
+        told[order] = found
+
+    assert told["desc"] == told["asc"][::-1]
+    assert ids <= set(told["asc"])
+    assert client.get("/tenants?order=random").status_code == 400
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,34 @@ def test_a_refusal_says_what_would_fit(
     run(scenario())
 
 
+def test_a_budget_that_is_spent_says_so_and_not_to_shorten_the_prompt(
+    tmp_path: Path, store_url: str
+) -> None:
+    async def scenario() -> None:
+        async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
+            backend.script = Script(tokens=40)
+            world = await furnish(house, {"base_url": backend.base_url}, charge=("0", "100"))
+            scope = {"team": world.team["id"]}
+            await house.policy(name="least", scope=scope, budget={"least_output": 40})
+            await house.make("budgets", scope=scope, amount="0.004", period="day")
+            await house.in_force()
+            assert (await house.ask(world.secret, **BODY)).status_code == 200
+            await house.settled()
+
+            answer = await house.ask(world.secret, **BODY)
+            headers = {"authorization": f"Bearer {world.secret}"}
+            (budget,) = (await house.client.get("/v1/usage", headers=headers)).json()["budgets"]
+
+            error = answer.json()["error"]["message"]
+            assert (answer.status_code, "retry-after" in answer.headers) == (429, False)
+            assert error.startswith("the day budget of team platform is spent; ask the budget's")
+            assert (budget["of"], budget["spent"], budget["remaining"]) == (
+                "team platform", "0.004", "0"
+            )  # fmt: skip
+
+    run(scenario())
+
+
 def test_every_level_of_a_deep_tree_binds_in_every_period(played: Callable[[Story], None]) -> None:
     async def story(house: House, world: World, backend: ScriptedBackend) -> None:
         tenant_id, parent = world.tenant["id"], world.squad["id"]

@@ -131,6 +131,8 @@ def test_with_clamp_off_thirteen_of_two_hundred_are_admitted_at_once(
                 refused = next(a for a in answers if a.status_code == 429)
                 assert refused.json()["error"]["code"] == "insufficient_quota"
                 assert refused.headers["x-should-retry"] == "false"
+                assert refused.headers["retry-after"] == "2"  # only holds are in its way
+                assert "retry when they have ended" in refused.json()["error"]["message"]
                 assert len(backend.book) == 13
                 after = await house.look(f"budgets/{budget['id']}")
                 assert (after["spent"], after["held"]) == ("0.65325", "0")

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from billing.meters import Meters
+from gateway import clock
 from gateway.__main__ import main
 from gateway.clock import parse_rfc3339
 from gateway.stores.sql import tenants, usage
@@ -139,3 +140,19 @@ def test_a_period_that_cannot_be_drafted_is_refused_in_words(
 ) -> None:
     assert main(["invoice", "draft", "--tenant", "acme", "--period", period]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_a_month_that_still_runs_is_refused_in_the_words_of_the_command(
+    engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now_us = clock.now_us()
+    usage.record(engine, [(an_event(tenant_id=TENANT, admitted_at_us=now_us), True)])
+    period = clock.rfc3339(now_us)[:7]
+    assert main(["invoice", "draft", "--tenant", "acme", "--period", period, "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+
+    assert main(["invoice", "issue", made["id"]]) == 1
+
+    refused = capsys.readouterr().err
+    assert "--early" in refused
+    assert "{" not in refused

@@ -134,7 +134,7 @@ def test_a_hypothetical_request_is_explained_in_words(
     shown = capsys.readouterr().out
 
     assert shown.startswith("refuse: unpriced_model")
-    assert f"{backend['id']}/" in shown
+    assert f"{backend['name']}/" in shown
     assert "unpriced: no charge price" in shown
 
 

@@ -143,7 +143,7 @@ def test_of_two_ceilings_on_a_team_and_the_one_around_it_each_bounds_its_own(
             explained = await house.admin.post(
                 "/policies/explain", json={"key_id": world.key["id"], "model": "chat"}
             )
-            told_of = explained.json()["policy"]["hour_ceilings"]["value"]
+            told_of = explained.json()["policy"]["max_per_team_hour"]["value"]
             assert [one["most"] for one in told_of] == ["0.3", "0.1"]
 
     run(scenario())

@@ -9,7 +9,7 @@
 --          {0, duplicate, grant, held_money, remaining of each account..., wait_us of each gate...}
 --          {1 rate | 2 concurrency | 3 budget | 4 stale window | 5 spent | 6 tickets |
 --           8 unopened | 10 leased: it would get more if leases were back, index, retry_after_ms,
---           available}
+--           available, and of a budget: what is left there, 1 if it were in with nothing else held}
 --          {7, 0 in flight | 1 finished | 2 other body, request id, kept answer}: another has the
 --          ticket
 --          {9, message}: this one failed and wrote nothing
@@ -135,7 +135,8 @@ local function admit(packed, kept)
   local grant = wanted
   if price > 0 then grant = min(grant, floor((MAX_COUNTER - money) / price)) end
   local beside = grant -- the grant if leases stay where they are
-  local answer, new, last, blocked = {0, 0}, {}, -1, 0
+  local unheld = grant -- the grant if nothing else were held
+  local answer, new, last, blocked, left = {0, 0}, {}, -1, 0, 0
   for i = 1, #accounts do
     local account = accounts[i]
     local cap, input, per_token = account[2], money, price
@@ -147,19 +148,25 @@ local function admit(packed, kept)
       return {8, i - 1, 0, 0}
     end
     if cap >= 0 then
-      local room = cap - (balance[1] or 0) - (balance[2] or 0) - input
-      local fits = fitting(room, per_token, wanted)
+      local held = balance[2] or 0
+      local room = cap - (balance[1] or 0) - held - input
+      local fits, lent = fitting(room, per_token, wanted), 0
       if leased then
         local narrowed = fitting(room - leased, per_token, wanted)
         beside = min(beside, narrowed)
-        if firm then fits = narrowed end
+        if firm then fits, lent = narrowed, leased end
       end
-      if fits < least and account[4] > last then last, blocked = account[4], i end
+      if fits < least and account[4] > last then
+        last, blocked, left = account[4], i, room + input - lent
+      end
       grant = min(grant, fits)
+      unheld = min(unheld, fitting(room - lent + held, per_token, wanted))
       answer[4 + i] = room
     end
   end
-  if blocked > 0 then return {3, blocked - 1, last - now_ms, max(grant, 0)} end
+  if blocked > 0 then
+    return {3, blocked - 1, last - now_ms, max(grant, 0), left, unheld >= least and 1 or 0}
+  end
   if beside < grant then return {10, 0, 0, 0} end
 
   local expiry = now_ms + a[2]

@@ -116,13 +116,19 @@ def slice_args(asked: SliceAsked) -> tuple[bytes]:
     return (_encode(asked),)
 
 
+_TOLD_OF_BUDGETS: Final = 6
+
+
 def admitted(ask: Admission, now_us: int, answer: list[Any]) -> Granted | Refused | Replay:
     """What admit.lua answered to this request."""
     now_ms, code = now_us // 1000, answer[0]
     if code == _REPLAY:
         return Replay(_OF_TICKET[answer[1]], answer[2].decode(), answer[3])
     if code:
-        return Refused(_OF_CODE[code], answer[1], answer[2], now_ms, answer[3])
+        refused = Refused(_OF_CODE[code], answer[1], answer[2], now_ms, answer[3])
+        if len(answer) == _TOLD_OF_BUDGETS:
+            refused = msgspec.structs.replace(refused, left=answer[4], unheld=answer[5] == 1)
+        return refused
     gates_at = 4 + len(ask.accounts)
     remaining, waits = tuple(answer[4:gates_at]), tuple(answer[gates_at:])
     return Granted(answer[2], answer[3], now_ms, remaining, waits, answer[1] == 1)

@@ -13,6 +13,7 @@ from billing.terms import IssuedTerms
 from gateway.stores.sql import terms
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.invoice_tables import invoice_lines, invoices
+from gateway.stores.sql.records import following
 from gateway.stores.sql.tables import tenants
 
 LINE_COLUMNS: Final = tuple(column.name for column in invoice_lines.columns)[2:]  # of the line
@@ -79,11 +80,12 @@ def seen(
     after: str | None,
     limit: int,
     only: Iterable[ColumnElement[bool]] = (),
+    *,
+    descending: bool = False,
 ) -> list[Invoice]:
     """The same from the caller's view, and of those that meet all of `only`."""
-    query = select(invoices).filter_by(**where).where(*only).order_by(invoices.c.id).limit(limit)
-    if after is not None:
-        query = query.where(invoices.c.id > after)
+    beyond, order = following(invoices.c.id, after, descending=descending)
+    query = select(invoices).filter_by(**where).where(*only, *beyond).order_by(order).limit(limit)
     return [Invoice(**row) for row in connection.execute(query).mappings()]
 
 

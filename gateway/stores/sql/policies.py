@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, update
 
 from gateway.stores.sql.policy_tables import policy_steps
-from gateway.stores.sql.records import Records, write
+from gateway.stores.sql.records import Records, following, write
 from gateway.stores.sql.rows import Policy, PolicyStep
 from gateway.stores.sql.tables import policies, policy_versions
 
@@ -70,15 +70,16 @@ def page(
     after: str | None,
     limit: int,
     only: Iterable[ColumnElement[bool]] = (),
+    *,
+    descending: bool = False,
 ) -> tuple[Policy, ...]:
     """The newest version of each policy whose columns equal `where` and that meets all of `only`,
     ordered by id.
     """
     query = _versions().where(policy_versions.c.policy_version == policies.c.latest_version)
     query = query.where(*(policies.c[name] == value for name, value in where.items()), *only)
-    if after is not None:
-        query = query.where(policies.c.id > after)
-    query = query.order_by(policies.c.id).limit(limit)
+    beyond, order = following(policies.c.id, after, descending=descending)
+    query = query.where(*beyond).order_by(order).limit(limit)
     return _RECORDS.rows(connection.execute(query).mappings().all())
 
 

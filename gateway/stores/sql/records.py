@@ -35,13 +35,14 @@ class Records(Generic[R]):
         after: str | None = None,
         limit: int | None = None,
         only: Iterable[ColumnElement[bool]] = (),
+        *,
+        descending: bool = False,
     ) -> tuple[R, ...]:
         """Rows whose columns equal `where` and that meet all of `only`, ordered by id, from after
         the id `after`.
         """
-        query = select(self.table).filter_by(**where).where(*only).order_by(self.table.c.id)
-        if after is not None:
-            query = query.where(self.table.c.id > after)
+        beyond, order = following(self.table.c.id, after, descending=descending)
+        query = select(self.table).filter_by(**where).where(*only, *beyond).order_by(order)
         if limit is not None:
             query = query.limit(limit)
         return self.rows(connection.execute(query).mappings().all())
@@ -91,6 +92,16 @@ class Records(Generic[R]):
             if columns[name] is not None:
                 columns[name] = msgspec.json.encode(columns[name]).decode()
         return columns
+
+
+def following(
+    column: ColumnElement[str], after: str | None, *, descending: bool
+) -> tuple[tuple[ColumnElement[bool], ...], ColumnElement[str]]:
+    """What rows from after `after` on meet, and their order."""
+    order = column.desc() if descending else column
+    if after is None:
+        return (), order
+    return (column < after if descending else column > after,), order
 
 
 def write(connection: Connection, statement: Executable) -> None:

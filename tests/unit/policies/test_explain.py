@@ -71,8 +71,8 @@ def test_every_field_says_which_document_set_it() -> None:
     plain = explain_policy(POLICY)
 
     assert plain["residency"] == {"value": ["EU"], "set_by": "floor"}
-    assert plain["max_per_request_picos"] == {"value": "0.05", "set_by": "thrift"}
-    assert plain["max_output_picos_per_token"] == {"value": "15", "set_by": "thrift"}
+    assert plain["max_per_request"] == {"value": "0.05", "set_by": "thrift"}
+    assert plain["max_output_per_million"] == {"value": "15", "set_by": "thrift"}
     objective = {"metric": "ttft", "percentile": 95, "window_s": 60, "most_ms": 800}
     assert plain["objectives"] == {"value": [objective], "set_by": "thrift"}
     assert plain["placements"] == {"value": ["edge", "on_prem"], "set_by": "thrift"}

@@ -29,6 +29,6 @@ def test_documents_of_every_scope_bound_each_its_team_and_say_which_did() -> Non
 
     assert policy.hour_ceilings == tuple(HourCeiling(*one, 5 * 10**12) for one in scopes.items())
     assert policy.sources["hour_ceilings"] == "tenant, team, key"
-    assert explain_policy(policy)["hour_ceilings"]["value"] == [
+    assert explain_policy(policy)["max_per_team_hour"]["value"] == [
         {"team_of": {kind: of}, "most": "5"} for kind, of in scopes.items()
     ]
