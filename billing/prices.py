@@ -326,7 +326,8 @@ def _timeline(
         for version in layer
         if currency is None or version.currency == currency
     ]
-    starts = tuple(sorted({each.effective_from_us for each in (*versions, *off)}))
+    begins = {each.effective_from_us for each in versions}
+    starts = tuple(sorted(begins | {each.effective_from_us for each in off}))
     return _Timeline(starts, tuple(_bands_at(versions, at_us, off) for at_us in starts))
 
 
