@@ -10,7 +10,7 @@ from billing.meters import Meters
 from billing.money import format_picos
 from billing.prices import PriceBook, RateCard, card_for
 from billing.usage import UsageEvent
-from gateway.stores.sql import discounts, explained, prices, teams
+from gateway.stores.sql import books, discounts, explained, prices, teams
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.invoices import Invoice
 from gateway.stores.sql.rows import Discount, Price, QuantityTiers, Team, TierPrice
@@ -78,11 +78,11 @@ def told(engine: Engine, invoice: Invoice) -> list[tuple[str, int, str]]:
     ]
 
 
-ALL_EXPLAINED = (True, True)
+ALL_EXPLAINED = (True, True, ())
 
 
-def explained_whole(engine: Engine, invoice: Invoice) -> tuple[bool, bool]:
-    """Whether every line of usage adds up, and the invoice as a whole."""
+def explained_whole(engine: Engine, invoice: Invoice) -> tuple[bool, bool, tuple[str, ...]]:
+    """Whether every line of usage adds up, and the invoice as a whole; and what the books say."""
     with reading(engine) as connection:
         each = all(
             explained.adds_up(
@@ -91,7 +91,8 @@ def explained_whole(engine: Engine, invoice: Invoice) -> tuple[bool, bool]:
             for line in lines_of(engine, invoice)
         )
         whole = explained.behind(connection, invoice, None)
-        return each, explained.adds_up(connection, invoice, None, whole)
+        adds_up = explained.adds_up(connection, invoice, None, whole)
+        return each, adds_up, books.check(connection).faults
 
 
 @pytest.mark.parametrize("order", [("9.9", "0.3"), ("0.3", "9.9"), ("0.3", "4.9", "5.0")])
