@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -32,9 +34,16 @@ def test_the_migrated_schema_is_the_declared_one(engine: Engine) -> None:
     migrate(engine)
 
     with engine.connect() as connection:
-        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+        options = {"include_object": partial(_is_of, connection.dialect.name)}
+        context = MigrationContext.configure(connection, opts=options)
+        differences = compare_metadata(context, metadata)
 
     assert differences == []
+
+
+def _is_of(dialect: str, _thing: Any, name: str | None, *_: Any) -> bool:
+    """Alembic does not ask `ddl_if`, which says that SQLite has no such index."""
+    return dialect == "postgresql" or not (name or "").endswith("_brin")
 
 
 def test_migrating_again_changes_nothing_and_keeps_the_data(engine: Engine) -> None:
