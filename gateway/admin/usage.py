@@ -73,7 +73,7 @@ class UsagePage(msgspec.Struct, frozen=True, kw_only=True):
 async def _sums(call: Call) -> Answer:
     query: UsageQuery = call.query
     start_us, end_us = span_of(query)
-    group_by = _dimensions(query.group_by)
+    group_by = dimensions_of(query.group_by)
     question = Question(
         start_us=start_us,
         end_us=end_us,
@@ -136,7 +136,7 @@ def span_of(query: Span) -> tuple[int, int]:
     return max(0, start_us), end_us
 
 
-def _dimensions(text: str) -> tuple[str, ...]:
+def dimensions_of(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",")) if text.strip() else ()
     for name in names:
         if not usage_reports.known_dimension(name):

@@ -88,7 +88,7 @@ def message(alert: alerts.Alert, admin_url: str) -> bytes:
     """The body of an alert: the same bytes at every attempt. Its link can be opened as it is."""
     told: dict[str, Any] = {
         "id": alert.id,
-        "type": f"{'budget' if alert.budget_id else 'spending'}.{alert.rule}",
+        "type": _type(alert),
         "fired_at": clock.rfc3339(alert.fired_at_us),
         "tenant_id": alert.tenant_id,
         "scope": {alert.scope_kind: alert.scope_id},
@@ -118,3 +118,9 @@ def _read(
 def _end(deps: JobDeps, delivery: alerts.Delivery, state: str, fault: str | None) -> None:
     with transaction(deps.engine) as connection:
         alerts.attempted(connection, delivery, state, fault, clock.now_us())
+
+
+def _type(alert: alerts.Alert) -> str:
+    if alert.rule == "ledger":
+        return "ledger.fault"
+    return f"{'budget' if alert.budget_id else 'spending'}.{alert.rule}"

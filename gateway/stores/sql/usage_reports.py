@@ -71,6 +71,7 @@ class Group(msgspec.Struct, kw_only=True):
     uncharged_tokens: int = 0  # of attempts that did not win
     charge_picos: int = 0
     cost_picos: int = 0
+    lost_cost_picos: int = 0  # inside cost_picos: of attempts that did not win
 
 
 class TooManyGroupsError(ValueError):
@@ -217,6 +218,7 @@ def _add(group: Group, row: Mapping[str, Any]) -> None:
     group.cost_picos += whole(row["cost_high"], row["cost_low"])
     if not row["winner"]:
         group.uncharged_tokens += sum(int(row[name]) for name in _METERS)
+        group.lost_cost_picos += whole(row["cost_high"], row["cost_low"])
         return
     group.requests += int(row["attempts"])
     group.input_tokens += int(row["input_tokens"])

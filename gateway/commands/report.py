@@ -1,0 +1,62 @@
+"""`meterhouse report`: a month's reports as CSV, or as JSON for machines."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
+    parser = subparsers.add_parser("report", help="journal, accrual, margin, budgets: as CSV")
+    verbs = parser.add_subparsers(dest="verb", metavar="REPORT", required=True)
+    journal = verbs.add_parser("journal", help="postings by day and account, for a general ledger")
+    accrual = verbs.add_parser("accrual", help="by team, what is charged and on no invoice")
+    for each in (journal, accrual):
+        each.add_argument("--period", metavar="MONTH", help="such as 2026-10; by default this one")
+        each.add_argument("--tenant", help="name or id; all of them by default, in UTC")
+    margin = verbs.add_parser("margin", help="charge, cost, margin, and of a million tokens")
+    margin.add_argument("--by", default="", metavar="A,B", help="such as team,model or day,backend")
+    margin.add_argument("--from", dest="from_", metavar="TIME", help="31 days ago by default")
+    margin.add_argument("--to", metavar="TIME", help="now by default")
+    budgets = verbs.add_parser("budgets", help="each budget against what was spent")
+    budgets.add_argument("--at", metavar="TIME", help="of these windows; now by default")
+    for each in (journal, accrual, margin, budgets):
+        each.add_argument("-o", "--output", metavar="FILE", help="standard output by default")
+        each.add_argument("--json", action="store_true", help="for machines")
+
+
+def run(args: argparse.Namespace) -> int:
+    from gateway.commands.names import Names, UnknownNameError
+    from gateway.commands.remote import Remote, RemoteError
+
+    given = {"group_by": "by", "from": "from_", "to": "to", "at": "at", "period": "period"}
+    params = {name: getattr(args, field, None) for name, field in given.items()}
+    try:
+        with Remote.from_env() as remote:
+            if getattr(args, "tenant", None) is not None:
+                names = Names({"tenant": list(remote.all("tenants"))})
+                params["tenant_id"] = names.tenant(args.tenant)
+            answer = remote.call(
+                "GET",
+                f"/reports/{args.verb}",
+                headers={"accept": "application/json" if args.json else "text/csv"},
+                params={name: value for name, value in params.items() if value},
+                within_s=600.0,
+            )
+            _put(answer.content, args.output)
+    except (RemoteError, UnknownNameError) as fault:
+        print(f"meterhouse: {fault}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _put(content: bytes, output: str | None) -> None:
+    """To a file only once it is all there."""
+    if output is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
+    whole = Path(output)
+    part = whole.with_name(f"{whole.name}.part")
+    part.write_bytes(content)
+    part.replace(whole)

@@ -1,0 +1,139 @@
+"""Reports for whoever closes a month, as typed: exact, balanced, and of what one may see."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from billing.meters import Meters
+from billing.money import parse_picos
+from gateway.__main__ import main
+from gateway.stores.sql import budgets, teams, tenants
+from gateway.stores.sql.engine import transaction
+from gateway.stores.sql.rows import Budget, Team, Tenant
+from tests.admin_server import TOKEN, admin_server
+from tests.invoicing import book, credited, drafted, issued, october
+from tests.ledger_events import COST
+
+TENANT, TEAM = f"tenant_{'a' * 26}", f"team_{'b' * 26}"
+MILLION = Meters(input=1_000_000)
+
+
+@pytest.fixture
+def engine(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Engine]:
+    """October: 3.00 charged on the 14th and 15th each, at a cost of 2.50 and of an attempt that
+    lost; the first of November another 3.00.
+    """
+    with admin_server(database_url) as server:
+        monkeypatch.setenv("METERHOUSE_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("METERHOUSE_ADMIN_URL", server.url)
+        monkeypatch.setenv("METERHOUSE_ADMIN_TOKEN", TOKEN)
+        with transaction(server.engine) as connection:
+            acme = Tenant(id=TENANT, name="acme", currency="USD", timezone="Europe/Berlin")
+            tenants.RECORDS.add(connection, acme)
+            teams.RECORDS.add(connection, Team(id=TEAM, tenant_id=TENANT, name="=core"))
+            cap = {"scope_kind": "tenant", "scope_id": TENANT, "amount": "8", "period": "month"}
+            budget = Budget(id=f"bud_{'c' * 26}", tenant_id=TENANT, **cap)
+            budgets.RECORDS.add(connection, budget)
+        book(
+            server.engine,
+            used("req_1", "2026-10-14T12:00:00Z"),
+            used("req_2", "2026-10-15T12:00:00Z"),
+            used("req_2", "2026-10-15T12:00:00Z", attempt=2, winner=False),
+            used("req_3", "2026-11-01T00:00:00Z"),
+        )
+        yield server.engine
+
+
+def used(request: str, at: str, **given: Any) -> Any:
+    fields = {"tenant_id": TENANT, "team_path": (TEAM,), "usage": MILLION, "cost_card": COST}
+    return october(request, at, **(fields | given))
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, str]]:
+    assert main(["report", *words]) == 0, capsys.readouterr().err
+    return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+
+
+def test_the_journal_balances_by_reference_and_ties_to_what_was_charged(
+    engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    invoice = issued(engine, drafted(engine, "2026-10", TENANT))
+    credited(engine, invoice, 1_00)
+
+    lines = said(capsys, "journal", "--period", "2026-10", "--tenant", "acme")
+    november = said(capsys, "journal", "--period", "2026-11", "--tenant", "acme")
+
+    for table in (lines, november):
+        sums = Counter[tuple[str, ...]]()
+        for each in table:
+            key = (each["date"], each["reference"], each["currency"])
+            sums[key] += parse_picos(each["debit"]) - parse_picos(each["credit"])
+        assert not any(sums.values())
+    assert [
+        (each["date"], each["kind"], each["account"].partition("/")[0], each["part"], each["debit"])
+        for each in lines
+        if each["debit"] != "0"
+    ] == [
+        ("2026-10-14", "charge", "receivable", "'=core", "3"),
+        ("2026-10-14", "cost", "cost_of_service", "'=core", "2.5"),
+        ("2026-10-15", "charge", "receivable", "'=core", "3"),
+        ("2026-10-15", "cost", "cost_of_service", "'=core", "5"),
+    ]
+    billed = {
+        (each["reference"], each["account"].partition("/")[0]): each["debit"] for each in november
+    }
+    assert billed["INV-000001", "due"] == "6"
+    assert billed["INV-CN-000001", "credits"] == "1"
+
+
+def test_what_is_accrued_is_what_is_on_no_invoice_at_the_month_s_end(
+    engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    issued(engine, drafted(engine, "2026-10", TENANT))
+
+    (october_,) = said(capsys, "accrual", "--period", "2026-10", "--tenant", "acme")
+    (november,) = said(capsys, "accrual", "--period", "2026-11", "--tenant", "acme")
+
+    assert (october_["team"], october_["charged"], october_["unbilled"]) == ("'=core", "6", "6")
+    assert (november["charged"], november["unbilled"]) == ("3", "3")
+
+
+def test_margin_has_both_views_and_the_cost_of_a_million_tokens_over_time(
+    engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    span = ("--from", "2026-10-01T00:00:00Z", "--to", "2026-11-01T00:00:00Z")
+
+    days = said(capsys, "margin", "--by", "day,model", *span)
+    (whole,) = said(capsys, "margin", "--by", "team", *span)
+
+    assert [
+        (each["day"], each["charge"], each["cost"], each["lost_cost"], each["margin"])
+        for each in days
+    ] == [("2026-10-14", "3", "2.5", "0", "0.5"), ("2026-10-15", "3", "5", "2.5", "-2")]
+    assert [each["cost_per_million"] for each in days] == ["2.5", "5"]
+    assert (whole["team"], whole["margin"], whole["margin_percent"]) == ("'=core", "-1.5", "-25")
+
+
+def test_budgets_stand_against_what_was_spent_in_the_window_of_an_instant(
+    engine: Engine, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "budgets.csv"
+
+    assert main(["report", "budgets", "--at", "2026-10-17T00:00:00Z", "-o", str(file)]) == 0
+
+    (row,) = csv.DictReader(io.StringIO(file.read_text()))
+    assert (row["scope"], row["budget"], row["actual"], row["left"]) == (
+        "tenant acme",
+        "8",
+        "6",
+        "2",
+    )
+    assert (row["used_percent"], row["window_start"]) == ("75", "2026-09-30T22:00:00Z")
+    assert main(["report", "journal", "--period", "2026-13"]) == 1
+    assert "a month such as" in capsys.readouterr().err
