@@ -66,6 +66,15 @@ class _Known(NamedTuple):
     route: Route
 
 
+class _Aim(NamedTuple):
+    """What one is sent for."""
+
+    shadow: Shadow
+    asked: EffectivePolicy  # of the model that was asked for
+    model: str  # that was asked for
+    asker_id: str  # whose key it was
+
+
 class Shadows:
     """Those of one worker, so many at a time at most."""
 
@@ -111,8 +120,8 @@ class Shadows:
         flow = self._flow(live, experiment.name)
         live.decision = facts.shadowed(live.decision, flow.arrival.request_id)
         instead = replace(reading, envelope=replace(reading.envelope, model=shadow.model))
-        walk = self._walk(flow, instead, shadow, asked, reading.envelope.model, principal.key.id)
-        task = asyncio.create_task(self._run(flow, walk))
+        aim = _Aim(shadow, asked, reading.envelope.model, principal.key.id)
+        task = asyncio.create_task(self._run(flow, instead, aim))
         self.under_way[task] = flow
         task.add_done_callback(self.under_way.pop)
 
@@ -136,11 +145,11 @@ class Shadows:
             shadow_of=live.arrival.request_id,
         )
 
-    async def _run(self, flow: Flow, walk: Awaitable[str]) -> None:
+    async def _run(self, flow: Flow, reading: Reading, aim: _Aim) -> None:
         """Whatever happens, what it holds ends here."""
         how = "cut"
         try:
-            how = await walk
+            how = await self._walk(flow, reading, aim)
         except Exception:  # noqa: BLE001 - a bug of ours must still settle and be seen
             how = "failed"
             _LOG.exception("shadow %s failed inside the gateway", flow.arrival.request_id)
@@ -150,19 +159,11 @@ class Shadows:
             if flow.granted is not None:
                 await self._steps.end(flow)
 
-    async def _walk(
-        self,
-        flow: Flow,
-        reading: Reading,
-        shadow: Shadow,
-        asked: EffectivePolicy,
-        model: str,
-        asker_id: str,
-    ) -> str:
+    async def _walk(self, flow: Flow, reading: Reading, aim: _Aim) -> str:
         """As any request's, for an answer that nobody gets; what became of it."""
-        deny: Deny | Replay | None = self._aim(flow, reading, shadow, asked, asker_id)
+        deny: Deny | Replay | None = self._aim(flow, reading, aim)
         if deny is None:
-            deny = self._steps.plan(flow, model)
+            deny = self._steps.plan(flow, aim.model)
             flow.decision = facts.shadowing(flow.decision, flow.shadow_of)
         if deny is None and self._is_full(flow):
             return "shed"
@@ -175,28 +176,26 @@ class Shadows:
         self._steps.track(flow)
         return await self._send(flow)
 
-    def _aim(
-        self, flow: Flow, reading: Reading, shadow: Shadow, asked: EffectivePolicy, asker_id: str
-    ) -> Deny | None:
+    def _aim(self, flow: Flow, reading: Reading, aim: _Aim) -> Deny | None:
         """Whose it is and where it may go: where whoever pays may send it and the request that it
         is a shadow of may go, be it for the model that was asked for or for this one.
         """
         snapshot, now_us = self._steps.snapshot(), flow.arrival.arrived_us
-        asker = snapshot.holder(asker_id, now_us)
-        payer = None if asker is None else payer_of(snapshot, asker, shadow, now_us)
+        asker = snapshot.holder(aim.asker_id, now_us)
+        payer = None if asker is None else payer_of(snapshot, asker, aim.shadow, now_us)
         if asker is None or payer is None:
             return UNPAID
         flow.principal = payer
         if (deny := self._steps.understand(flow, reading, snapshot)) is not None:
             return deny
-        asking = snapshot.route(asker, shadow.model, now_us)
+        asking = snapshot.route(asker, aim.shadow.model, now_us)
         if isinstance(asking, Deny):
             return asking
         if asking.branches is not None:
             asking = branch(asking, asking.branches, flow, reading)
         if flow.route is None:
             raise RuntimeError("a shadow before its route")
-        flow.route = self._route(snapshot.revision, flow.route, asking.policy, asked)
+        flow.route = self._route(snapshot.revision, flow.route, asking.policy, aim.asked)
         return None
 
     def _route(

@@ -118,7 +118,7 @@ class Streets:
             except TimeoutError:
                 self.seen["left"] += 1
                 return
-            except httpx.RemoteProtocolError:
+            except (httpx.RemoteProtocolError, httpx.ReadError):
                 self.seen["cut"] += 1
                 return
         self.seen[_told(answer)] += 1
