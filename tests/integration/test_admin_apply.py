@@ -18,10 +18,7 @@ from gateway.stores.sql import configuration
 from tests.admin_server import TOKEN, AdminServer, admin_server
 
 HOUSE = """
-kind: limit
-scope: {tenant: acme}
-requests_per_minute: 600
-tokens_per_day: 10000000
+{kind: limit, scope: {tenant: acme}, requests_per_minute: 600, tokens_per_day: 10000000}
 ---
 kind: budget
 scope: {tenant: acme, team: support}

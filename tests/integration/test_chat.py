@@ -70,6 +70,14 @@ def test_a_request_without_max_tokens_is_sent_with_the_granted_output(
             await house.ask(world.secret, model="chat", messages=HELLO)
             assert backend.book[0].max_tokens == 1024
 
+            # What a policy says of it holds, and what the client says before that.
+            scope = {"key": world.key["id"]}
+            await house.policy(name="brief", scope=scope, budget={"default_output": 77})
+            await house.in_force()
+            await house.ask(world.secret, model="chat", messages=HELLO)
+            await house.ask(world.secret, model="chat", messages=HELLO, max_tokens=80)
+            assert [entry.max_tokens for entry in backend.book] == [1024, 77, 80]
+
     run(scenario())
 
 
