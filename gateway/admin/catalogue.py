@@ -17,10 +17,11 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from billing.meters import METERS, Meter
+from billing.prices import picos_per_token
 from gateway import clock, ids
 from gateway.admin import fields
 from gateway.admin.operation import Answer, Call, Operation
-from gateway.admin.prices import PriceView, odd, view
+from gateway.admin.prices import PerMillion, PriceView, odd, view
 from gateway.admin.problems import ProblemError, invalid
 from gateway.admin.roles import Right
 from gateway.stores.sql import backends, prices, tenants
@@ -42,6 +43,18 @@ _METERS: Final[Mapping[str, Meter]] = {
 _Tiers = dict[Meter, tuple[TierPrice, ...]]
 
 
+class MeterAmount(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    meter: Meter
+    amount_per_million: PerMillion
+
+
+class SecondSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What another source asks for the same model, such as the provider's own page."""
+
+    name: fields.Name
+    amounts: Annotated[tuple[MeterAmount, ...], Meta(min_length=1, max_length=8)]
+
+
 class ImportBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What to look up, and what the prices are to be for. `charge`: for `as_model`, which clients
     ask for; `cost`: for `backend_id` and `upstream_model`. Both names default to the catalogue's.
@@ -56,6 +69,7 @@ class ImportBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     backend_id: fields.Id | None = None
     upstream_model: fields.Name | None = None
     effective_from: fields.Instant | None = None  # now
+    cross_check: SecondSource | None = None
 
 
 class ImportView(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +121,23 @@ def look_up(provider: str | None, model: str, at_us: int) -> Offer:
         tiers=tiers,
         notes=tuple(notes),
     )
+
+
+def disagreements(offer: Offer, other: SecondSource) -> dict[Meter, str]:
+    """What the second source asks otherwise, by meter, in words; a meter that only one of them
+    prices is otherwise, too.
+    """
+    asked = {each.meter: each.amount_per_million for each in other.amounts}
+    return {
+        meter: f"{other.name} asks {asked.get(meter, 'nothing that it told')}"
+        for meter in METERS
+        if (meter in asked or meter in offer.amounts)
+        and _picos(asked.get(meter)) != _picos(offer.amounts.get(meter))
+    }
+
+
+def _picos(amount: str | None) -> int | None:
+    return None if amount is None else picos_per_token(amount)
 
 
 def _read(listed: Mapping[str, Any]) -> tuple[dict[Meter, str], _Tiers, list[str]]:
@@ -186,7 +217,13 @@ async def _import(call: Call) -> Answer:
         ) from None
     if Meter.INPUT not in offer.amounts:
         raise invalid("model", f"{offer.model} has no usable input price: {'; '.join(offer.notes)}")
-    drafts = _drafts(body, offer, at_us, now_us, call.principal.id)
+    otherwise = {} if body.cross_check is None else disagreements(offer, body.cross_check)
+    drafts = [
+        msgspec.structs.replace(draft, source=f"{draft.source}; {told}")
+        if (told := otherwise.get(Meter(draft.meter)))
+        else draft
+        for draft in _drafts(body, offer, at_us, now_us, call.principal.id)
+    ]
 
     def work(connection: Connection) -> tuple[tuple[Price, ...], list[str]]:
         _check(connection, body)
@@ -195,7 +232,16 @@ async def _import(call: Call) -> Answer:
         return tuple(_kept(call, connection, draft, dated) for draft in drafts), doubts
 
     kept, doubts = await call.change(work)
-    notes = (*offer.notes, *(f"{told}: look twice before you approve it" for told in doubts))
+    differ = (
+        f"{meter.value}: {told}, the catalogue {offer.amounts.get(meter, 'nothing')}: find out who "
+        "is right before you approve it"
+        for meter, told in otherwise.items()
+    )
+    notes = (
+        *offer.notes,
+        *differ,
+        *(f"{told}: look twice before you approve it" for told in doubts),
+    )
     return Answer(ImportView(items=tuple(map(view, kept)), source=offer.source, notes=notes))
 
 
@@ -263,6 +309,11 @@ def _drafts(
     ]
 
 
+def _said(draft: Price) -> tuple[object, ...]:
+    """What a draft is worth keeping for: its price, and what a second source said of it."""
+    return draft.amount_per_million, draft.context_tiers, draft.source.partition("; ")[2]
+
+
 def _kept(call: Call, connection: Connection, draft: Price, dated: bool) -> Price:
     """The draft as it is kept: in the place of one that an earlier import left. A date that was
     asked for makes it another one.
@@ -273,8 +324,7 @@ def _kept(call: Call, connection: Connection, draft: Price, dated: bool) -> Pric
     if before is None:
         call.changed(connection, "prices", None, draft)
         return prices.RECORDS.add(connection, draft)
-    drafted_anew = (draft.amount_per_million, draft.context_tiers)
-    if (before.amount_per_million, before.context_tiers) == drafted_anew:
+    if _said(before) == _said(draft):
         return before
     mended = msgspec.structs.replace(
         draft, id=before.id, created_at_us=before.created_at_us, version=before.version + 1

@@ -239,3 +239,26 @@ def test_a_discount_that_has_begun_stays_until_a_later_one_takes_its_place(
     coming = made.make("discounts", **fields | {"effective_from": "2999-01-01T00:00:00Z"})
     assert admin_client.delete(f"/discounts/{coming['id']}").status_code == 204
     refused(admin_client.delete(f"/tenants/{tenant['id']}"), 409)
+
+
+def test_an_import_says_where_a_second_source_asks_for_another_price(
+    admin_client: httpx.Client, made: Made
+) -> None:
+    page = [
+        {"meter": "input", "amount_per_million": "4.00"},
+        {"meter": "cache_read", "amount_per_million": "0.4"},
+        {"meter": "output", "amount_per_million": "25"},
+    ]
+    asked = {"provider": "anthropic", "model": "claude-opus-5-5", "as_model": f"m-{made.name()}"}
+
+    answer = admin_client.post(
+        "/prices/import", json=asked | {"cross_check": {"name": "the price page", "amounts": page}}
+    ).json()
+
+    sources = {each["meter"]: each["source"] for each in answer["items"]}
+    assert "the price page" not in sources["input"]
+    assert sources["output"].endswith("; the price page asks 25")
+    assert sources["cache_write_5m"].endswith("; the price page asks nothing that it told")
+    notes = " ".join(answer["notes"])
+    assert "output: the price page asks 25, the catalogue 20: find out who is right" in notes
+    assert "input: " not in notes
