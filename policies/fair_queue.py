@@ -59,12 +59,12 @@ class FairQueue(Generic[T]):
         return True
 
     def first(self) -> Line | None:
-        """The line whose oldest item is next."""
+        """The line whose oldest item is next: of equal ones the same in every process."""
         if not self._length:
             return None
         priority = max(self._bands)
         counters = self._counters
-        team = min(self._bands[priority], key=lambda team: counters[(priority, team)])
+        team = min(self._bands[priority], key=lambda team: (counters[(priority, team)], team))
         return priority, team
 
     def pop(self) -> T:
@@ -113,14 +113,14 @@ class FairQueue(Generic[T]):
         """The first that would be served, in that order, each with its priority and counter."""
         found: list[tuple[int, int, T]] = []
         for priority in sorted(self._bands, reverse=True):
-            starts: list[tuple[int, T]] = []
+            starts: list[tuple[int, str, T]] = []
             for team, waiting in self._bands[priority].items():
                 at = self._counters[(priority, team)]
                 for item, tokens in islice(waiting.items(), most):
-                    starts.append((at, item))
+                    starts.append((at, team, item))
                     at += tokens
-            starts.sort(key=itemgetter(0))
-            found += [(priority, at, item) for at, item in starts[: most - len(found)]]
+            starts.sort(key=itemgetter(0, 1))
+            found += [(priority, at, item) for at, _, item in starts[: most - len(found)]]
             if len(found) >= most:
                 break
         return found

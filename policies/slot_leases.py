@@ -7,22 +7,22 @@ before: slots go to where the next in turn waits. What a dead worker had comes f
 The counters of the fair queue are added up here, too.
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from policies.fair_queue import Line
 
-Head = tuple[int, int, int]  # of a request that waits: its priority, its counter, since when in ms
+Head = tuple[int, int, int, str]  # of what waits: priority, counter, since when in ms, team
+Rival = tuple[int, int]  # of what waits elsewhere: the highest priority, the lowest counter there
 
 FRESH_MS: Final = 300  # who has not asked for so long does not stand in anybody's way
 IDLE_MS: Final = 2_000  # a line that nobody spoke of for so long begins anew at the floor
 KEPT_MS: Final = 600_000  # after which a counter is forgotten
 QUANTUM: Final = 2_000  # weighted tokens: counters this close are as good as equal,
-PATIENCE_MS: Final = 50  # and then whoever waits longer by this goes first
-NOBODY: Final[Head] = (0, 0, 0)  # no priority is below 1
+PATIENCE_MS: Final = 50  # and within a line whoever waits longer by this goes first
+NOBODY: Final[Rival] = (0, 0)  # no priority is below 1
 
 
 class SlotsAsked(msgspec.Struct, frozen=True, array_like=True):
@@ -52,8 +52,9 @@ class Shared(msgspec.Struct, frozen=True):
     workers: int  # that live, the caller among them
     idle: int  # slots of others with no request in them
     waiting: int  # requests with others
-    rival: Head  # the one of them that is next, with how long it has waited; NOBODY
-    counters: tuple[int, ...]  # of the lines asked about
+    rival: Rival  # what they have to be let go first for; NOBODY
+    counters: tuple[int, ...]  # of the lines asked about,
+    elders: tuple[int, ...]  # and for how many ms the oldest of each line waits elsewhere; 0: none
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -64,7 +65,7 @@ class Holder(msgspec.Struct, frozen=True):
     seen_ms: int
     busy: int
     waiting: int
-    head: Head
+    heads: tuple[Head, ...]  # the oldest of each line
 
 
 class Crew(msgspec.Struct, frozen=True):
@@ -75,15 +76,28 @@ class Crew(msgspec.Struct, frozen=True):
     floors: Mapping[int, int] = {}
 
 
-def behind(mine: Head, other: Head) -> bool:
-    """Whether `mine` has to let `other`, of another worker, go first. Of two, one
-    never is behind the other, so that a free slot is always somebody's.
+def behind(mine: Head, rival: Rival, elder_ms: int | None) -> bool:
+    """Whether `mine` has to let others, of other workers, go first: a higher priority, a team that
+    had fewer tokens, or its own line where that has waited longer, since `elder_ms`. Of all that is
+    next anywhere one is behind nobody, so that a free slot is always somebody's: the oldest of the
+    line with the lowest counter.
     """
-    if mine[0] != other[0]:
-        return mine[0] < other[0]
-    if abs(mine[1] - other[1]) > QUANTUM:
-        return mine[1] > other[1]
-    return mine[2] > other[2] + PATIENCE_MS
+    priority, counter, since_ms, _team = mine
+    if priority != rival[0]:
+        return priority < rival[0]
+    if counter > rival[1] + QUANTUM:
+        return True
+    return elder_ms is not None and since_ms > elder_ms + PATIENCE_MS
+
+
+def oldest(heads: Iterable[Head]) -> dict[Line, Head]:
+    """Of each line. They come in the order in which they are served, and so of their arrival."""
+    found: dict[Line, Head] = {}
+    for head in heads:
+        line = (head[0], head[3])
+        if line not in found or head[2] < found[line][2]:
+            found[line] = head
+    return found
 
 
 def share(crew: Crew, asked: SlotsAsked, now_us: int) -> tuple[Crew, Shared]:
@@ -96,16 +110,22 @@ def share(crew: Crew, asked: SlotsAsked, now_us: int) -> tuple[Crew, Shared]:
         for name, each in crew.holders.items()
         if each.expiry_ms > now_ms and name != asked.worker
     }
-    rival = _first_of(living, now_ms)
+    others = [
+        head for each in living.values() if each.seen_ms > now_ms - FRESH_MS for head in each.heads
+    ]
+    rival, elders = _first_of(others), oldest(others)
     free = asked.capacity - sum(each.slots for each in living.values())
-    heads = [(priority, counter, now_ms - waited) for priority, counter, waited in asked.heads]
-    wanted = asked.busy + _entitled(heads, asked.spare, rival)
+    heads = [
+        (priority, counter, now_ms - waited, team)
+        for priority, counter, waited, team in asked.heads
+    ]
+    wanted = asked.busy + _entitled(heads, asked.spare, rival, elders)
     slots = max(asked.kept, min(free, wanted)) if asked.ttl_ms else 0
     holders = dict(living)
     if asked.ttl_ms:
-        head = heads[0] if heads else NOBODY
         expiry_ms = now_ms + asked.ttl_ms
-        holders[asked.worker] = Holder(slots, expiry_ms, now_ms, asked.busy, asked.waiting, head)
+        firsts = tuple(oldest(heads).values())
+        holders[asked.worker] = Holder(slots, expiry_ms, now_ms, asked.busy, asked.waiting, firsts)
     counted, counters = _counted(crew, asked, now_ms)
     floors = dict(crew.floors)
     for priority, floor in asked.floors:
@@ -116,29 +136,33 @@ def share(crew: Crew, asked: SlotsAsked, now_us: int) -> tuple[Crew, Shared]:
         workers=len(living) + 1,
         idle=sum(max(0, each.slots - each.busy) for each in living.values()),
         waiting=sum(each.waiting for each in living.values()),
-        rival=rival if rival == NOBODY else (*rival[:2], now_ms - rival[2]),
+        rival=rival,
         counters=counters,
+        elders=tuple(
+            max(1, now_ms - elders[priority, team][2]) if (priority, team) in elders else 0
+            for priority, team, _ in asked.lines
+        ),
     )
     return Crew(holders, counted, floors), told
 
 
-def _first_of(living: Mapping[str, Holder], now_ms: int) -> Head:
-    waiting = [
-        each.head
-        for each in living.values()
-        if each.head != NOBODY and each.seen_ms > now_ms - FRESH_MS
-    ]
-    if not waiting:
+def _first_of(others: Sequence[Head]) -> Rival:
+    if not others:
         return NOBODY
-    first = min(waiting, key=lambda head: (-head[0], head[1]))
-    as_good = [each for each in waiting if each[0] == first[0] and each[1] <= first[1] + QUANTUM]
-    return min(as_good, key=lambda head: (head[2], head[1]))
+    priority = max(head[0] for head in others)
+    return priority, min(head[1] for head in others if head[0] == priority)
 
 
-def _entitled(heads: Sequence[Head], spare: int, rival: Head) -> int:
+def _entitled(heads: Sequence[Head], spare: int, rival: Rival, elders: Mapping[Line, Head]) -> int:
     if rival == NOBODY:
         return len(heads) + spare
-    return sum(1 for _ in takewhile(lambda head: not behind(head, rival), heads))
+    count = 0
+    for head in heads:
+        elder = elders.get((head[0], head[3]))
+        if behind(head, rival, elder[2] if elder else None):
+            break
+        count += 1
+    return count
 
 
 def _counted(

@@ -12,7 +12,7 @@ import msgspec
 
 from gateway import clock
 from policies.fair_queue import FairQueue, Line
-from policies.slot_leases import NOBODY, Head, Shared, SlotsAsked, behind
+from policies.slot_leases import NOBODY, Rival, Shared, SlotsAsked, behind
 
 LEASE_MS: Final = 5_000  # after which the slots of a worker that is gone are others'
 MARGIN_US: Final = 500_000
@@ -87,7 +87,8 @@ class Desk:
         self._wake = wake
         self._later = later
         self._unsent: dict[Line, int] = {}
-        self._rival: Head = NOBODY
+        self._rival: Rival = NOBODY
+        self._elders_ms: dict[Line, int] = {}  # since when the oldest of a line waits elsewhere
         self._askers: list[asyncio.Future[None]] = []
         self._heard: list[asyncio.Future[None]] = []  # askers whom the question under way is for
         self._short = False  # the store has given us less than we wanted
@@ -196,20 +197,21 @@ class Desk:
         if self._away:  # others have to say what they have before anybody gets more
             return self._says(self._kept, self.busy)
         self._heard, self._askers = self._askers, []
-        sent = list(self._unsent.items())[:MOST_LINES]
-        lines = dict(sent)
-        for line in self.queue.lines():
+        heads = self.queue.heads(MOST_HEADS)
+        # What is next here is counted by everybody alike, or two workers might wait for each other.
+        lines = {one.line: 0 for _, _, one in heads}
+        for line in (*self._unsent, *self.queue.lines()):
             if len(lines) < MOST_LINES:
                 lines.setdefault(line, 0)
-        for line, _ in sent:
-            del self._unsent[line]
+        for line in lines:
+            lines[line] = self._unsent.pop(line, 0)
         return msgspec.structs.replace(
             self._says(self._kept, self.busy),
             spare=self._spare() + len(self._heard),
             waiting=len(self.queue),
             heads=tuple(
-                (priority, counter, (self._asked_us - one.since_us) // 1000)
-                for priority, counter, one in self.queue.heads(MOST_HEADS)
+                (priority, counter, (self._asked_us - one.since_us) // 1000, one.line[1])
+                for priority, counter, one in heads
             ),
             floors=tuple(self.queue.floors()),
             lines=tuple((priority, team, tokens) for (priority, team), tokens in lines.items()),
@@ -228,8 +230,11 @@ class Desk:
         wanted = asked.busy + len(asked.heads) + asked.spare
         self._short = shared.slots < min(wanted, self.capacity)
         self.slots, self._rival = shared.slots, shared.rival
-        if self._rival != NOBODY:
-            self._rival = (*shared.rival[:2], self._asked_us // 1000 - shared.rival[2])
+        self._elders_ms = {
+            (priority, team): self._asked_us // 1000 - waited_ms
+            for (priority, team, _), waited_ms in zip(asked.lines, shared.elders, strict=True)
+            if waited_ms
+        }
         self._rank, self._workers = shared.rank, shared.workers
         self._until_us = self._asked_us + LEASE_MS * 1000 - MARGIN_US
         for (priority, team, _), counter in zip(asked.lines, shared.counters, strict=True):
@@ -266,7 +271,8 @@ class Desk:
     def _is_behind(self) -> bool:
         """Whether the one that is next here has to let one of another worker go first."""
         ((priority, counter, one),) = self.queue.heads(1)
-        return behind((priority, counter, one.since_us // 1000), self._rival)
+        elder_ms = self._elders_ms.get(one.line)
+        return behind((priority, counter, one.since_us // 1000, one.line[1]), self._rival, elder_ms)
 
     def _calls(self, shared: Shared, now_us: int) -> bool:
         """Whether others are to be told that somebody waits here: once, or while they have slots

@@ -12,16 +12,11 @@ from gateway.stores.redis import backend_slots, keys
 from gateway.stores.redis.scripts import SHARE
 from policies.slot_leases import Crew, Holder, SlotsAsked, share
 
-
-def _in_order(head: tuple[int, int, int]) -> tuple[int, int]:
-    return -head[0], head[1]
-
-
 _TAGS = (f"t{number}" for number in itertools.count())
 _counters = st.sampled_from([0, 1, 1_999, 2_000, 2_001, 2**50]) | st.integers(0, 10**5)
-_heads = st.tuples(st.integers(8, 9), _counters, st.sampled_from([0, 49, 50, 51, 900]))
-_floors = st.tuples(st.integers(1, 9), _counters)
 _teams = st.sampled_from(["team_a", "team_b", "team_c"])
+_heads = st.tuples(st.integers(8, 9), _counters, st.sampled_from([0, 49, 50, 51, 900]), _teams)
+_floors = st.tuples(st.integers(1, 9), _counters)
 _asks = st.builds(
     SlotsAsked,
     st.just("bk_1"),
@@ -32,10 +27,10 @@ _asks = st.builds(
     st.integers(0, 8),
     st.integers(0, 4),
     st.integers(0, 40),
-    st.lists(_heads, max_size=4).map(lambda found: tuple(sorted(found, key=_in_order))),
+    st.lists(_heads, max_size=4).map(tuple),
     st.lists(_floors, max_size=2).map(tuple),
     st.lists(
-        st.tuples(st.integers(1, 9), _teams, st.integers(-5_000, 10**6)), max_size=3
+        st.tuples(st.integers(7, 9), _teams, st.integers(-5_000, 10**6)), max_size=3
     ).map(tuple),
 )  # fmt: skip
 
@@ -79,8 +74,8 @@ def _stored(client: redis.Redis, tag: str) -> Crew:
     name = f"{keys.crew(tag)}:bk_1"
     holders = {}
     for worker, packed in client.hgetall(name).items():
-        *figures, priority, counter, since_ms = msgspec.msgpack.decode(packed)
-        holders[worker.decode()] = Holder(*figures, (priority, counter, since_ms))
+        *figures, heads = msgspec.msgpack.decode(packed)
+        holders[worker.decode()] = Holder(*figures, tuple(map(tuple, heads)))
     counters = {}
     for key in client.scan_iter(f"{name}:line:*", count=1000):
         priority, team = key.decode().removeprefix(f"{name}:line:").split(":")

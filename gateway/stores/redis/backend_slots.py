@@ -21,9 +21,9 @@ def share_args(asked: SlotsAsked) -> tuple[bytes]:
 
 def shared(_asked: SlotsAsked, _now_us: int, answer: list[Any]) -> Shared:
     """What share.lua answers."""
-    _, slots, rank, workers, idle, waiting, priority, counter, waited_ms, counters = answer
-    rival = (priority, counter, waited_ms)
-    return Shared(slots, rank, workers, idle, waiting, rival, tuple(counters))
+    _, slots, rank, workers, idle, waiting, priority, counter, counters, elders = answer
+    rival = (priority, counter)
+    return Shared(slots, rank, workers, idle, waiting, rival, tuple(counters), tuple(elders))
 
 
 class SlotStore:

@@ -5,13 +5,14 @@
 --
 -- KEYS[1]  the start of all names of the tag's backends, mh:{tag}:crew
 -- ARGV     one msgpack {backend_id, worker, ttl_ms, capacity, kept, busy, spare, waiting,
---          {{priority, counter, waited_ms}..} heads, {{priority, counter}..} floors, {{priority, team, tokens}..} lines} a
+--          {{priority, counter, waited_ms, team}..} heads, {{priority, counter}..} floors, {{priority, team, tokens}..} lines} a
 --          backend
--- answers  {now_us, answer...}: {0, slots, rank, workers, idle, waiting, priority, counter,
---          waited_ms (of the rival), {counter...}}, or {9, message}
+-- answers  {now_us, answer...}: {0, slots, rank, workers, idle, waiting, priority, counter (of the
+--          rival), {counter...}, {waited_ms of the line's oldest elsewhere, 0 for none...}}, or
+--          {9, message}
 --
--- KEYS[1]:{backend}           HASH worker -> msgpack {slots, expiry_ms, seen_ms, busy, waiting, priority,
---                             counter, since_ms}
+-- KEYS[1]:{backend}           HASH worker -> msgpack {slots, expiry_ms, seen_ms, busy, waiting,
+--                             {{priority, counter, since_ms, team}..} the oldest of each line}
 -- KEYS[1]:{backend}:floors    HASH priority -> counter
 -- KEYS[1]:{backend}:line:{priority}:{team}   HASH `at`, its counter, and `seen_ms`
 local call, min, max = redis.call, math.min, math.max
@@ -20,24 +21,36 @@ local time = call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now_us / 1000)
 
-local function behind(priority, counter, since_ms, other)
-  if priority ~= other[1] then return priority < other[1] end
-  if math.abs(counter - other[2]) > QUANTUM then return counter > other[2] end
-  return since_ms > other[3] + PATIENCE_MS
+local function behind(head, rival, elder)
+  if head[1] ~= rival[1] then return head[1] < rival[1] end
+  if head[2] > rival[2] + QUANTUM then return true end
+  return elder and head[3] > elder + PATIENCE_MS
+end
+
+local function line_of(head) return head[1] .. ':' .. head[4] end
+
+-- The oldest of each line, in the order in which lines are first spoken of.
+local function oldest(heads)
+  local places, found = {}, {}
+  for _, head in ipairs(heads) do
+    local line = line_of(head)
+    local place = places[line]
+    if not place then
+      found[#found + 1], places[line] = head, #found + 1
+    elseif head[3] < found[place][3] then
+      found[place] = head
+    end
+  end
+  return found
 end
 
 local function first_of(heads)
-  local best, rival = {0, 0, 0}, nil
+  local priority, counter = 0, 0
   for _, head in ipairs(heads) do
-    if head[1] > best[1] or (head[1] == best[1] and head[2] < best[2]) then best = head end
+    if head[1] > priority then priority, counter = head[1], head[2]
+    elseif head[1] == priority then counter = min(counter, head[2]) end
   end
-  for _, head in ipairs(heads) do
-    if head[1] == best[1] and head[2] <= best[2] + QUANTUM and (not rival or head[3] < rival[3]
-        or (head[3] == rival[3] and head[2] < rival[2])) then
-      rival = head
-    end
-  end
-  return rival or best
+  return {priority, counter}
 end
 
 local function others(crew, worker)
@@ -45,20 +58,21 @@ local function others(crew, worker)
   local all = call('HGETALL', crew)
   for i = 1, #all, 2 do
     local name = all[i]
-    local slots, expiry_ms, seen_ms, busy, waiting, priority, counter, since_ms =
-      unpack(cmsgpack.unpack(all[i + 1]))
+    local slots, expiry_ms, seen_ms, busy, waiting, said = unpack(cmsgpack.unpack(all[i + 1]))
     if name == worker then -- what it last said is told anew
     elseif expiry_ms <= now_ms then call('HDEL', crew, name)
     else
       seen.taken, seen.workers = seen.taken + slots, seen.workers + 1
       seen.idle, seen.waiting = seen.idle + max(0, slots - busy), seen.waiting + waiting
       if name < worker then seen.rank = seen.rank + 1 end
-      if priority > 0 and seen_ms > now_ms - FRESH_MS then
-        heads[#heads + 1] = {priority, counter, since_ms}
+      if seen_ms > now_ms - FRESH_MS then
+        -- The version before said of its first head alone, in numbers.
+        for _, head in ipairs(type(said) == 'table' and said or {}) do heads[#heads + 1] = head end
       end
     end
   end
-  seen.rival = first_of(heads)
+  seen.rival, seen.elders = first_of(heads), {}
+  for _, head in ipairs(oldest(heads)) do seen.elders[line_of(head)] = head[3] end
   return seen
 end
 
@@ -94,20 +108,18 @@ local function share(packed)
   local crew = KEYS[1] .. ':' .. backend
   local seen = others(crew, worker)
   local entitled, rival = 0, seen.rival
+  for _, head in ipairs(heads) do head[3] = now_ms - head[3] end -- since when, from here on
   if rival[1] == 0 then entitled = #heads + spare
   else
     for _, head in ipairs(heads) do
-      if behind(head[1], head[2], now_ms - head[3], rival) then break end
+      if behind(head, rival, seen.elders[line_of(head)]) then break end
       entitled = entitled + 1
     end
   end
   local slots = 0
   if ttl_ms > 0 then
     slots = max(kept, min(capacity - seen.taken, busy + entitled))
-    local head = heads[1]
-    local since_ms = head and now_ms - head[3] or 0
-    head = head or {0, 0}
-    local said = {slots, now_ms + ttl_ms, now_ms, busy, waiting, head[1], head[2], since_ms}
+    local said = {slots, now_ms + ttl_ms, now_ms, busy, waiting, oldest(heads)}
     call('HSET', crew, worker, cmsgpack.pack(said))
     call('PEXPIRE', crew, KEPT_MS)
   else
@@ -115,9 +127,13 @@ local function share(packed)
   end
   local counters = count(crew, lines)
   raise(crew .. ':floors', floors)
-  local waited_ms = rival[1] > 0 and now_ms - rival[3] or 0
-  return {0, slots, seen.rank, seen.workers, seen.idle, seen.waiting, rival[1], rival[2], waited_ms,
-    counters}
+  local elders = {}
+  for i, line in ipairs(lines) do
+    local since_ms = seen.elders[line[1] .. ':' .. line[2]]
+    elders[i] = since_ms and max(1, now_ms - since_ms) or 0
+  end
+  return {0, slots, seen.rank, seen.workers, seen.idle, seen.waiting, rival[1], rival[2], counters,
+    elders}
 end
 
 local answers = {now_us}

@@ -58,50 +58,55 @@ def test_who_goes_gives_everything_back() -> None:
 
 
 def test_nothing_is_lent_ahead_of_need_where_somebody_else_waits() -> None:
-    crew = after(asks("w2", waiting=1, heads=((9, 0, 7),)))
+    crew = after(asks("w2", waiting=1, heads=((9, 0, 7, "t"),)))
 
     told = share(crew, asks(kept=1, busy=1, spare=2), NOW_US)[1]
 
     assert told.slots == 1
-    assert told.rival == (9, 0, 7)
+    assert told.rival == (9, 0)
     assert told.waiting == 1
 
 
 def test_slots_go_to_the_worker_where_the_next_in_turn_waits() -> None:
-    crew = after(asks("w2", waiting=1, heads=((9, 10_000, 0),)))
+    crew = after(asks("w2", waiting=1, heads=((9, 10_000, 0, "a"),)))
     counters = (0, 9_000, 10_000 + QUANTUM, 10_001 + QUANTUM)
-    heads = (*((9, counter, 0) for counter in counters), (8, 0, 0))
+    heads = (*((9, counter, 0, "b") for counter in counters), (8, 0, 0, "b"))
 
     assert share(crew, asks(heads=heads, waiting=5, capacity=9), NOW_US)[1].slots == 3
 
 
 def test_who_has_not_been_heard_of_lately_stands_in_nobodys_way() -> None:
-    crew = after(asks("w2", waiting=1, heads=((9, 0, 0),)))
+    crew = after(asks("w2", waiting=1, heads=((9, 0, 0, "t"),)))
     late_us = NOW_US + FRESH_MS * 1000
 
-    mine = asks(waiting=1, heads=((1, 0, 0),))
-    assert share(crew, mine, late_us - 1000)[1].rival == (9, 0, FRESH_MS - 1)
+    mine = asks(waiting=1, heads=((1, 0, 0, "t"),))
+    assert share(crew, mine, late_us - 1000)[1].rival == (9, 0)
     told = share(crew, mine, late_us)[1]
     assert (told.rival, told.slots) == (NOBODY, 1)
 
 
 def test_priority_decides_before_any_count_of_tokens() -> None:
-    assert behind((3, 0, 0), (4, 10**9, 9_000))
-    assert not behind((4, 10**9, 9_000), (3, 0, 0))
-    assert not behind((4, QUANTUM, 0), (4, 0, 0))
-    assert behind((4, QUANTUM + 1, 0), (4, 0, 9_000))
+    assert behind((3, 0, 0, "t"), (4, 10**9), None)
+    assert not behind((4, 10**9, 9_000, "t"), (3, 0), None)
+    assert not behind((4, QUANTUM, 0, "t"), (4, 0), None)
+    assert behind((4, QUANTUM + 1, 0, "t"), (4, 0), None)
 
 
-def test_of_those_with_equal_counts_the_one_that_waits_longest_goes_first() -> None:
-    assert behind((4, 0, 1_000 + PATIENCE_MS + 1), (4, QUANTUM, 1_000))
-    assert not behind((4, 0, 1_000 + PATIENCE_MS), (4, QUANTUM, 1_000))
+def test_within_a_line_the_one_that_waits_longest_goes_first_on_whichever_worker() -> None:
+    assert behind((4, 0, 1_000 + PATIENCE_MS + 1, "t"), (4, QUANTUM), 1_000)
+    assert not behind((4, 0, 1_000 + PATIENCE_MS, "t"), (4, QUANTUM), 1_000)
     crew = after(
-        asks("w2", waiting=1, heads=((9, 0, 100),)),
-        asks("w3", waiting=1, heads=((9, QUANTUM, 200),)),
-        asks("w4", waiting=1, heads=((9, QUANTUM + 1, 300),)),
+        asks("w2", waiting=2, heads=((9, 0, 100, "a"), (9, 200, 90, "a"))),
+        asks("w3", waiting=2, heads=((9, 100, 700, "b"), (9, QUANTUM, 200, "a"))),
     )
 
-    assert share(crew, asks(), NOW_US)[1].rival == (9, QUANTUM, 200)
+    lines = ((9, "a", 0), (9, "b", 0), (9, "c", 0), (8, "a", 0))
+    told = share(crew, asks(lines=lines), NOW_US)[1]
+    assert (told.rival, told.elders) == ((9, 0), (200, 700, 0, 0))
+    younger = asks(waiting=1, heads=((9, 0, 200 - PATIENCE_MS - 1, "a"),), capacity=5)
+    assert share(crew, younger, NOW_US)[1].slots == 0
+    of_another_team = asks(waiting=1, heads=((9, 0, 0, "c"),), capacity=5)
+    assert share(crew, of_another_team, NOW_US)[1].slots == 1
 
 
 def test_what_a_team_has_cost_is_added_up_over_the_workers() -> None:
