@@ -45,7 +45,8 @@ class Meters(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def total(self) -> int:
-        return self.all_input + self.output
+        written = self.cache_write_5m + self.cache_write_1h
+        return self.input + self.cache_read + written + self.output
 
     def of(self, meter: Meter) -> int:
         return int(getattr(self, meter.value))

@@ -34,6 +34,8 @@ class Reason(StrEnum):
     RESTING = "resting"  # it said when to come back, and it is not then yet
     SLO = "slo"
 
+    __hash__ = str.__hash__  # as equality; the library's own is a call into Python
+
 
 class Verdict(msgspec.Struct, frozen=True):
     """What the rules say of one candidate: every reason against it, in the order of the rules."""

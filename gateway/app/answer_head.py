@@ -30,7 +30,7 @@ class AnswerHead:
     __slots__ = ("_bodiless", "_left_bytes", "chunked", "close", "lines", "unsized")
 
     def __init__(
-        self, status: int, headers: Headers, *, bodiless: bool, old: bool, close: bool
+        self, status: int, headers: Headers, bodiless: bool, old: bool, close: bool
     ) -> None:
         """`bodiless`: a HEAD was asked. `old`: by HTTP/1.0, which knows no chunks. `close`: the
         connection ends with this answer. RuntimeError for a header that is ours to set, or that

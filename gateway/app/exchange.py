@@ -57,7 +57,7 @@ class Exchange:
     )
 
     def __init__(
-        self, line: Line, method: bytes, *, old: bool, keep_alive: bool, wants_continue: bool
+        self, line: Line, method: bytes, old: bool, keep_alive: bool, wants_continue: bool
     ) -> None:
         """`old`: the client speaks an older HTTP than 1.1."""
         self.keep_alive = keep_alive
@@ -176,9 +176,9 @@ class Exchange:
             self._head = AnswerHead(
                 message["status"],
                 self._line.headers(message.get("headers", ())),
-                bodiless=self._bodiless,
-                old=self._old,
-                close=not self.keep_alive,
+                self._bodiless,
+                self._old,
+                not self.keep_alive,
             )
         else:
             raise RuntimeError(f"{kind!r} in the wrong place of an answer")

@@ -127,9 +127,9 @@ class Intake(Line):
         exchange = Exchange(
             self,
             method,
-            old=old,
-            keep_alive=not old and parser.should_keep_alive(),
-            wants_continue=self._wants_continue and not old,
+            old,
+            not old and parser.should_keep_alive(),
+            self._wants_continue and not old,
         )
         path, raw_path, query = _target(self._url)
         scope = {

@@ -53,7 +53,7 @@ async def admit(
     failpoint("admit.begins")
     try:
         answer = await holds.admit(levels.tag, _admission(flow, holds.ttl_ms, meta, spool.name))
-        if isinstance(answer, Refused) and answer.reason in _ASK_AGAIN:
+        if type(answer) is Refused and answer.reason in _ASK_AGAIN:
             answer, meta = await _asked_again(flow, holds, outage, answer, spool.name)
     except StoreUnavailable:
         return outage.admit(flow)

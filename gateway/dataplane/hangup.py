@@ -9,7 +9,7 @@ made only for those requests that have lasted for a moment.
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from litestar.types import Receive
 
@@ -51,7 +51,7 @@ class HangUp:
     Enter it after the request's body has been read whole.
     """
 
-    __slots__ = ("_gone", "_hang_ups", "_inside", "_left", "_receive", "_task", "_watcher")
+    __slots__ = ("_gone", "_hang_ups", "_inside", "_left", "_receive", "_watcher", "task")
 
     def __init__(self, receive: Receive, hang_ups: HangUps, left: Callable[[], float]) -> None:
         self._receive = receive
@@ -59,11 +59,11 @@ class HangUp:
         self._hang_ups = hang_ups
         self._gone = False
         self._inside = False
-        self._task: asyncio.Task[object] | None = None
+        self.task: asyncio.Task[Any] | None = None  # who is inside
         self._watcher: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
-        self._task = asyncio.current_task()
+        self.task = asyncio.current_task()
         self._inside = True
         self._hang_ups.add(self)
         return self
@@ -77,7 +77,7 @@ class HangUp:
         self._inside = False
         if self._watcher is not None:
             self._watcher.cancel()
-        task, self._task = self._task, None
+        task, self.task = self.task, None
         if self._gone and kind is asyncio.CancelledError and task and task.uncancel() == 0:
             raise ClientGone from fault
 
@@ -91,6 +91,6 @@ class HangUp:
             pass
         if self._inside and (seconds := self._left()):
             await asyncio.sleep(seconds)
-        if self._inside and self._task is not None:
+        if self._inside and self.task is not None:
             self._gone = True
-            self._task.cancel()
+            self.task.cancel()

@@ -7,14 +7,14 @@ import msgspec
 _SIZED: Final = frozenset(("text", "image_url", "refusal"))
 
 
-class _Text(msgspec.Struct, frozen=True, gc=False):
+class Text(msgspec.Struct, frozen=True, gc=False):
     """A message of nothing but text. The decoder knows a key however it is spelled."""
 
     content: str | None = None
     audio: None = None
 
 
-_TEXTS: Final = msgspec.json.Decoder(list[_Text])
+_TEXTS: Final = msgspec.json.Decoder(list[Text])
 
 
 def text_messages(messages: msgspec.Raw) -> int | None:

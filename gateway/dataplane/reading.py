@@ -28,6 +28,7 @@ from gateway.dataplane.envelope import (
     given,
 )
 from gateway.dataplane.media import MediaParts, media_parts, text_messages
+from gateway.dataplane.plain_chat import plain_chat
 from gateway.dataplane.rewrite import around_limits
 from policies.decision import Deny
 
@@ -51,15 +52,18 @@ def read(body: bytes, operation: str) -> Reading | Deny:
     if large and (deny := too_much(body)) is not None:
         return deny
     fields = fields_of(body)
-    if isinstance(fields, Deny):
+    if type(fields) is Deny:
         return fields
     if len(fields) > MOST_FIELDS:
         return one_too_many(fields)
-    envelope = envelope_of(fields, operation)
-    if isinstance(envelope, Deny):
+    plain = plain_chat(body) if operation == CHAT else None
+    envelope = envelope_of(fields, operation) if plain is None else plain[0]
+    if type(envelope) is Deny:
         return envelope
     if (deny := around_limits(fields)) is not None:
         return deny
+    if plain is not None:
+        return _texts(envelope, fields, plain[1])
     if operation != CHAT:
         prompt = given(fields, "prompt" if operation == COMPLETIONS else "input")
         return Reading(envelope, fields, None, _prompts(memoryview(prompt)))
@@ -69,11 +73,15 @@ def read(body: bytes, operation: str) -> Reading | Deny:
 def _chat(body: bytes, envelope: Envelope, fields: Fields) -> Reading | Deny:
     messages = given(fields, "messages")
     texts = text_messages(messages)
-    if texts is None:
-        if len(body) > MOST_ITEMS and (deny := too_much(body)) is not None:
-            return deny
-        return Reading(envelope, fields, media_parts(messages), 1)
-    return Reading(envelope, fields, None, 1) if texts <= MOST_ITEMS else too_many_messages()
+    if texts is not None:
+        return _texts(envelope, fields, texts)
+    if len(body) > MOST_ITEMS and (deny := too_much(body)) is not None:
+        return deny
+    return Reading(envelope, fields, media_parts(messages), 1)
+
+
+def _texts(envelope: Envelope, fields: Fields, messages: int) -> Reading | Deny:
+    return Reading(envelope, fields, None, 1) if messages <= MOST_ITEMS else too_many_messages()
 
 
 class LargeBodies:

@@ -164,26 +164,26 @@ class DataPlane:
         if (deny := self.bodies.unreadable(arrival)) is not None:
             return deny
         principal = authenticate(snapshot, self.peppers, arrival)
-        if isinstance(principal, Deny):
+        if type(principal) is Deny:
             return principal
         flow.principal = principal
         key_id = principal.key.id
         blocked = snapshot.blocks.deny(key_id, arrival.arrived_us)
         reading = blocked or await self.bodies.read(flow, key_id, receive)
-        if isinstance(reading, Deny):
+        if type(reading) is Deny:
             return reading
         if (deny := self._understand(flow, reading, snapshot)) is not None:
             return deny
         asked = policy_of(flow)
         if (deny := self._planned(flow, reading, asked)) is not None:
             return deny
-        with HangUp(receive, self._hang_ups, partial(self._left, flow)):
+        with HangUp(receive, self._hang_ups, partial(self._left, flow)) as hang_up:
             refused = await self._admit(flow)
             if refused is not None:
                 refused = await self._cheaper(flow, reading, refused)
             if refused is not None:
                 return await self._turn_away(flow, refused, send)
-            self._track(flow)
+            self._track(flow, hang_up.task)
             answer = await self._forwarder.forward(flow)
             if not isinstance(answer, Answer):
                 flow.end_by, flow.end_phase = _without_answer(flow)
@@ -240,10 +240,10 @@ class DataPlane:
             raise RuntimeError("nobody asked")
         envelope = reading.envelope
         tags = parse_tags(arrival.tags, principal.tenant.tag_names)
-        if isinstance(tags, Deny):
+        if type(tags) is Deny:
             return tags
         found = snapshot.route(principal, envelope.model, arrival.arrived_us)
-        if isinstance(found, Deny):
+        if type(found) is Deny:
             return found
         flow.envelope, flow.fields, flow.tags, flow.route = envelope, reading.fields, tags, found
         needs = capabilities(envelope, reading.fields, flow.operation, reading.parts)
@@ -252,7 +252,7 @@ class DataPlane:
         if found.branches is not None:
             flow.route = found = branch(found, found.branches, flow, reading)
         ask = ask_of(envelope, flow.operation, needs, size, found)
-        if isinstance(ask, Deny):
+        if type(ask) is Deny:
             return ask
         if found.policy.affinity == "prefix":
             tenant_id, model = principal.tenant.id, envelope.model
@@ -372,9 +372,8 @@ class DataPlane:
         held = {live.task: live.flow for live in self.in_flight.values()}
         return self.shadows.under_way | held
 
-    def _track(self, flow: Flow) -> None:
+    def _track(self, flow: Flow, task: asyncio.Task[None] | None) -> None:
         begin(flow)
-        task = asyncio.current_task()
         if task is not None and flow.levels is not None:
             self.in_flight[flow.arrival.request_id] = Live(task, flow, flow.levels.tag)
 

@@ -77,11 +77,16 @@ def rewrite(
     if stream:
         fields["stream"] = True
     if output_tokens is not None:
-        named: list[str] = [n for n in OUTPUT_FIELDS if n in sent and not absent(sent[n])]
+        named = False
         for name in OUTPUT_FIELDS:
-            fields.pop(name, None)
-        for name in named or [output_field]:
-            fields[name] = output_tokens
+            if name not in sent:
+                continue
+            if absent(sent[name]):
+                del fields[name]
+            else:
+                fields[name], named = output_tokens, True
+        if not named:
+            fields[output_field] = output_tokens
     if include_usage:
         options = given(sent, "stream_options")
         merged = {} if absent(options) else _FIELDS.decode(options)

@@ -67,8 +67,14 @@ class Settler:
             return
         if flow.chunks and flow.route is not None:  # the next stream may be cut before it tells
             self._tokeniser.expect(flow.route.model.encoding)
-        found = [(a, at_once(flow, a)) for a in flow.attempts if a.sent]
-        known = [(a, figures) for a, figures in found if figures is not None]
+        found: list[tuple[Attempt, Figures | None]] = []
+        known: list[tuple[Attempt, Figures]] = []
+        for attempt in flow.attempts:
+            if attempt.sent:
+                figures = at_once(flow, attempt)
+                found.append((attempt, figures))
+                if figures is not None:
+                    known.append((attempt, figures))
         if len(known) == len(found):
             await self._close(flow, levels.tag, known)
         else:
