@@ -29,7 +29,7 @@ def template(flow: Flow) -> UsageEvent:
         expected = replace(expected, charge_card=dearest(way.charge_bands, worst))
     if way.cost_bands:
         expected = replace(expected, cost_card=dearest(way.cost_bands, worst))
-    return replace(expected, decision=flow.decision)
+    return expected
 
 
 def event(flow: Flow, attempt: Attempt, figures: Figures) -> UsageEvent:
@@ -126,4 +126,5 @@ def _expected(flow: Flow, number: int, way: Way, usage: Meters) -> UsageEvent:
         end_by=flow.end_by,
         end_phase=flow.end_phase,
         tags=flow.tags,
+        decision=flow.decision,
     )
