@@ -53,7 +53,7 @@ class Steps(NamedTuple):
     plan: Callable[[Flow, str], Deny | None]
     admit: Callable[[Flow], Awaitable[Deny | Replay | None]]
     refused: Callable[[Flow, Deny], None]
-    track: Callable[[Flow], None]
+    track: Callable[[Flow, asyncio.Task[None] | None], None]
     end: Callable[[Flow], Awaitable[None]]
 
 
@@ -173,7 +173,7 @@ class Shadows:
             if isinstance(deny, Deny):
                 self._steps.refused(flow, deny)
             return "refused"
-        self._steps.track(flow)
+        self._steps.track(flow, asyncio.current_task())
         return await self._send(flow)
 
     def _aim(self, flow: Flow, reading: Reading, aim: _Aim) -> Deny | None:
