@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from billing import money
 from gateway import clock, ids
-from gateway.admin import fields, scoped
+from gateway.admin import access, fields, scoped
 from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Answer, Call, Filter, Nothing, Operation, Page
 from gateway.admin.problems import conflict, invalid, missing
@@ -142,11 +142,16 @@ async def _read(call: Call) -> Answer:
 
 
 async def _lift(call: Call) -> Answer:
-    """The key is served again within a second; what it did until now is forgotten."""
+    """The key is served again within a second; what it did until now is forgotten. 403 for whom
+    the breaker stands above: it binds them (L11). Of one that is gone, whoever has the key lifts.
+    """
     call.body(Nothing)
 
     def work(connection: Connection) -> rows.KeyBlock:
         block, now_us = _one(connection, call.id), clock.now_us()
+        breaker = breakers.RECORDS.one(connection, id=block.breaker_id)
+        if breaker is not None:
+            access.require_place(connection, call, RESOURCE.plural, breaker)
         if block.lifted_at_us is not None:
             return block
         if now_us >= block.until_us:

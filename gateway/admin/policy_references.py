@@ -24,13 +24,18 @@ def require_known(connection: Connection, document: PolicyDocument) -> None:
         return
     payer = trial.shadow.payer
     key = keys.RECORDS.one(connection, id=payer)
-    if key is None or key.revoked_at_us is not None:
-        raise invalid(PAYER, f"there is no live key {payer!r}", "name the experiment's own key")
-    if not trial.shadow.may_pay(key.tenant_id, _team_path(connection, key)):
+    live = key is not None and key.revoked_at_us is None
+    # One answer for what is not there and what is somebody else's: else ids could be tried.
+    if (
+        key is None
+        or not live
+        or not trial.shadow.may_pay(key.tenant_id, _team_path(connection, key))
+    ):
         raise invalid(
             PAYER,
-            f"the key {payer!r} is not below the scope of this policy",
-            "name a key of the policy's own tenant or team: nobody can have others pay",
+            f"there is no live key {payer!r} below the scope of this policy",
+            "name the experiment's own key, of this policy's tenant or team: nobody can have"
+            " others pay",
         )
 
 

@@ -15,7 +15,7 @@ def test_a_loop_is_refused_visibly_until_somebody_lifts_it(tmp_path: Path, store
         async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
             world = await furnish(house, {"base_url": backend.base_url}, charge=("100", "100"))
             await house.make(
-                "loop-breakers", scope={"team": world.team["id"]}, amount_per_minute="0.0001",
+                "loop-breakers", scope={"tenant": world.tenant["id"]}, amount_per_minute="0.0001",
                 least_requests=3, action="block", block_minutes=30,
             )  # fmt: skip
             await house.in_force()
@@ -43,7 +43,15 @@ def test_a_loop_is_refused_visibly_until_somebody_lifts_it(tmp_path: Path, store
             assert block["state"] == "active"
             assert len(backend.book) == 3, "a refused request goes nowhere"
 
-            lifted = await house.admin.post(f"/key-blocks/{block['id']}/lift")
+            narrow = await house.make(
+                "admin-tokens", name="lead", role="team_admin", scope={"team": world.team["id"]}
+            )
+            lift = f"/key-blocks/{block['id']}/lift"
+            bearer = {"authorization": f"Bearer {narrow['secret']}"}
+            bound = await house.admin.post(lift, headers=bearer)
+            assert bound.status_code == 403, "the tenant's breaker binds the team's administrator"
+
+            lifted = await house.admin.post(lift)
             assert lifted.json()["state"] == "lifted"
             await house.in_force()
             assert (await house.ask(world.secret, **asked)).status_code == 200
