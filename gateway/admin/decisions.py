@@ -212,10 +212,7 @@ def _wanted(principal: Principal, sealed: Sealed, query: DecisionQuery) -> bool:
 
 def _one(call: Call, request_id: str) -> Sealed | None:
     with reading(call.deps.engine) as connection:
-        try:
-            return decisions.of_request(connection, request_id)
-        except ValueError:
-            return None
+        return decisions.of_request(connection, request_id)
 
 
 def _standings(call: Call, found: Sequence[Sealed]) -> dict[bytes, Standing]:

@@ -147,6 +147,7 @@ class ReconciliationQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 
 async def _import(call: Call) -> Answer:
     body = call.body(BillBody)
+    fields.checked("period", month, body.period, _UTC)
     lines = _lines(body)
     decimals = body.decimals
     if decimals is None:

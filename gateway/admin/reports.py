@@ -50,7 +50,16 @@ BUDGETS: Final = (
     "budget_id", "scope", "period", "window_start", "window_end", "budget", "actual", "left",
     "used_percent", "elapsed_percent", "currency",
 )  # fmt: skip
-_TEXTS: Final = frozenset({"tenant", "team", "part", "scope", "model", "key", "account"})
+# Every other cell could have been named by somebody, and is shown as text.
+_FIGURES: Final = frozenset(
+    (
+        *("postings", "debit", "credit", "charged", "unbilled"),
+        *("requests", "tokens", "charge", "cost", "lost_cost", "margin", "margin_percent"),
+        *("charge_per_million", "cost_per_million"),
+        *("budget", "actual", "left", "used_percent", "elapsed_percent"),
+    )
+)
+_AT_BEFORE_US: Final = clock.parse_rfc3339("9999-01-01T00:00:00Z")  # a quarter on is a date still
 
 
 class MonthQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -195,6 +204,8 @@ def _share(part: int, of: int) -> str | None:
 async def _budgets(call: Call) -> Answer:
     query: BudgetsQuery = call.query
     at_us = clock.now_us() if query.at is None else fields.instant(query.at, "at")
+    if at_us >= _AT_BEFORE_US:
+        raise invalid("at", f"no window of {query.at} has an end", "ask before the year 9999")
 
     def work(connection: Connection) -> tuple[list[Any], dict[str, Any], Mapping[str, str]]:
         only = call.visible(connection, "budgets")
@@ -286,7 +297,7 @@ def _csv(columns: Sequence[str], items: Sequence[Item]) -> Iterator[tuple[str, .
     for item in items:
         told = ("" if item[name] is None else str(item[name]) for name in columns)
         yield tuple(
-            safe_text(cell) if name in _TEXTS or ":" in name else cell
+            cell if name in _FIGURES else safe_text(cell)
             for name, cell in zip(columns, told, strict=True)
         )
 

@@ -95,6 +95,14 @@ def test_a_path_out_of_sight_answers_as_one_that_leads_nowhere(world: World, lab
             assert {status for status, _ in shown} == {404}
 
 
+def test_what_is_no_id_of_a_decision_leads_nowhere(world: World) -> None:
+    who = named(world, "team_admin")
+
+    answer = ask(world, who, "GET", f"/decisions/decision_{'u' * 26}")
+
+    assert answer.status_code == 404
+
+
 def test_a_body_that_names_what_is_out_of_sight_is_refused_as_if_it_did_not_exist(
     world: World,
 ) -> None:

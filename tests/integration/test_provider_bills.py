@@ -178,3 +178,15 @@ def test_a_file_is_imported_once_and_stays_as_it_is(
     ):
         with pytest.raises(DBAPIError, match="stays as it is"), transaction(engine) as connection:
             connection.execute(text(statement))
+
+
+@pytest.mark.parametrize("period", ["9999-12", "0001-01"])
+def test_a_bill_of_no_month_that_could_be_metered_is_not_imported(
+    engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str], period: str
+) -> None:
+    file = tmp_path / "bill.csv"
+    file.write_text(f"{HEADER}{period}-15,smol,input,1,1,USD\n")
+
+    assert main(["bill", "import", str(file), "--backend", "hosted", "--period", period]) == 1
+
+    assert f"{period}' is not a month" in capsys.readouterr().err

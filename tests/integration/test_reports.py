@@ -36,7 +36,8 @@ def engine(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         with transaction(server.engine) as connection:
             acme = Tenant(id=TENANT, name="acme", currency="USD", timezone="Europe/Berlin")
             tenants.RECORDS.add(connection, acme)
-            teams.RECORDS.add(connection, Team(id=TEAM, tenant_id=TENANT, name="=core"))
+            core = Team(id=TEAM, tenant_id=TENANT, name="=core", cost_center="+core")
+            teams.RECORDS.add(connection, core)
             cap = {"scope_kind": "tenant", "scope_id": TENANT, "amount": "8", "period": "month"}
             budget = Budget(id=f"bud_{'c' * 26}", tenant_id=TENANT, **cap)
             budgets.RECORDS.add(connection, budget)
@@ -118,6 +119,28 @@ def test_margin_has_both_views_and_the_cost_of_a_million_tokens_over_time(
     ] == [("2026-10-14", "3", "2.5", "0", "0.5"), ("2026-10-15", "3", "5", "2.5", "-2")]
     assert [each["cost_per_million"] for each in days] == ["2.5", "5"]
     assert (whole["team"], whole["margin"], whole["margin_percent"]) == ("'=core", "-1.5", "-25")
+
+
+def test_no_cell_that_somebody_named_is_run_by_a_spreadsheet(
+    engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = {"backend_id": "=backend", "region": "@region", "tags": {"job": "-1+1"}}
+    book(engine, used("req_4", "2026-10-20T12:00:00Z", **named))
+    span = ("--from", "2026-10-20T00:00:00Z", "--to", "2026-11-01T00:00:00Z")
+    by = ("team", "cost_center", "cost_center_now", "backend", "region", "tag:job")
+
+    (line,) = said(capsys, "margin", "--by", ",".join(by), *span)
+
+    told = [line[name] for name in by]
+    assert told == ["'=core", "'+core", "'+core", "'=backend", "'@region", "'-1+1"]
+    (days,) = said(capsys, "margin", "--by", "provenance", "--to", "2026-10-16T00:00:00Z",
+                   "--from", "2026-10-15T00:00:00Z")  # fmt: skip
+    assert days["margin"] == "-2", "a figure stays one"
+
+
+def test_the_last_year_has_no_windows(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "budgets", "--at", "9999-12-31T23:59:59Z"]) == 1
+    assert "before the year 9999" in capsys.readouterr().err
 
 
 def test_budgets_stand_against_what_was_spent_in_the_window_of_an_instant(

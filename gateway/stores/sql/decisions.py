@@ -161,8 +161,11 @@ def _paged(engine: Engine, query: Select[Any], order: Sequence[Any]) -> Iterator
 
 
 def of_request(connection: Connection, request_id: str) -> Sealed | None:
-    """The decision on one request. ValueError for what is no request's id."""
-    began_us = ids.made_at_us(request_id)
+    """The decision on one request; None for what is no request's id, too."""
+    try:
+        began_us = ids.made_at_us(request_id)
+    except ValueError:
+        return None
     of = decision_blocks.c
     recorded = select(usage_rows.c.recorded_at_us).where(usage_rows.c.request_id == request_id)
     rows = connection.execute(select(decision_blocks).where(of.sealed_at_us.in_(recorded)))
