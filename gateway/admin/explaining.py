@@ -46,12 +46,24 @@ class BehindItem(msgspec.Struct, frozen=True, kw_only=True):
     amount: str
 
 
+class BehindChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands between bookings and what is billed. `other_steps`: tokens of the same requests
+    that the lines of other steps have; `quantity_tiers`: what the month's total makes cheaper than
+    it was booked; `minimum`, `credit`, `rounding`: what lines of these kinds add.
+    """
+
+    cause: str
+    quantity: int
+    amount: str
+
+
 class BehindPage(msgspec.Struct, frozen=True, kw_only=True):
     """Prices and amounts are in the tenant's currency, as they were rated, whatever the invoice is
-    in. `adds_up`: what is listed, on all pages, comes to the line or invoice exactly. Drafts that
+    in. `quantity` and `amount` are of all bookings, on all pages, as they were booked: where a
+    month's total decides the price at `booked_at_per_million`, and the lines of all its steps have
+    the same requests behind them. `changes` are what the invoice made of that, and `billed` is what
+    the line says, or all lines. `adds_up`: amount and changes come to billed exactly. Drafts that
     usage was booked after do not add up until they are refreshed; what is no usage is 0 requests.
-    Where a month's total decides the price, amounts are as booked, `booked_at_per_million`, and the
-    lines of all its steps have the same requests behind them.
     """
 
     invoice_id: str
@@ -64,6 +76,9 @@ class BehindPage(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     quantity: int
     amount: str
+    changes: tuple[BehindChange, ...] = ()
+    billed: str
+    billed_quantity: int | None = None
     adds_up: bool
     items: tuple[BehindItem, ...]
     next: str | None
@@ -112,10 +127,17 @@ def _page(
         requests=behind.events,
         quantity=behind.quantity,
         amount=format_picos(behind.amount_picos),
-        adds_up=explained.adds_up(connection, invoice, line, behind),
+        changes=tuple(_change(each) for each in behind.changes),
+        billed=format_picos(behind.billed_picos),
+        billed_quantity=None if rated is None else rated.quantity,
+        adds_up=behind.adds_up,
         items=tuple(_item(each, rated, behind.booked_at) for each in shown),
         next=f"{shown[-1].admitted_at_us}.{shown[-1].event_id}" if events[query.limit :] else None,
     )
+
+
+def _change(each: explained.Change) -> BehindChange:
+    return BehindChange(cause=each.cause, quantity=each.quantity, amount=format_picos(each.picos))
 
 
 def _per_million(picos_per_token: int | None) -> str | None:

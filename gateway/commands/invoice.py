@@ -19,6 +19,14 @@ _NAMELESS: Final = (
     "prints what it says, and with --replace FILE puts that right before it is issued"
 )
 
+_CAUSES: Final = {
+    "other_steps": "on the lines of the price's other steps",
+    "quantity_tiers": "what the month's quantity makes of the price",
+    "minimum": "agreed minimum",
+    "credit": "credit",
+    "rounding": "rounding",
+}
+
 
 def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     parser = subparsers.add_parser("invoice", help="draft, issue, export, credit or void invoices")
@@ -179,12 +187,25 @@ def _explain(args: argparse.Namespace, remote: Any) -> int:
             break
         params["cursor"] = page["next"]
     if not args.json:
-        price = f" at {page['unit_price_per_million']} a million" if page["meter"] else ""
-        print(f"{page['requests']} bookings, {page['quantity']} tokens{price}: {page['amount']}")
+        _sum_up(page)
     if not page["adds_up"]:
         said = "usage was booked since: draft it again" if page["number"] is None else "look at it"
         print(f"meterhouse: that is not what the invoice says; {said}", file=sys.stderr)
     return int(not page["adds_up"])
+
+
+def _sum_up(page: dict[str, Any]) -> None:
+    """What was booked, what the invoice made of it, and what it bills."""
+    asked = page["unit_price_per_million"]
+    at = page["booked_at_per_million"] or asked
+    price = f" at {at} a million" if page["meter"] else ""
+    print(f"{page['requests']} bookings, {page['quantity']} tokens{price}: {page['amount']}")
+    if page["changes"]:
+        for each in page["changes"]:
+            tokens = f", {each['quantity']} tokens" if each["quantity"] else ""
+            print(f"  {_CAUSES[each['cause']]}{tokens}: {each['amount']}")
+        of = f"the line, {page['billed_quantity']} tokens at {asked} a million"
+        print(f"  {of if page['meter'] else 'billed'}: {page['billed']}")
 
 
 def _rating(args: argparse.Namespace, remote: Any) -> int:

@@ -28,12 +28,12 @@ def behind(engine: Engine, invoice: Invoice) -> list[set[str]]:
         found = []
         for line in lines_of(engine, invoice):
             of_line = explained.behind(connection, invoice, line)
-            assert explained.adds_up(connection, invoice, line, of_line), line
+            assert of_line.adds_up, line
             if line.line_kind == "usage":
                 events = explained.events(connection, of_line, None, 1_000)
                 found.append({each.request_id for each in events})
         all_of_it = explained.behind(connection, invoice, None)
-        assert explained.adds_up(connection, invoice, None, all_of_it)
+        assert all_of_it.adds_up
         return found
 
 

@@ -85,14 +85,41 @@ def explained_whole(engine: Engine, invoice: Invoice) -> tuple[bool, bool, tuple
     """Whether every line of usage adds up, and the invoice as a whole; and what the books say."""
     with reading(engine) as connection:
         each = all(
-            explained.adds_up(
-                connection, invoice, line, explained.behind(connection, invoice, line)
-            )
+            explained.behind(connection, invoice, line).adds_up
             for line in lines_of(engine, invoice)
         )
-        whole = explained.behind(connection, invoice, None)
-        adds_up = explained.adds_up(connection, invoice, None, whole)
+        adds_up = explained.behind(connection, invoice, None).adds_up
         return each, adds_up, books.check(connection).faults
+
+
+def made_of(engine: Engine, invoice: Invoice, version: str | None) -> tuple[object, ...]:
+    """What was booked, what changed it and why, and what is billed, of a line or of the whole."""
+    with reading(engine) as connection:
+        line = None
+        if version is not None:
+            (line,) = (x for x in lines_of(engine, invoice) if x.price_version == version)
+        found = explained.behind(connection, invoice, line)
+    assert found.adds_up
+    changes = {each.cause: format_picos(each.picos) for each in found.changes}
+    return found.quantity, format_picos(found.amount_picos), changes, found.billed_picos
+
+
+def test_an_explanation_says_what_the_tiers_took_off_and_what_other_steps_have(
+    engine: Engine,
+) -> None:
+    agree(engine, minimum="31.00")
+    book(engine, *calls(card_of(engine, "graduated"), "9.9", "0.3"))
+    invoice = issued(engine, drafted(engine))
+
+    assert made_of(engine, invoice, "price_1+10000000") == (
+        10_200_000, "30.6", {"other_steps": "-30", "quantity_tiers": "-0.2"}, 4 * 10**11,
+    )  # fmt: skip
+    assert made_of(engine, invoice, "price_1") == (
+        10_200_000, "30.6", {"other_steps": "-0.6"}, 30 * 10**12,
+    )  # fmt: skip
+    assert made_of(engine, invoice, None) == (
+        10_200_000, "30.6", {"quantity_tiers": "-0.2", "minimum": "0.6"}, 31 * 10**12,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("order", [("9.9", "0.3"), ("0.3", "9.9"), ("0.3", "4.9", "5.0")])

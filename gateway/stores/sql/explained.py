@@ -20,7 +20,7 @@ from gateway.stores.sql.cost_centers import CostCenters
 from gateway.stores.sql.coverage import Covered, Payer
 from gateway.stores.sql.exact import exact_sum, whole
 from gateway.stores.sql.invoice_tables import invoice_lines, invoice_usage, invoices
-from gateway.stores.sql.invoices import Invoice
+from gateway.stores.sql.invoices import Invoice, lines_of
 from gateway.stores.sql.tables import usage_rows
 from gateway.stores.sql.usage_requests import Attempt, attempt_of
 
@@ -34,10 +34,18 @@ _ALL_TOKENS: Final = (
 )
 
 
-class Behind(msgspec.Struct, frozen=True):
-    """The usage rows behind an invoice or one of its lines, and what they come to. Where a month's
-    total decides the price that is what they were booked at, and the lines of a payer's steps have
-    the same rows behind them.
+class Change(msgspec.Struct, frozen=True):
+    """What stands between bookings and what is billed for them, by its cause."""
+
+    cause: str  # other_steps | quantity_tiers | minimum | credit | rounding
+    picos: int
+    quantity: int = 0  # tokens, of what is on the lines of other steps
+
+
+class Behind(msgspec.Struct, frozen=True, kw_only=True):
+    """The usage rows behind an invoice or one of its lines, what they were booked at, and what the
+    invoice made of that. Changes are read from the invoice's lines, never taken for a difference:
+    `adds_up` says whether bookings and changes come to what is billed, exactly.
     """
 
     where: ColumnElement[bool]
@@ -45,7 +53,15 @@ class Behind(msgspec.Struct, frozen=True):
     quantity: int
     amount_picos: int
     booked_at: int | None = None  # picos per token, of a line whose price the total decides
-    in_steps: bool = False  # some price of the invoice is decided by a total
+    changes: tuple[Change, ...] = ()
+    billed_quantity: int | None = None  # tokens on all lines with these rows; None: not compared
+    billed_picos: int = 0  # in the currency of the ledger
+
+    @property
+    def adds_up(self) -> bool:
+        if self.billed_quantity not in (None, self.quantity):
+            return False
+        return self.amount_picos + sum(each.picos for each in self.changes) == self.billed_picos
 
 
 def line_of(connection: Connection, invoice: Invoice, line_id: str) -> InvoiceLine | None:
@@ -59,47 +75,61 @@ def behind(connection: Connection, invoice: Invoice, line: InvoiceLine | None) -
     """Of the line, or of all usage that the invoice has."""
     covered = [each for _, each in coverage.of(connection, [invoice.id])]
     cards = rate_cards.get(connection, {each.payer.charge_card for each in covered})
+    booked_at = _dearest(cards.values())
     if line is None:
         where = or_(False, *_of_months(connection, invoice, covered))
-        in_steps = any(rate.schedule for card in cards.values() for rate in card.rates)
-        return replace(_summed(connection, where, None, 0), in_steps=in_steps)
+        found = Behind(**_summed(connection, where, None, 0))
+        changes, billed_picos = _whole(lines_of(connection, invoice.id), booked_at)
+        return replace(found, changes=changes, billed_picos=billed_picos)
     mine = [each for each in covered if _is_of(each, line, cards)]
     where = or_(False, *_of_payers(connection, invoice, mine))
-    tokens = usage_rows.c[f"{line.meter}_tokens"] if line.meter else None
-    if tokens is not None:
-        where = and_(where, tokens != 0)
-    booked_at = _booked_at(line, mine, cards)
-    price = line.picos_per_token if booked_at is None else booked_at
-    return replace(_summed(connection, where, line, price), booked_at=booked_at)
+    if line.meter:
+        where = and_(where, usage_rows.c[f"{line.meter}_tokens"] != 0)
+    dearest = booked_at.get(whole_version(line.price_version))
+    price = line.picos_per_token if dearest is None else dearest
+    found = Behind(**_summed(connection, where, line, price), billed_picos=line.amount_picos)
+    if line.line_kind != "usage":
+        return replace(found, changes=(Change(line.line_kind, line.amount_picos),))
+    if dearest is None:
+        return replace(found, billed_quantity=line.quantity)
+    on_all = _of_all_steps(connection, invoice, line)
+    changes = _of_step(line, dearest, on_all)
+    return replace(found, booked_at=dearest, billed_quantity=on_all, changes=changes)
 
 
-def _booked_at(
-    line: InvoiceLine, covered: Iterable[Covered], cards: Mapping[str, RateCard]
-) -> int | None:
-    for each in covered:
-        rate = rate_of(cards[each.payer.charge_card], Meter(line.meter))
-        if rate is not None and rate.schedule is not None:
-            return rate.picos_per_token
-    return None
+def _dearest(cards: Iterable[RateCard]) -> dict[str, int]:
+    """What tokens were booked at, by the price version that a month's total decides."""
+    return {
+        rate.version: rate.picos_per_token
+        for card in cards
+        for rate in card.rates
+        if rate.schedule is not None
+    }
 
 
-def adds_up(
-    connection: Connection, invoice: Invoice, line: InvoiceLine | None, found: Behind
-) -> bool:
-    """Whether the usage found comes to the line, or to all usage that the invoice has, exactly."""
-    if line is not None and found.booked_at is not None:
-        return found.quantity == _of_all_steps(connection, invoice, line)
-    if found.in_steps:
-        covered = [each for _, each in coverage.of(connection, [invoice.id])]
-        return found.amount_picos == sum(each.used.charge_picos for each in covered)
-    if line is not None:
-        mine = line.line_kind == "usage"
-        return (found.quantity, found.amount_picos) == (
-            (line.quantity, line.amount_picos) if mine else (0, 0)
-        )
-    high, low = exact_sum(connection.dialect.name, invoice_lines.c.amount_picos)
-    usage = select(high, low).filter_by(invoice_id=invoice.id, line_kind="usage")
-    return found.amount_picos == whole(*connection.execute(usage).one())
+def _of_step(line: InvoiceLine, booked_at: int, on_all: int) -> tuple[Change, ...]:
+    elsewhere = line.quantity - on_all
+    tiers = line.quantity * (line.picos_per_token - booked_at)
+    other = Change("other_steps", elsewhere * booked_at, elsewhere)
+    return tuple(each for each in (other, Change("quantity_tiers", tiers)) if each.picos)
+
+
+def _whole(
+    lines: Iterable[InvoiceLine], booked_at: Mapping[str, int]
+) -> tuple[tuple[Change, ...], int]:
+    """What tiers, minimums, credits and rounding make of an invoice's usage, and the lines' sum."""
+    changes: dict[str, int] = {}
+    billed = 0
+    for line in lines:
+        billed += line.amount_picos
+        cause: str = line.line_kind
+        picos = line.amount_picos
+        if line.line_kind == "usage":
+            price = line.picos_per_token
+            dearest = booked_at.get(whole_version(line.price_version), price)
+            cause, picos = "quantity_tiers", line.quantity * (price - dearest)
+        changes[cause] = changes.get(cause, 0) + picos
+    return tuple(Change(cause, picos) for cause, picos in changes.items() if picos), billed
 
 
 def _of_all_steps(connection: Connection, invoice: Invoice, line: InvoiceLine) -> int:
@@ -243,7 +273,7 @@ def _before_us(connection: Connection, invoice: Invoice, covered: Covered) -> in
 
 def _summed(
     connection: Connection, where: ColumnElement[bool], line: InvoiceLine | None, price: int
-) -> Behind:
+) -> dict[str, Any]:
     of = usage_rows.c
     names = _ALL_TOKENS if line is None or not line.meter else (f"{line.meter}_tokens",)
     tokens = [func.coalesce(func.sum(of[name]), 0) for name in names]
@@ -253,4 +283,4 @@ def _summed(
     ).one()
     quantity = sum(int(each) for each in sums)
     amount = whole(high, low) if line is None else quantity * price
-    return Behind(where, int(count), quantity, amount)
+    return {"where": where, "events": int(count), "quantity": quantity, "amount_picos": amount}
