@@ -43,6 +43,16 @@ def parse_percent(text: str) -> int:
     return found
 
 
+def discounted(version: str, discount: Discount) -> str:
+    """What a price version is called with that taken off: `price_01-12.5%`."""
+    return f"{version}-{discount.percent}%"
+
+
+def is_discounted(version: str) -> bool:
+    """Of a version without the step of its line."""
+    return version.endswith("%")
+
+
 def in_force(
     discounts: Iterable[Discount], model: str, meter: Meter, at_us: int
 ) -> Discount | None:

@@ -14,6 +14,7 @@ from billing.money import format_picos, half_up, minor_picos, round_half_up
 from billing.periods import Window, rfc3339
 from billing.prices import RateCard
 from billing.quantity import Schedule, billed, step_version
+from billing.rating import RatedLine
 from billing.rating import lines as rated_lines
 
 UNIT: Final = "Tokens"
@@ -114,10 +115,11 @@ def draft(
     quantity. UnbalancedError when an aggregate's tokens do not come to its charge; ValueError for a
     card in another currency.
     """
-    plain, scheduled = _quantities(aggregates, currency, period)
-    _, counted = _quantities(before, currency, period)
+    listed: dict[_Counted, Schedule] = {}
+    plain, scheduled = _quantities(aggregates, currency, period, listed)
+    _, counted = _quantities(before, currency, period, listed)
     for month, new in sorted(scheduled.items(), key=lambda item: msgspec.json.encode(item[0])):
-        _add(plain, _tiered(month.schedule, new, counted.get(month, {})))
+        _add(plain, _tiered(month.schedule, new, counted.get(month, {}), listed.get(month)))
     lines = [
         _usage_line(invoice_id, identity, quantity)
         for identity, quantity in sorted(plain.items(), key=lambda item: _order(item[0]))
@@ -236,23 +238,32 @@ _Tokens = dict[_Identity, int]
 
 
 def _quantities(
-    aggregates: Iterable[Aggregate], currency: str, period: Window
+    aggregates: Iterable[Aggregate],
+    currency: str,
+    period: Window,
+    listed: "dict[_Counted, Schedule]",
 ) -> tuple[_Tokens, dict[_Counted, _Tokens]]:
-    """By line, and apart what has a price by quantity."""
+    """By line, and apart what has a price by quantity; what lists ask for goes into `listed`: it is
+    told beside, for what was booked before cards said it counts with what is booked since.
+    """
     plain: _Tokens = {}
     scheduled: dict[_Counted, _Tokens] = {}
     for aggregate in aggregates:
-        for schedule, identity, quantity in _rated(aggregate, currency, period):
-            into = plain
+        for line, identity in _rated(aggregate, currency, period):
+            into, schedule = plain, line.schedule
             if schedule is not None:
                 span = identity.period_start_us, identity.period_end_us
                 month = _Counted(identity.price_version, schedule, *span)
                 into = scheduled.setdefault(month, {})
-            _add(into, [(identity, quantity)])
+                if line.list_schedule is not None:
+                    listed[month] = line.list_schedule
+            _add(into, [(identity, line.quantity)])
     return plain, scheduled
 
 
-def _tiered(schedule: Schedule, new: _Tokens, before: _Tokens) -> Iterator[tuple[_Identity, int]]:
+def _tiered(
+    schedule: Schedule, new: _Tokens, before: _Tokens, listed: Schedule | None
+) -> Iterator[tuple[_Identity, int]]:
     """In the prices that the month's total makes of it."""
     ordered = (
         dict(sorted(each.items(), key=lambda item: _order(item[0]))) for each in (new, before)
@@ -260,7 +271,14 @@ def _tiered(schedule: Schedule, new: _Tokens, before: _Tokens) -> Iterator[tuple
     for identity, part in billed(schedule, *ordered):
         version = step_version(identity.price_version, part.step)
         price = part.step.picos_per_token
-        yield replace(identity, price_version=version, picos_per_token=price), part.quantity
+        asked = identity.list_picos_per_token
+        if listed is not None:
+            of_step = listed.picos_at(part.step.above_tokens)
+            asked = of_step if of_step != price else None
+        tiered = replace(
+            identity, price_version=version, picos_per_token=price, list_picos_per_token=asked
+        )
+        yield tiered, part.quantity
 
 
 def _add(quantities: _Tokens, more: Iterable[tuple[_Identity, int]]) -> None:
@@ -270,7 +288,7 @@ def _add(quantities: _Tokens, more: Iterable[tuple[_Identity, int]]) -> None:
 
 def _rated(
     aggregate: Aggregate, currency: str, period: Window
-) -> Iterator[tuple[Schedule | None, _Identity, int]]:
+) -> Iterator[tuple[RatedLine, _Identity]]:
     card = aggregate.card
     used = aggregate.period or period
     if card.currency != currency:
@@ -299,7 +317,7 @@ def _rated(
             corrects_invoice=aggregate.corrects_invoice,
             list_picos_per_token=line.list_picos,
         )
-        yield line.schedule, identity, line.quantity
+        yield line, identity
 
 
 def _order(identity: _Identity) -> tuple[str | int, ...]:

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from billing.discounts import Discount, in_force
+from billing.discounts import Discount, discounted, in_force
 from billing.meters import METERS, Meter
 from billing.money import counter_exponent, format_decimal, parse_decimal
 from billing.quantity import Schedule
@@ -34,6 +34,7 @@ class Rate(msgspec.Struct, frozen=True, array_like=True):
     version: str
     schedule: Schedule | None = None
     list_picos: int | None = None  # what the list asks for, where a contract asks for another price
+    list_schedule: Schedule | None = None  # what it asks for step by step, where all have less off
 
 
 class RateCard(msgspec.Struct, frozen=True, array_like=True):
@@ -382,9 +383,10 @@ def _discounted(version: PriceVersion, above: int, at_us: int, off: Sequence[Dis
         discount = in_force(off, model, version.meter, at_us)
     if discount is None:
         return rate
-    name, asked = f"{rate.version}-{discount.percent}%", rate.picos_per_token
+    name, asked = discounted(rate.version, discount), rate.picos_per_token
     if rate.schedule is None:
         left = discount.off(asked)
         return Rate(rate.meter, left, name, list_picos=asked if asked != left else None)
     schedule = rate.schedule.repriced(discount.off)
-    return Rate(rate.meter, schedule.dearest_picos, name, schedule)
+    listed = rate.schedule if schedule != rate.schedule else None
+    return Rate(rate.meter, schedule.dearest_picos, name, schedule, list_schedule=listed)

@@ -39,6 +39,11 @@ class Schedule(msgspec.Struct, frozen=True, array_like=True):
         steps = (Step(step.above_tokens, price(step.picos_per_token)) for step in self.steps)
         return Schedule(self.mode, tuple(steps))
 
+    def picos_at(self, above_tokens: int) -> int | None:
+        """Per token, of the step that begins there; None where none does."""
+        found = (step.picos_per_token for step in self.steps if step.above_tokens == above_tokens)
+        return next(found, None)
+
 
 class Part(msgspec.Struct, frozen=True):
     """So many tokens in one step of a schedule; negative where they are taken back."""

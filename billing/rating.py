@@ -19,6 +19,7 @@ class RatedLine(msgspec.Struct, frozen=True):
     amount_picos: int
     schedule: Schedule | None = None  # by which the month's total decides the price
     list_picos: int | None = None  # per token in the list, where a contract asks for another price
+    list_schedule: Schedule | None = None  # the same of a discounted price with steps
 
 
 class UnpricedMeterError(ValueError):
@@ -111,4 +112,5 @@ def _line(meter: Meter, quantity: int, card: RateCard) -> RatedLine:
         amount,
         price.schedule,
         price.list_picos,
+        price.list_schedule,
     )

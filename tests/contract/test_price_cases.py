@@ -6,9 +6,10 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import Engine
 
+from billing.discounts import Discount as BookedDiscount
 from billing.meters import Meters
 from billing.money import format_picos
-from billing.prices import PriceBook, RateCard, card_for
+from billing.prices import PriceBook, RateCard, card_for, sealed_card
 from billing.usage import UsageEvent
 from gateway.stores.sql import books, discounts, explained, prices, teams
 from gateway.stores.sql.engine import reading, transaction
@@ -238,5 +239,30 @@ def test_a_discount_is_booked_billed_and_named(engine: Engine) -> None:
 
     assert told(engine, invoice) == [
         ("price_1-12.5%", 10_000_000, "26.25"), ("price_1-12.5%+10000000", 200_000, "0.35"),
+    ]  # fmt: skip
+    assert explained_whole(engine, invoice) == ALL_EXPLAINED
+
+    lines = [line for line in lines_of(engine, invoice) if line.line_kind == "usage"]
+    assert [line.listed_picos for line in lines] == [3_000_000, 2_000_000]
+    with reading(engine) as connection:
+        billed = [explained.behind(connection, invoice, line).amount_picos for line in lines]
+    assert billed == [10_200_000 * 2_625_000] * 2
+
+
+def test_what_a_discount_booked_before_cards_told_the_list_counts_with_what_came_since(
+    engine: Engine,
+) -> None:
+    listed = by_quantity("graduated")
+    off = BookedDiscount("discount_1", ACME, 125_000, 0)
+    known = PriceBook([*map(prices.version_of, [listed])], [off])
+    card = known.charge_card(ACME, "chat-default", NOON_US)
+    assert card is not None
+    older = sealed_card("USD", [replace(rate, list_schedule=None) for rate in card.rates])
+    book(engine, *calls(older, "9.9"), *calls(card, "0.3", since=1))
+
+    invoice = issued(engine, drafted(engine))
+
+    assert [(version, quantity) for version, quantity, _ in told(engine, invoice)] == [
+        ("price_1-12.5%", 10_000_000), ("price_1-12.5%+10000000", 200_000),
     ]  # fmt: skip
     assert explained_whole(engine, invoice) == ALL_EXPLAINED

@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, tuple_
 
+from billing.discounts import is_discounted
 from billing.invoices import InvoiceLine
 from billing.meters import Meter
 from billing.prices import RateCard, rate_of
@@ -136,13 +137,16 @@ def _of_all_steps(connection: Connection, invoice: Invoice, line: InvoiceLine) -
     """Tokens of a payer on all steps of one price."""
     same = ("meter", "cost_center", "team", "key", "model", "backend_region", "provenance")
     of = invoice_lines.c
-    found = connection.execute(
+    whole_one = whole_version(line.price_version)
+    query = (
         select(of.price_version, of.quantity)
         .where(of.invoice_id == invoice.id, of.period_start_us == line.period_start_us)
         .where(*(of[name] == getattr(line, name) for name in same))
-        .where(of.list_picos_per_token.is_not_distinct_from(line.list_picos_per_token))
     )
-    whole_one = whole_version(line.price_version)
+    if not is_discounted(whole_one):  # of a discount every step has its own
+        asked = line.list_picos_per_token
+        query = query.where(of.list_picos_per_token.is_not_distinct_from(asked))
+    found = connection.execute(query)
     return sum(quantity for name, quantity in found if whole_version(name) == whole_one)
 
 
@@ -192,7 +196,10 @@ def _is_of(covered: Covered, line: InvoiceLine, cards: dict[str, RateCard]) -> b
     if line.line_kind != "usage" or covered.period.start_us != line.period_start_us:
         return False
     rate = rate_of(cards[payer.charge_card], Meter(line.meter))
-    if rate is None or rate.list_picos != line.list_picos_per_token:
+    if rate is None:
+        return False
+    of_steps = rate.schedule is not None and is_discounted(rate.version)
+    if not of_steps and rate.list_picos != line.list_picos_per_token:
         return False
     if rate.schedule is not None:
         if rate.version != whole_version(line.price_version):
