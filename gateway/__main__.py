@@ -20,6 +20,7 @@ COMMANDS: Final = (
     "policy",
     "invoice",
     "bill",
+    "reprice",
     "report",
     "tco",
     "evidence",

@@ -183,6 +183,8 @@ def _attach(world: World, made: Made, name: str, path: Path) -> None:
         world.add("prices", path, price)
         world.add("discounts", path, made.make("discounts", tenant_id=path[0], percent="5"))
         world.add("invoices", path, made.make("invoices", tenant_id=path[0], period="2026-11"))
+        old = made.make("repricings", tenant_id=path[0], period="2026-01")
+        world.add("repricings", path, old)
 
 
 def _blocked(world: World, path: Path) -> Mapping[str, Any]:
@@ -271,6 +273,7 @@ def fresh(world: World, noun: str, path: Path) -> dict[str, Any]:
         "grants": {"budget_id": budgets[0], "approver": "Ada", **UNTIL},
         "invoices": {"tenant_id": path[0], "period": "2026-10"},
         "discounts": {"tenant_id": path[0], "percent": "7"},
+        "repricings": {"tenant_id": path[0], "period": "2026-01"},
     }
     return bodies[noun]
 

@@ -41,9 +41,9 @@ class Right(StrEnum):
     LIMITS_READ = "limits:read"
     LIMITS_CHANGE = "limits:change"
     USAGE_READ = "usage:read"
-    INVOICES_READ = "invoices:read"
+    INVOICES_READ = "invoices:read"  # and what a month would come to if it were priced anew
     INVOICES_DRAFT = "invoices:draft"
-    INVOICES_ISSUE = "invoices:issue"  # credit and void, too, and the terms they are made by
+    INVOICES_ISSUE = "invoices:issue"  # credit, void, price anew, and the terms they are made by
     STATUS_READ = "status:read"
     TOKENS_READ = "admin-tokens:read"
     TOKENS_CHANGE = "admin-tokens:change"

@@ -135,6 +135,10 @@ class Walk:
         discount = self.do("POST /discounts", **off, percent="5")
         self.do("PUT /discounts/{id}", discount["id"], **off, percent="6")
         self.do("DELETE /discounts/{id}", discount["id"])
+        month = {"tenant_id": own["tenant"], "period": "2026-10"}
+        for verb in ("approve", "reject"):
+            proposal = self.do("POST /repricings", **month)
+            self.do(f"POST /repricings/{{id}}/{verb}", proposal["id"])
         self.do("POST /prices/import", model="gpt-4o-mini", as_model=self.made.name())
         bill = BILL | {"name": self.made.name(), "backend_ids": [self.made.backend()["id"]]}
         self.do("POST /provider-bills", **bill)

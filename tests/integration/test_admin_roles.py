@@ -122,7 +122,7 @@ def nodes(world: World, noun: str) -> list[Path]:
             return list(platform)
         case "prices":
             return [*platform, *tenants]
-        case "invoices" | "discounts":
+        case "invoices" | "discounts" | "repricings":
             return tenants
         case "keys":
             return teams

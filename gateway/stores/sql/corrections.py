@@ -20,6 +20,8 @@ from gateway.stores.sql.tables import usage_rows
 Delivered = tuple[UsageEvent, bool]  # with whether its hold was found
 
 _LOCK: Final = 0x6D68_0002  # any number, the same for every process that books
+REVERSED: Final = ":reversed"  # after the id of what is taken back
+REPRICING: Final = "repricing_"  # begins what follows the id of what was charged anew
 _NEGATED: Final = ("charge_picos", "cost_picos", "counter_nanos")
 
 
@@ -70,11 +72,22 @@ def rows(
     estimates = [row for row in found if row["hold"] == "estimated"]
     if not estimates:
         return []
+    estimates += _repriced(connection, estimates)
     cards = rate_cards.get(connection, {row[name] for row in estimates for name in _CARDS} - {None})
-    taken_back = [(_reversed(_event(row, cards)), False) for row in estimates]
+    taken_back = [(reversed_of(event_of(row, cards)), False) for row in estimates]
     truths = [late[row["event_id"]] for row in estimates if row["event_id"] in late]
     more = [*taken_back, *((_late(event), False) for event in truths)]
     return sorted(more, key=lambda each: each[0].event_id)
+
+
+def _repriced(connection: Connection, estimates: Sequence[RowMapping]) -> list[RowMapping]:
+    """The same estimates, charged anew: of each the last one stands, the others are taken back."""
+    began = tuple(f"{row['event_id']}:{REPRICING}" for row in estimates)
+    of_request = [row["request_id"] for row in estimates]
+    known = _known(connection, usage_rows.c.request_id, of_request)
+    return [
+        row for row in known if row["hold"] == "estimated" and row["event_id"].startswith(began)
+    ]
 
 
 def _known(connection: Connection, column: Any, values: Sequence[str]) -> list[RowMapping]:
@@ -87,11 +100,12 @@ def _late(event: UsageEvent) -> UsageEvent:
     return msgspec.structs.replace(event, event_id=f"{event.event_id}:late")
 
 
-def _reversed(event: UsageEvent) -> UsageEvent:
+def reversed_of(event: UsageEvent) -> UsageEvent:
+    """What takes the event back. There is one of each at most: its id says so."""
     figures = {name: -getattr(event, name) for name in _NEGATED}
     usage = Meters(*(-tokens for tokens in msgspec.structs.astuple(event.usage)))
     return msgspec.structs.replace(
-        event, event_id=f"{event.event_id}:reversed", usage=usage, hold="reversed", **figures
+        event, event_id=f"{event.event_id}{REVERSED}", usage=usage, hold="reversed", **figures
     )
 
 
@@ -101,7 +115,7 @@ _SAME: Final = tuple(
 )
 
 
-def _event(row: RowMapping, cards: Mapping[str, RateCard]) -> UsageEvent:
+def event_of(row: RowMapping, cards: Mapping[str, RateCard]) -> UsageEvent:
     """The event that became this row."""
     same = {name: row[name] for name in _SAME}
     return UsageEvent(

@@ -140,6 +140,18 @@ def _booked(
     return new
 
 
+def correct(connection: Connection, chain: str, events: Iterable[UsageEvent], now_us: int) -> None:
+    """Book corrections, in the caller's transaction, in which nobody else books. UnfitEventError
+    for one that is not new, or that `check` refuses.
+    """
+    ordered = sorted(events, key=lambda event: event.event_id)
+    for event in ordered:
+        check(event)
+    new = _booked(connection, chain, [(event, True) for event in ordered], now_us)
+    if len(new) != len(ordered):
+        raise UnfitEventError(f"{len(ordered) - len(new)} corrections are booked already")
+
+
 def missing(engine: Engine, event_ids: Collection[str]) -> set[str]:
     """Those of the ids that the ledger does not have."""
     with reading(engine) as connection:

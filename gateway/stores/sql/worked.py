@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from billing.observed import Work
 from gateway.stores.sql.exact import exact_sum, whole
@@ -57,8 +57,9 @@ def shares(connection: Connection, backend_id: str, from_us: int, to_us: int) ->
         of.input_tokens + of.cache_read_tokens + of.cache_write_5m_tokens + of.cache_write_1h_tokens
     )
     high, low = exact_sum(connection.dialect.name, of.cost_picos)
+    one = case((of.hold == "reversed", -1), else_=1)  # what takes one back is none
     sums = (
-        func.count(), func.sum(of.duration_us), func.sum(every_input), func.sum(of.output_tokens)
+        func.sum(one), func.sum(of.duration_us), func.sum(every_input), func.sum(of.output_tokens)
     )  # fmt: skip
     rows = connection.execute(
         select(of.tenant_id, of.team_id, of.currency, *sums, high, low)

@@ -12,6 +12,7 @@ from gateway.stores.sql import (
     journal_tables,
     policy_tables,
     provider_bill_tables,
+    repricing_tables,
     self_check_tables,
     tables,
 )
@@ -19,7 +20,7 @@ from gateway.stores.sql import (
 # They declare their tables with the rest.
 _OTHERS = (
     admin_tables, alert_tables, breaker_tables, decision_tables, invoice_tables, journal_tables,
-    policy_tables, provider_bill_tables, self_check_tables
+    policy_tables, provider_bill_tables, repricing_tables, self_check_tables
 )  # fmt: skip
 
 
