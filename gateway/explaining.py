@@ -1,7 +1,8 @@
 """`policies explain`: the decision a request would meet, from the same snapshot that workers use.
 
-It stands beside wiring because it joins two planes that do not know each other. What workers see
-live (latency, breakers) is not known here: candidates are judged as if nothing had been measured.
+It stands beside wiring because it joins two planes that do not know each other. Candidates are
+judged by what the workers see live; where that cannot be had, as if nothing had been measured, and
+the answer says so.
 """
 
 import asyncio
@@ -11,12 +12,14 @@ from typing import Any
 import msgspec
 from sqlalchemy import Engine
 
-from gateway import clock
+from gateway import clock, live_facts
 from gateway.admin.fields import instant
 from gateway.admin.policies import Explain
 from gateway.admin.problems import invalid
 from gateway.dataplane.branching import UNPAID, payer_of, shadow_route, sized
 from gateway.dataplane.snapshot import Principal, Route, Snapshot, bound_by
+from gateway.live_facts import LiveFacts
+from gateway.stores.redis.channel import Channels
 from gateway.stores.sql.configuration import load
 from policies.ask import Ask
 from policies.compile import EffectivePolicy, required
@@ -24,18 +27,29 @@ from policies.decision import Deny
 from policies.explain import explain, explain_shadow, named
 
 
+class _World(msgspec.Struct, frozen=True):
+    """What a decision is made of beside the request."""
+
+    snapshot: Snapshot
+    jurisdictions: frozenset[str]  # that the gateway itself stands in
+    facts: LiveFacts
+
+
 def explainer(
-    engine: Engine, gateway_jurisdictions: frozenset[str]
+    engine: Engine, gateway_jurisdictions: frozenset[str], store: Channels | None = None
 ) -> Callable[[Explain], Awaitable[dict[str, Any]]]:
-    """What `AdminDeps.explain` takes."""
+    """What `AdminDeps.explain` takes. `store` is where workers tell what they see."""
 
     async def answer(asked: Explain) -> dict[str, Any]:
-        return await asyncio.to_thread(_answer, engine, gateway_jurisdictions, asked)
+        seen = await live_facts.read(store)
+        return await asyncio.to_thread(_answer, engine, gateway_jurisdictions, seen, asked)
 
     return answer
 
 
-def _answer(engine: Engine, jurisdictions: frozenset[str], asked: Explain) -> dict[str, Any]:
+def _answer(
+    engine: Engine, jurisdictions: frozenset[str], seen: LiveFacts, asked: Explain
+) -> dict[str, Any]:
     config = load(engine)
     snapshot = Snapshot(config, lambda _backend: None)
     public_id = next((each.public_id for each in config.secrets if each.key_id == asked.key_id), "")
@@ -43,18 +57,31 @@ def _answer(engine: Engine, jurisdictions: frozenset[str], asked: Explain) -> di
     if known is None:
         raise invalid("key_id", f"there is no live key {asked.key_id!r}")
     principal: Principal = known[0]
-    told = _explained(snapshot, principal, jurisdictions, asked, None)
+    world = _World(snapshot, jurisdictions, seen)
+    told = _explained(world, principal, asked, None)
     names = {backend.id: backend.name for backend in config.backends}
-    shadow = _shadowed(snapshot, principal, jurisdictions, asked)
+    shadow = _shadowed(world, principal, asked)
     if shadow is not None and shadow["model"] == told.get("model"):
         shadow = None  # it serves the request itself
-    return named(told, names) | {"shadow": shadow}
+    told = named(told, names) | {"shadow": shadow if shadow is None else named(shadow, names)}
+    return _with_breakers(told, seen) | {"live": seen.plain()}
+
+
+def _with_breakers(told: dict[str, Any], seen: LiveFacts) -> dict[str, Any]:
+    """The same with the state of each candidate's breaker: half open, one request at a time is let
+    through, and this may or may not be it. None: nobody has tried it, or it cannot be known.
+    """
+    for each in told["candidates"]:
+        each["breaker"] = seen.breakers.get((each["backend_id"], each["upstream_model"]))
+    for other in ("when_exhausted", "shadow"):
+        if told.get(other) is not None:
+            _with_breakers(told[other], seen)
+    return told
 
 
 def _explained(
-    snapshot: Snapshot,
+    world: _World,
     principal: Principal,
-    jurisdictions: frozenset[str],
     asked: Explain,
     bound: EffectivePolicy | None,
     tried: frozenset[str] = frozenset(),
@@ -62,33 +89,34 @@ def _explained(
     """`when_exhausted` is the same of the model that would be tried if no budget covered this one;
     `bound` is the policy of the one that was asked for.
     """
-    route = snapshot.route(principal, asked.model, clock.now_us())
+    route = world.snapshot.route(principal, asked.model, clock.now_us())
     if isinstance(route, Deny):
         return _nowhere(route)
     route, conditional = _branch(route, asked)
     route = sized(route, _ask(asked, route))
     if bound is not None:
         route = bound_by(route, bound)
-    elif (varied := _varied(snapshot, principal, jurisdictions, asked, route)) is not None:
+    elif (varied := _varied(world, principal, asked, route)) is not None:
         return varied
-    told = explain(
-        route.policy, _ask(asked, route), route.panel.candidates, {}, jurisdictions, 0
-    ) | {"model": asked.model, "conditional": conditional}
+    told = _judged(world, route, _ask(asked, route)) | {
+        "model": asked.model,
+        "conditional": conditional,
+    }
     cheaper, tried = route.policy.degrade_to, tried | {asked.model}
     if cheaper is not None and cheaper not in tried:
         instead = msgspec.structs.replace(asked, model=cheaper)
-        told["when_exhausted"] = _explained(
-            snapshot, principal, jurisdictions, instead, route.policy, tried
-        )
+        told["when_exhausted"] = _explained(world, principal, instead, route.policy, tried)
     return told
 
 
+def _judged(world: _World, route: Route, ask: Ask) -> dict[str, Any]:
+    return explain(
+        route.policy, ask, route.panel.candidates, world.facts.live, world.jurisdictions, 0
+    )
+
+
 def _varied(
-    snapshot: Snapshot,
-    principal: Principal,
-    jurisdictions: frozenset[str],
-    asked: Explain,
-    route: Route,
+    world: _World, principal: Principal, asked: Explain, route: Route
 ) -> dict[str, Any] | None:
     """The decision on the model that an experiment gives this request; None where it is served as
     asked.
@@ -101,15 +129,14 @@ def _varied(
         return None
     instead = msgspec.structs.replace(asked, model=variant)
     tried = frozenset({asked.model})
-    told = _explained(snapshot, principal, jurisdictions, instead, route.policy, tried)
+    told = _explained(world, principal, instead, route.policy, tried)
     given = {"name": experiment.name, "instead_of": asked.model}
     return told | {"experiment": given} if told["decision"] == "serve" else None
 
 
-def _shadowed(
-    snapshot: Snapshot, principal: Principal, jurisdictions: frozenset[str], asked: Explain
-) -> dict[str, Any] | None:
+def _shadowed(world: _World, principal: Principal, asked: Explain) -> dict[str, Any] | None:
     """The decision on the shadow of this request; None where it has none."""
+    snapshot = world.snapshot
     now_us = clock.now_us()
     route = snapshot.route(principal, asked.model, now_us)
     if isinstance(route, Deny):
@@ -133,8 +160,7 @@ def _shadowed(
     bound = required(bound, _branch(asking, instead)[0].policy)
     paying = _branch(paying, instead)[0]
     route = shadow_route(sized(paying, _ask(instead, paying)), bound)
-    ask = _ask(instead, route)
-    return told | explain(route.policy, ask, route.panel.candidates, {}, jurisdictions, 0)
+    return told | _judged(world, route, _ask(instead, route))
 
 
 def _nowhere(deny: Deny) -> dict[str, Any]:

@@ -32,13 +32,17 @@ def explain(
     policy: EffectivePolicy,
     ask: Ask,
     candidates: Sequence[Candidate],
-    live: Mapping[tuple[str, str], Live],
+    live: Mapping[tuple[str, str], Live] | None,
     gateway_jurisdictions: frozenset[str],
     draw: int,
 ) -> Plain:
-    """What `route` decides of this request and why. Money is decimal text, times milliseconds."""
+    """What `route` decides of this request and why. Money is decimal text, times milliseconds.
+    Without `live` nothing is known of the candidates: they are judged as if never tried, and what
+    would be seen of them is None.
+    """
     case = case_of(policy, ask, gateway_jurisdictions)
-    routed = route(policy, ask, candidates, live, gateway_jurisdictions, draw)
+    known = {} if live is None else live
+    routed = route(policy, ask, candidates, known, gateway_jurisdictions, draw)
     attempts = () if isinstance(routed, Deny) else routed.attempts
     return {
         "decision": "refuse" if isinstance(routed, Deny) else "serve",
@@ -49,7 +53,7 @@ def explain(
         ],
         "candidates": [
             _candidate(case, candidate, verdict.reasons, live, attempts)
-            for candidate, verdict in zip(candidates, judge(case, candidates, live), strict=True)
+            for candidate, verdict in zip(candidates, judge(case, candidates, known), strict=True)
         ],
         "policy": explain_policy(policy),
     }
@@ -92,10 +96,11 @@ def _candidate(
     case: Case,
     candidate: Candidate,
     reasons: Sequence[Reason],
-    live: Mapping[tuple[str, str], Live],
+    live: Mapping[tuple[str, str], Live] | None,
     attempts: Sequence[Candidate],
 ) -> Plain:
-    seen = live.get((candidate.backend_id, candidate.upstream_model), UNSEEN)
+    seen = (live or {}).get((candidate.backend_id, candidate.upstream_model), UNSEEN)
+    shown = _seen(candidate, seen)
     worst = worst_charge_picos(candidate, case.ask)
     return {
         "backend_id": candidate.backend_id,
@@ -110,6 +115,12 @@ def _candidate(
         "weight": weight_of(case.policy, candidate),
         "expected_cost": format_picos(expected_cost_picos(candidate, case.ask)),
         "worst_charge": None if worst is None else format_picos(worst),
+        **(dict.fromkeys(shown) if live is None else shown),
+    }
+
+
+def _seen(candidate: Candidate, seen: Live) -> Plain:
+    return {
         "ttft_p95_ms": _ms(seen.ttft_p95_us),
         "tpot_p95_ms": _ms(seen.tpot_p95_us),
         "total_p95_ms": _ms(seen.total_p95_us),

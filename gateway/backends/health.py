@@ -77,7 +77,7 @@ class Backends:
         """For `route`: load and a breaker's opening are exact, the rest at most REFRESH_US old."""
         if now_us - self._refreshed_us >= REFRESH_US:
             self._refreshed_us = now_us
-            asked = self._asked_of_late(now_us) if self._asked else []
+            asked = self.watched(now_us)
             if now_us - self._swept_us >= SWEEP_US:
                 self._swept_us = now_us
                 self._sweep(now_us)
@@ -101,7 +101,10 @@ class Backends:
             for at, standing in outliers.sweep(standings, seen, now_us).items():
                 seats[at].standing = standing
 
-    def _asked_of_late(self, now_us: int) -> list[Objective]:
+    def watched(self, now_us: int) -> list[Objective]:
+        """What is measured beside the usual figures, as far as somebody has asked for it lately."""
+        if not self._asked:
+            return []
         self._asked = {
             view: known
             for view, known in self._asked.items()

@@ -85,7 +85,7 @@ class Seat:
         live.tpot_p95_us = self.tpot.percentile(95, now_us)
         live.total_p95_us = self.total.percentile(95, now_us)
         live.samples = self.ttft.samples(now_us)
-        live.others = {each.view: self._measured(each, now_us) for each in asked}
+        live.others = {each.view: self.measured(each, now_us) for each in asked}
         self._room = concurrency.turned(self._room, live.in_flight, now_us)
         live.room = self._room.limit
         live.rest_ms = max(0, (self._rests_until_us - now_us + 999) // 1_000)
@@ -97,7 +97,8 @@ class Seat:
             return share
         return min(share, outliers.ramp(self._closed_at_us, now_us))
 
-    def _measured(self, asked: Objective, now_us: int) -> int | None:
+    def measured(self, asked: Objective, now_us: int) -> int | None:
+        """Microseconds, of what all workers have told; None: too few samples."""
         window: LatencyWindow = getattr(self, asked.metric)
         return window.percentile(asked.percentile, now_us, asked.window_s * 1_000_000 // SLOT_US)
 

@@ -109,10 +109,21 @@ def _waiting(what: str, *, quiet: bool) -> Iterator[None]:
 def _show_decision(told: dict[str, Any]) -> Iterator[str]:
     refusal = told["refusal"]
     yield f"{told['decision']}" + (f": {refusal['code']}, {refusal['message']}" if refusal else "")
+    if not told["live"]["known"]:
+        yield (
+            f"  what backends are doing is unknown ({told['live']['why_not']}): judged as if none "
+            "had been tried"
+        )
     for each in told["candidates"]:
-        place = "not eligible" if each["attempt"] is None else f"choice {each['attempt'] + 1}"
+        place = (
+            "choice " + str(each["attempt"] + 1)
+            if each["attempt"] is not None
+            else ("not eligible" if each["reasons"] else "not tried")
+        )
         backend = each.get("backend") or each["backend_id"]
         yield f"  {backend}/{each['upstream_model']} ({each['region']}): {place}"
+        if told["live"]["known"]:
+            yield f"      seen: {_seen(each)}"
         for reason in each["reasons"]:
             yield f"      {reason}"
     set_by = {name: each for name, each in told.get("policy", {}).items() if each["set_by"]}
@@ -120,6 +131,26 @@ def _show_decision(told: dict[str, Any]) -> Iterator[str]:
         yield "policy:"
         for name, each in sorted(set_by.items()):
             yield f"  {name} = {json.dumps(each['value'])}   (set by {each['set_by']})"
+
+
+def _seen(each: dict[str, Any]) -> str:
+    """What workers see of a candidate now."""
+    if each["breaker"] is None:
+        return "not tried of late"
+    said = [
+        f"{name} p95 {each[field]} ms"
+        for name, field in (
+            ("TTFT", "ttft_p95_ms"), ("TPOT", "tpot_p95_ms"), ("whole", "total_p95_ms")
+        )
+        if each[field] is not None
+    ]  # fmt: skip
+    said.append(f"{each['samples']} first tokens in the last minute")
+    said.append(f"{each['in_flight']} in flight")
+    if each["breaker"] == "half_open":
+        said.append("circuit breaker half open: one request at a time is let through")
+    if each["share_permille"] == 0:
+        said.append("ejected: slower or worse than its peers")
+    return ", ".join(said)
 
 
 def _show_difference(told: dict[str, Any]) -> Iterator[str]:

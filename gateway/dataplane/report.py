@@ -1,8 +1,10 @@
-"""What this worker says of itself once a second: for the status page, nobody decides by it."""
+"""What this worker says of itself once a second: for the status page and for whoever explains a
+decision; nobody decides by it.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway import __version__, clock
@@ -13,6 +15,7 @@ from gateway.dataplane.settle import Settler
 from gateway.stores.redis import workers
 from gateway.stores.redis.channel import Channels, StoreUnavailable
 from policies.latency import LatencyWindow
+from policies.objectives import Objective
 
 REPORT_EVERY_S: Final = 1.0
 
@@ -52,14 +55,15 @@ async def _publish(channels: Channels, report: Callable[[], workers.Report]) -> 
 
 def _backends(backends: Backends) -> tuple[workers.BackendReport, ...]:
     now_us = clock.monotonic_us()
+    watched = backends.watched(now_us)
     return tuple(
-        _backend(backend_id, upstream_model, seat, now_us)
+        _backend(backend_id, upstream_model, seat, watched, now_us)
         for (backend_id, upstream_model), seat in backends.seats().items()
     )
 
 
 def _backend(
-    backend_id: str, upstream_model: str, seat: Seat, now_us: int
+    backend_id: str, upstream_model: str, seat: Seat, watched: Sequence[Objective], now_us: int
 ) -> workers.BackendReport:
     return workers.BackendReport(
         backend_id=backend_id,
@@ -76,6 +80,8 @@ def _backend(
         rest_ms=seat.live.rest_ms,
         waiting=seat.live.waiting,
         cache_permille=seat.live.cache_permille,
+        others={each.view: seat.measured(each, now_us) for each in watched},
+        ttft_ewma_us=seat.live.ttft_ewma_us,
     )
 
 

@@ -13,6 +13,7 @@ from gateway.settings import Settings
 from gateway.signing import Signer
 from gateway.stores.redis import address, bus
 from gateway.stores.redis.accounts import account_reader
+from gateway.stores.redis.channel import Channels
 from gateway.stores.redis.keys import CLUSTER_TAGS, ONE_TAG
 from gateway.stores.sql.seal import Sealer
 from gateway.telemetry import names
@@ -59,13 +60,13 @@ async def open_admin(settings: Settings) -> AsyncIterator[Admin]:
             store=channels,
             tags=CLUSTER_TAGS if address.parse(settings.redis_url).kind == "cluster" else ONE_TAG,
             jurisdictions=settings.jurisdictions,
-            explain=_explaining(engine, settings.jurisdictions),
+            explain=_explaining(engine, settings.jurisdictions, channels),
             refused=lambda code: refusals.child(code).inc(),
         )
         yield Admin(deps, telemetry)
 
 
-def _explaining(engine: Engine, jurisdictions: frozenset[str]) -> Explain:
+def _explaining(engine: Engine, jurisdictions: frozenset[str], store: Channels) -> Explain:
     """Loads the data plane's snapshot on the first question: an idle admin process has no use for
     it.
     """
@@ -73,6 +74,6 @@ def _explaining(engine: Engine, jurisdictions: frozenset[str]) -> Explain:
     async def explain(asked: Any) -> dict[str, Any]:
         from gateway.explaining import explainer  # noqa: PLC0415 - see above
 
-        return await explainer(engine, jurisdictions)(asked)
+        return await explainer(engine, jurisdictions, store)(asked)
 
     return explain

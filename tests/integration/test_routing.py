@@ -9,6 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gateway import clock
+from gateway.stores.redis import workers
+from gateway.stores.redis.channel import Channels
+from policies.latency import bucket_of
 from tests.house import House, furnish, open_house
 from tests.running import run
 from tests.scripted_answers import Script
@@ -244,6 +248,80 @@ def test_explain_says_which_backends_may_serve_and_why_the_others_may_not(
             eligible = {c["backend_id"]: c["eligible"] for c in answer.json()["candidates"]}
             assert eligible == {world.backends[0]["id"]: True, world.backends[1]["id"]: False}
             assert backend.book == []
+
+    run(scenario())
+
+
+async def told_by_a_worker(house: House, backend_id: str, **seen: Any) -> None:
+    """As another worker would of one backend, and stay fresh."""
+    given: dict[str, Any] = {"breaker": "closed", "ttft": {}, "tpot": {}, "total": {}}
+    given |= {"in_flight": 1, "in_flight_tokens": 9} | seen
+    report = workers.Report(
+        worker=backend_id,
+        version="0",
+        at_us=clock.now_us() + 3_600_000_000,
+        started_us=0,
+        revision=1,
+        in_flight=0,
+        unsettled=0,
+        backends=(workers.BackendReport(backend_id=backend_id, upstream_model="m", **given),),
+    )
+    await workers.publish(channels_of(house), report)
+
+
+def channels_of(house: House) -> Channels:
+    channels = house.opened.deps.store
+    assert channels is not None
+    return channels
+
+
+def test_explain_sees_what_the_workers_see(tmp_path: Path, store_url: str) -> None:
+    async def scenario() -> None:
+        async with (
+            ScriptedBackend() as backend,
+            open_house(tmp_path, store_url, JURISDICTION="DE") as house,
+        ):
+            url = {"base_url": backend.base_url}
+            world = await furnish(house, EU | url, US | url)
+            slo = {"ttft_p95_ms": 50, "on_breach": "refuse"}
+            await house.policy(name="quick", scope={"team": world.squad["id"]}, slo=slo)
+            await house.policy(
+                name="lately",
+                scope={"team": world.squad["id"]},
+                slo={"total_p95_ms": 60_000, "percentile": 50, "window_s": 30},
+            )
+            await house.in_force()
+            body = {"key_id": world.key["id"], "model": "chat"}
+            eu, us = (each["id"] for each in world.backends)
+
+            while True:  # until the worker of this house has spoken for the first time
+                told = (await house.admin.post("/policies/explain", json=body)).json()
+                if told["live"]["known"]:
+                    break
+                await asyncio.sleep(0.01)
+            assert told["decision"] == "serve"
+            assert [each["breaker"] for each in told["candidates"]] == [None, None]
+
+            await told_by_a_worker(house, eu, ttft={bucket_of(400_000): 40})
+            await told_by_a_worker(house, us, breaker="open")
+            told = (await house.admin.post("/policies/explain", json=body)).json()
+            slow, dead = told["candidates"]
+            assert told["decision"] == "refuse"
+            assert (slow["samples"], slow["in_flight"]) == (40, 1)
+            assert slow["reasons"][0].startswith("slo: p95 of TTFT is 398 ms")
+            assert dead["reasons"] == ["unavailable: the circuit breaker is open after failures"]
+            assert (slow["breaker"], dead["breaker"]) == ("closed", "open")
+
+            # The worker of this house sees no other's counts yet: it serves, and tells of itself
+            # what policies ask for, by their windows.
+            answer = await house.ask(world.secret, model="chat", messages=HELLO)
+            assert answer.status_code == 200, answer.text
+            watched: set[str] = set()
+            while watched != {"total_p50_30s"}:
+                await asyncio.sleep(0.01)
+                reports = await workers.read(channels_of(house), clock.now_us())
+                seats = [each for report in reports for each in report.backends]
+                watched = {view for each in seats for view in each.others}
 
     run(scenario())
 

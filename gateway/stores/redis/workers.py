@@ -34,6 +34,8 @@ class BackendReport(msgspec.Struct, frozen=True, kw_only=True):
     rest_ms: int = 0
     waiting: int | None = None
     cache_permille: int | None = None
+    others: dict[str, int | None] = {}  # by objectives.View, of what all workers have told
+    ttft_ewma_us: int = 0
 
 
 class DeskReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -176,3 +176,12 @@ def test_unpriced_candidates_have_no_worst_charge() -> None:
 
     assert plain["candidates"][0]["worst_charge"] is None
     assert plain["candidates"][0]["reasons"][0].startswith(Reason.UNPRICED)
+
+
+def test_what_cannot_be_known_of_a_candidate_is_not_told_as_nothing_measured() -> None:
+    plain = explain(POLICY, an_ask(), [a_candidate()], None, GATEWAY, 0)
+
+    (candidate,) = plain["candidates"]
+    assert plain["decision"] == "serve"
+    for seen in ("samples", "ttft_p95_ms", "in_flight", "saturated", "share_permille"):
+        assert candidate[seen] is None
