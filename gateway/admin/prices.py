@@ -163,10 +163,17 @@ def _implausible(price: rows.Price) -> str | None:
 
 
 def _leap(connection: Connection, price: rows.Price) -> str | None:
-    """Beside the one that it would follow. A tier is beside what its tokens cost now."""
-    follows = prices.before(connection, price)
-    if follows is None:
-        return None
+    """Beside the one that it would follow; a contract's first beside the list, as it is when both
+    are in force. A tier is beside what its tokens cost now.
+    """
+    follows, told = prices.before(connection, price), "the {} before it"
+    if follows is None and price.tenant_id is not None:
+        both_us = max(price.effective_from_us, clock.now_us())
+        follows, told = prices.listed(connection, price, both_us), "the list's {}"
+    return None if follows is None else _leap_from(follows, price, told)
+
+
+def _leap_from(follows: rows.Price, price: rows.Price, told: str) -> str | None:
     for kind, tiers_of in _KINDS.items():
         edges = {0, *(tier.above_tokens for each in (follows, price) for tier in tiers_of(each))}
         for above in sorted(edges):
@@ -175,7 +182,7 @@ def _leap(connection: Connection, price: rows.Price) -> str | None:
                 where = f" above {above} tokens of {kind}" if above else ""
                 return (
                     f"{is_to_be} for {price.meter}{where} is more than three times, or less than a "
-                    f"third of, the {was} before it"
+                    f"third of, {told.format(was)}"
                 )
     return None
 
@@ -303,7 +310,6 @@ async def _approve(call: Call) -> Answer:
         call.require_version(price.version)
         if price.state == "approved":
             return price
-        _check_four_eyes(connection, price, call.principal)
         # One that names no day begins when it is approved, not when it was written down.
         undated = price.effective_from_us == price.created_at_us
         approved = msgspec.structs.replace(
@@ -313,6 +319,7 @@ async def _approve(call: Call) -> Answer:
             approved_by=call.principal.id,
             version=price.version + 1,
         )
+        _check_four_eyes(connection, approved, call.principal)
         _check_alone(connection, approved)
         call.changed(connection, "prices", price, approved)
         return prices.RECORDS.replace(connection, approved)

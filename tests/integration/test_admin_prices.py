@@ -217,6 +217,39 @@ def test_an_odd_price_is_approved_by_somebody_else_than_who_drafted_it(
         assert ada.post(f"/prices/{usual['id']}/approve").json()["state"] == "approved"
 
 
+def test_a_contract_is_held_against_the_list_before_it_has_prices_of_its_own(
+    admin_client: httpx.Client, made: Made, body: dict[str, Any]
+) -> None:
+    made.make("prices", **body | {"amount_per_million": "15"})
+    contract = body | {"tenant_id": made.tenant()["id"]}
+
+    for begins in ("2026-02-01T00:00:00Z", "2020-01-01T00:00:00Z"):
+        dear = contract | {"amount_per_million": "900", "effective_from": begins}
+        answer = admin_client.post("/prices", json=dear)
+        refused(answer, 422, "amount_per_million")
+        assert "the list's 15" in answer.json()["detail"]
+
+    made.make("prices", **contract | {"amount_per_million": "12"})
+
+
+def test_a_draft_is_held_against_what_it_follows_when_it_is_approved(
+    admin_house: AdminServer, admin_client: httpx.Client, made: Made, body: dict[str, Any]
+) -> None:
+    undated = {name: value for name, value in body.items() if name != "effective_from"}
+    made.make("prices", **body | {"amount_per_million": "1"})
+    token = made.make("admin-tokens", name="frances", role="platform_admin")["secret"]
+    with admin_house.client(token) as frances:
+        draft = frances.post(
+            "/prices", json=undated | {"amount_per_million": "2.9", "state": "draft"}
+        ).json()
+        made.make("prices", **undated | {"amount_per_million": "0.34"})
+
+        own = frances.post(f"/prices/{draft['id']}/approve")
+
+    refused(own, 409)
+    assert own.json()["code"] == "four_eyes"
+
+
 def test_a_discount_that_has_begun_stays_until_a_later_one_takes_its_place(
     admin_client: httpx.Client, made: Made
 ) -> None:

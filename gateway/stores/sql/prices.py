@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from billing.meters import Meter
@@ -23,8 +24,17 @@ def twin(connection: Connection, price: Price) -> Price | None:
 
 def before(connection: Connection, price: Price) -> Price | None:
     """The approved price that this one would follow: of its subject, meter and currency."""
+    return _newest(connection, price, price.effective_from_us)
+
+
+def listed(connection: Connection, price: Price, at_us: int) -> Price | None:
+    """What the list asks at an instant for what this price, a contract's, is for."""
+    return _newest(connection, replace(price, tenant_id=None), at_us)
+
+
+def _newest(connection: Connection, price: Price, at_us: int) -> Price | None:
     found = of_same_subject(connection, price, state="approved", currency=price.currency)
-    earlier = [e for e in found if e.effective_from_us <= price.effective_from_us]
+    earlier = [each for each in found if each.effective_from_us <= at_us]
     return max(
         (each for each in earlier if each.id != price.id),
         key=lambda each: (each.effective_from_us, each.id),
