@@ -27,6 +27,9 @@ def engine(database_url: str) -> Iterator[Engine]:
         yield engine
 
 
+HEADS = [["invoices", "1"], ["start", "1"], ["usage/s00", "2"]]
+
+
 def deps_of(engine: Engine) -> JobDeps:
     nothing = cast(Any, None)
     return JobDeps(engine, nothing, nothing, Path(), "jobs-1")
@@ -52,7 +55,7 @@ def test_books_that_agree_are_said_to_with_the_heads_to_be_kept(engine: Engine) 
 
     ledger = shown(engine)
     assert (ledger.ok, ledger.usage_rows, ledger.invoices, ledger.entries) == (True, 2, 1, 3)
-    assert [head.split(":")[:2] for head in ledger.heads] == [["invoices", "1"], ["usage/s00", "2"]]
+    assert [head.split(":")[:2] for head in ledger.heads] == HEADS
     assert (deps.checked.faults, deps.checked.at_us > 0) == (0, True)
 
 

@@ -20,6 +20,7 @@ from gateway.stores.sql.exact import exact_sum, whole
 from gateway.stores.sql.invoice_tables import invoice_lines, invoice_usage
 from gateway.stores.sql.invoice_tables import invoices as table
 from gateway.stores.sql.invoices import Invoice
+from gateway.stores.sql.journal_origin import VOIDED
 from gateway.stores.sql.tables import postings, tenants
 
 
@@ -36,7 +37,7 @@ def post_voided(connection: Connection, invoice: Invoice) -> None:
 
 
 def _post_void(connection: Connection, invoice: Invoice) -> None:
-    entry_id = f"{invoice.id}{journal.VOIDED}"
+    entry_id = f"{invoice.id}{VOIDED}"
     _post(connection, invoice, entry_id, derived_void(connection, invoice))
 
 

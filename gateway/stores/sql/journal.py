@@ -2,7 +2,8 @@
 
 An entry's record is a JSON array that anybody can make again from the tables: FORMAT, the source's
 columns (a usage row's, or an invoice's number, total and digest), and the entry's postings in the
-order of kind and account. Blocks and hashes are those of `policies.seals`.
+order of kind and account. Blocks and hashes are those of `policies.seals`; what was there before
+the chains began is sealed as `journal_origin` has it.
 """
 
 import zlib
@@ -16,6 +17,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from billing.ledger import Posting
 from gateway.stores.sql.invoice_tables import invoices
+from gateway.stores.sql.journal_origin import CHAIN as START
+from gateway.stores.sql.journal_origin import VOIDED, Outside
+from gateway.stores.sql.journal_origin import record as start_record
 from gateway.stores.sql.journal_tables import journal_blocks, journal_chains, journal_start
 from gateway.stores.sql.rederived import Booked, Deriving, Told, told_of
 from gateway.stores.sql.tables import postings, usage_rows
@@ -24,7 +28,6 @@ from policies.seals import ORIGIN, Block, Chain, seal
 FORMAT: Final = 1
 INVOICES: Final = "invoices"  # the chain of what was issued and voided
 _USAGE: Final = "usage/"  # the chains of usage rows, one for each shard
-VOIDED: Final = ":voided"
 _AT_ONCE: Final = 20  # blocks
 _IDS_AT_ONCE: Final = 5_000
 _LEVEL: Final = 1
@@ -113,18 +116,18 @@ class Anchor(msgspec.Struct, frozen=True):
 
 def verify(connection: Connection, anchors: Sequence[Anchor] = ()) -> Verified:
     """Every chain from its first block to its head, as of the caller's one view; memory does not
-    grow with them. What is in the tables and in no block is found by counting; a chain that was
+    grow with them, but for the ids of what was issued. What is in the tables and in no block is
+    found by counting, and by the digest of what there was when the chains began; a chain that was
     remade as a whole, against anchors.
     """
     kept = {(each.chain, each.number): each.hash for each in anchors}
     heads = connection.execute(select(journal_chains).order_by(journal_chains.c.chain)).all()
-    seen = _Seen()
-    for head in heads:
+    seen = _Seen(_start_of(connection))
+    for head in sorted(heads, key=lambda head: bool(head.chain == START)):
         chain = Chain(head.chain)
         for block, ids in _blocks(connection, head.chain):
-            records = _invoices if head.chain == INVOICES else _usage
-            chain.follow(block, records(connection, ids, seen))
-            seen.add(block, ids)
+            chain.follow(block, _RECORDS.get(head.chain, _usage)(connection, ids, seen))
+            seen.add(block, () if head.chain == START else ids)
             if kept.pop((block.chain, block.number), block.hash) != block.hash:
                 seen.faults.append(f"ledger chain {block.chain}, block {block.number}: {_REMADE}")
         if chain.fault is None and (chain.number, chain.head) != (head.number, head.hash):
@@ -133,7 +136,10 @@ def verify(connection: Connection, anchors: Sequence[Anchor] = ()) -> Verified:
             where = f"ledger chain {chain.fault.chain}, block {chain.fault.number}"
             seen.faults.append(f"{where}: {chain.fault.fault}")
     seen.faults += [f"ledger chain {name}, block {n}: it is missing" for name, n in kept]
+    if START not in seen.lasts:
+        seen.faults.append("what there was when the chains began is not sealed")
     seen.faults.extend(_uncounted(connection, seen))
+    seen.faults.extend(_unsealed(connection, seen))
     return Verified(
         blocks=seen.blocks,
         entries=seen.entries,
@@ -145,7 +151,11 @@ def verify(connection: Connection, anchors: Sequence[Anchor] = ()) -> Verified:
 class _Seen:
     """What a walk along the chains has come by."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: tuple[int, int, int]) -> None:
+        self.start = start  # usage rows, postings, and the time in us
+        self.outside = Outside()
+        self.invoices: set[str] = set()  # entries of the chain of what was issued
+        self.issued_before: frozenset[str] = frozenset()
         self.faults: list[str] = []
         self.lasts: dict[str, Block] = {}
         self.blocks = self.entries = self.usage_rows = self.postings = 0
@@ -166,11 +176,52 @@ class _Seen:
                 self.faults.append(fault)
 
 
+def _start_of(connection: Connection) -> tuple[int, int, int]:
+    of = journal_start.c
+    found = connection.execute(select(of.usage_rows, of.postings, of.at_us)).all()
+    return (found[0][0], found[0][1], found[0][2]) if len(found) == 1 else (0, 0, 0)
+
+
+def _start(connection: Connection, ids: Sequence[str], seen: _Seen) -> list[bytes]:
+    """What there was when the chains began, by what is in no block now. Comes after all chains."""
+    seen.issued_before = frozenset(ids)
+    if seen.start[0]:
+        for rows in _all_rows(connection):
+            seen.outside.add(row.event_id for row in rows)
+            seen.derive(connection, rows, _postings(connection, [row.event_id for row in rows]))
+    return [start_record(seen.start, seen.outside.digest(), ids)]
+
+
+def _all_rows(connection: Connection) -> Iterator[list[Booked]]:
+    of, last = usage_rows.c, ""
+    query = select(*(of[name] for name in Booked._fields)).order_by(of.event_id)
+    while rows := connection.execute(query.where(of.event_id > last).limit(_IDS_AT_ONCE)).all():
+        yield [Booked(*row) for row in rows]
+        last = rows[-1].event_id
+
+
+def _unsealed(connection: Connection, seen: _Seen) -> Iterator[str]:
+    """Of what was issued: it is in the chain or was there before, and stands as the chain says."""
+    of = invoices.c
+    standing = {row.id: row.status for row in connection.execute(select(of.id, of.status))}
+    sealed = {entry.removesuffix(VOIDED) for entry in seen.invoices} | seen.issued_before
+    for invoice_id in sorted(sealed | standing.keys()):
+        status = standing.get(invoice_id, "draft")
+        taken_back = f"{invoice_id}{VOIDED}" in seen.invoices
+        if status == "draft" and invoice_id in sealed:
+            yield f"invoice {invoice_id} was issued, and is a draft or gone"
+        elif status != "draft" and invoice_id not in sealed:
+            yield f"invoice {invoice_id} is {status}, and is in no block"
+        elif status == ("issued" if taken_back else "voided") and (
+            taken_back or invoice_id not in seen.issued_before
+        ):
+            yield f"invoice {invoice_id} is {status}, and the chain says otherwise"
+
+
 def _uncounted(connection: Connection, seen: _Seen) -> Iterator[str]:
-    start = connection.execute(select(journal_start)).one()
     for name, table, sealed in (
-        ("usage rows", usage_rows, seen.usage_rows + start.usage_rows),
-        ("postings", postings, seen.postings + start.postings),
+        ("usage rows", usage_rows, seen.usage_rows + seen.start[0]),
+        ("postings", postings, seen.postings + seen.start[1]),
     ):
         there = connection.scalar(select(func.count()).select_from(table)) or 0
         if there != sealed:
@@ -205,8 +256,12 @@ def _usage(connection: Connection, ids: Sequence[str], seen: _Seen) -> list[byte
         found = connection.execute(select(*of).where(usage_rows.c.event_id.in_(some)))
         rows.update({row[0]: Booked(*row) for row in found})
     seen.usage_rows += len(rows)
-    told = _postings(connection, ids, seen)
-    seen.derive(connection, list(rows.values()), told)
+    told = _postings(connection, ids)
+    seen.postings += sum(map(len, told.values()))
+    if seen.start[0]:
+        seen.outside.take(ids)  # and its start derives every row
+    else:
+        seen.derive(connection, list(rows.values()), told)
     return [_record(rows[id_], told.get(id_, ())) for id_ in ids if id_ in rows]
 
 
@@ -217,10 +272,15 @@ def _invoices(connection: Connection, ids: Sequence[str], seen: _Seen) -> list[b
         invoice_id, voided = entry_id.removesuffix(VOIDED), entry_id.endswith(VOIDED)
         row = connection.execute(select(invoices).where(invoices.c.id == invoice_id)).one_or_none()
         kinds = ("void",) if voided else ("invoice", "credit_note")
-        told = _postings(connection, [invoice_id], seen, kinds)
+        told = _postings(connection, [invoice_id], kinds)
+        seen.invoices.add(entry_id)
+        seen.postings += sum(map(len, told.values()))
         if row is not None:
             records.append(_record(source_of(row, entry_id), told.get(invoice_id, ())))
     return records
+
+
+_RECORDS: Final = {INVOICES: _invoices, START: _start}
 
 
 def source_of(invoice: Any, entry_id: str) -> tuple[Any, ...]:
@@ -238,7 +298,7 @@ def source_of(invoice: Any, entry_id: str) -> tuple[Any, ...]:
 
 
 def _postings(
-    connection: Connection, ids: Sequence[str], seen: _Seen, kinds: Sequence[str] = ()
+    connection: Connection, ids: Sequence[str], kinds: Sequence[str] = ()
 ) -> Mapping[str, list[Told]]:
     of, found = postings.c, defaultdict[str, list[Told]](list)
     for some in _parts(ids):
@@ -246,7 +306,6 @@ def _postings(
         if kinds:
             query = query.where(of.kind.in_(kinds))
         for row in connection.execute(query):
-            seen.postings += 1
             found[row.event_id].append(
                 (row.kind, row.account, row.tenant_id, row.amount_picos, row.currency, row.at_us)
             )

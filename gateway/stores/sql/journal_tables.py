@@ -32,7 +32,7 @@ journal_blocks: Final = Table(
     PrimaryKeyConstraint("chain", "number"),
 )
 
-# What there was when the chains began: in no block, and held by sums alone.
+# What there was when the chains began: in no block of rows; `journal_origin` seals it as a whole.
 journal_start: Final = Table(
     "journal_start",
     metadata,
