@@ -12,15 +12,16 @@ from typing import Final
 
 import msgspec
 
-from policies.fair_queue import Line
+from policies.fair_queue import Line, charged
 
-Head = tuple[int, int, int, str]  # of what waits: priority, counter, since when in ms, team
+Said = tuple[int, int, int, str]  # of what waits: priority, counter, since when in ms, team
+Head = tuple[int, int, int, str, int]  # that, and how far it may be ahead: `slack`
 Rival = tuple[int, int]  # of what waits elsewhere: the highest priority, the lowest counter there
 
 FRESH_MS: Final = 300  # who has not asked for so long does not stand in anybody's way
 IDLE_MS: Final = 2_000  # a line that nobody spoke of for so long begins anew at the floor
 KEPT_MS: Final = 600_000  # after which a counter is forgotten
-QUANTUM: Final = 2_000  # weighted tokens: counters this close are as good as equal,
+QUANTUM: Final = 2_000  # weighted tokens that a team may have had more than its share,
 PATIENCE_MS: Final = 50  # and within a line whoever waits longer by this goes first
 NOBODY: Final[Rival] = (0, 0)  # no priority is below 1
 
@@ -28,7 +29,7 @@ NOBODY: Final[Rival] = (0, 0)  # no priority is below 1
 class SlotsAsked(msgspec.Struct, frozen=True, array_like=True):
     """`kept`: what the worker goes on with while it waits for the answer, at least what is `busy`.
     `heads`: the first of what waits, in order, each with the milliseconds it has waited; `lines`:
-    priority, team and the tokens charged since the last time. `ttl_ms` 0 gives everything back.
+    priority, team and what was charged since the last time. `ttl_ms` 0 gives everything back.
     """
 
     backend_id: str
@@ -65,7 +66,7 @@ class Holder(msgspec.Struct, frozen=True):
     seen_ms: int
     busy: int
     waiting: int
-    heads: tuple[Head, ...]  # the oldest of each line
+    heads: tuple[Said, ...]  # the oldest of each line
 
 
 class Crew(msgspec.Struct, frozen=True):
@@ -76,23 +77,31 @@ class Crew(msgspec.Struct, frozen=True):
     floors: Mapping[int, int] = {}
 
 
+def slack(weight: int) -> int:
+    """How far the counter of a team of this weight may be ahead before it lets others go first. The
+    same number of tokens for each: those of a team that weighs much move its counter little, and
+    with the same slack for all it would keep others waiting for so many more.
+    """
+    return charged(QUANTUM, weight)
+
+
 def behind(mine: Head, rival: Rival, elder_ms: int | None) -> bool:
     """Whether `mine` has to let others, of other workers, go first: a higher priority, a team that
     had fewer tokens, or its own line where that has waited longer, since `elder_ms`. Of all that is
     next anywhere one is behind nobody, so that a free slot is always somebody's: the oldest of the
     line with the lowest counter.
     """
-    priority, counter, since_ms, _team = mine
+    priority, counter, since_ms, _team, ahead = mine
     if priority != rival[0]:
         return priority < rival[0]
-    if counter > rival[1] + QUANTUM:
+    if counter > rival[1] + ahead:
         return True
     return elder_ms is not None and since_ms > elder_ms + PATIENCE_MS
 
 
-def oldest(heads: Iterable[Head]) -> dict[Line, Head]:
+def oldest(heads: Iterable[Said]) -> dict[Line, Said]:
     """Of each line. They come in the order in which they are served, and so of their arrival."""
-    found: dict[Line, Head] = {}
+    found: dict[Line, Said] = {}
     for head in heads:
         line = (head[0], head[3])
         if line not in found or head[2] < found[line][2]:
@@ -116,15 +125,15 @@ def share(crew: Crew, asked: SlotsAsked, now_us: int) -> tuple[Crew, Shared]:
     rival, elders = _first_of(others), oldest(others)
     free = asked.capacity - sum(each.slots for each in living.values())
     heads = [
-        (priority, counter, now_ms - waited, team)
-        for priority, counter, waited, team in asked.heads
+        (priority, counter, now_ms - waited, team, ahead)
+        for priority, counter, waited, team, ahead in asked.heads
     ]
     wanted = asked.busy + _entitled(heads, asked.spare, rival, elders)
     slots = max(asked.kept, min(free, wanted)) if asked.ttl_ms else 0
     holders = dict(living)
     if asked.ttl_ms:
         expiry_ms = now_ms + asked.ttl_ms
-        firsts = tuple(oldest(heads).values())
+        firsts = tuple(oldest(head[:4] for head in heads).values())
         holders[asked.worker] = Holder(slots, expiry_ms, now_ms, asked.busy, asked.waiting, firsts)
     counted, counters = _counted(crew, asked, now_ms)
     floors = dict(crew.floors)
@@ -146,14 +155,14 @@ def share(crew: Crew, asked: SlotsAsked, now_us: int) -> tuple[Crew, Shared]:
     return Crew(holders, counted, floors), told
 
 
-def _first_of(others: Sequence[Head]) -> Rival:
+def _first_of(others: Sequence[Said]) -> Rival:
     if not others:
         return NOBODY
     priority = max(head[0] for head in others)
     return priority, min(head[1] for head in others if head[0] == priority)
 
 
-def _entitled(heads: Sequence[Head], spare: int, rival: Rival, elders: Mapping[Line, Head]) -> int:
+def _entitled(heads: Sequence[Head], spare: int, rival: Rival, elders: Mapping[Line, Said]) -> int:
     if rival == NOBODY:
         return len(heads) + spare
     count = 0
@@ -170,11 +179,11 @@ def _counted(
 ) -> tuple[dict[Line, tuple[int, int]], tuple[int, ...]]:
     counted = {line: one for line, one in crew.counters.items() if one[1] + KEPT_MS > now_ms}
     answer = []
-    for priority, team, tokens in asked.lines:
+    for priority, team, charge in asked.lines:
         at, seen_ms = counted.get((priority, team), (0, 0))
         if seen_ms <= now_ms - IDLE_MS:
             at = max(at, crew.floors.get(priority, 0))
-        at = max(0, at + tokens)
+        at = max(0, at + charge)
         counted[(priority, team)] = (at, now_ms)
         answer.append(at)
     return counted, tuple(answer)

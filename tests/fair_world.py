@@ -22,13 +22,14 @@ class Request:
     """One request, and what became of it. Times in microseconds; -1: did not happen."""
 
     __slots__ = ("cost", "ended_us", "line", "service_us", "since_us", "started_us", "team",
-                 "tokens", "worker")  # fmt: skip
+                 "tokens", "weight", "worker")  # fmt: skip
 
     def __init__(
-        self, worker: "Worker", team: str, line: Line, tokens: int, cost: int, service_us: int
+        self, worker: "Worker", load: "Load", line: Line, tokens: int, cost: int, service_us: int
     ) -> None:
         self.worker = worker
-        self.team = team
+        self.team = load.team
+        self.weight = load.weight
         self.line = line
         self.tokens = tokens  # as was thought
         self.cost = cost  # as it turned out
@@ -77,7 +78,7 @@ class Worker:
         desk = self.desk
         if not self.alive:
             return
-        turn = desk.take(request.line, request.tokens)
+        turn = desk.take(request.line, request.tokens, request.weight)
         if turn is not None:
             request.seated(turn)
             return
@@ -187,6 +188,7 @@ class Load(msgspec.Struct, frozen=True):
     output_tokens: int
     service_ms: int
     priority: int = 9
+    weight: int = 1
 
 
 def pour(world: World, load: Load, seconds: float, *, most: int, fifo: bool) -> list[Request]:
@@ -201,7 +203,7 @@ def pour(world: World, load: Load, seconds: float, *, most: int, fifo: bool) -> 
         line = (load.priority, "everybody" if fifo else load.team)
         request = Request(
             random.choice(world.workers),
-            load.team,
+            load,
             line,
             load.input_tokens + 2 * load.output_tokens,
             load.input_tokens + 2 * output,

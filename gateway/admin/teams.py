@@ -1,6 +1,6 @@
 """Teams: nested within one tenant, never in a circle."""
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from sqlalchemy import Connection
@@ -13,8 +13,19 @@ from gateway.admin.problems import invalid
 from gateway.admin.resource import Resource
 from gateway.admin.roles import Right
 from gateway.stores.sql import cost_centers, rows, teams, tenants
+from policies.fair_queue import LEAST_WEIGHT, MOST_WEIGHT
 
 DEEPEST: Final = 8  # every level is one more account in each admission
+
+Weight = Annotated[
+    int,
+    msgspec.Meta(
+        ge=LEAST_WEIGHT,
+        le=MOST_WEIGHT,
+        description="where backends are full, teams that wait are served tokens in proportion to"
+        " it; counts as at most that of each team above",
+    ),
+]
 
 
 class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -22,6 +33,7 @@ class Team(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     name: fields.Name
     parent_id: fields.Id | None = None
     cost_center: fields.Label | None = None
+    weight: Weight = LEAST_WEIGHT
 
 
 class TeamView(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +42,7 @@ class TeamView(msgspec.Struct, frozen=True, kw_only=True):
     parent_id: str | None
     name: str
     cost_center: str | None
+    weight: int
     created_at: str
 
 
@@ -52,7 +65,11 @@ def _build(
     elif before.tenant_id != body.tenant_id:
         raise invalid("tenant_id", "a team stays with its tenant")
     row = msgspec.structs.replace(
-        before, name=body.name, parent_id=body.parent_id, cost_center=body.cost_center
+        before,
+        name=body.name,
+        parent_id=body.parent_id,
+        cost_center=body.cost_center,
+        weight=body.weight,
     )
     _check_parent(connection, row)
     if there is not None:
@@ -80,6 +97,7 @@ async def _show(_deps: AdminDeps, row: rows.Team, _facts: None) -> TeamView:
         parent_id=row.parent_id,
         name=row.name,
         cost_center=row.cost_center,
+        weight=row.weight,
         created_at=clock.rfc3339(row.created_at_us),
     )
 

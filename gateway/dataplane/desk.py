@@ -11,8 +11,8 @@ from typing import Final, Protocol
 import msgspec
 
 from gateway import clock
-from policies.fair_queue import FairQueue, Line
-from policies.slot_leases import NOBODY, Rival, Shared, SlotsAsked, behind
+from policies.fair_queue import FairQueue, Line, charged
+from policies.slot_leases import NOBODY, Rival, Shared, SlotsAsked, behind, slack
 
 LEASE_MS: Final = 5_000  # after which the slots of a worker that is gone are others'
 MARGIN_US: Final = 500_000
@@ -27,10 +27,13 @@ MOST_SPARE: Final = 64
 
 
 class Waiting(Protocol):
-    """A request that waits, at one desk or several."""
+    """A request that waits, at one desk or several. `tokens`: what it may cost, weighted;
+    `weight`: of its team.
+    """
 
     line: Line
     tokens: int
+    weight: int
     since_us: int
 
     def seated(self, turn: "Turn") -> None: ...
@@ -39,12 +42,13 @@ class Waiting(Protocol):
 class Turn:
     """A slot with a request in it, until `over`."""
 
-    __slots__ = ("_later", "_line", "_over", "_tokens", "desk")
+    __slots__ = ("_later", "_line", "_over", "_tokens", "_weight", "desk")
 
-    def __init__(self, desk: "Desk", line: Line, tokens: int, later: "Later") -> None:
+    def __init__(self, desk: "Desk", line: Line, tokens: int, weight: int, later: "Later") -> None:
         self.desk = desk
         self._line = line
-        self._tokens = tokens  # that it was charged
+        self._tokens = tokens  # that it was charged for
+        self._weight = weight
         self._later = later
         self._over = False
 
@@ -56,7 +60,8 @@ class Turn:
             return
         self._over = True
         if tokens is not None and tokens != self._tokens:
-            self.desk.charge(self._line, tokens - self._tokens)
+            more = charged(tokens, self._weight) - charged(self._tokens, self._weight)
+            self.desk.charge(self._line, more)
         if after_s:
             self._later(after_s, self.desk.left)
         else:
@@ -127,17 +132,17 @@ class Desk:
         self._askers.append(answered)
         self.want()
 
-    def take(self, line: Line, tokens: int) -> Turn | None:
+    def take(self, line: Line, tokens: int, weight: int) -> Turn | None:
         """A free slot, where nobody waits for one that we know of."""
         self.used_us = self._now_us()
         if self.queue or self._rival != NOBODY or self.busy >= self.usable:
             return None
-        self.queue.passed(line, tokens)
-        return self._seat(line, tokens)
+        self.queue.passed(line, charged(tokens, weight))
+        return self._seat(line, tokens, weight)
 
     def join(self, waiter: Waiting) -> None:
         """It waits, and is `seated` as soon as its turn has come: perhaps at once."""
-        self.queue.put(waiter.line, waiter, waiter.tokens)
+        self.queue.put(waiter.line, waiter, charged(waiter.tokens, waiter.weight))
         self.serve()
         if self.queue:
             self.want()
@@ -153,7 +158,7 @@ class Desk:
                 self.want()
                 return
             waiter = self.queue.pop()
-            waiter.seated(self._seat(waiter.line, waiter.tokens))
+            waiter.seated(self._seat(waiter.line, waiter.tokens, waiter.weight))
 
     def left(self) -> None:
         """A slot is free again."""
@@ -161,9 +166,9 @@ class Desk:
         self.serve()
         self._yield()
 
-    def charge(self, line: Line, tokens: int) -> None:
-        self.queue.charge(line, tokens)
-        self._unsent[line] = self._unsent.get(line, 0) + tokens
+    def charge(self, line: Line, more: int) -> None:
+        self.queue.charge(line, more)
+        self._unsent[line] = self._unsent.get(line, 0) + more
 
     def want(self) -> None:
         """The store is to be asked soon."""
@@ -210,11 +215,17 @@ class Desk:
             spare=self._spare() + len(self._heard),
             waiting=len(self.queue),
             heads=tuple(
-                (priority, counter, (self._asked_us - one.since_us) // 1000, one.line[1])
+                (
+                    priority,
+                    counter,
+                    (self._asked_us - one.since_us) // 1000,
+                    one.line[1],
+                    slack(one.weight),
+                )
                 for priority, counter, one in heads
             ),
             floors=tuple(self.queue.floors()),
-            lines=tuple((priority, team, tokens) for (priority, team), tokens in lines.items()),
+            lines=tuple((priority, team, charge) for (priority, team), charge in lines.items()),
         )
 
     def farewell(self) -> SlotsAsked:
@@ -272,7 +283,8 @@ class Desk:
         """Whether the one that is next here has to let one of another worker go first."""
         ((priority, counter, one),) = self.queue.heads(1)
         elder_ms = self._elders_ms.get(one.line)
-        return behind((priority, counter, one.since_us // 1000, one.line[1]), self._rival, elder_ms)
+        head = (priority, counter, one.since_us // 1000, one.line[1], slack(one.weight))
+        return behind(head, self._rival, elder_ms)
 
     def _calls(self, shared: Shared, now_us: int) -> bool:
         """Whether others are to be told that somebody waits here: once, or while they have slots
@@ -291,12 +303,12 @@ class Desk:
         if self._rival != NOBODY and self.slots > self.busy:
             self.want()
 
-    def _seat(self, line: Line, tokens: int) -> Turn:
+    def _seat(self, line: Line, tokens: int, weight: int) -> Turn:
         self.busy += 1
-        self._unsent[line] = self._unsent.get(line, 0) + tokens
+        self._unsent[line] = self._unsent.get(line, 0) + charged(tokens, weight)
         if 2 * (self.slots - self.busy) < self._spare() and self.slots < self.capacity:
             self.want()
-        return Turn(self, line, tokens, self._later)
+        return Turn(self, line, tokens, weight, self._later)
 
     def _says(self, kept: int, busy: int) -> SlotsAsked:
         return SlotsAsked(

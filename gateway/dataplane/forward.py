@@ -141,12 +141,12 @@ class Forwarder:
 
     async def _turn(self, flow: Flow, attempts: Attempts) -> Given | Deny:
         """The next candidate that has room, as soon as one has."""
-        line, tokens = claim_of(flow)
-        given: Given | Deny | None = self.turns.find(attempts.left, line, tokens)
+        claim = claim_of(flow)
+        given: Given | Deny | None = self.turns.find(attempts.left, claim)
         if given is None:
             began_us = flow.arrival.now_us()
             try:
-                given = await self.turns.wait(attempts.left, line, tokens)
+                given = await self.turns.wait(attempts.left, claim)
             finally:
                 flow.queued_us += flow.arrival.now_us() - began_us
         if not isinstance(given, Deny):

@@ -147,14 +147,14 @@ class Hedge:
         long as nobody has answered.
         """
         turns, claim = self._of.turns, claim_of(self._flow)
-        turn = turns.at_once(second, *claim)
+        turn = turns.at_once(second, claim)
         if turn is not None or (asked := turns.asked(second)) is None:
             return turn
         awaited: list[asyncio.Future[Any]] = [*self._lanes, asked]
         await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         if self._flow.left or any(lane.done() for lane in self._lanes):
             return None
-        return turns.at_once(second, *claim)
+        return turns.at_once(second, claim)
 
     async def _first(self) -> Answer | Deny:
         """Whoever fails leaves the race to the other. When all have failed, the one stands that

@@ -240,10 +240,10 @@ class Shadows:
         if candidate.max_concurrency is None:
             return None
         turns, claim = self._forwarder.turns, claim_of(flow)
-        turn = turns.at_once(candidate, *claim)
+        turn = turns.at_once(candidate, claim)
         if turn is None and (asked := turns.asked(candidate)) is not None:
             await asked
-            turn = turns.at_once(candidate, *claim)
+            turn = turns.at_once(candidate, claim)
         return turn
 
     async def _hear(self, flow: Flow, answer: Answer) -> Deny | None:

@@ -55,6 +55,7 @@ class Principal(msgspec.Struct, frozen=True):
     team_path: tuple[str, ...]  # their ids
     expires_at_us: int  # of the secret that was used or the key, whichever is first
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] | None
+    weight: int = 1  # the least of its teams': whoever sets those below his own hands out no more
 
 
 class Way(msgspec.Struct, frozen=True):
@@ -336,6 +337,7 @@ class Snapshot:
             team_path=tuple(team.id for team in teams),
             expires_at_us=min(expiry, default=FAR_FUTURE_US),
             networks=None if key.cidrs is None else tuple(map(_network, key.cidrs)),
+            weight=min(team.weight for team in teams),
         )
 
     def _path(self, team_id: str) -> tuple[rows.Team, ...]:

@@ -24,7 +24,7 @@ from gateway.stores.redis.channel import StoreUnavailable
 from gateway.telemetry.metrics import Counter, Distribution
 from policies.candidates import Candidate
 from policies.decision import Deny, DenyCode
-from policies.fair_queue import Line, cost
+from policies.fair_queue import Claim, cost
 from policies.slot_leases import Shared, SlotsAsked
 
 LONGEST_SLEEP_S: Final = 1.0
@@ -49,23 +49,22 @@ class Figures(msgspec.Struct, frozen=True):
     shed: Counter
 
 
-def claim_of(flow: Flow) -> tuple[Line, int]:
-    """In which line a request stands, and what it may cost there in weighted tokens."""
+def claim_of(flow: Flow) -> Claim:
+    """In which line a request stands, what it may cost there, and with which weight it counts."""
     ask, principal, route = flow.ask, flow.principal, flow.route
     if ask is None or principal is None or route is None:
         raise RuntimeError("a turn before the ask")
     tokens = cost(ask.input_estimate, flow.estimated_tokens - ask.input_estimate)
-    return (route.policy.priority, principal.team_path[-1]), tokens
+    return (route.policy.priority, principal.team_path[-1]), tokens, principal.weight
 
 
 class _Waiter:
     """A request that waits. `answer` is done once its turn has come, or never will."""
 
-    __slots__ = ("answer", "desks", "line", "since_us", "tokens")
+    __slots__ = ("answer", "desks", "line", "since_us", "tokens", "weight")
 
-    def __init__(self, line: Line, tokens: int, desks: list[Desk]) -> None:
-        self.line = line
-        self.tokens = tokens
+    def __init__(self, claim: Claim, desks: list[Desk]) -> None:
+        self.line, self.tokens, self.weight = claim
         self.desks = desks
         self.since_us = clock.monotonic_us()
         self.answer: asyncio.Future[Turn | str] = asyncio.get_running_loop().create_future()
@@ -119,11 +118,11 @@ class Turns:
         """One for each backend that requests had to take turns at of late."""
         return tuple(self._desks.values())
 
-    def at_once(self, candidate: Candidate, line: Line, tokens: int) -> Turn | None:
+    def at_once(self, candidate: Candidate, claim: Claim) -> Turn | None:
         """A slot of a backend that has a bound, where one is free; for what is not worth waiting
         for.
         """
-        return self._desk(candidate).take(line, tokens)
+        return self._desk(candidate).take(*claim)
 
     def asked(self, candidate: Candidate) -> "asyncio.Future[None] | None":
         """Done once the store has said something of one slot more of a backend that has a bound, or
@@ -136,42 +135,40 @@ class Turns:
         desk.asked_first(answered)
         return answered
 
-    def find(self, candidates: Sequence[Candidate], line: Line, tokens: int) -> Given | None:
+    def find(self, candidates: Sequence[Candidate], claim: Claim) -> Given | None:
         """The first that has room, its slot taken; None: it takes a while to say."""
         for candidate in candidates:
             if candidate.max_concurrency is None:
                 return candidate, None
             desk = self._desk(candidate)
-            turn = desk.take(line, tokens)
+            turn = desk.take(*claim)
             if turn is not None:
                 return candidate, turn
             if desk.promising:
                 return None
         return None
 
-    async def wait(self, candidates: Sequence[Candidate], line: Line, tokens: int) -> Given | Deny:
-        """As `find`, for as long as it takes and may take. `tokens`: what the request may cost, in
-        weighted tokens.
-        """
+    async def wait(self, candidates: Sequence[Candidate], claim: Claim) -> Given | Deny:
+        """As `find`, for as long as it takes and may take."""
         for candidate in candidates:
-            found = self.find((candidate,), line, tokens)
+            found = self.find((candidate,), claim)
             for _ in range(_ASKED_AGAIN):  # others may have taken what came for us
                 if found is not None or (answered := self.asked(candidate)) is None:
                     break
                 await answered
-                found = self.find((candidate,), line, tokens)
+                found = self.find((candidate,), claim)
             if found is not None:
                 return found
         if self._stopping:
             return self._deny("restarting")
-        return await self._wait(candidates, line, tokens)
+        return await self._wait(candidates, claim)
 
-    async def _wait(self, candidates: Sequence[Candidate], line: Line, tokens: int) -> Given | Deny:
+    async def _wait(self, candidates: Sequence[Candidate], claim: Claim) -> Given | Deny:
         """At all of them, which are full."""
         by_desk: dict[Desk, Candidate] = {}
         for candidate in candidates:
             by_desk.setdefault(self._desk(candidate), candidate)
-        waiter = _Waiter(line, tokens, list(by_desk))
+        waiter = _Waiter(claim, list(by_desk))
         for desk in by_desk:
             self._join(desk, waiter)
         timer = self._loop.call_later(self._bounds.seconds, waiter.refused, "deadline")

@@ -33,7 +33,7 @@ TENANT = rows.Tenant(
     timezone="Europe/Zurich",
     tag_names=("env", "app"),
 )
-OUTER = rows.Team(id="team1", tenant_id="t1", name="outer", cost_center="42")
+OUTER = rows.Team(id="team1", tenant_id="t1", name="outer", cost_center="42", weight=7)
 INNER = rows.Team(id="team2", tenant_id="t1", name="inner", parent_id="team1")
 KEY = rows.Key(
     id="key1", tenant_id="t1", team_id="team2", name="app", models=("chat",), cidrs=("10.0.0.0/8",)

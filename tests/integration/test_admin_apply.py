@@ -127,6 +127,7 @@ kind: team
 tenant: acme
 name: support
 cost_center: 4711
+weight: 7
 ---
 kind: tenant
 name: acme
@@ -181,6 +182,7 @@ def test_documents_in_any_order_become_objects_with_names_for_ids(
     assert {tenant.name for tenant in found.tenants} == {"acme", "globex"}
     support, tier2 = sorted(found.teams, key=lambda team: team.name)
     assert (tier2.parent_id, support.cost_center) == (support.id, "4711")
+    assert (tier2.weight, support.weight) == (1, 7)
     assert [budget.amount for budget in found.budgets] == ["250.10", "3"]
     assert [policy.name for policy in found.policies] == ["eu-support"]
     assert {price.amount_per_million for price in found.prices} == {"0.10", "1.50"}

@@ -55,6 +55,22 @@ def test_teams_nest_within_their_tenant_and_never_in_a_circle(
     refused(put(foreign["id"], other["id"]), 422, "tenant_id")
 
 
+def test_a_team_weighs_a_whole_number_and_one_unless_somebody_says_more(
+    admin_client: httpx.Client, made: Made
+) -> None:
+    tenant = made.tenant()
+    team = made.team(tenant["id"])
+    body = {"tenant_id": tenant["id"], "name": "core"}
+
+    heavier = admin_client.put(f"/teams/{team['id']}", json=body | {"weight": 1_000})
+
+    assert (team["weight"], heavier.json()["weight"]) == (1, 1_000)
+    for weight in (0, -1, 1_001, 1.5, "2"):
+        answer = admin_client.put(f"/teams/{team['id']}", json=body | {"weight": weight})
+        refused(answer, 400, "weight")
+    assert admin_client.get(f"/teams/{team['id']}").json()["weight"] == 1_000
+
+
 def test_teams_nest_eight_deep_at_most(admin_client: httpx.Client, made: Made) -> None:
     tenant = made.tenant()
     parent = None

@@ -107,6 +107,31 @@ def test_what_a_role_may_make_and_where_is_what_the_table_says(
             assert answer.status_code in expected(world, who, operation, path), case
 
 
+def test_what_a_team_weighs_is_said_by_somebody_above_it_and_never_by_its_own(
+    world: World,
+) -> None:
+    """A heavier team takes turns from others, so it is not for its own admin to say (L11)."""
+    admin = next(who for who in world.people if who.role is Role.PLATFORM_ADMIN)
+    said = 0
+    for who in world.people:
+        for where, team in world.placed("teams", who):
+            path, before = f"/teams/{team}", ask(world, admin, "GET", f"/teams/{team}").json()
+            body = {name: before[name] for name in ("tenant_id", "name", "parent_id")}
+            weight = before["weight"] % 1_000 + 1
+
+            answer = ask(world, who, "PUT", path, json=body | {"weight": weight})
+
+            verdict = roles.verdict(who.role, roles.Right.TEAMS_CHANGE, where)
+            after = ask(world, admin, "GET", path).json()["weight"]
+            case = (str(who), where.value, answer.status_code, answer.text)
+            if verdict is Verdict.ALLOWED:
+                assert (answer.status_code, after, where) == (200, weight, Relation.BELOW), case
+                said += 1
+            else:
+                assert (answer.status_code, after) == (ANSWERED[verdict], before["weight"]), case
+    assert said >= 3
+
+
 def attempt(world: World, who: Who, operation: Operation, identifier: str) -> httpx.Response:
     path = operation.path.replace("{id}", identifier)
     body = {"json": NONSENSE} if operation.body is not None else {}

@@ -30,10 +30,10 @@ class Scene:
         self.backend = backend
         self.secrets: dict[str, str] = {"first": world.secret}
 
-    async def team(self, name: str) -> None:
+    async def team(self, name: str, **fields: Any) -> None:
         """Another team, with a key."""
         tenant_id = self.world.tenant["id"]
-        team = await self.house.make("teams", tenant_id=tenant_id, name=name)
+        team = await self.house.make("teams", tenant_id=tenant_id, name=name, **fields)
         key = await self.house.make("keys", team_id=team["id"], name=f"{name}-app")
         self.secrets[name] = key["secret"]
         await self.house.in_force()
@@ -225,6 +225,38 @@ def test_a_lower_priority_waits_for_all_others(tmp_path: Path, store_url: str) -
             it.backend.answering.set()
             await asyncio.gather(ahead, *batch, *others)
             assert [entry.max_tokens for entry in it.backend.book] == [8, 3, 3, 3, 8, 8, 8]
+
+    run(scenario())
+
+
+def test_a_team_counts_with_its_weight_and_with_no_more_than_the_team_above_it_has(
+    tmp_path: Path, store_url: str
+) -> None:
+    """One at a time, and all as large: while both wait, three of the heavy one for each other."""
+
+    async def scenario() -> None:
+        async with scene(tmp_path, store_url, 1) as it:
+            tenant_id = it.world.tenant["id"]
+            above = await it.house.make("teams", tenant_id=tenant_id, name="above", weight=3)
+            await it.team("third")
+            await it.team("heavy", parent_id=above["id"], weight=1_000)
+            it.backend.answering.clear()
+            ahead = asyncio.create_task(it.ask("third", user="ahead"))
+            while not it.backend.book:
+                await asyncio.sleep(0.005)
+            asked = [
+                asyncio.create_task(it.ask(team, user=team))
+                for team, many in (("first", 8), ("heavy", 9))
+                for _ in range(many)
+            ]
+            await it.until_waiting(17)
+            it.backend.answering.set()
+            await asyncio.gather(ahead, *asked)
+            order = [entry.body["user"] for entry in it.backend.book[1:]]
+            together = order[: len(order) - order[::-1].index("heavy")]
+            for served in range(1, len(together) + 1):
+                heavy = together[:served].count("heavy")
+                assert abs(heavy - 3 * (served - heavy)) <= 3
 
     run(scenario())
 

@@ -10,12 +10,20 @@ from hypothesis import strategies as st
 
 from gateway.stores.redis import backend_slots, keys
 from gateway.stores.redis.scripts import SHARE
-from policies.slot_leases import Crew, Holder, SlotsAsked, share
+from policies.fair_queue import MOST_WEIGHT, charged
+from policies.slot_leases import Crew, Holder, SlotsAsked, share, slack
 
 _TAGS = (f"t{number}" for number in itertools.count())
-_counters = st.sampled_from([0, 1, 1_999, 2_000, 2_001, 2**50]) | st.integers(0, 10**5)
+_weights = st.sampled_from([1, 1, 2, 7, 999, MOST_WEIGHT])
+_counters = (
+    st.sampled_from([0, 1, 2**50])
+    | st.builds(lambda weight, off: slack(weight) + off, _weights, st.integers(-1, 1))
+    | st.integers(0, 10**8)
+)
 _teams = st.sampled_from(["team_a", "team_b", "team_c"])
-_heads = st.tuples(st.integers(8, 9), _counters, st.sampled_from([0, 49, 50, 51, 900]), _teams)
+_heads = st.tuples(st.integers(8, 9), _counters, st.sampled_from([0, 49, 50, 51, 900]), _teams,
+                   _weights.map(slack))  # fmt: skip
+_charges = st.builds(charged, st.integers(-5_000, 10**6), _weights)
 _floors = st.tuples(st.integers(1, 9), _counters)
 _asks = st.builds(
     SlotsAsked,
@@ -30,7 +38,7 @@ _asks = st.builds(
     st.lists(_heads, max_size=4).map(tuple),
     st.lists(_floors, max_size=2).map(tuple),
     st.lists(
-        st.tuples(st.integers(7, 9), _teams, st.integers(-5_000, 10**6)), max_size=3
+        st.tuples(st.integers(7, 9), _teams, _charges), max_size=3
     ).map(tuple),
 )  # fmt: skip
 

@@ -1,12 +1,12 @@
 #!lua
 -- Lend a backend's slots to workers, so many that all together never have more than its capacity,
--- and add up what the teams at its fair queue have cost.
+-- and add up what the teams at its fair queue were charged.
 -- Specification: share() of policies/slot_leases.py; a property test holds the two together.
 --
 -- KEYS[1]  the start of all names of the tag's backends, mh:{tag}:crew
 -- ARGV     one msgpack {backend_id, worker, ttl_ms, capacity, kept, busy, spare, waiting,
---          {{priority, counter, waited_ms, team}..} heads, {{priority, counter}..} floors, {{priority, team, tokens}..} lines} a
---          backend
+--          {{priority, counter, waited_ms, team, slack}..} heads, {{priority, counter}..} floors,
+--          {{priority, team, charge}..} lines} a backend
 -- answers  {now_us, answer...}: {0, slots, rank, workers, idle, waiting, priority, counter (of the
 --          rival), {counter...}, {waited_ms of the line's oldest elsewhere, 0 for none...}}, or
 --          {9, message}
@@ -16,14 +16,14 @@
 -- KEYS[1]:{backend}:floors    HASH priority -> counter
 -- KEYS[1]:{backend}:line:{priority}:{team}   HASH `at`, its counter, and `seen_ms`
 local call, min, max = redis.call, math.min, math.max
-local FRESH_MS, IDLE_MS, KEPT_MS, QUANTUM, PATIENCE_MS = 300, 2000, 600000, 2000, 50
+local FRESH_MS, IDLE_MS, KEPT_MS, PATIENCE_MS = 300, 2000, 600000, 50
 local time = call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now_us / 1000)
 
 local function behind(head, rival, elder)
   if head[1] ~= rival[1] then return head[1] < rival[1] end
-  if head[2] > rival[2] + QUANTUM then return true end
+  if head[2] > rival[2] + head[5] then return true end
   return elder and head[3] > elder + PATIENCE_MS
 end
 
@@ -79,14 +79,14 @@ end
 local function count(crew, lines)
   local answer = {}
   for i, line in ipairs(lines) do
-    local priority, team, tokens = unpack(line)
+    local priority, team, charge = unpack(line)
     local key = crew .. ':line:' .. priority .. ':' .. team
     local kept = call('HMGET', key, 'at', 'seen_ms')
     local at, seen_ms = tonumber(kept[1] or 0), tonumber(kept[2] or 0)
     if seen_ms <= now_ms - IDLE_MS then
       at = max(at, tonumber(call('HGET', crew .. ':floors', priority) or 0))
     end
-    at = max(0, at + tokens)
+    at = max(0, at + charge)
     call('HSET', key, 'at', at, 'seen_ms', now_ms)
     call('PEXPIRE', key, KEPT_MS)
     answer[i] = at
@@ -119,7 +119,9 @@ local function share(packed)
   local slots = 0
   if ttl_ms > 0 then
     slots = max(kept, min(capacity - seen.taken, busy + entitled))
-    local said = {slots, now_ms + ttl_ms, now_ms, busy, waiting, oldest(heads)}
+    local firsts = oldest(heads)
+    for _, head in ipairs(firsts) do head[5] = nil end -- the worker's own affair
+    local said = {slots, now_ms + ttl_ms, now_ms, busy, waiting, firsts}
     call('HSET', crew, worker, cmsgpack.pack(said))
     call('PEXPIRE', crew, KEPT_MS)
   else

@@ -28,6 +28,7 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     parent_id: str | None = None
     name: str
     cost_center: str | None = None
+    weight: int = 1  # at backends that are full, beside that of other teams
     version: int = 1
     created_at_us: int = 0
 

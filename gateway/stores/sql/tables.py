@@ -97,6 +97,7 @@ teams: Final = Table(
     Column("parent_id", Text, ForeignKey("teams.id")),
     Column("name", Text, nullable=False),
     Column("cost_center", Text),
+    Column("weight", Integer, nullable=False, server_default="1"),
     *_kept(),
     UniqueConstraint("tenant_id", "name"),
 )

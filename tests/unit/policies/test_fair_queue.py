@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from policies.fair_queue import MOST_LINES, FairQueue, cost
+from policies.fair_queue import MOST_LINES, MOST_WEIGHT, FairQueue, charged, cost
 
 A, B, C = (5, "a"), (5, "b"), (5, "c")
 
@@ -134,3 +134,18 @@ def test_counters_of_teams_that_are_gone_are_forgotten_some_day() -> None:
 
 def test_output_weighs_twice() -> None:
     assert cost(100, 20) == 140
+
+
+def test_a_team_is_charged_its_tokens_divided_by_its_weight() -> None:
+    assert [charged(700, weight) for weight in (1, 7, 1_000)] == [700_000, 100_000, 700]
+    assert charged(1, MOST_WEIGHT) == 1, "nothing is free"
+    assert charged(0, 3) == 0
+
+
+def test_who_weighs_twice_as_much_is_served_twice_as_often() -> None:
+    queue = queue_of(
+        *((A, f"a{n}", charged(10, 2)) for n in range(20)),
+        *((B, f"b{n}", charged(10, 1)) for n in range(20)),
+    )
+
+    assert Counter(item[0] for item in all_of(queue)[:18]) == {"a": 12, "b": 6}

@@ -7,13 +7,14 @@ from policies.slot_leases import (
     IDLE_MS,
     NOBODY,
     PATIENCE_MS,
-    QUANTUM,
     Crew,
     SlotsAsked,
     behind,
     share,
+    slack,
 )
 
+AHEAD = slack(1)
 NOW_US = 1_000_000_000
 SECOND_US = 1_000_000
 
@@ -58,7 +59,7 @@ def test_who_goes_gives_everything_back() -> None:
 
 
 def test_nothing_is_lent_ahead_of_need_where_somebody_else_waits() -> None:
-    crew = after(asks("w2", waiting=1, heads=((9, 0, 7, "t"),)))
+    crew = after(asks("w2", waiting=1, heads=((9, 0, 7, "t", AHEAD),)))
 
     told = share(crew, asks(kept=1, busy=1, spare=2), NOW_US)[1]
 
@@ -68,44 +69,59 @@ def test_nothing_is_lent_ahead_of_need_where_somebody_else_waits() -> None:
 
 
 def test_slots_go_to_the_worker_where_the_next_in_turn_waits() -> None:
-    crew = after(asks("w2", waiting=1, heads=((9, 10_000, 0, "a"),)))
-    counters = (0, 9_000, 10_000 + QUANTUM, 10_001 + QUANTUM)
-    heads = (*((9, counter, 0, "b") for counter in counters), (8, 0, 0, "b"))
+    crew = after(asks("w2", waiting=1, heads=((9, 10_000, 0, "a", AHEAD),)))
+    counters = (0, 9_000, 10_000 + AHEAD, 10_001 + AHEAD)
+    heads = (*((9, counter, 0, "b", AHEAD) for counter in counters), (8, 0, 0, "b", AHEAD))
 
     assert share(crew, asks(heads=heads, waiting=5, capacity=9), NOW_US)[1].slots == 3
 
 
 def test_who_has_not_been_heard_of_lately_stands_in_nobodys_way() -> None:
-    crew = after(asks("w2", waiting=1, heads=((9, 0, 0, "t"),)))
+    crew = after(asks("w2", waiting=1, heads=((9, 0, 0, "t", AHEAD),)))
     late_us = NOW_US + FRESH_MS * 1000
 
-    mine = asks(waiting=1, heads=((1, 0, 0, "t"),))
+    mine = asks(waiting=1, heads=((1, 0, 0, "t", AHEAD),))
     assert share(crew, mine, late_us - 1000)[1].rival == (9, 0)
     told = share(crew, mine, late_us)[1]
     assert (told.rival, told.slots) == (NOBODY, 1)
 
 
 def test_priority_decides_before_any_count_of_tokens() -> None:
-    assert behind((3, 0, 0, "t"), (4, 10**9), None)
-    assert not behind((4, 10**9, 9_000, "t"), (3, 0), None)
-    assert not behind((4, QUANTUM, 0, "t"), (4, 0), None)
-    assert behind((4, QUANTUM + 1, 0, "t"), (4, 0), None)
+    assert behind((3, 0, 0, "t", AHEAD), (4, 10**9), None)
+    assert not behind((4, 10**9, 9_000, "t", AHEAD), (3, 0), None)
+    assert not behind((4, AHEAD, 0, "t", AHEAD), (4, 0), None)
+    assert behind((4, AHEAD + 1, 0, "t", AHEAD), (4, 0), None)
+
+
+def test_a_team_that_weighs_more_is_ahead_by_no_more_tokens() -> None:
+    heavy = slack(40)
+
+    assert heavy == AHEAD // 40
+    assert not behind((4, heavy, 0, "t", heavy), (4, 0), None)
+    assert behind((4, heavy + 1, 0, "t", heavy), (4, 0), None)
+    crew = after(asks("w2", waiting=1, heads=((9, 0, 0, "a", AHEAD),)))
+    heads = (
+        (9, heavy, 0, "b", heavy),
+        (9, heavy + 1, 0, "c", AHEAD),
+        (9, heavy + 1, 0, "b", heavy),
+    )
+    assert share(crew, asks(heads=heads, waiting=3), NOW_US)[1].slots == 2
 
 
 def test_within_a_line_the_one_that_waits_longest_goes_first_on_whichever_worker() -> None:
-    assert behind((4, 0, 1_000 + PATIENCE_MS + 1, "t"), (4, QUANTUM), 1_000)
-    assert not behind((4, 0, 1_000 + PATIENCE_MS, "t"), (4, QUANTUM), 1_000)
+    assert behind((4, 0, 1_000 + PATIENCE_MS + 1, "t", AHEAD), (4, AHEAD), 1_000)
+    assert not behind((4, 0, 1_000 + PATIENCE_MS, "t", AHEAD), (4, AHEAD), 1_000)
     crew = after(
-        asks("w2", waiting=2, heads=((9, 0, 100, "a"), (9, 200, 90, "a"))),
-        asks("w3", waiting=2, heads=((9, 100, 700, "b"), (9, QUANTUM, 200, "a"))),
+        asks("w2", waiting=2, heads=((9, 0, 100, "a", AHEAD), (9, 200, 90, "a", AHEAD))),
+        asks("w3", waiting=2, heads=((9, 100, 700, "b", AHEAD), (9, AHEAD, 200, "a", AHEAD))),
     )
 
     lines = ((9, "a", 0), (9, "b", 0), (9, "c", 0), (8, "a", 0))
     told = share(crew, asks(lines=lines), NOW_US)[1]
     assert (told.rival, told.elders) == ((9, 0), (200, 700, 0, 0))
-    younger = asks(waiting=1, heads=((9, 0, 200 - PATIENCE_MS - 1, "a"),), capacity=5)
+    younger = asks(waiting=1, heads=((9, 0, 200 - PATIENCE_MS - 1, "a", AHEAD),), capacity=5)
     assert share(crew, younger, NOW_US)[1].slots == 0
-    of_another_team = asks(waiting=1, heads=((9, 0, 0, "c"),), capacity=5)
+    of_another_team = asks(waiting=1, heads=((9, 0, 0, "c", AHEAD),), capacity=5)
     assert share(crew, of_another_team, NOW_US)[1].slots == 1
 
 
