@@ -3,7 +3,7 @@
 import asyncio
 import re
 from importlib.resources import files
-from typing import IO, Final
+from typing import IO, Final, Literal
 
 import msgspec
 from sqlalchemy import Connection, Engine
@@ -14,6 +14,7 @@ from billing.money import format_minor
 from billing.terms import IssuedTerms
 from gateway.admin.invoices import found
 from gateway.admin.operation import Answer, Call, Operation
+from gateway.admin.problems import conflict
 from gateway.admin.roles import Right
 from gateway.admin.tables import CSV, csv_file_answer, file_answer, write_csv, write_file
 from gateway.stores.sql import invoices, manifests
@@ -29,7 +30,13 @@ _STYLE: Final = (files("gateway.admin") / "invoice_page.css").read_text(encoding
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-class FocusQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LinesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`voided`: also where the invoice is. Nothing in the lines says so; the file's name does."""
+
+    voided: Literal["true", "false"] = "false"
+
+
+class FocusQuery(LinesQuery, frozen=True, forbid_unknown_fields=True):
     version: focus.Version = "1.2"
 
 
@@ -53,14 +60,14 @@ class ManifestView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def _lines(call: Call) -> Answer:
-    invoice = await found(call)
+    invoice = _counts(await found(call), call.query)
     file = await asyncio.to_thread(_write_lines, call.deps.engine, invoice)
     return Answer(ready=csv_file_answer(file, file_name(invoice, "csv")))
 
 
 async def _focus(call: Call) -> Answer:
-    invoice = await found(call)
     query: FocusQuery = call.query
+    invoice = _counts(await found(call), query)
     file = await asyncio.to_thread(_write_focus, call.deps.engine, invoice, query.version)
     experimental = "-experimental" if query.version != "1.2" else ""
     name = file_name(invoice, "csv", f"focus-{query.version}{experimental}")
@@ -111,15 +118,15 @@ def operations() -> list[Operation]:
     return [
         Operation(
             "GET", f"{one}/lines.csv", "invoices", "The lines of an invoice", _lines,
-            right=Right.INVOICES_READ, answers={"type": "string"}, refusals=(404,),
-            media_types=(CSV,),
+            right=Right.INVOICES_READ, query=LinesQuery, answers={"type": "string"},
+            refusals=(404, 409), media_types=(CSV,),
             description="The columns are fixed. With the one `rounding` line the exact amounts add "
             "up to the total.",
         ),
         Operation(
             "GET", f"{one}/focus.csv", "invoices", "The lines of an invoice as FOCUS", _focus,
             right=Right.INVOICES_READ, query=FocusQuery, answers={"type": "string"},
-            refusals=(404,), media_types=(CSV,),
+            refusals=(404, 409), media_types=(CSV,),
             description="A Cost and Usage dataset: a row a line, adding up to the total in "
             "BilledCost. 1.2 is what we vouch for; 1.4 is experimental.",
         ),
@@ -142,8 +149,20 @@ def operations() -> list[Operation]:
     ]  # fmt: skip
 
 
+def _counts(invoice: Invoice, query: LinesQuery) -> Invoice:
+    """Rows of what counts no more look like any others to whoever adds them up."""
+    if invoice.status == "voided" and query.voided != "true":
+        raise conflict(
+            "invoice_voided",
+            f"{invoice.number} is voided: its lines count no more, and nothing in them says so; "
+            "`voided=true` answers them all the same",
+        )
+    return invoice
+
+
 def file_name(invoice: Invoice, extension: str, form: str = "") -> str:
     name = f"invoice-{_UNSAFE.sub('_', invoice.number or 'draft')}-{invoice.period}"
+    name += "-VOIDED" if invoice.status == "voided" else ""
     return f"{name}-{form}.{extension}" if form else f"{name}.{extension}"
 
 

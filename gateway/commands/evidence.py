@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway import clock
+
 if TYPE_CHECKING:
     from gateway.commands.remote import Remote
 
@@ -24,7 +26,7 @@ Span = Mapping[str, str | int]
 _LISTS: Final = (
     *("tenants", "teams", "keys", "admin-tokens", "backends", "models", "prices", "policies"),
     *("budgets", "grants", "limits", "loop-breakers", "key-blocks", "alert-channels", "alerts"),
-    *("exchange-rates", "provider-bills", "invoices"),
+    *("exchange-rates", "discounts", "provider-bills", "invoices"),
 )
 _OF_AN_INVOICE: Final = ("manifest", "lines.csv")
 _CHECKS: Final = ("audit/head", "audit/verify", "decisions/head", "decisions/verify")
@@ -84,18 +86,31 @@ def _told(faults: list[str]) -> int:
     return 1 if faults else 0
 
 
-def _export(folder: Path, span: Span) -> str:
+def _export(folder: Path, span: Mapping[str, str]) -> str:
     """The digest of the manifest."""
-    from gateway.commands.remote import Remote, RemoteError
-
+    _check_span(span)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty: evidence is not mixed; name a new folder")
+    written: list[Path] = []
+    try:
+        return _filled(folder, span, written)
+    except BaseException:
+        # What is not finished is no evidence, and would be in the way of the next try.
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _filled(folder: Path, span: Span, written: list[Path]) -> str:
+    from gateway.commands.remote import Remote, RemoteError
+
     files: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []
     with Remote.from_env() as remote:
         who = remote.call("GET", "/whoami").json()
         for name, lines in _parts(remote, span):
+            written.append(folder / name)
             try:
                 files.append(_written(folder, name, lines))
             except RemoteError as fault:
@@ -112,8 +127,22 @@ def _export(folder: Path, span: Span) -> str:
         "left_out": left_out,
     }
     text = json.dumps(told, indent=1, sort_keys=True).encode() + b"\n"
+    written.append(folder / MANIFEST)
     (folder / MANIFEST).write_bytes(text)
     return hashlib.sha256(text).hexdigest()
+
+
+def _check_span(span: Mapping[str, str]) -> None:
+    """Before anything is written: what the API would refuse half-way leaves a folder of no use."""
+    at_us: dict[str, int] = {}
+    for name, text in span.items():
+        try:
+            at_us[name] = clock.parse_rfc3339(text)
+        except ValueError:
+            said = "is no time such as 2026-11-01T00:00:00Z"
+            raise ValueError(f"--{name} {text!r} {said}") from None
+    if at_us["from"] >= at_us["to"]:
+        raise ValueError(f"--from {span['from']} is not before --to {span['to']}")
 
 
 def _parts(remote: "Remote", span: Span) -> Iterator[tuple[str, Iterator[bytes]]]:
@@ -124,11 +153,13 @@ def _parts(remote: "Remote", span: Span) -> Iterator[tuple[str, Iterator[bytes]]
     yield "usage.csv", _whole(remote, "/usage", {**span, "group_by": _GROUPS}, "text/csv")
     for noun in _LISTS:
         yield f"{noun}.jsonl", _objects(remote, noun, {})
+    yield "billing-terms.jsonl", _terms(remote)
     for invoice in _invoices(remote):
         for name in _OF_AN_INVOICE:
             path = f"/invoices/{invoice['id']}/{name}"
             suffix = "" if "." in name else ".json"
-            yield f"invoice-{invoice['id']}-{name}{suffix}", _whole(remote, path, {}, "*/*")
+            asked = {"voided": "true"} if suffix == "" else {}
+            yield f"invoice-{invoice['id']}-{name}{suffix}", _whole(remote, path, asked, "*/*")
 
 
 def _invoices(remote: "Remote") -> Iterator[Mapping[str, Any]]:
@@ -145,6 +176,13 @@ def _invoices(remote: "Remote") -> Iterator[Mapping[str, Any]]:
 def _objects(remote: "Remote", noun: str, params: Span) -> Iterator[bytes]:
     for each in remote.all(noun, params):
         yield json.dumps(each, sort_keys=True).encode() + b"\n"
+
+
+def _terms(remote: "Remote") -> Iterator[bytes]:
+    """By which every tenant's next invoice is made."""
+    for tenant in remote.all("tenants"):
+        yield from _whole(remote, f"/tenants/{tenant['id']}/billing", {})
+        yield b"\n"
 
 
 def _whole(

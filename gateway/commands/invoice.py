@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any, Final
 
 _FILES: Final[dict[str, tuple[str, dict[str, str | int]]]] = {
@@ -18,6 +17,8 @@ _NAMELESS: Final = (
     "the page lacks the legal name or address of a side: `meterhouse invoice terms --tenant {}` "
     "prints what it says, and with --replace FILE puts that right before it is issued"
 )
+
+_LIKE_LIVE_ONES: Final = ("lines.csv", "focus.csv")  # nothing in them says that they are voided
 
 _CAUSES: Final = {
     "other_steps": "on the lines of the price's other steps",
@@ -43,6 +44,7 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
         "--format", choices=tuple(_FILES), default="lines", help="what the file is (lines)"
     )
     export.add_argument("-o", "--output", metavar="FILE", help="standard output by default")
+    export.add_argument("--voided", action="store_true", help="though it counts no more")
     credit = verbs.add_parser("credit", help="take some of an issued invoice back")
     credit.add_argument("--amount", required=True, help="such as 12.50")
     credit.add_argument("--line", metavar="LINE_ID", help="of this line; of the whole by default")
@@ -64,6 +66,7 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from gateway.commands.files import FileError
     from gateway.commands.names import UnknownNameError
     from gateway.commands.remote import Remote, RemoteError
 
@@ -84,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
             return verbs[args.verb](args, remote) or 0
     except BrokenPipeError:
         raise  # nobody reads on; that is no failure to tell of
-    except (RemoteError, UnknownNameError, OSError, json.JSONDecodeError) as fault:
+    except (RemoteError, UnknownNameError, FileError, OSError) as fault:
         print(f"meterhouse: {fault}", file=sys.stderr)
         return 1
 
@@ -136,11 +139,13 @@ def _void(args: argparse.Namespace, remote: Any) -> None:
 
 
 def _terms(args: argparse.Namespace, remote: Any) -> None:
+    from gateway.commands.files import read_json
+
     path = f"/tenants/{_tenant_id(args.tenant, remote)}/billing"
     if args.replace is None:
         found = remote.call("GET", path)
     else:
-        found = remote.call("PUT", path, json.loads(Path(args.replace).read_bytes()))
+        found = remote.call("PUT", path, read_json(args.replace))
     print(json.dumps(found.json(), indent=2))
 
 
@@ -159,16 +164,22 @@ def _check(args: argparse.Namespace, remote: Any) -> int:
 
 def _export(args: argparse.Namespace, remote: Any) -> None:
     """To a file only once it is all there: a broken export leaves what was before."""
+    from gateway.commands.files import write_whole
+    from gateway.commands.remote import RemoteError
+
     file, params = _FILES[args.format]
-    lines = remote.call("GET", f"{_path(args, remote)}/{file}", params=params).content
+    if args.voided and file in _LIKE_LIVE_ONES:
+        params = params | {"voided": "true"}
+    path = f"{_path(args, remote)}/{file}"
+    try:
+        lines = remote.call("GET", path, params=params).content
+    except RemoteError as fault:
+        raise RemoteError(str(fault).replace("`voided=true`", "--voided")) from fault
     if args.output is None:
         sys.stdout.buffer.write(lines)
         sys.stdout.buffer.flush()
         return
-    whole = Path(args.output)
-    part = whole.with_name(f"{whole.name}.part")
-    part.write_bytes(lines)
-    part.replace(whole)
+    write_whole(args.output, lines)
     print(f"{args.output}: {len(lines)} bytes", file=sys.stderr)
 
 

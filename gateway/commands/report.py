@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 
@@ -26,6 +25,7 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from gateway.commands.files import FileError
     from gateway.commands.names import Names, UnknownNameError
     from gateway.commands.remote import Remote, RemoteError
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
                 within_s=600.0,
             )
             _put(answer.content, args.output)
-    except (RemoteError, UnknownNameError) as fault:
+    except (RemoteError, UnknownNameError, FileError) as fault:
         print(f"meterhouse: {fault}", file=sys.stderr)
         return 1
     return 0
@@ -52,11 +52,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _put(content: bytes, output: str | None) -> None:
     """To a file only once it is all there."""
+    from gateway.commands.files import write_whole
+
     if output is None:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
         return
-    whole = Path(output)
-    part = whole.with_name(f"{whole.name}.part")
-    part.write_bytes(content)
-    part.replace(whole)
+    write_whole(output, content)

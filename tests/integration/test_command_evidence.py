@@ -55,6 +55,9 @@ def test_the_folder_holds_what_its_manifest_says_until_somebody_changes_it(
     assert json.loads((folder / "audit-verify.json").read_text())["valid"] is True
     assert tenant["id"] in (folder / "audit.jsonl").read_text()
     assert command("check", str(folder)) == 0
+    assert (folder / "discounts.jsonl").exists()
+    (terms,) = (folder / "billing-terms.jsonl").read_text().splitlines()
+    assert json.loads(terms)["tenant_id"] == tenant["id"]
 
     (folder / "keys.jsonl").write_text("{}\n")
     (folder / "teams.jsonl").unlink()
@@ -66,6 +69,21 @@ def test_the_folder_holds_what_its_manifest_says_until_somebody_changes_it(
         "teams.jsonl is missing",
         "keys.jsonl is not what was written",
     ]
+
+
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [("yesterday", "2026-11-01T00:00:00Z"), ("2026-11-01T00:00:00Z", "2026-10-01T00:00:00Z"),
+     ("20260101T000000Z", "2026-11-01T00:00:00Z")],
+)  # fmt: skip
+@pytest.mark.usefixtures("asking")
+def test_what_fails_leaves_a_folder_that_the_next_try_can_fill(
+    since: str, until: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "2026"
+    assert command("export", "--from", since, "--to", until, "-o", str(folder)) == 1
+    assert since in capsys.readouterr().err
+    assert command("export", *SPAN, "-o", str(folder)) == 0
 
 
 def test_a_token_takes_no_more_home_than_it_may_read(

@@ -19,6 +19,7 @@ from gateway.stores.sql.rows import Tenant
 from tests.admin_server import TOKEN, admin_server
 from tests.ledger_events import an_event
 
+_DETAIL = "focus-1.4-detail-experimental"
 TENANT = f"tenant_{'a' * 26}"
 
 
@@ -83,6 +84,36 @@ def test_a_draft_is_issued_checked_credited_and_voided(
     assert "void its credit notes first" in capsys.readouterr().err
     assert "voided" in said("void", "INV-CN-000001", "--reason", "typo")
     assert "voided" in said("void", "INV-000001", "--reason", "typo")
+    for form in ("lines", "focus-1.2", "focus-1.4-experimental"):
+        assert main(["invoice", "export", "INV-000001", "--format", form]) == 1
+        told = capsys.readouterr()
+        assert "INV-000001 is voided" in told.err
+        assert "--voided" in told.err
+        assert told.out == ""
+        assert said("export", "INV-000001", "--voided", "--format", form)
+    assert "Voided" in "".join(said("export", "INV-000001", "--format", _DETAIL))
+
+
+def test_a_file_that_cannot_be_read_or_written_is_named_in_a_sentence(
+    engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usage.record(engine, [(an_event(tenant_id=TENANT), True)])
+    assert main(["invoice", "draft", "--tenant", "acme", "--period", "2026-11", "--json"]) == 0
+    draft = json.loads(capsys.readouterr().out)["id"]
+    nowhere, broken = str(tmp_path / "none" / "x"), tmp_path / "terms.json"
+    broken.write_text('{\n  "series": INV\n}')
+
+    def refused(*words: str) -> str:
+        assert main([*words]) == 1
+        return capsys.readouterr().err
+
+    why = "No such file or directory"
+    unwritten = f"meterhouse: cannot write {nowhere}: {why}\n"
+    assert refused("report", "margin", "-o", nowhere) == unwritten
+    assert refused("invoice", "export", draft, "-o", nowhere) == unwritten
+    replacing = ("invoice", "terms", "--tenant", "acme", "--replace")
+    assert refused(*replacing, nowhere) == f"meterhouse: cannot read {nowhere}: {why}\n"
+    assert f"{broken} is no JSON: line 2: " in refused(*replacing, str(broken))
 
 
 def test_who_bills_whom_is_printed_replaced_and_asked_for_where_it_is_missing(
