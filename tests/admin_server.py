@@ -18,9 +18,9 @@ from gateway.admin.deps import AdminDeps
 from gateway.explaining import explainer
 from gateway.keyring import Peppers
 from gateway.signing import Signer
-from gateway.stores.sql.engine import migrate, open_engine
 from gateway.stores.sql.seal import Sealer
 from policies.accounts import Balance
+from tests.schema import with_tables
 
 TOKEN = "mha_test-token-test-token"
 PEPPERS = Peppers(current=2, by_version={1: b"1" * 32, 2: b"2" * 32})
@@ -59,8 +59,7 @@ def admin_server(
     database_url: str, jurisdictions: frozenset[str] = frozenset({"DE"})
 ) -> Iterator[AdminServer]:
     """The server on a fresh schema in this database, of a gateway that stands there."""
-    engine = open_engine(database_url)
-    migrate(engine)
+    engine = with_tables(database_url)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = AdminServer(f"http://127.0.0.1:{listener.getsockname()[1]}", engine)
         config = uvicorn.Config(

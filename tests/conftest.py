@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests import servers
+from tests import schema, servers
 
 _FIGURE = "figure"
 
@@ -78,10 +78,16 @@ def postgres_server_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def postgres_tables(postgres_server_url: str) -> Iterator[str]:
+    with schema.postgres_template(postgres_server_url) as name:
+        yield name
+
+
 @pytest.fixture
-def postgres_url(postgres_server_url: str) -> Iterator[str]:
-    """The SQLAlchemy URL of a fresh, empty PostgreSQL database."""
-    with servers.fresh_database(postgres_server_url) as url:
+def postgres_url(postgres_server_url: str, postgres_tables: str) -> Iterator[str]:
+    """The SQLAlchemy URL of a fresh PostgreSQL database, with empty tables."""
+    with servers.fresh_database(postgres_server_url, postgres_tables) as url:
         yield url
 
 

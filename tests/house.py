@@ -20,9 +20,9 @@ from gateway.admin.api import create_admin
 from gateway.app.data import data_app
 from gateway.app.server import server_config
 from gateway.settings import Settings
-from gateway.stores.sql.engine import migrate, open_engine
 from gateway.wiring.admin import Admin, open_admin
 from gateway.wiring.data import Data, open_data
+from tests.schema import with_tables
 
 
 class House:
@@ -100,8 +100,7 @@ async def open_house(home: Path, store_url: str, **overrides: str) -> AsyncItera
     environ |= {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
     settings = Settings.from_env(environ)
     home.mkdir(parents=True, exist_ok=True)
-    engine = open_engine(settings.database_url)
-    await asyncio.to_thread(migrate, engine)
+    engine = await asyncio.to_thread(with_tables, settings.database_url)
     engine.dispose()
     async with open_data(settings, 0) as data, open_admin(settings) as admin:
         admin_app = Litestar(

@@ -12,8 +12,9 @@ from billing.prices import Rate, RateCard, sealed_card
 from billing.rating import rate
 from billing.usage import VERSION, UsageEvent
 from gateway.stores.sql import backends, keys, teams, tenants
-from gateway.stores.sql.engine import migrate, open_engine, transaction
+from gateway.stores.sql.engine import transaction
 from gateway.stores.sql.rows import Backend, Key, Team, Tenant
+from tests.schema import with_tables
 
 NOON_US = 1_795_262_400_000_000  # 2026-11-21T12:00:00Z
 
@@ -81,9 +82,8 @@ def an_event(request: str = "req_1", attempt: int = 1, **changes: Any) -> UsageE
 @contextlib.contextmanager
 def a_ledger(url: str) -> Iterator[Engine]:
     """A migrated database with two tenants (Berlin, Kolkata), two nested teams and two keys."""
-    engine = open_engine(url)
+    engine = with_tables(url)
     try:
-        migrate(engine)
         _seed(engine)
         yield engine
     finally:

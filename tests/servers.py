@@ -205,8 +205,8 @@ def _postgres_argv(
 
 
 @contextlib.contextmanager
-def fresh_database(server_url: str) -> Iterator[str]:
-    """The URL of a new, empty database on that server; dropped again at the end."""
+def fresh_database(server_url: str, template: str = "template1") -> Iterator[str]:
+    """The URL of a new database on that server, empty or after another; dropped at the end."""
     import sqlalchemy
 
     server = sqlalchemy.make_url(server_url)
@@ -216,7 +216,7 @@ def fresh_database(server_url: str) -> Iterator[str]:
     )
     try:
         with engine.connect() as connection:
-            connection.execute(sqlalchemy.text(f'CREATE DATABASE "{name}"'))
+            connection.execute(sqlalchemy.text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
         yield server.set(database=name).render_as_string(hide_password=False)
     finally:
         with engine.connect() as connection:

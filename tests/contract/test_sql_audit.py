@@ -13,7 +13,8 @@ from gateway.stores.sql import audit
 from gateway.stores.sql.admin_tables import audit_head, audit_rows
 from gateway.stores.sql.audit import Entry, Head
 from gateway.stores.sql.configuration import changing
-from gateway.stores.sql.engine import migrate, open_engine, reading, transaction
+from gateway.stores.sql.engine import open_engine, reading, transaction
+from tests.schema import with_tables
 
 ENTRY = Entry(
     at_us=1_790_000_000_000_000,
@@ -33,8 +34,7 @@ ENTRY = Entry(
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    engine = open_engine(database_url)
-    migrate(engine)
+    engine = with_tables(database_url)
     yield engine
     engine.dispose()
 

@@ -22,9 +22,10 @@ from gateway.stores.sql import (
     teams,
     tenants,
 )
-from gateway.stores.sql.engine import migrate, open_engine, reading
+from gateway.stores.sql.engine import reading
 from gateway.stores.sql.records import TakenError
 from gateway.stores.sql.tables import rollups
+from tests.schema import with_tables
 
 TENANT = rows.Tenant(
     id="t1",
@@ -99,8 +100,7 @@ POLICY = rows.Policy(
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    engine = open_engine(database_url)
-    migrate(engine)
+    engine = with_tables(database_url)
     yield engine
     engine.dispose()
 

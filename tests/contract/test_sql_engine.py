@@ -21,6 +21,14 @@ from gateway.stores.sql.engine import (
     transaction,
 )
 from gateway.stores.sql.tables import config_state, metadata
+from tests import servers
+
+
+@pytest.fixture
+def postgres_url(postgres_server_url: str) -> Iterator[str]:
+    """Of a database without tables, as a first start finds it."""
+    with servers.fresh_database(postgres_server_url) as url:
+        yield url
 
 
 @pytest.fixture
