@@ -180,7 +180,7 @@ class World:
 
 
 class Load(msgspec.Struct, frozen=True):
-    """Requests of one team, at random moments, to workers at random."""
+    """Requests of one team, at random moments, to workers at random, or all `at` one of them."""
 
     team: str
     a_second: float
@@ -189,6 +189,7 @@ class Load(msgspec.Struct, frozen=True):
     service_ms: int
     priority: int = 9
     weight: int = 1
+    at: int | None = None
 
 
 def pour(world: World, load: Load, seconds: float, *, most: int, fifo: bool) -> list[Request]:
@@ -202,7 +203,7 @@ def pour(world: World, load: Load, seconds: float, *, most: int, fifo: bool) -> 
         output = max(1, int(load.output_tokens * share_of))
         line = (load.priority, "everybody" if fifo else load.team)
         request = Request(
-            random.choice(world.workers),
+            random.choice(world.workers) if load.at is None else world.workers[load.at],
             load,
             line,
             load.input_tokens + 2 * load.output_tokens,

@@ -2,7 +2,7 @@
 
 from itertools import permutations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from policies.fair_queue import MOST_WEIGHT, UNITS, FairQueue, Line, charged
@@ -59,17 +59,22 @@ def test_at_any_moment_of_a_backlog_served_tokens_are_in_proportion_to_weights(
 @given(
     workers=st.integers(1, 4),
     weights=st.tuples(_weights, st.integers(1, 9)),
+    apart=st.booleans(),
     seed=st.integers(0, 2**32),
 )
+@example(workers=2, weights=(10, 1), apart=True, seed=1)  # ten times QUANTUM is over half of it all
 def test_on_any_number_of_workers_two_that_flood_get_tokens_by_their_weights(
-    workers: int, weights: tuple[int, int], seed: int
+    workers: int, weights: tuple[int, int], apart: bool, seed: int
 ) -> None:
     """A worker lets a team be QUANTUM tokens ahead, and beyond that by what it does not know of: as
     many requests as fit at the backend that others have begun, and as many whose end is still to be
-    told.
+    told. Tokens are those of the one that is ahead, also where each is on a worker of its own.
     """
     world = World(CAPACITY, workers, seed)
-    loads = [Load(f"t{n}", 40, 100, 50, 250, weight=each) for n, each in enumerate(weights)]
+    loads = [
+        Load(f"t{n}", 40, 100, 50, 250, weight=each, at=n % workers if apart else None)
+        for n, each in enumerate(weights)
+    ]
     poured = [pour(world, load, 10, most=10**9, fifo=False) for load in loads]
     world.run(10 * SECOND_US)
 
