@@ -11,6 +11,8 @@ from litestar.exceptions import HTTPException
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from gateway.stores.sql.exact import TooLargeError
+
 MEDIA_TYPE: Final = "application/problem+json"
 _LOG: Final = logging.getLogger("meterhouse.admin")
 
@@ -140,6 +142,10 @@ def _render_http(request: Request[Any, Any, Any], fault: HTTPException) -> Respo
     return _render_problem(request, named)
 
 
+def _render_too_large(request: Request[Any, Any, Any], fault: Exception) -> Response[bytes]:
+    return _render_problem(request, ProblemError(422, "amount_too_large", str(fault)))
+
+
 def _render_outage(request: Request[Any, Any, Any], fault: Exception) -> Response[bytes]:
     _LOG.warning("the database did not answer: %s", type(fault).__name__)
     problem = ProblemError(
@@ -157,6 +163,7 @@ def _render_fault(request: Request[Any, Any, Any], fault: Exception) -> Response
 
 HANDLERS: Final[dict[int | type[Exception], Callable[..., Response[bytes]]]] = {
     ProblemError: _render_problem,
+    TooLargeError: _render_too_large,
     HTTPException: _render_http,
     OperationalError: _render_outage,
     PoolTimeoutError: _render_outage,

@@ -19,7 +19,7 @@ from gateway.clock import parse_rfc3339
 from gateway.stores.sql import usage
 from tests.admin_server import AdminServer, Made, admin_server, refused
 from tests.focus_rules import faults
-from tests.ledger_events import an_event
+from tests.ledger_events import a_card, an_event
 
 
 class Books:
@@ -80,6 +80,29 @@ def test_a_month_is_drafted_issued_exported_and_proves_itself(books: Books) -> N
     assert (manifest["rows"], manifest["amount"]) == (3, "30")
     assert (manifest["quantity"], manifest["intact"]) == (10_000_007, True)
     assert lines.headers["content-disposition"].endswith('"invoice-INV-000001-2026-10.csv"')
+
+
+def test_what_sqlite_has_no_room_for_is_refused_by_name(books: Books) -> None:
+    """Ten million dong are four hundred dollars."""
+    dear: dict[str, Any] = {
+        "usage": Meters(input=6_000_000_000),
+        "charge_card": a_card(1_000_000_000, 1, "dear"),
+        "cost_card": None,
+    }
+    asked = {"tenant_id": books.tenant["id"], "period": "2026-10"}
+    books.book("req_1", **dear)
+    other = books.made.key(books.team["id"], name="other")
+    books.book("req_2", **dear | {"key_id": other["id"]})
+
+    posted = books.issue(books.draft())
+    books.book("req_3", **dear)
+    line = books.admin.post("/invoices", json=asked)
+
+    for answer, named in ((posted, "what is posted on "), (line, "by key indexer of team =Search")):
+        assert (answer.status_code, answer.json()["code"]) == (422, "amount_too_large")
+        assert named in answer.json()["detail"]
+        assert "comes to 12000000, and SQLite holds 9223372.036854775807" in answer.text
+        assert "PostgreSQL" in answer.text
 
 
 def test_what_is_issued_stays_what_it_was_called(books: Books) -> None:

@@ -190,3 +190,20 @@ def test_a_bill_of_no_month_that_could_be_metered_is_not_imported(
     assert main(["bill", "import", str(file), "--backend", "hosted", "--period", period]) == 1
 
     assert f"{period}' is not a month" in capsys.readouterr().err
+
+
+def test_a_bill_that_sqlite_has_no_room_for_is_refused_by_its_line(
+    engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bill.csv"
+    file.write_text(HEADER + line(1, "input", 1, "1") + line(2, "input", 1, "9223372.036854775808"))
+    words = ("--backend", "hosted", "--period", "2026-10")
+
+    done = main(["bill", "import", str(file), *words])
+
+    said = capsys.readouterr()
+    if engine.dialect.name == "postgresql":
+        assert done == 0
+    else:
+        assert done == 1
+        assert "the line of 2026-10-02, smol, input comes to 9223372.036854775808" in said.err

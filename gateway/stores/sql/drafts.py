@@ -32,6 +32,7 @@ from gateway.stores.sql.bulk import append
 from gateway.stores.sql.cost_centers import CostCenters
 from gateway.stores.sql.coverage import Covered, Month, Payer, Used
 from gateway.stores.sql.engine import transaction
+from gateway.stores.sql.exact import require_room
 from gateway.stores.sql.invoice_tables import invoice_lines
 from gateway.stores.sql.invoice_tables import invoices as table
 from gateway.stores.sql.invoices import Invoice
@@ -65,9 +66,9 @@ def make_draft(
 ) -> tuple[Invoice, bool]:
     """The draft of a tenant and month made anew from the ledger, and whether it is a first one.
 
-    UnknownTenantError; NotBegunError; PeriodClosedError; NoRateError; ValueError for a period not
-    written `2026-11`; UnbalancedError when the ledger contradicts itself. A draft that comes out
-    the same keeps its version.
+    UnknownTenantError; NotBegunError; PeriodClosedError; NoRateError; TooLargeError; ValueError
+    for a period not written `2026-11`; UnbalancedError when the ledger contradicts itself. A draft
+    that comes out the same keeps its version.
     """
     with transaction(engine) as connection:
         before, after = refresh(connection, tenant_id, period, drafted_by)
@@ -266,6 +267,7 @@ def _store(
     made: Draft,
     covered: list[Covered],
 ) -> Invoice:
+    _require_room(connection.dialect.name, made, covered)
     fresh = replace(fresh, total_minor=made.total_minor)
     if before is None:
         connection.execute(table.insert().values(**msgspec.structs.asdict(fresh)))
@@ -281,6 +283,15 @@ def _store(
     append(connection, invoice_lines, _rows(fresh.id, made))
     coverage.store(connection, fresh.id, covered)
     return fresh
+
+
+def _require_room(dialect: str, made: Draft, covered: list[Covered]) -> None:
+    for line in made.lines:
+        named = f"{line.meter} of {line.model} by key {line.key} of team {line.team}"
+        require_room(dialect, line.amount_picos, f"the {line.line_kind} line: {named}")
+    for each in covered:
+        named = f"{each.payer.model} by key {each.key} of team {each.team}"
+        require_room(dialect, each.used.charge_picos, f"the usage of {named}")
 
 
 def _is_stored(

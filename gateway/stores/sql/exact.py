@@ -1,11 +1,29 @@
-"""Sums of money that cannot overflow: SQLite adds in 64 bits, so high and low parts apart."""
+"""Sums of money that cannot overflow: SQLite adds in 64 bits, so high and low parts apart. And what
+it cannot hold in one row, refused before it is written.
+"""
 
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Integer, cast, func, literal, type_coerce
 from sqlalchemy.types import Numeric
 
+from billing.money import format_picos
+
 _PART: Final = 10**9
+MOST_PICOS: Final = 2**63 - 1  # of one row on SQLite, either sign
+
+
+class TooLargeError(OverflowError):
+    """One amount is more than this database holds. The message names it and the way out."""
+
+
+def require_room(dialect: str, picos: int, what: str) -> None:
+    """TooLargeError where a row of the database cannot hold the amount."""
+    if dialect == "sqlite" and abs(picos) > MOST_PICOS:
+        raise TooLargeError(
+            f"{what} comes to {format_picos(picos)}, and SQLite holds {format_picos(MOST_PICOS)} "
+            "at most: keep the ledger in PostgreSQL, which has room for it"
+        )
 
 
 def exact_sum(

@@ -16,7 +16,7 @@ from billing.ledger import (
 from gateway import clock
 from gateway.stores.sql import journal
 from gateway.stores.sql.bulk import append
-from gateway.stores.sql.exact import exact_sum, whole
+from gateway.stores.sql.exact import exact_sum, require_room, whole
 from gateway.stores.sql.invoice_tables import invoice_lines, invoice_usage
 from gateway.stores.sql.invoice_tables import invoices as table
 from gateway.stores.sql.invoices import Invoice
@@ -92,6 +92,10 @@ def _post(
 ) -> None:
     if new and new[0].kind in {each.kind for each in kept(connection, invoice.id)}:
         return  # it is older than the chains by another clock
+    for each in new:
+        require_room(
+            connection.dialect.name, each.amount_picos, f"what is posted on {each.account}"
+        )
     rows = [
         (p.event_id, p.kind, p.account, p.tenant_id, p.amount_picos, p.currency, p.at_us)
         for p in new

@@ -19,6 +19,7 @@ from gateway.stores.sql import corrections, invoice_postings, invoices
 from gateway.stores.sql import terms as tenant_terms
 from gateway.stores.sql.bulk import append
 from gateway.stores.sql.drafts import locked_tenant
+from gateway.stores.sql.exact import require_room
 from gateway.stores.sql.invoice_tables import invoice_lines
 from gateway.stores.sql.invoice_tables import invoices as table
 from gateway.stores.sql.invoices import Invoice
@@ -132,6 +133,7 @@ def credit(
         credited=line,
         period=invoice.span,
     )
+    require_room(connection.dialect.name, credited.amount_picos, "the line of the credit note")
     row = (note.id, 1, *(getattr(credited, name) for name in invoices.LINE_COLUMNS))
     append(connection, invoice_lines, [row])
     if tenant_terms.of(connection, invoice.tenant_id).terms.four_eyes:

@@ -13,7 +13,7 @@ from billing.reconciliation import Metered
 from gateway import clock
 from gateway.stores.sql import rate_cards
 from gateway.stores.sql.bulk import append
-from gateway.stores.sql.exact import exact_sum, whole
+from gateway.stores.sql.exact import exact_sum, require_room, whole
 from gateway.stores.sql.provider_bill_tables import provider_bill_lines, provider_bills
 from gateway.stores.sql.records import Records
 from gateway.stores.sql.tables import usage_rows
@@ -48,6 +48,13 @@ RECORDS: Final = Records(provider_bills, ProviderBill)
 
 
 def add(connection: Connection, row: ProviderBill, lines: Sequence[BillLine]) -> None:
+    """TooLargeError before anything is written."""
+    dialect = connection.dialect.name
+    for line in lines:
+        named = f"the line of {line.day}, {line.model}, {line.meter}"
+        require_room(dialect, line.amount_picos, named)
+        require_room(dialect, line.repeated_picos, f"what is repeated in {named}")
+    require_room(dialect, row.total_picos, "the bill as a whole")
     RECORDS.add(connection, row)
     values = [(row.id, *msgspec.structs.astuple(line)) for line in lines]
     append(connection, provider_bill_lines, values)
