@@ -33,13 +33,14 @@ from gateway.stores.sql.tables import postings, usage_rows
 from policies.seals import Block
 
 _MOST: Final = 20  # faults of one kind that are told
-_COUNTS: Final = (
+_TOKENS: Final = (
     "input_tokens",
     "cache_read_tokens",
     "cache_write_5m_tokens",
     "cache_write_1h_tokens",
     "output_tokens",
 )
+_COUNTS: Final = ("requests", "attempts", *_TOKENS)
 _MONEY: Final = ("charge_picos", "cost_picos")
 
 
@@ -81,12 +82,12 @@ def _rollups(connection: Connection) -> Iterator[str]:
     both = union_all(_added(usage_rows), _added(rolled)).subquery()
     keys = [both.c[name] for name in KEY_FIELDS]
     dialect = connection.dialect.name
-    sums: list[ColumnElement[Any]] = [func.sum(both.c[name]) for name in ("attempts", *_COUNTS)]
+    sums: list[ColumnElement[Any]] = [func.sum(both.c[name]) for name in _COUNTS]
     parts = [exact_sum(dialect, both.c[name]) for name in _MONEY]
     wrong = [each != 0 for each in sums]
     wrong += [high * 10**9 + low != 0 if dialect == "sqlite" else high != 0 for high, low in parts]
-    differs = wrong[0]
-    for each in wrong[1:]:
+    differs = func.min(both.c.currency) != func.max(both.c.currency)
+    for each in wrong:
         differs |= each
     found = connection.execute(select(*keys).group_by(*keys).having(differs).limit(_MOST))
     for row in found.mappings():
@@ -98,17 +99,18 @@ def _added(table: FromClause) -> Select[Any]:
     """Usage rows count as they are, rollups against them."""
     of = table.c
     if table is rolled:
-        figures: dict[str, Any] = {name: -of[name] for name in ("attempts", *_COUNTS, *_MONEY)}
+        figures: dict[str, Any] = {name: -of[name] for name in (*_COUNTS, *_MONEY)}
         keys: dict[str, Any] = {name: of[name] for name in KEY_FIELDS}
     else:
-        figures = {name: of[name] for name in (*_COUNTS, *_MONEY)}
-        figures["attempts"] = case((of.hold == "reversed", -1), else_=1)
+        figures = {name: of[name] for name in (*_TOKENS, *_MONEY)}
+        one = case((of.hold == "reversed", -1), else_=1)
+        figures |= {"attempts": one, "requests": case((of.winner, one), else_=0)}
         at_us = of.admitted_at_us
         keys = {name: of[name] for name in KEY_FIELDS if name not in {"bucket_us", "cost_card"}}
         keys["bucket_us"] = at_us - at_us % BUCKET_US
         keys["cost_card"] = func.coalesce(of.cost_card, literal("", String))
-    columns = {**keys, **figures}
-    names = (*KEY_FIELDS, "attempts", *_COUNTS, *_MONEY)
+    columns = {**keys, **figures, "currency": of.currency}
+    names = (*KEY_FIELDS, "currency", *_COUNTS, *_MONEY)
     return select(*(columns[name].label(name) for name in names))
 
 
@@ -183,6 +185,7 @@ def _billed(connection: Connection) -> Iterator[str]:
 
 def _series(connection: Connection) -> Iterator[str]:
     """As many numbers as were given out, and none beyond."""
+    yield from _beyond(connection)
     for series, last in connection.execute(select(invoice_series)):
         numbers = {f"{series}-{n:06d}" for n in range(1, last + 1)}
         of = invoice_table.c.number
@@ -190,3 +193,12 @@ def _series(connection: Connection) -> Iterator[str]:
         missing = sorted(numbers - there)
         if missing:
             yield f"series {series} has no invoice {missing[0]}"
+
+
+def _beyond(connection: Connection) -> Iterator[str]:
+    given = {row.series: row.last_number for row in connection.execute(select(invoice_series))}
+    of = invoice_table.c.number
+    for number in connection.scalars(select(of).where(of.is_not(None)).order_by(of)):
+        series, _, counted = number.rpartition("-")
+        if not counted.isdecimal() or int(counted) > given.get(series, 0):
+            yield f"invoice {number} has a number that its series has not given out"

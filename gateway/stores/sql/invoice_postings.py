@@ -14,7 +14,7 @@ from billing.ledger import (
     void_postings,
 )
 from gateway import clock
-from gateway.stores.sql import journal
+from gateway.stores.sql import invoice_sources, journal
 from gateway.stores.sql.bulk import append
 from gateway.stores.sql.exact import exact_sum, require_room, whole
 from gateway.stores.sql.invoice_tables import invoice_lines, invoice_usage
@@ -101,7 +101,7 @@ def _post(
         for p in new
     ]
     append(connection, postings, rows)
-    source = journal.source_of(invoice, entry_id)
+    source = invoice_sources.source_of(connection, invoice, entry_id)
     journal.seal_invoice(connection, entry_id, source, new, clock.now_us())
 
 

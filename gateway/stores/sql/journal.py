@@ -1,9 +1,9 @@
 """The ledger's chains: entries sealed in the transaction that books them, and whether they hold.
 
 An entry's record is a JSON array that anybody can make again from the tables: FORMAT, the source's
-columns (a usage row's, or an invoice's number, total and digest), and the entry's postings in the
-order of kind and account. Blocks and hashes are those of `policies.seals`; what was there before
-the chains began is sealed as `journal_origin` has it.
+columns (a usage row's, or what `invoice_sources` has of an invoice), and the entry's postings in
+the order of kind and account. Blocks and hashes are those of `policies.seals`; what was there
+before the chains began is sealed as `journal_origin` has it.
 """
 
 import zlib
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from billing.ledger import Posting
+from gateway.stores.sql import invoice_sources
 from gateway.stores.sql.invoice_tables import invoices
 from gateway.stores.sql.journal_origin import CHAIN as START
 from gateway.stores.sql.journal_origin import VOIDED, Outside
@@ -23,7 +24,7 @@ from gateway.stores.sql.journal_origin import record as start_record
 from gateway.stores.sql.journal_tables import journal_blocks, journal_chains, journal_start
 from gateway.stores.sql.rederived import Booked, Deriving, Told, told_of
 from gateway.stores.sql.tables import postings, usage_rows
-from policies.seals import ORIGIN, Block, Chain, seal
+from policies.seals import ORIGIN, Block, Chain, content_of, seal
 
 FORMAT: Final = 1
 INVOICES: Final = "invoices"  # the chain of what was issued and voided
@@ -73,7 +74,8 @@ def seal_invoice(
     now_us: int,
 ) -> None:
     """One that has just been issued or, as `{id}:voided`, voided."""
-    _seal(connection, INVOICES, [entry_id], [_record(source, map(told_of, posted))], now_us)
+    record = _record(source, map(told_of, posted), invoice_sources.FORMAT)
+    _seal(connection, INVOICES, [entry_id], [record], now_us)
 
 
 def began_at_us(connection: Connection) -> int:
@@ -126,7 +128,7 @@ def verify(connection: Connection, anchors: Sequence[Anchor] = ()) -> Verified:
     for head in sorted(heads, key=lambda head: bool(head.chain == START)):
         chain = Chain(head.chain)
         for block, ids in _blocks(connection, head.chain):
-            chain.follow(block, _RECORDS.get(head.chain, _usage)(connection, ids, seen))
+            chain.follow(block, _records(connection, block, ids, seen))
             seen.add(block, () if head.chain == START else ids)
             if kept.pop((block.chain, block.number), block.hash) != block.hash:
                 seen.faults.append(f"ledger chain {block.chain}, block {block.number}: {_REMADE}")
@@ -249,6 +251,14 @@ def _unpacked(entries: bytes) -> list[str]:
         return []
 
 
+def _records(connection: Connection, block: Block, ids: Sequence[str], seen: _Seen) -> list[bytes]:
+    if block.chain == START:
+        return _start(connection, ids, seen)
+    if block.chain == INVOICES:
+        return _invoices(connection, block, ids, seen)
+    return _usage(connection, ids, seen)
+
+
 def _usage(connection: Connection, ids: Sequence[str], seen: _Seen) -> list[bytes]:
     of = [usage_rows.c[name] for name in Booked._fields]
     rows: dict[str, Booked] = {}
@@ -265,9 +275,9 @@ def _usage(connection: Connection, ids: Sequence[str], seen: _Seen) -> list[byte
     return [_record(rows[id_], told.get(id_, ())) for id_ in ids if id_ in rows]
 
 
-def _invoices(connection: Connection, ids: Sequence[str], seen: _Seen) -> list[bytes]:
-    """One at a time: a block has one."""
-    records = []
+def _invoices(connection: Connection, block: Block, ids: Sequence[str], seen: _Seen) -> list[bytes]:
+    """One at a time: a block has one. What was sealed in the first format is read in that."""
+    first, records = [], []
     for entry_id in ids:
         invoice_id, voided = entry_id.removesuffix(VOIDED), entry_id.endswith(VOIDED)
         row = connection.execute(select(invoices).where(invoices.c.id == invoice_id)).one_or_none()
@@ -276,25 +286,11 @@ def _invoices(connection: Connection, ids: Sequence[str], seen: _Seen) -> list[b
         seen.invoices.add(entry_id)
         seen.postings += sum(map(len, told.values()))
         if row is not None:
-            records.append(_record(source_of(row, entry_id), told.get(invoice_id, ())))
-    return records
-
-
-_RECORDS: Final = {INVOICES: _invoices, START: _start}
-
-
-def source_of(invoice: Any, entry_id: str) -> tuple[Any, ...]:
-    """What of an invoice is sealed: its digest stands for every line."""
-    return (
-        entry_id,
-        invoice.tenant_id,
-        invoice.number,
-        invoice.kind,
-        invoice.currency,
-        invoice.total_minor,
-        invoice.issued_at_us,
-        invoice.content_sha256,
-    )
+            of_it = told.get(invoice_id, ())
+            source = invoice_sources.source_of(connection, row, entry_id)
+            records.append(_record(source, of_it, invoice_sources.FORMAT))
+            first.append(_record(invoice_sources.first_source_of(row, entry_id), of_it))
+    return first if content_of(first)[0] == block.content else records
 
 
 def _postings(
@@ -319,8 +315,8 @@ def _by_entry(posted: Iterable[Posting]) -> Mapping[str, list[Told]]:
     return found
 
 
-def _record(source: Sequence[Any], told: Iterable[Told]) -> bytes:
-    return _PACK((FORMAT, source, sorted(told)))
+def _record(source: Sequence[Any], told: Iterable[Told], version: int = FORMAT) -> bytes:
+    return _PACK((version, source, sorted(told)))
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
