@@ -270,7 +270,7 @@ def _whole(connection: Connection, policy_id: str) -> Whole:
     versions = policies.versions(connection, policy_id)
     if not versions:
         raise missing("policy", policy_id)
-    named = {name for each in versions for name in doubts(load(each.document))}
+    named = {name for each in versions for name, _ in doubts(load(each.document))}
     unknown = {name for name in named if not models.RECORDS.exists(connection, name=name)}
     return Whole(versions, policies.history(connection, policy_id), frozenset(unknown))
 
@@ -279,7 +279,7 @@ def _warnings(call: Call, whole: Whole, document: bytes) -> list[str]:
     written = load(document)
     warned = standing.warning(written.residency, call.deps.jurisdictions)
     found = [] if warned is None else [warned]
-    return found + [said for name, said in doubts(written).items() if name in whole.unknown]
+    return found + [said for name, said in doubts(written) if name in whole.unknown]
 
 
 def _chosen(versions: tuple[rows.Policy, ...], wanted: int | None) -> rows.Policy:

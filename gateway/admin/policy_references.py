@@ -44,25 +44,34 @@ def _team_path(connection: Connection, key: Key) -> list[str]:
     return [] if own is None else [own.id, *(each.id for each in teams.ancestors(connection, own))]
 
 
-def doubts(document: PolicyDocument) -> dict[str, str]:
-    """The models that it leads to, and what comes of it where there is none of that name."""
-    found: dict[str, str] = {}
+def doubts(document: PolicyDocument) -> list[tuple[str, str]]:
+    """The models that it names, and what comes of each where there is none of that name."""
+    found: list[tuple[str, str]] = []
+    for model in document.models or ():
+        said = (
+            f"match.models names {model!r}, and there is no model of that name: the policy applies"
+            " to no request because of it"
+        )
+        found.append((model, said))
     trial = document.trial
     for model, _ in () if trial is None else trial.split:
-        found[model] = (
+        said = (
             f"experiment.split gives requests to {model!r}, and there is no model of that name:"
             " they are served by the model that was asked for"
         )
+        found.append((model, said))
     if trial is not None and trial.shadow is not None:
         model = trial.shadow.model
-        found[model] = (
+        said = (
             f"experiment.shadow sends requests to {model!r}, and there is no model of that name:"
             " nothing is sent a second time"
         )
+        found.append((model, said))
     if isinstance(document.on_exhausted, dict):
         model = document.on_exhausted["degrade_to"]
-        found[model] = (
+        said = (
             f"budget.on_exhausted degrades to {model!r}, and there is no model of that name: a"
             " request that no budget covers is refused"
         )
+        found.append((model, said))
     return found

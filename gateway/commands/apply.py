@@ -6,18 +6,23 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from gateway.commands.output import put
+
+_UNASKED: Final = (
+    "(the API was not asked: what only it can refuse, such as a price far from the one before it,\n"
+    "shows when this is applied)"
+)
 
 
 def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     parser = subparsers.add_parser("apply", help="make the configuration what the files say")
     parser.add_argument(
         "-f", "--file", action="append", required=True, type=Path, metavar="FILE",
-        dest="files", help="YAML documents; may be given more than once",
+        dest="files", help="YAML documents, - for standard input; may be given more than once",
     )  # fmt: skip
     parser.add_argument(
         "--dry-run", action="store_true", help="show the differences, change nothing"
@@ -30,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from gateway.commands import documents
     from gateway.commands.remote import Remote, RemoteError
 
-    unreadable = [str(path) for path in args.files if not path.is_file()]
+    unreadable = [str(path) for path in args.files if not _can_be_read(path)]
     if unreadable:
         print(f"meterhouse: no such file: {', '.join(unreadable)}", file=sys.stderr)
         return 2
@@ -41,6 +46,11 @@ def run(args: argparse.Namespace) -> int:
     except (documents.DocumentFault, RemoteError) as fault:
         print(f"meterhouse: {fault}", file=sys.stderr)
         return 1
+
+
+def _can_be_read(path: Path) -> bool:
+    """A pipe too, as the shell's `<(...)` is; `-` is standard input."""
+    return str(path) == "-" or (path.exists() and not path.is_dir())
 
 
 def _apply(args: argparse.Namespace, remote: Any, wanted: list[Any]) -> int:
@@ -59,7 +69,7 @@ def _apply(args: argparse.Namespace, remote: Any, wanted: list[Any]) -> int:
             for warning in step.warnings:
                 what = f"{step.kind} {step.label}: {warning}"
                 print(f"meterhouse: warning: {what}", file=sys.stderr)
-            if not args.json and step.action != "unchanged":
+            if not args.json and (step.action != "unchanged" or step.note):
                 put("\n".join(step.lines()))
     except (DocumentFault, PruneRefusedError, RemoteError) as fault:
         reason = str(fault)
@@ -86,5 +96,7 @@ def _conclude(args: argparse.Namespace, done: list[Any], reason: str | None) -> 
     else:
         summary = ", ".join(f"{count} {action}" for action, count in sorted(counts.items()))
         put(f"{'would be: ' if args.dry_run else ''}{summary or 'nothing to do'}")
+        if args.dry_run and set(counts) - {"unchanged", "delete"}:
+            put(_UNASKED)
     if reason is not None:
         print(f"meterhouse: {reason}", file=sys.stderr)

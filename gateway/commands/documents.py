@@ -7,6 +7,7 @@ false, null and whole numbers are anything but text, and a name given twice is r
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -97,13 +98,21 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def _text(path: Path) -> str:
+    """`-` is standard input."""
+    whole = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    return whole.decode()
+
+
 def _documents(path: Path) -> Iterator[Document]:
     try:
-        loaded = _loaded(path.read_text(encoding="utf-8"))
+        loaded = _loaded(_text(path))
     except (yaml.YAMLError, UnicodeDecodeError) as fault:
         raise DocumentFault(f"{path} is not YAML: {fault}") from fault
     except ValueError as fault:
         raise DocumentFault(f"{path} {fault}") from fault
+    except OSError as fault:
+        raise DocumentFault(f"{path} cannot be read: {fault.strerror}") from fault
     for position, tree in enumerate(loaded, 1):
         if tree is None:
             continue

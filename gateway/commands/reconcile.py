@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway import ids, standing
+from gateway.admin.policy_references import doubts
 from gateway.admin.problems import ProblemError
 from gateway.commands import kinds
 from gateway.commands.documents import KINDS, NOUNS, Document
@@ -18,7 +19,7 @@ from gateway.commands.pricing import ImmutablePriceError, same_price, settled
 from gateway.commands.prune import USAGE, PruneRefusedError, doomed, reasons
 from gateway.commands.remote import Remote
 from gateway.commands.standing import BarredError, holder
-from policies.document import DocumentError
+from policies.document import DocumentError, parse
 
 _FIELD_NAMES: Final = {
     "tenant_id": "tenant", "team_id": "team", "parent_id": "parent", "backend_id": "backend"
@@ -36,12 +37,15 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     changes: tuple[tuple[str, Any, Any], ...] = ()  # (field, before, after)
     secret: str | None = None  # of a key that was just created
     warnings: tuple[str, ...] = ()
+    note: str = ""  # what stays undone
 
     def lines(self) -> Iterator[str]:
         sign = {"create": "+", "delete": "-", "unchanged": "="}.get(self.action, "~")
         yield f"{sign} {self.kind} {self.label}: {self.action}"
         for field, before, after in self.changes:
             yield f"    {field}: {_json(before)} -> {_json(after)}"
+        if self.note:
+            yield f"    {self.note}"
         if self.secret is not None:
             yield f"    secret (shown this once): {self.secret}"
 
@@ -108,7 +112,9 @@ class Reconciler:
         except ProblemError as fault:
             raise document.fault(_in_words(fault)) from fault
         step = self._step(document, body, wanted, activate=activate)
-        return msgspec.structs.replace(step, warnings=self._warnings(kind, wanted))
+        if kind != "policy":
+            return step
+        return msgspec.structs.replace(step, warnings=self._warnings(body, wanted))
 
     def _step(
         self, document: Document, body: dict[str, Any], wanted: dict[str, Any], *, activate: bool
@@ -134,15 +140,17 @@ class Reconciler:
         except (ImmutablePriceError, BarredError) as fault:
             raise document.fault(str(fault)) from fault
 
-    def _warnings(self, kind: str, wanted: dict[str, Any]) -> tuple[str, ...]:
-        """What will be done and yet can hardly be meant."""
-        required = wanted.get("require", {}).get("residency") if kind == "policy" else None
-        if not required:
-            return ()
-        if self._stands_in is None:
-            self._stands_in = frozenset(self._remote.call("GET", "/status").json()["jurisdictions"])
-        warned = standing.warning(required, self._stands_in)
-        return () if warned is None else (warned,)
+    def _warnings(self, body: dict[str, Any], wanted: dict[str, Any]) -> tuple[str, ...]:
+        """What a policy does, or would do, and can hardly be meant: as the API answers it."""
+        models = {each["name"] for each in self._there["model"]}
+        found = [said for name, said in doubts(parse(dict(body))) if name not in models]
+        required = wanted.get("require", {}).get("residency")
+        if required:
+            if self._stands_in is None:
+                status = self._remote.call("GET", "/status").json()
+                self._stands_in = frozenset(status["jurisdictions"])
+            found += filter(None, [standing.warning(required, self._stands_in)])
+        return tuple(found)
 
     def _match(
         self, kind: str, body: dict[str, Any], wanted: dict[str, Any], *, activate: bool
@@ -176,8 +184,10 @@ class Reconciler:
         self._there[kind].append(view)
         self._kept.add(view["id"])
         self.names.learn(kind, view)
-        secret = view.get("secret")
-        return Step("create", kind, self._label(kind, view), view["id"], secret=secret)
+        secret, draft = view.get("secret"), kind == "policy" and not activate
+        note = _drafted(1, None) if draft else ""
+        label = self._label(kind, view)
+        return Step("create", kind, label, view["id"], secret=secret, note=note)
 
     def _update(
         self,
@@ -196,9 +206,11 @@ class Reconciler:
         if body.get("credential") is not None:
             changes = (*changes, ("credential", None, "(kept secret)"))
         must_activate = activate and (bool(changes) or there["state"] != "active")
-        label = self._label(kind, there)
+        label, note = self._label(kind, there), ""
+        if kind == "policy" and not activate:
+            note = _note(there, drafts=bool(changes))
         if not changes and not must_activate:
-            return Step("unchanged", kind, label, there["id"])
+            return Step("unchanged", kind, label, there["id"], note=note)
         self._holder.require(kind, create=False)
         if not self._dry_run:
             rewritten = any(name != "state" for name, _, _ in changes)
@@ -207,7 +219,10 @@ class Reconciler:
                 self._remote.call("POST", f"/prices/{there['id']}/approve")
         if kind in {"team", "model"}:
             there.update(wanted)  # what refers to what decides what can be pruned
-        return Step("update" if changes else "activate", kind, label, there["id"], changes)
+        if note and there["active_version"] is not None:
+            changes = _changes(kinds.shown(kind, self._in_force(there)), wanted)
+        action = "update" if changes or note else "activate"
+        return Step(action, kind, label, there["id"], changes, note=note)
 
     def _change(
         self, kind: str, there: dict[str, Any], body: dict[str, Any] | None, *, activate: bool
@@ -241,6 +256,21 @@ def label(names: Names, kind: str, view: dict[str, Any]) -> str:
         parts = (view["book"], tenant, view.get("model"), backend, view.get("upstream_model"))
         return " ".join(filter(None, (*parts, view["meter"])))
     return str(view["name"])
+
+
+def _note(policy: dict[str, Any], *, drafts: bool) -> str:
+    """What a document without `activate` leaves as it is; empty where its version is in force."""
+    version = policy["version"] + (1 if drafts else 0)
+    return (
+        "" if policy["active_version"] == version else _drafted(version, policy["active_version"])
+    )
+
+
+def _drafted(version: int, active: int | None) -> str:
+    stays = "nothing is in force by it" if active is None else f"version {active} stays in force"
+    return (
+        f"version {version} is a draft: {stays}; `activate: true` in the document puts it in force"
+    )
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> tuple[tuple[str, Any, Any], ...]:

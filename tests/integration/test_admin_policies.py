@@ -35,6 +35,20 @@ def test_a_cheaper_model_that_nobody_has_is_warned_of(
     assert len(admin_client.get(path, params={"version": 1}).json()["warnings"]) == 1
 
 
+def test_a_policy_for_a_model_that_nobody_has_is_warned_of(
+    admin_client: httpx.Client, made: Made
+) -> None:
+    scope, match = {"tenant": made.tenant()["id"]}, {"models": ["chat-defualt"]}
+    policy = made.make("policies", scope=scope, name="typo", match=match)
+    (warning,) = policy["warnings"]
+    assert "match.models names 'chat-defualt', and there is no model of that name" in warning
+
+    both = {"scope": scope, "name": "typo", "match": match}
+    both["budget"] = {"on_exhausted": {"degrade_to": "chat-defualt"}}
+    answer = admin_client.put(f"/policies/{policy['id']}", json=both)
+    assert len(answer.json()["warnings"]) == 2, "one does not hide the other"
+
+
 def test_a_policy_is_drafted_activated_superseded_and_rolled_back(
     admin_house: AdminServer, admin_client: httpx.Client, made: Made
 ) -> None:
