@@ -4,7 +4,7 @@ Role and scope never change: what a token may do is settled when it is made, by 
 all of that himself.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +16,7 @@ from gateway.admin.access import RefusedError
 from gateway.admin.bearers import Bearer, Secrets, SecretView, expiry, shown
 from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Call, Filter, Operation, Page
+from gateway.admin.principal import BOOTSTRAP
 from gateway.admin.problems import invalid, together
 from gateway.admin.resource import Resource
 from gateway.admin.roles import Right, Role
@@ -153,12 +154,20 @@ def _require_less(call: Call, token: rows.AdminToken) -> None:
         raise RefusedError(403, "forbidden", f"a {giver.value} cannot make a {token.role}")
 
 
+def _signed(connection: Connection, by: str) -> dict[str, Any]:
+    """The installation's own token is nobody's: it may do everything anyway."""
+    if by == BOOTSTRAP.id:
+        return {}
+    return {"made_by": " ".join(sorted(admin_tokens.hands(connection, by, ever=True)))}
+
+
 SECRETS: Final = Secrets(
     admin_tokens.SECRETS,
     admin_tokens.TURNOVER,
     rows.AdminTokenSecret,
     owner="token_id",
     prefix="mha",
+    signed=_signed,
 )
 RESOURCE: Final = Resource(
     plural="admin-tokens",

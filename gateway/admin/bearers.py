@@ -60,6 +60,8 @@ class Secrets(Generic[S]):
     kind: type[S]
     owner: str  # the column that says whose a secret is
     prefix: str
+    # What else is kept of a secret, by the id of the principal who makes it.
+    signed: Callable[[Connection, str], dict[str, Any]] = lambda _connection, _by: {}
 
     def live(self, connection: Connection, owner: Any) -> tuple[S, ...]:
         """Those that still open a door, the oldest first."""
@@ -73,8 +75,8 @@ class Secrets(Generic[S]):
             if each.expires_at_us is None or each.expires_at_us > now_us
         )
 
-    def make(self, connection: Connection, deps: AdminDeps, owner: Any) -> str:
-        """The text of a new one. What is kept of it is a keyed hash."""
+    def make(self, connection: Connection, deps: AdminDeps, owner: Any, by: str) -> str:
+        """The text of a new one, for the principal `by`. What is kept of it is a keyed hash."""
         made = keyring.make(self.prefix)
         pepper = deps.peppers.by_version[deps.peppers.current]
         kept = self.kind(
@@ -83,6 +85,7 @@ class Secrets(Generic[S]):
             digest=keyring.digest(pepper, made.secret),
             pepper_version=deps.peppers.current,
             created_at_us=clock.now_us(),
+            **self.signed(connection, by),
         )
         self.records.add(connection, kept)
         return made.text
@@ -156,7 +159,7 @@ class Bearer(Generic[S]):
             call.changed(connection, self.resource.plural, None, owner)
             with self.resource.unique():
                 self.resource.records.add(connection, owner)
-            secret = self.secrets.make(connection, call.deps, owner)
+            secret = self.secrets.make(connection, call.deps, owner, call.principal.id)
             return owner, self.secrets.live(connection, owner), secret
 
         return await self._shown_once(call, *await self.run(call, work))
@@ -173,7 +176,7 @@ class Bearer(Generic[S]):
             before = self.secrets.live(connection, owner)
             self.secrets.turnover.retire(connection, owner.id, now_us, now_us + overlap_us)
             owner = self._bumped(connection, owner)
-            secret = self.secrets.make(connection, call.deps, owner)
+            secret = self.secrets.make(connection, call.deps, owner, call.principal.id)
             after = self.secrets.live(connection, owner)
             call.changed(
                 connection, self.resource.plural, owner, owner,

@@ -18,7 +18,7 @@ from gateway.admin.principal import BOOTSTRAP, Principal
 from gateway.admin.problems import conflict, invalid, together
 from gateway.admin.resource import Resource
 from gateway.admin.roles import Right
-from gateway.stores.sql import backends, prices, rows, tenants
+from gateway.stores.sql import admin_tokens, backends, prices, rows, tenants
 
 PerMillion = Annotated[
     str,
@@ -329,14 +329,23 @@ async def _approve(call: Call) -> Answer:
 
 
 def _check_four_eyes(connection: Connection, price: rows.Price, by: Principal) -> None:
-    """Who wrote an odd price does not approve it. The token of the installation may: it can make
-    itself any other.
+    """Who wrote an odd price does not approve it, nor does a token that he made. The token of the
+    installation may: it can make itself any other.
     """
-    if by == BOOTSTRAP or price.drafted_by != by.id:
+    wrote = price.drafted_by
+    if by == BOOTSTRAP or wrote in {None, BOOTSTRAP.id}:
+        return
+    if not admin_tokens.is_of_one_hand(connection, wrote, by.id):
         return
     told = odd(connection, price)
     if told is not None:
-        raise conflict("four_eyes", f"{told}; who drafted it does not approve it: ask a colleague")
+        raise conflict("four_eyes", f"{told}; {_FOUR_EYES}")
+
+
+_FOUR_EYES: Final = (
+    "who drafted it does not approve it, nor does a token that he made or renewed: ask a colleague "
+    "whose token is the installation's to give, or draft it anew where the drafter's token is gone"
+)
 
 
 def _signed(

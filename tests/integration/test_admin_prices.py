@@ -217,6 +217,38 @@ def test_an_odd_price_is_approved_by_somebody_else_than_who_drafted_it(
         assert ada.post(f"/prices/{usual['id']}/approve").json()["state"] == "approved"
 
 
+def test_a_token_that_the_drafter_could_use_is_no_second_person(
+    admin_house: AdminServer, made: Made, body: dict[str, Any]
+) -> None:
+    """Whoever makes a token or gives it a new secret has seen the secret."""
+    role = {"role": "platform_admin"}
+    alice, bob = (made.make("admin-tokens", name=name, **role) for name in ("alice", "bob"))
+
+    def does(token: Any, path: str, **given: Any) -> Any:
+        with admin_house.client(token["secret"]) as client:
+            return client.post(path, json=given)
+
+    def code(token: Any, draft: Any) -> Any:
+        return does(token, f"/prices/{draft['id']}/approve").json().get("code")
+
+    odd = body | {"amount_per_million": "0.000003", "state": "draft"}
+    sock = does(alice, "/admin-tokens", name="sock", **role).json()
+    toe = does(sock, "/admin-tokens", name="toe", **role).json()
+    draft, other = does(alice, "/prices", **odd).json(), does(toe, "/prices", **odd).json()
+
+    assert [code(each, draft) for each in (sock, toe)] == ["four_eyes"] * 2
+    assert code(alice, other) == "four_eyes"
+    made.client.delete(f"/admin-tokens/{sock['id']}")
+    assert [code(toe, draft), code(alice, other)] == ["four_eyes"] * 2
+    stolen = does(alice, f"/admin-tokens/{bob['id']}/rotate").json()
+    assert code(stolen, draft) == "four_eyes"
+    path = f"/admin-tokens/{bob['id']}/rotate"
+    given = made.client.post(path, json={"overlap_seconds": 0}).json()
+    made.client.delete(f"/admin-tokens/{toe['id']}")
+    assert code(alice, other) == "four_eyes", "nobody knows whose it was"
+    assert code(given, draft) is None
+
+
 def test_a_contract_is_held_against_the_list_before_it_has_prices_of_its_own(
     admin_client: httpx.Client, made: Made, body: dict[str, Any]
 ) -> None:

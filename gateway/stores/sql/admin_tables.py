@@ -45,6 +45,7 @@ admin_token_secrets: Final = Table(
     Column("expires_at_us", BigInteger),
     Column("revoked_at_us", BigInteger),
     Column("created_at_us", BigInteger, nullable=False),
+    Column("made_by", Text),  # ids, a space between: whoever could have seen it
 )
 
 # One row: the end of the chain. Whoever appends locks it first, so the chain never forks.

@@ -87,6 +87,7 @@ class AdminTokenSecret(msgspec.Struct, frozen=True, kw_only=True):
     expires_at_us: int | None = None
     revoked_at_us: int | None = None
     created_at_us: int = 0
+    made_by: str | None = None  # ids of tokens, a space between: whoever could have seen it
 
 
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
