@@ -1,6 +1,6 @@
 """Discounts: what a tenant pays less than the list. One that has begun stays until a later one."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -9,13 +9,13 @@ from sqlalchemy import Connection
 from billing.discounts import parse_percent
 from billing.meters import Meter
 from gateway import clock, ids
-from gateway.admin import fields
+from gateway.admin import dated, fields
 from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Filter, Operation, Page
 from gateway.admin.problems import conflict, invalid
 from gateway.admin.resource import Resource
 from gateway.admin.roles import Right
-from gateway.stores.sql import discounts, rows, tenants
+from gateway.stores.sql import discounts, models, rows, tenants
 
 Percent = Annotated[
     str,
@@ -49,6 +49,7 @@ class DiscountView(msgspec.Struct, frozen=True, kw_only=True):
     meter: str | None
     effective_from: str
     created_at: str
+    warnings: tuple[str, ...] = ()
 
 
 class DiscountPage(Page, frozen=True, forbid_unknown_fields=True):
@@ -63,15 +64,16 @@ def _build(
     if not tenants.RECORDS.exists(connection, id=body.tenant_id):
         raise invalid("tenant_id", f"there is no tenant {body.tenant_id!r}")
     fields.checked("percent", parse_percent, body.percent)
+    now_us = clock.now_us()
     discount = rows.Discount(
         id=ids.new("discount") if before is None else before.id,
         tenant_id=body.tenant_id,
         percent=body.percent,
         model=body.model,
         meter=None if body.meter is None else body.meter.value,
-        effective_from_us=_effective_from(body, before),
+        effective_from_us=_effective_from(body, before, now_us),
         version=1 if before is None else before.version,
-        created_at_us=clock.now_us() if before is None else before.created_at_us,
+        created_at_us=now_us if before is None else before.created_at_us,
     )
     if before is not None and discount != before:
         _check_not_begun(connection, before)
@@ -83,10 +85,10 @@ def _build(
     return discount
 
 
-def _effective_from(body: Discount, before: rows.Discount | None) -> int:
+def _effective_from(body: Discount, before: rows.Discount | None, now_us: int) -> int:
     if body.effective_from is not None:
         return fields.instant(body.effective_from, "effective_from")
-    return clock.now_us() if before is None else before.effective_from_us
+    return now_us if before is None else before.effective_from_us
 
 
 def _check_not_begun(_connection: Connection, discount: rows.Discount) -> None:
@@ -99,7 +101,14 @@ def _check_not_begun(_connection: Connection, discount: rows.Discount) -> None:
         )
 
 
-async def _show(_deps: AdminDeps, row: rows.Discount, _facts: Any) -> DiscountView:
+def _unknown(connection: Connection, row: rows.Discount) -> tuple[str, ...]:
+    """A model may come later; a name that was mistyped never does."""
+    if row.model is None or models.RECORDS.exists(connection, name=row.model):
+        return ()
+    return (f"there is no model {row.model!r}: until there is one, nothing is taken off",)
+
+
+async def _show(_deps: AdminDeps, row: rows.Discount, unknown: tuple[str, ...]) -> DiscountView:
     return DiscountView(
         id=row.id,
         tenant_id=row.tenant_id,
@@ -108,6 +117,7 @@ async def _show(_deps: AdminDeps, row: rows.Discount, _facts: Any) -> DiscountVi
         meter=row.meter,
         effective_from=clock.rfc3339(row.effective_from_us),
         created_at=clock.rfc3339(row.created_at_us),
+        warnings=(*unknown, *dated.warnings(row.effective_from_us, row.created_at_us)),
     )
 
 
@@ -120,6 +130,7 @@ RESOURCE: Final = Resource(
     page=DiscountPage,
     build=_build,
     show=_show,
+    facts=_unknown,
     in_use=lambda _connection, _row: None,
     taken="such a discount",
     reads=Right.PRICES_READ,

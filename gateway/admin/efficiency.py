@@ -96,8 +96,9 @@ class MoneyView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EfficiencyView(msgspec.Struct, frozen=True, kw_only=True):
-    """Rates are per second in which it was busy. `to` is earlier than asked for where there was
-    more than one report takes.
+    """Rates are per second in which it was busy. `from` is later than asked for where the backend
+    was not there yet: what is not there costs nothing and idles none. `to` is earlier where there
+    was more than one report takes.
     """
 
     backend_id: str
@@ -150,6 +151,7 @@ def _seen(connection: Connection, backend_id: str, span: tuple[int, int]) -> _Se
     if backend is None:
         raise missing("backend", backend_id)
     from_us, to_us = span
+    from_us = _there_us(connection, backend, from_us, to_us)
     found = list(worked.works(connection, backend_id, from_us, to_us, MOST_ATTEMPTS))
     if len(found) == MOST_ATTEMPTS:
         last_us = found[-1].started_us
@@ -160,6 +162,16 @@ def _seen(connection: Connection, backend_id: str, span: tuple[int, int]) -> _Se
         minutes(found, from_us, to_us),
         worked.shares(connection, backend_id, from_us, to_us),
     )
+
+
+def _there_us(connection: Connection, backend: rows.Backend, from_us: int, to_us: int) -> int:
+    """Where the span begins: not before the backend was made, or was first seen at work."""
+    if backend.created_at_us <= from_us:
+        return from_us
+    first = list(worked.works(connection, backend.id, from_us, to_us, 1))
+    there_us = min([backend.created_at_us, *(each.started_us for each in first)])
+    there_us -= there_us % MINUTE_US
+    return max(from_us, min(there_us, to_us - MINUTE_US))
 
 
 def _view(seen: _Seen, rule: Literal["platform", "busy", "even"]) -> EfficiencyView:

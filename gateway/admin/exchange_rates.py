@@ -53,8 +53,17 @@ class RateImport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class RateView(RateBody, frozen=True, kw_only=True):
+    """`counts`: it is the one of its pair and day that invoices are made at: the last entered."""
+
     id: str
     created_at: str
+    counts: bool
+
+
+class EnteredView(RateView, frozen=True, kw_only=True):
+    """`instead_of`: the id of the one of the same pair and day that counted until now."""
+
+    instead_of: str | None
 
 
 class ImportedView(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,8 +82,9 @@ class RatePage(Page, frozen=True, forbid_unknown_fields=True):
 
 async def _list(call: Call) -> Answer:
     where, size = filters(call.query), call.query.limit
-    found = await call.read(
-        lambda connection: RECORDS.page(
+
+    def work(connection: Connection) -> tuple[list[RateView], list[ExchangeRate]]:
+        found = RECORDS.page(
             connection,
             where,
             call.query.cursor,
@@ -82,19 +92,24 @@ async def _list(call: Call) -> Answer:
             call.visible(connection, call.noun),
             descending=call.query.descending,
         )
-    )
-    return Answer(page([_view(row) for row in found[:size]], found, size))
+        return [_view(row, _of_day(connection, row)) for row in found[:size]], found
+
+    shown, found = await call.read(work)
+    return Answer(page(shown, found, size))
 
 
 async def _enter(call: Call) -> Answer:
     body = call.body(RateBody)
     _check(body, "")
 
-    def work(connection: Connection) -> ExchangeRate:
-        return _added(call, connection, body, body.source)
+    def work(connection: Connection) -> tuple[ExchangeRate, ExchangeRate | None]:
+        before = _of_day(connection, body)
+        return _added(call, connection, body, body.source), before
 
-    row = await call.write(work)
-    return Answer(_view(row), row.version, f"/admin/v1/exchange-rates/{row.id}")
+    row, before = await call.write(work)
+    shown = msgspec.structs.asdict(_view(row, row))
+    told = EnteredView(**shown, instead_of=None if before is None else before.id)
+    return Answer(told, row.version, f"/admin/v1/exchange-rates/{row.id}")
 
 
 async def _import(call: Call) -> Answer:
@@ -113,10 +128,14 @@ async def _import(call: Call) -> Answer:
 
 
 async def _read(call: Call) -> Answer:
-    row = await call.read(lambda connection: RECORDS.one(connection, id=call.id))
-    if row is None:
-        raise missing("exchange rate", call.id)
-    return Answer(_view(row), row.version)
+    def work(connection: Connection) -> tuple[ExchangeRate, ExchangeRate | None]:
+        row = RECORDS.one(connection, id=call.id)
+        if row is None:
+            raise missing("exchange rate", call.id)
+        return row, _of_day(connection, row)
+
+    row, counting = await call.read(work)
+    return Answer(_view(row, counting), row.version)
 
 
 def operations() -> list[Operation]:
@@ -128,10 +147,11 @@ def operations() -> list[Operation]:
         ),
         Operation(
             "POST", path, noun, "Enter an exchange rate", _enter,
-            right=Right.PRICES_CHANGE, status=201, body=RateBody, answers=RateView, etag=True,
+            right=Right.PRICES_CHANGE, status=201, body=RateBody, answers=EnteredView, etag=True,
             refusals=(422,),
             description="It never changes. A wrong one is put right by entering another of the "
-            "same day; invoices that are issued keep theirs.",
+            "same day, which counts from then on whatever its source; `instead_of` names the one "
+            "that did. Invoices that are issued keep theirs.",
         ),
         Operation(
             "POST", f"{path}/import", noun, "Enter the rates of a source", _import,
@@ -164,8 +184,12 @@ def _today() -> date:
 
 
 def _holds(connection: Connection, given: RateOfDay, source: str) -> bool:
-    held = exchange_rates.in_force(connection, given.base, given.quote, given.day, given.day)
+    held = _of_day(connection, given)
     return held is not None and (held.rate, held.source) == (given.rate, source)
+
+
+def _of_day(connection: Connection, of: RateOfDay | ExchangeRate) -> ExchangeRate | None:
+    return exchange_rates.in_force(connection, of.base, of.quote, of.day, of.day)
 
 
 def _added(call: Call, connection: Connection, given: RateOfDay, source: str) -> ExchangeRate:
@@ -182,7 +206,7 @@ def _added(call: Call, connection: Connection, given: RateOfDay, source: str) ->
     return RECORDS.add(connection, row)
 
 
-def _view(row: ExchangeRate) -> RateView:
+def _view(row: ExchangeRate, counting: ExchangeRate | None) -> RateView:
     return RateView(
         id=row.id,
         base=row.base,
@@ -191,4 +215,5 @@ def _view(row: ExchangeRate) -> RateView:
         day=row.day,
         source=row.source,
         created_at=clock.rfc3339(row.created_at_us),
+        counts=counting is not None and counting.id == row.id,
     )

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from billing.meters import Meter
 from billing.prices import is_implausible, is_leap, picos_per_token
 from gateway import clock, ids
-from gateway.admin import fields
+from gateway.admin import dated, fields
 from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Answer, Call, Filter, Nothing, Operation, Page
 from gateway.admin.principal import BOOTSTRAP, Principal
@@ -88,6 +88,7 @@ class PriceView(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     source: str
     created_at: str
+    warnings: tuple[str, ...] = ()
 
 
 class PricePage(Page, frozen=True, forbid_unknown_fields=True):
@@ -299,6 +300,7 @@ def view(row: rows.Price) -> PriceView:
         state=row.state,
         source=row.source,
         created_at=clock.rfc3339(row.created_at_us),
+        warnings=dated.warnings(row.effective_from_us, row.created_at_us),
     )
 
 

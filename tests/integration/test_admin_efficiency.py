@@ -107,6 +107,17 @@ def test_fitted_rates_stand_beside_the_assumed_and_what_idles_has_an_account(
     assert json.loads(capsys.readouterr().out)["observed"]["attempts"] == len(works)
 
 
+def test_a_box_costs_nothing_before_it_was_there(admin_client: httpx.Client, made: Made) -> None:
+    backend = made.backend(tco=TCO | {"currency": "EUR"})
+
+    told = admin_client.get(f"/backends/{backend['id']}/efficiency").json()
+
+    made_us = clock.parse_rfc3339(backend["created_at"])
+    to_us, minute_us = clock.parse_rfc3339(told["to"]), 60_000_000
+    there_us = min(made_us - made_us % minute_us, to_us - minute_us)
+    assert told["from"] == clock.rfc3339(there_us), "and not a day ago"
+
+
 def test_of_a_backend_that_did_next_to_nothing_nothing_is_claimed(
     admin_house: AdminServer, admin_client: httpx.Client, made: Made
 ) -> None:

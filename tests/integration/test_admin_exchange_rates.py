@@ -34,10 +34,23 @@ def test_rates_are_imported_once_however_often_they_are_sent(admin_client: httpx
     asked = {"base": "EUR", "quote": "PLN", "source": "ECB"}
     (found,) = admin_client.get("/exchange-rates", params=asked).json()["items"]
     assert found == rates[0] | {
-        "source": "ECB", "id": found["id"], "created_at": found["created_at"]
+        "source": "ECB", "id": found["id"], "created_at": found["created_at"], "counts": False
     }  # fmt: skip
     assert admin_client.get(f"/exchange-rates/{found['id']}").json() == found
     assert admin_client.delete(f"/exchange-rates/{found['id']}").status_code == 405
+
+
+def test_of_two_rates_of_a_day_the_later_counts_and_both_say_so(
+    admin_client: httpx.Client,
+) -> None:
+    day = RATE | {"base": "NOK", "day": "2026-10-29"}
+    first = admin_client.post("/exchange-rates", json=day).json()
+    second = admin_client.post("/exchange-rates", json=day | {"rate": "0.0883"}).json()
+
+    assert (first["counts"], first["instead_of"]) == (True, None)
+    assert (second["counts"], second["instead_of"]) == (True, first["id"])
+    assert admin_client.get(f"/exchange-rates/{first['id']}").json()["counts"] is False
+    assert admin_client.get(f"/exchange-rates/{second['id']}").json()["counts"] is True
 
 
 @pytest.mark.parametrize(

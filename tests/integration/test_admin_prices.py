@@ -327,3 +327,26 @@ def test_an_import_says_where_a_second_source_asks_for_another_price(
     notes = " ".join(answer["notes"])
     assert "output: the price page asks 25, the catalogue 20: find out who is right" in notes
     assert "input: " not in notes
+
+
+def test_what_is_dated_back_or_takes_nothing_off_says_so(
+    admin_client: httpx.Client, made: Made, body: dict[str, Any]
+) -> None:
+    known, tenant = made.model(made.backend()["id"]), made.tenant()
+    given = {"tenant_id": tenant["id"], "percent": "5"}
+
+    dated_back = made.make("prices", **body)
+    mistyped = made.make("discounts", **given, model="no-such-model")
+    earlier = {"effective_from": "2026-01-01T00:00:00Z"}
+
+    (told,) = dated_back["warnings"]
+    assert "rated at the prices in force then, and stays so" in told
+    ahead = {"effective_from": "2099-01-01T00:00:00Z"}
+    assert made.make("prices", **body | ahead)["warnings"] == []
+    assert mistyped["warnings"] == [
+        "there is no model 'no-such-model': until there is one, nothing is taken off"
+    ]
+    assert made.make("discounts", **given, model=known["name"])["warnings"] == []
+    assert len(made.make("discounts", **given, model="neither", **earlier)["warnings"]) == 2
+    sent_back = admin_client.put(f"/prices/{dated_back['id']}", json=dated_back)
+    assert sent_back.json() == dated_back
