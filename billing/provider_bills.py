@@ -89,7 +89,8 @@ def check(line: BillLine) -> None:
     if line.meter not in BILLED_METERS:
         raise BillError(f"{line.meter!r:.40} is no meter; write one of {', '.join(BILLED_METERS)}")
     if _MODEL.fullmatch(line.model) is None:
-        raise BillError(f"{line.model!r:.60} is no name of a model")
+        remedy = "; write what it is for, such as storage" if line.meter == OTHER else ""
+        raise BillError(f"{line.model!r:.60} is no name of a model{remedy}")
     if not _is_day(line.day):
         raise BillError(f"{line.day!r:.40} is no date; write it as 2026-10-14")
     if abs(line.quantity) > MAX_QUANTITY:

@@ -70,7 +70,9 @@ class MonthQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class MarginQuery(usage.UsageQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """As `/usage`."""
+    """As `/usage`; or of a `period`, as the other reports, in place of from and to."""
+
+    period: Month | None = None
 
 
 class BudgetsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -149,7 +151,7 @@ async def _accrual(call: Call) -> Answer:
 
 async def _margin(call: Call) -> Answer:
     query: MarginQuery = call.query
-    start_us, end_us = usage.span_of(query)
+    start_us, end_us = await _margin_span(call, query)
     group_by = usage.dimensions_of(query.group_by)
     question = Question(
         start_us=start_us,
@@ -165,6 +167,15 @@ async def _margin(call: Call) -> Answer:
     names = await call.read(_names)
     items = [_earned(group, group_by, names) for group in groups]
     return _answer(call, Window("", start_us, end_us), (*group_by, *MARGIN), items)
+
+
+async def _margin_span(call: Call, query: MarginQuery) -> tuple[int, int]:
+    if query.period is None:
+        return usage.span_of(query)
+    if (query.from_, query.to) != (None, None):
+        raise invalid("period", "it stands in place of `from` and `to`", "give one or the other")
+    _, _, span = await call.read(lambda connection: _month(call, connection))
+    return span.start_us, span.end_us
 
 
 def _earned(group: Group, group_by: Sequence[str], names: Mapping[str, str]) -> Item:

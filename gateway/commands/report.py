@@ -10,10 +10,11 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     verbs = parser.add_subparsers(dest="verb", metavar="REPORT", required=True)
     journal = verbs.add_parser("journal", help="postings by day and account, for a general ledger")
     accrual = verbs.add_parser("accrual", help="by team, what is charged and on no invoice")
-    for each in (journal, accrual):
-        each.add_argument("--period", metavar="MONTH", help="such as 2026-10; by default this one")
-        each.add_argument("--tenant", help="name or id; all of them by default, in UTC")
     margin = verbs.add_parser("margin", help="charge, cost, margin, and of a million tokens")
+    for each, unsaid in ((journal, "by default this one"), (accrual, "by default this one"),
+                         (margin, "instead of from and to")):  # fmt: skip
+        each.add_argument("--period", metavar="MONTH", help=f"such as 2026-10; {unsaid}")
+        each.add_argument("--tenant", help="name or id; all of them by default, in UTC")
     margin.add_argument("--by", default="", metavar="A,B", help="such as team,model or day,backend")
     margin.add_argument("--from", dest="from_", metavar="TIME", help="31 days ago by default")
     margin.add_argument("--to", metavar="TIME", help="now by default")

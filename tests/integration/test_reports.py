@@ -119,6 +119,10 @@ def test_margin_has_both_views_and_the_cost_of_a_million_tokens_over_time(
     ] == [("2026-10-14", "3", "2.5", "0", "0.5"), ("2026-10-15", "3", "5", "2.5", "-2")]
     assert [each["cost_per_million"] for each in days] == ["2.5", "5"]
     assert (whole["team"], whole["margin"], whole["margin_percent"]) == ("'=core", "-1.5", "-25")
+    period = ("--period", "2026-10")
+    assert said(capsys, "margin", "--by", "team", *period, "--tenant", "acme") == [whole]
+    assert main(["report", "margin", *period, *span]) == 1
+    assert "in place of `from` and `to`" in capsys.readouterr().err
 
 
 def test_no_cell_that_somebody_named_is_run_by_a_spreadsheet(

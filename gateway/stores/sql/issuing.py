@@ -182,9 +182,13 @@ def _require_another(connection: Connection, draft: Invoice, principal_id: str) 
     of = tenant_terms.of(connection, draft.tenant_id)
     bound = of.terms.four_eyes or of.four_eyes_ended_by == principal_id
     if bound and draft.drafted_by == principal_id:
-        raise StandingError(
-            "four_eyes", "who made the draft does not issue it; somebody else has to"
-        )
+        said = "who made the draft does not issue it; somebody else has to"
+        if not of.terms.four_eyes:
+            said = (
+                "four eyes were agreed until you ended that yourself: what you drafted, "
+                "somebody else still has to issue"
+            )
+        raise StandingError("four_eyes", said)
 
 
 def _exchange_of_note(invoice: Invoice) -> str | None:

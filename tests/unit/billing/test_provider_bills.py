@@ -44,6 +44,7 @@ def test_columns_are_found_by_their_names_and_under_what_the_file_calls_them() -
         (HEADER + A.replace("0.0030", "0.0000000000001"), "13 decimals"),
         (HEADER + A.replace("USD", "usd"), "line 2: "),
         (HEADER + A.replace("smol", ""), "no name of a model"),
+        (HEADER + A.replace("smol", "").replace("input", "other"), "write what it is for"),
         (HEADER + A + A.replace("USD", "EUR"), "line 3: a bill has one currency"),
         (HEADER + "2026-10-14,smol\n", "fewer than the header"),
         (HEADER + '"2026-10-14\n', "line 2: "),
