@@ -16,7 +16,7 @@ from gateway import clock, live_facts
 from gateway.admin.fields import instant
 from gateway.admin.policies import Explain
 from gateway.admin.problems import invalid
-from gateway.dataplane.branching import UNPAID, payer_of, shadow_route, sized
+from gateway.dataplane.branching import payer_of, shadow_route, sized
 from gateway.dataplane.snapshot import Principal, Route, Snapshot, bound_by
 from gateway.live_facts import LiveFacts
 from gateway.stores.redis.channel import Channels
@@ -61,9 +61,14 @@ def _answer(
     told = _explained(world, principal, asked, None)
     names = {backend.id: backend.name for backend in config.backends}
     shadow = _shadowed(world, principal, asked)
-    if shadow is not None and shadow["model"] == told.get("model"):
-        shadow = None  # it serves the request itself
-    told = named(told, names) | {"shadow": shadow if shadow is None else named(shadow, names)}
+    none_because = shadow if isinstance(shadow, str) else None
+    if isinstance(shadow, dict) and shadow["model"] == told.get("model"):
+        none_because = f"{shadow['model']} serves the request itself"
+    if none_because is not None or not isinstance(shadow, dict):
+        told |= {"shadow": None, "no_shadow_because": none_because}
+    else:
+        told |= {"shadow": named(shadow, names), "no_shadow_because": None}
+    told = named(told, names)
     return _with_breakers(told, seen) | {"live": seen.plain()}
 
 
@@ -134,8 +139,10 @@ def _varied(
     return told | {"experiment": given} if told["decision"] == "serve" else None
 
 
-def _shadowed(world: _World, principal: Principal, asked: Explain) -> dict[str, Any] | None:
-    """The decision on the shadow of this request; None where it has none."""
+def _shadowed(world: _World, principal: Principal, asked: Explain) -> dict[str, Any] | str | None:
+    """The decision on the shadow of this request; in words, why it has none of those that there
+    are; None where there are none.
+    """
     snapshot = world.snapshot
     now_us = clock.now_us()
     route = snapshot.route(principal, asked.model, now_us)
@@ -144,12 +151,14 @@ def _shadowed(world: _World, principal: Principal, asked: Explain) -> dict[str, 
     bound = _branch(route, asked)[0].policy
     trial = bound.experiment
     shadow = None if trial is None else trial.shadowed(principal.key.id, asked.tags)
-    if trial is None or shadow is None:
+    if trial is None or trial.shadow is None:
         return None
+    if shadow is None:
+        return f"it is not among the {trial.shadow.percent} % of experiment {trial.name}"
     told = {"experiment": trial.name} | explain_shadow(shadow)
     payer = payer_of(snapshot, principal, shadow, now_us)
-    if payer is None:
-        return told | _nowhere(UNPAID)
+    if isinstance(payer, Deny):
+        return told | _nowhere(payer)
     paying = snapshot.route(payer, shadow.model, now_us)
     asking = snapshot.route(principal, shadow.model, now_us)
     if isinstance(paying, Deny):

@@ -70,11 +70,22 @@ def _revoke(args: argparse.Namespace, remote: Any) -> dict[str, Any]:
 
 
 def key_id(written: str, remote: Any) -> str:
-    """Of an id, or of tenant/team/name."""
+    """Of an id, or of tenant/team/name. To whom no tenant is shown, the team's name is enough: all
+    that is in sight is one tenant's.
+    """
+    from gateway.commands.names import UnknownNameError
+
     tenant, _, rest = written.partition("/")
     team, _, name = rest.partition("/")
     names = _names(remote)
-    return str(names.key(name, team, tenant) if name else names.key(written, None, None))
+    if not name:
+        return str(names.key(written, None, None))
+    try:
+        return str(names.key(name, team, tenant if names.sees("tenant") else None))
+    except UnknownNameError as fault:
+        raise UnknownNameError(
+            f"{fault} that this admin token sees; the key's id may be given as well"
+        ) from None
 
 
 def _names(remote: Any) -> Any:

@@ -26,6 +26,10 @@ class Names:
         self._by_id[found["id"]] = found
         self._by_kind.setdefault(kind, []).append(found)
 
+    def sees(self, kind: str) -> bool:
+        """Whether anything of the kind is known at all."""
+        return bool(self._by_kind.get(kind))
+
     def tenant(self, name: str) -> str:
         return self._one("tenant", name, self._by_kind.get("tenant", ()), "")
 

@@ -126,11 +126,31 @@ def _show_decision(told: dict[str, Any]) -> Iterator[str]:
             yield f"      seen: {_seen(each)}"
         for reason in each["reasons"]:
             yield f"      {reason}"
+    yield from _show_shadow(told)
     set_by = {name: each for name, each in told.get("policy", {}).items() if each["set_by"]}
     if set_by:
         yield "policy:"
         for name, each in sorted(set_by.items()):
             yield f"  {name} = {json.dumps(each['value'])}   (set by {each['set_by']})"
+
+
+def _show_shadow(told: dict[str, Any]) -> Iterator[str]:
+    """Whether it would be sent a second time, and why not."""
+    shadow, why_not = told.get("shadow"), told.get("no_shadow_because")
+    if why_not is not None:
+        yield f"shadow: none, for {why_not}"
+    if shadow is None:
+        return
+    if told["decision"] != "serve":
+        yield "shadow: none, for the request itself would be refused"
+        return
+    refusal, to = shadow["refusal"], f"to {shadow['model']} (experiment {shadow['experiment']})"
+    if refusal:
+        yield f"shadow: would not be sent {to}: {refusal['code']}, {refusal['message']}"
+        return
+    (first, *_) = shadow["attempts"]
+    where = f"{first.get('backend') or first['backend_id']}/{first['upstream_model']}"
+    yield f"shadow: would be sent {to}, to {where}, paid by key {shadow['payer']['key']}"
 
 
 def _seen(each: dict[str, Any]) -> str:

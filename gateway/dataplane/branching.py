@@ -18,11 +18,15 @@ from policies.experiment import Experiment
 from policies.panel import Panel
 from policies.shadow import Shadow
 
-UNPAID: Final = Deny(
-    DenyCode.MODEL_NOT_ALLOWED,
-    "the key that is to pay for this shadow is not there, is blocked, or is not below the scope of"
-    " its policy",
-)
+
+def _unpaid(why: str) -> Deny:
+    return Deny(DenyCode.MODEL_NOT_ALLOWED, f"the key that is to pay for this shadow {why}")
+
+
+GONE: Final = _unpaid("is not there, or not any more")
+ITSELF: Final = _unpaid("makes this request itself, and its own requests have no shadow")
+BLOCKED: Final = _unpaid("is blocked")
+BEYOND: Final = _unpaid("is not below the scope of its policy")
 
 # (flow, what was read, with another model; the policy that keeps it; the model asked for)
 Replan = Callable[[Flow, Reading, EffectivePolicy, str], Deny | None]
@@ -77,14 +81,18 @@ def vary(flow: Flow, reading: Reading, experiment: Experiment, replan: Replan) -
     return False
 
 
-def payer_of(snapshot: Snapshot, asker: Principal, shadow: Shadow, now_us: int) -> Principal | None:
-    """Who pays for the shadow of a request of this asker; None: nobody may. Never the asker."""
+def payer_of(snapshot: Snapshot, asker: Principal, shadow: Shadow, now_us: int) -> Principal | Deny:
+    """Who pays for the shadow of a request of this asker, never the asker; Deny: nobody may."""
     payer = snapshot.holder(shadow.payer, now_us)
-    if payer is None or payer.key.id == asker.key.id or payer.tenant.id != asker.tenant.id:
-        return None
+    if payer is None:
+        return GONE
+    if payer.key.id == asker.key.id:
+        return ITSELF
+    if payer.tenant.id != asker.tenant.id:
+        return BEYOND
     if snapshot.blocks.deny(payer.key.id, now_us) is not None:
-        return None
-    return payer if shadow.may_pay(payer.tenant.id, payer.team_path) else None
+        return BLOCKED
+    return payer if shadow.may_pay(payer.tenant.id, payer.team_path) else BEYOND
 
 
 def shadow_route(paying: Route, bound: EffectivePolicy) -> Route:

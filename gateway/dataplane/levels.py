@@ -46,6 +46,7 @@ class Meter(msgspec.Struct, frozen=True):
     budget_id: str
     level: str  # tenant | team | key
     amount: int = 0  # of a budget with its grants, be it hard or soft
+    policies: str = ""  # of an hour: those that bound it, by name
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -244,7 +245,8 @@ class Levels:
             key = names.account(self.tag, of.account_id, spell.id)
             since_us = of.counts_from_us
             accounts.append(_account(key, NO_CAP, spell, MONEY, of.policy_id, since_us))
-            meters.append(Meter(level.label, HOUR, MONEY, of.policy_id, level.kind))
+            named = ", ".join(other.policy_name for _, other in self._hours if _beside(of, other))
+            meters.append(Meter(level.label, HOUR, MONEY, of.policy_id, level.kind, 0, named))
 
     def _lends(self, budget: Budget) -> bool:
         return self.outage == "bounded" == budget.outage and budget.mode == "hard"
@@ -258,6 +260,11 @@ def _account(key: str, cap: int, spell: Window, unit: int, of: str, since_us: in
 def _counts(order: dict[tuple[str, str], Level], of: TeamHour) -> bool:
     """Whether the key's spending is the team's: be the policy about the key or not."""
     return ("team", of.team_id) in order
+
+
+def _beside(one: TeamHour, other: TeamHour) -> bool:
+    """Of one scope the least ceiling holds on the accounts of all its policies."""
+    return (one.scope, one.team_id) == (other.scope, other.team_id)
 
 
 def _tightest(budgets: Iterable[Budget]) -> str:

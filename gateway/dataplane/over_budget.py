@@ -35,7 +35,7 @@ def used_up(flow: Flow, blocked: int, used: int) -> Deny:
         )
     what, remedy = f"the {meter.period} budget of {meter.label}", _ASK_THE_OWNER
     if meter.period == HOUR:
-        what = f"what {meter.label} may spend in an hour"
+        what = f"what policy {meter.policies} lets {meter.label} spend in an hour"
         remedy = f"ask again after {_end_of(account)}"
     return Deny(
         DenyCode.INSUFFICIENT_QUOTA,
@@ -58,7 +58,7 @@ def over_budget(flow: Flow, refused: Refused) -> Deny:
     if refused.unheld:
         remedy = f"requests under way hold what it needs: retry when they have ended, {remedy}"
     if meter.period == HOUR:
-        return _over_hour(meter, account, refused, f"it may cost {cost}; {remedy}", least)
+        return _over_hour(flow, refused, cost, remedy, least)
     if refused.left <= 0 and not refused.unheld:
         return Deny(
             DenyCode.INSUFFICIENT_QUOTA,
@@ -86,15 +86,25 @@ def _over_tokens(flow: Flow, meter: Meter, account: Account, refused: Refused) -
     )
 
 
-def _over_hour(meter: Meter, account: Account, refused: Refused, cost: str, least: int) -> Deny:
-    """`least`: what it may cost at the least, in counter units."""
-    ever = least <= account.cap
-    then = f", or wait until {_end_of(account)}" if ever else ": it never fits into an hour"
+def _over_hour(flow: Flow, refused: Refused, cost: str, remedy: str, least: int) -> Deny:
+    """`least`: what it may cost at the least, in counter units; `cost`: the same in words."""
+    principal, standing = flow.principal, flow.standing
+    if principal is None or standing is None:
+        raise RuntimeError("a refusal without levels")
+    meter, account = standing.meters[refused.index], standing.accounts[refused.index]
+    most = f"{format_counter(account.cap, principal.tenant.currency)} {principal.tenant.currency}"
+    bound = f"policy {meter.policies} lets {meter.label} spend {most} an hour"
+    if least > account.cap:
+        return Deny(
+            DenyCode.INSUFFICIENT_QUOTA,
+            f"{bound}, and this request alone may cost {cost}: it never fits into an hour;"
+            f" {remedy}",
+        )
     return Deny(
         DenyCode.INSUFFICIENT_QUOTA,
-        f"its policy bounds what {meter.label} spends in an hour, and that cannot cover this"
-        f" request: {cost}{then}",
-        retry_after_ms=_until(account, refused) if ever else None,
+        f"{bound}, and what is left of this hour cannot cover this request, which may cost {cost};"
+        f" {remedy}, or wait until {_end_of(account)}",
+        retry_after_ms=_until(account, refused),
     )
 
 

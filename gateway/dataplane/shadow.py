@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from gateway import clock, ids
 from gateway.backends.answer import Answer
 from gateway.backends.health import Backends
-from gateway.dataplane.branching import UNPAID, branch, payer_of, shadow_route
+from gateway.dataplane.branching import GONE, branch, payer_of, shadow_route
 from gateway.dataplane.desk import Turn
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.forward import Forwarder
@@ -182,9 +182,11 @@ class Shadows:
         """
         snapshot, now_us = self._steps.snapshot(), flow.arrival.arrived_us
         asker = snapshot.holder(aim.asker_id, now_us)
-        payer = None if asker is None else payer_of(snapshot, asker, aim.shadow, now_us)
-        if asker is None or payer is None:
-            return UNPAID
+        if asker is None:
+            return GONE
+        payer = payer_of(snapshot, asker, aim.shadow, now_us)
+        if isinstance(payer, Deny):
+            return payer
         flow.principal = payer
         if (deny := self._steps.understand(flow, reading, snapshot)) is not None:
             return deny

@@ -136,6 +136,49 @@ def test_a_hypothetical_request_is_explained_in_words(
     assert shown.startswith("refuse: unpriced_model")
     assert f"{backend['name']}/" in shown
     assert "unpriced: no charge price" in shown
+    assert "what backends are doing is unknown" in shown
+
+
+def test_a_shadow_is_explained_in_words_to_whoever_sees_no_tenant(
+    server: AdminServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server.client() as client:
+        made = Made(client)
+        tenant = made.tenant(name="acme")
+        team = made.team(tenant["id"], name="desk")
+        bot, lab = (made.make("keys", team_id=team["id"], name=name) for name in ("bot", "lab"))
+        backend = made.backend()
+        for name in ("chat", "chat-next"):
+            made.model(backend["id"], name=name)
+            for meter in ("input", "output"):
+                made.make(
+                    "prices", book="charge", model=name, meter=meter, amount_per_million="1",
+                    currency=tenant["currency"], effective_from="2026-01-01T00:00:00Z",
+                )  # fmt: skip
+        shadow = {"model": "chat-next", "percent": 100, "payer": {"key": lab["id"]}}
+        trial = made.make(
+            "policies", name="trial", scope={"team": team["id"]},
+            match={"models": ["chat"]}, experiment={"name": "next", "shadow": shadow},
+        )  # fmt: skip
+        assert client.post(f"/policies/{trial['id']}/activate").is_success
+        holder = made.make(
+            "admin-tokens", name="desk lead", role="team_admin", scope={"team": team["id"]}
+        )
+    monkeypatch.setenv("METERHOUSE_ADMIN_TOKEN", holder["secret"])
+
+    shown = {}
+    for key in (bot, lab):
+        assert (
+            main(["policy", "explain", "--key", f"acme/desk/{key['name']}", "--model", "chat"]) == 0
+        )
+        shown[key["name"]] = capsys.readouterr().out
+    assert main(["policy", "explain", "--key", "acme/other/bot", "--model", "chat"]) == 1
+    unknown = capsys.readouterr().err
+
+    assert "shadow: would be sent to chat-next (experiment next)" in shown["bot"]
+    assert "shadow: would not be sent to chat-next" in shown["lab"]
+    assert "makes this request itself" in shown["lab"]
+    assert "the key's id may be given" in unknown
 
 
 @pytest.mark.long

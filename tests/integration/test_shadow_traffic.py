@@ -149,12 +149,18 @@ def test_the_same_subjects_always_have_a_shadow_and_explain_knows_which(
                 assert told["policy"]["experiment"]["value"]["shadow"]["percent"] == 40
                 if not sent:
                     assert told["shadow"] is None
+                    assert "not among the 40 %" in told["no_shadow_because"]
                     continue
                 assert told["shadow"]["decision"] == "serve"
                 assert told["shadow"]["payer"] == {"key": stage.lab["id"]}
                 assert told["shadow"]["policy"]["max_attempts"]["value"] == 1
 
             # Who pays is not shadowed, nor is what the other model serves anyway.
+            user = next(user for user, (sent, _) in went.items() if sent)
+            body = {"key_id": stage.lab["id"], "model": "chat", "tags": {"user": user}}
+            told = (await stage.house.admin.post("/policies/explain", json=body)).json()
+            assert told["shadow"]["decision"] == "refuse"
+            assert "makes this request itself" in told["shadow"]["refusal"]["message"]
             before = len(stage.aside.book)
             for secret, model in ((stage.lab["secret"], "chat"), (stage.world.secret, "chat-next")):
                 answer = await stage.house.ask(secret, model=model, messages=HELLO, max_tokens=20)

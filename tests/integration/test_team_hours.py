@@ -86,7 +86,8 @@ def test_over_two_workers_a_team_never_holds_and_spends_more_than_its_hour_allow
             assert refused.status_code == 429
             error = refused.json()["error"]
             assert (error["code"], error["type"]) == ("insufficient_quota", "insufficient_quota")
-            assert "bounds what team platform spends in an hour" in error["message"]
+            assert "policy burn lets team platform spend 0.7 USD an hour" in error["message"]
+            assert "wait until 20" in error["message"]
             assert 0 < int(refused.headers["retry-after"]) <= 3600
             never = await told(house, world.secret, max_tokens=900)
             assert "never fits into an hour" in never.json()["error"]["message"]
