@@ -100,6 +100,7 @@ class LedgerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What the last nightly self-check of the ledger came to. `heads` are to be kept elsewhere."""
 
     checked_at: str
+    age_s: int  # a check is made every night
     took_ms: int
     ok: bool
     usage_rows: int
@@ -167,6 +168,7 @@ def _ledger(engine: Engine) -> LedgerStatus | None:
         return None
     return LedgerStatus(
         checked_at=clock.rfc3339(last.ended_at_us),
+        age_s=(clock.now_us() - last.ended_at_us) // 1_000_000,
         took_ms=(last.ended_at_us - last.began_at_us) // 1000,
         ok=not last.faults,
         usage_rows=last.usage_rows,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway import clock, ids
 from gateway.jobs.audience import audience
@@ -61,7 +61,9 @@ def _claimed(engine: Engine, day: str, now_us: int) -> bool:
 
 
 async def _checked(engine: Engine, stopping: asyncio.Event) -> Books | None:
-    """None where the process is to stop first: the check is interrupted, wherever it is."""
+    """None where the process is to stop first (the check is interrupted, wherever it is), or the
+    connection was lost. One that fails otherwise says so, as a fault.
+    """
     under = _Under()
     check = asyncio.create_task(asyncio.to_thread(_check, engine, under))
     stop = asyncio.create_task(stopping.wait())
@@ -72,10 +74,14 @@ async def _checked(engine: Engine, stopping: asyncio.Event) -> Books | None:
             _interrupt(under.driver)
             await asyncio.wait([check], timeout=_INTERRUPT_EVERY_S)
         return check.result()
-    except SQLAlchemyError:
-        if under.stopped:
+    except Exception as fault:  # noqa: BLE001 - whatever it was, it is told
+        if under.stopped and isinstance(fault, SQLAlchemyError):
             return None
-        raise
+        if isinstance(fault, DBAPIError) and fault.connection_invalidated:
+            _LOG.warning("the self-check of the ledger lost its connection, and begins anew")
+            return None
+        _LOG.exception("the self-check of the ledger came to no end")
+        return books.unfinished(fault)
     finally:
         stop.cancel()
 

@@ -4,7 +4,8 @@ from them anew and compared, and what was issued is held against what it was.
 Memory does not grow with the ledger, but for the lines of one invoice at a time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -30,6 +31,7 @@ from gateway.stores.sql.invoice_tables import invoices as invoice_table
 from gateway.stores.sql.invoices import Invoice
 from gateway.stores.sql.rollups import rolled
 from gateway.stores.sql.tables import postings, usage_rows
+from gateway.stores.sql.unreadable import looked_at, said
 from policies.seals import Block
 
 _MOST: Final = 20  # faults of one kind that are told
@@ -56,25 +58,33 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
 
 def check(connection: Connection, anchors: Sequence[journal.Anchor] = ()) -> Books:
     """As of the caller's one view of the database."""
-    sealed = journal.verify(connection, anchors)
+    sealed: list[journal.Verified] = []
+
+    def chains(connection: Connection) -> Iterable[str]:
+        sealed.append(journal.verify(connection, anchors))
+        return sealed[0].faults
+
+    looks = {"the ledger's chains": chains, **_LOOKS}
     faults = [
-        *sealed.faults,
-        *_rollups(connection),
-        *_events(connection),
-        *_accounts(connection),
-        *_invoices(connection),
-        *_billed(connection),
-        *_series(connection),
+        fault
+        for what, look in looks.items()
+        for fault in looked_at(what, partial(look, connection))
     ]
     rows = connection.scalar(select(func.count()).select_from(usage_rows)) or 0
     issued = select(func.count()).select_from(invoice_table).where(invoice_table.c.number != "")
     return Books(
         usage_rows=rows,
         invoices=connection.scalar(issued) or 0,
-        entries=sealed.entries,
-        heads=sealed.heads,
+        entries=sum(each.entries for each in sealed),
+        heads=tuple(head for each in sealed for head in each.heads),
         faults=tuple(faults),
     )
+
+
+def unfinished(fault: Exception) -> Books:
+    """Of a check that came to no end: nothing is said to agree."""
+    words = f"the check came to no end: {said(fault)}"
+    return Books(usage_rows=0, invoices=0, entries=0, heads=(), faults=(words,))
 
 
 def _rollups(connection: Connection) -> Iterator[str]:
@@ -157,12 +167,16 @@ def _invoices(connection: Connection) -> Iterator[str]:
     of = invoice_table.c
     issued = select(invoice_table).where(of.status != "draft").order_by(of.number)
     for row in connection.execute(issued).mappings().all():
-        invoice = Invoice(**row)
-        if not manifests.of(connection, invoice).intact:
-            yield f"invoice {invoice.number} is not what was issued"
-        credited = sum(note.total_minor for note in invoices.credit_notes(connection, invoice.id))
-        if credited and invoice.total_minor + credited < 0:
-            yield f"more is credited of invoice {invoice.number} than it comes to"
+        what = f"invoice {row['number']}"
+        yield from looked_at(what, partial(_invoice, connection, Invoice(**row)))
+
+
+def _invoice(connection: Connection, invoice: Invoice) -> Iterator[str]:
+    if not manifests.of(connection, invoice).intact:
+        yield f"invoice {invoice.number} is not what was issued"
+    credited = sum(note.total_minor for note in invoices.credit_notes(connection, invoice.id))
+    if credited and invoice.total_minor + credited < 0:
+        yield f"more is credited of invoice {invoice.number} than it comes to"
 
 
 def _billed(connection: Connection) -> Iterator[str]:
@@ -173,14 +187,19 @@ def _billed(connection: Connection) -> Iterator[str]:
     issued = select(invoice_table).where(of.status != "draft").order_by(of.number)
     for row in connection.execute(issued).mappings().all():
         invoice = Invoice(**row)
-        there = invoice_postings.kept(connection, invoice.id)
-        if not there and (invoice.issued_at_us or 0) < began_us:
-            continue
-        wanted = invoice_postings.derived(connection, invoice)
-        if invoice.status == "voided":
-            wanted += invoice_postings.derived_void(connection, invoice)
-        if there != set(wanted):
-            yield f"the postings of invoice {invoice.number} are not those that follow from it"
+        what = f"what was posted of invoice {invoice.number}"
+        yield from looked_at(what, partial(_posted, connection, invoice, began_us))
+
+
+def _posted(connection: Connection, invoice: Invoice, began_us: int) -> Iterator[str]:
+    there = invoice_postings.kept(connection, invoice.id)
+    if not there and (invoice.issued_at_us or 0) < began_us:
+        return
+    wanted = invoice_postings.derived(connection, invoice)
+    if invoice.status == "voided":
+        wanted += invoice_postings.derived_void(connection, invoice)
+    if there != set(wanted):
+        yield f"the postings of invoice {invoice.number} are not those that follow from it"
 
 
 def _series(connection: Connection) -> Iterator[str]:
@@ -202,3 +221,13 @@ def _beyond(connection: Connection) -> Iterator[str]:
         series, _, counted = number.rpartition("-")
         if not counted.isdecimal() or int(counted) > given.get(series, 0):
             yield f"invoice {number} has a number that its series has not given out"
+
+
+_LOOKS: Final[Mapping[str, Callable[[Connection], Iterable[str]]]] = {
+    "the rollups": _rollups,
+    "the postings": _events,
+    "what teams owe": _accounts,
+    "the invoices": _invoices,
+    "the invoices' postings": _billed,
+    "the invoices' numbers": _series,
+}

@@ -9,6 +9,7 @@ before the chains began is sealed as `journal_origin` has it.
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,7 @@ from gateway.stores.sql.journal_origin import record as start_record
 from gateway.stores.sql.journal_tables import journal_blocks, journal_chains, journal_start
 from gateway.stores.sql.rederived import Booked, Deriving, Told, told_of
 from gateway.stores.sql.tables import postings, usage_rows
+from gateway.stores.sql.unreadable import looked_at
 from policies.seals import ORIGIN, Block, Chain, content_of, seal
 
 FORMAT: Final = 1
@@ -127,11 +129,8 @@ def verify(connection: Connection, anchors: Sequence[Anchor] = ()) -> Verified:
     seen = _Seen(_start_of(connection))
     for head in sorted(heads, key=lambda head: bool(head.chain == START)):
         chain = Chain(head.chain)
-        for block, ids in _blocks(connection, head.chain):
-            chain.follow(block, _records(connection, block, ids, seen))
-            seen.add(block, () if head.chain == START else ids)
-            if kept.pop((block.chain, block.number), block.hash) != block.hash:
-                seen.faults.append(f"ledger chain {block.chain}, block {block.number}: {_REMADE}")
+        walk = partial(_followed, connection, chain, seen, kept)
+        seen.faults += looked_at(f"ledger chain {head.chain}", walk)
         if chain.fault is None and (chain.number, chain.head) != (head.number, head.hash):
             seen.faults.append(f"ledger chain {head.chain}: blocks at the end are missing")
         if chain.fault is not None:
@@ -148,6 +147,25 @@ def verify(connection: Connection, anchors: Sequence[Anchor] = ()) -> Verified:
         heads=tuple(seen.lasts[name] for name in sorted(seen.lasts)),
         faults=tuple(seen.faults),
     )
+
+
+def _followed(
+    connection: Connection, chain: Chain, seen: "_Seen", kept: dict[tuple[str, int], bytes]
+) -> Iterator[str]:
+    for block, ids in _blocks(connection, chain.chain):
+        where = f"ledger chain {block.chain}, block {block.number}"
+        yield from looked_at(where, partial(_linked, connection, chain, seen, block, ids))
+        chain.number, chain.head = block.number, block.hash  # also of one that cannot be read
+        seen.add(block, () if block.chain == START else ids)
+        if kept.pop((block.chain, block.number), block.hash) != block.hash:
+            yield f"{where}: {_REMADE}"
+
+
+def _linked(
+    connection: Connection, chain: Chain, seen: "_Seen", block: Block, ids: Sequence[str]
+) -> tuple[str, ...]:
+    chain.follow(block, _records(connection, block, ids, seen))
+    return ()
 
 
 class _Seen:
@@ -247,7 +265,7 @@ def _unpacked(entries: bytes) -> list[str]:
     """What cannot be read is not what was sealed: verification says so of an empty list."""
     try:
         return _IDS(zlib.decompress(entries))
-    except (zlib.error, msgspec.DecodeError):
+    except (zlib.error, msgspec.DecodeError, TypeError):
         return []
 
 

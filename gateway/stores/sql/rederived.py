@@ -1,6 +1,7 @@
 """Usage rows derived anew: their money from tokens and cards, their postings from their money."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -10,6 +11,7 @@ from billing.meters import Meters
 from billing.prices import sealed_card
 from billing.rating import Tariff, UnpricedMeterError, tariff
 from gateway.stores.sql import rate_cards
+from gateway.stores.sql.unreadable import looked_at
 
 Told = tuple[str, str, str, int, str, int]  # of a posting, without its entry
 
@@ -66,19 +68,28 @@ class Deriving:
 
     def __init__(self) -> None:
         self._tariffs: dict[str, Tariff] = {}
+        self._met: set[str] = set()
 
     def faults(
         self, connection: Connection, rows: Sequence[Booked], told: Mapping[str, Sequence[Told]]
     ) -> Iterator[str]:
         wanted = {card for row in rows for card in (row.charge_card, row.cost_card) if card}
-        missing = wanted - self._tariffs.keys()
-        if missing:
-            for card in rate_cards.get(connection, missing).values():
-                if sealed_card(card.currency, card.rates).id == card.id:
-                    self._tariffs[card.id] = tariff(card)
+        for card_id in sorted(wanted - self._met, key=str):
+            self._met.add(card_id)
+            yield from looked_at(f"rate card {card_id}", partial(self._learn, connection, card_id))
         for row in rows:
-            if fault := self._fault(row, told.get(row.event_id, ())):
-                yield f"usage row {row.event_id}: {fault}"
+            of_it = partial(self._faults, row, told.get(row.event_id, ()))
+            yield from looked_at(f"usage row {row.event_id}", of_it)
+
+    def _learn(self, connection: Connection, card_id: str) -> tuple[str, ...]:
+        for card in rate_cards.get(connection, [card_id]).values():
+            if sealed_card(card.currency, card.rates).id == card.id:
+                self._tariffs[card.id] = tariff(card)
+        return ()
+
+    def _faults(self, row: Booked, told: Iterable[Told]) -> tuple[str, ...]:
+        fault = self._fault(row, told)
+        return (f"usage row {row.event_id}: {fault}",) if fault else ()
 
     def _fault(self, row: Booked, told: Iterable[Told]) -> str:
         meters = Meters(
