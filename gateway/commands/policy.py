@@ -1,14 +1,19 @@
-"""`meterhouse policy`: explain one request, or try a version on what was decided before."""
+"""`meterhouse policy`: explain one request, try a version on what was decided before, or put one in
+force.
+"""
 
 import argparse
 import itertools
 import json
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import Any, Final
+
+from gateway.commands import policy_steps
+from gateway.commands.policy_steps import policy_id
 
 _REPLAY_WITHIN_S: Final = 3_600.0
 _TOLD_EVERY_S: Final = 1.0
@@ -16,7 +21,7 @@ _MOST_MOVES: Final = 20
 
 
 def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
-    parser = subparsers.add_parser("policy", help="explain a decision, or try a draft")
+    parser = subparsers.add_parser("policy", help="explain decisions, try drafts, put in force")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     explain = verbs.add_parser("explain", help="decide a request without making it")
     explain.add_argument("--key", required=True, help="id, or tenant/team/name")
@@ -31,6 +36,7 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     replay.add_argument("--to", metavar="TIME", help="left out: now")
     for each in (explain, replay):
         each.add_argument("--json", action="store_true", help="for machines")
+    policy_steps.add(verbs)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from gateway.commands.remote import Remote, RemoteError
 
     verbs = {"explain": (_explain, _show_decision), "replay": (_replay, _show_difference)}
-    work, show = verbs[args.verb]
+    work, show = verbs.get(args.verb, (policy_steps.take, policy_steps.show))
     try:
         with Remote.from_env() as remote:
             told = work(args, remote)
@@ -63,22 +69,23 @@ def _explain(args: argparse.Namespace, remote: Any) -> dict[str, Any]:
 
 
 def _replay(args: argparse.Namespace, remote: Any) -> dict[str, Any]:
-    body = {"policy_id": _policy_id(args.policy, remote)}
+    body = {"policy_id": policy_id(args.policy, remote)}
     given = {"version": args.version, "from": args.from_, "to": args.to}
     body |= {name: value for name, value in given.items() if value is not None}
     with _waiting("replaying", quiet=args.json):
         answer = remote.call("POST", "/policies/replay", body, within_s=_REPLAY_WITHIN_S)
-    return dict(answer.json())
+    return dict(answer.json()) | ({} if args.json else {"names": _names(remote)})
 
 
-def _policy_id(written: str, remote: Any) -> str:
-    from gateway.commands.names import UnknownNameError
+def _names(remote: Any) -> dict[str, str]:
+    """Of teams and backends, as far as the admin token sees them."""
+    from gateway.commands.remote import RemoteError
 
-    found = [each["id"] for each in remote.all("policies") if written in {each["id"], each["name"]}]
-    if len(found) == 1:
-        return str(found[0])
-    what = "there is no policy" if not found else f"there are {len(found)} policies named"
-    raise UnknownNameError(f"{what} {written!r}" + ("; write its id" if found else ""))
+    found: dict[str, str] = {}
+    for noun in ("teams", "backends"):
+        with suppress(RemoteError):
+            found |= {each["id"]: each["name"] for each in remote.all(noun)}
+    return found
 
 
 @contextmanager
@@ -190,12 +197,15 @@ def _show_difference(told: dict[str, Any]) -> Iterator[str]:
     yield from _table(("", "then", "with it", "difference"), _figures(told))
     yield from _section(
         "where",
-        [(m["from"], m["to"], str(m["decisions"])) for m in told["moves"][:_MOST_MOVES]],
+        [
+            (_place(m["from"], told["names"]), _place(m["to"], told["names"]), str(m["decisions"]))
+            for m in told["moves"][:_MOST_MOVES]
+        ],
         ("then", "with it", "decisions"),
     )
     yield from _section(
         "teams and models",
-        [_group(each) for each in told["groups"] if each["changed"]],
+        [_group(each, told["names"]) for each in told["groups"] if each["changed"]],
         ("team", "model", "decisions", "changed", "refused", "cost", "charge"),
     )
 
@@ -206,7 +216,7 @@ def _figures(told: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     yield ("refused", *map(str, refused), f"{refused[1] - refused[0]:+d}")
     for name in ("cost", "charge"):
         was, now = Decimal(before[name]), Decimal(after[name])
-        yield f"{name}, {told['currency']}", f"{was:f}", f"{now:f}", f"{now - was:+f}"
+        yield f"{name}, {told['currency']}", _money(was), _money(now), _money(now - was, "+")
     speeds = [told["latency"][side] for side in ("before", "after")]
     medians = [speed["ttft_p95_ms"]["median"] for speed in speeds]
     said = ["unknown" if each is None else f"{each}" for each in medians]
@@ -224,16 +234,27 @@ def _less(medians: Sequence[int | None]) -> str:
     return "" if was is None or now is None else f"{now - was:+d}"
 
 
-def _group(each: dict[str, Any]) -> tuple[str, ...]:
+def _place(told: str, names: Mapping[str, str]) -> str:
+    """`backend/model +1`, with the backend's name for its id; a refusal as it is."""
+    backend_id, slash, rest = told.partition("/")
+    return f"{names.get(backend_id, backend_id)}{slash}{rest}"
+
+
+def _money(amount: Decimal, sign: str = "") -> str:
+    """Without the zeros that say nothing."""
+    return f"{amount.normalize():{sign}f}" if amount else "0"
+
+
+def _group(each: dict[str, Any], names: Mapping[str, str]) -> tuple[str, ...]:
     before, after = each["before"], each["after"]
     return (
-        each["team_id"],
+        names.get(each["team_id"], each["team_id"]),
         each["model"],
         str(each["decisions"]),
         str(each["changed"]),
         f"{after['refused'] - before['refused']:+d}",
-        f"{Decimal(after['cost']) - Decimal(before['cost']):+f}",
-        f"{Decimal(after['charge']) - Decimal(before['charge']):+f}",
+        _money(Decimal(after["cost"]) - Decimal(before["cost"]), "+"),
+        _money(Decimal(after["charge"]) - Decimal(before["charge"]), "+"),
     )
 
 

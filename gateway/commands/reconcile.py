@@ -269,7 +269,8 @@ def _note(policy: dict[str, Any], *, drafts: bool) -> str:
 def _drafted(version: int, active: int | None) -> str:
     stays = "nothing is in force by it" if active is None else f"version {active} stays in force"
     return (
-        f"version {version} is a draft: {stays}; `activate: true` in the document puts it in force"
+        f"version {version} is a draft: {stays}; `activate: true` in the document, or "
+        "`meterhouse policy activate`, puts it in force"
     )
 
 

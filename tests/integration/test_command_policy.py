@@ -108,7 +108,34 @@ def test_a_draft_is_replayed_and_the_difference_shown_as_a_table(
     assert "30 decisions, 30 would have been others (100.0 %)" in shown
     assert "region us-east" in shown
     assert "bk_us/smollm2 +1" in shown
+    assert "  desk " in shown, "the team by its name"
+    assert "0.000000000000" not in shown
     assert (same["decisions"], same["changed"], same["before"]) == (30, 0, same["after"])
+
+
+def test_a_version_is_put_in_force_and_back_and_out(
+    server: AdminServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Decided(server)
+    told = []
+    for words in ("shadow", "activate", "rollback", "retire --reason over"):
+        verb, *more = words.split()
+        assert main(["policy", verb, "where", *more]) == 0
+        told.append(capsys.readouterr().out.strip())
+    assert told == [
+        "where: version 1 is in force, version 2 decides without effect",
+        "where: version 2 is in force",
+        "where: version 1 is in force",
+        "where: no version is in force",
+    ]
+
+    with server.client() as client:
+        (policy,) = client.get("/policies").json()["items"]
+        made = Made(client)
+        made.make("policies", name="never", scope=policy["scope"])
+    assert policy["history"][0]["reason"] == "over"
+    assert main(["policy", "rollback", "never"]) == 1
+    assert "no other version of policy 'never' was ever in force" in capsys.readouterr().err
 
 
 def test_a_policy_that_is_not_there_is_said_so(
