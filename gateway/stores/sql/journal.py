@@ -223,7 +223,12 @@ def _all_rows(connection: Connection) -> Iterator[list[Booked]]:
 def _unsealed(connection: Connection, seen: _Seen) -> Iterator[str]:
     """Of what was issued: it is in the chain or was there before, and stands as the chain says."""
     of = invoices.c
-    standing = {row.id: row.status for row in connection.execute(select(of.id, of.status))}
+    of_voids = of.voided_at_us.is_not(None) | of.void_reason.is_not(None)
+    found = connection.execute(select(of.id, of.status, of_voids.label("of_voids"))).all()
+    standing = {row.id: row.status for row in found}
+    for row in found:
+        if row.of_voids and row.status != "voided":
+            yield f"invoice {row.id} is {row.status}, and says when or why it was voided"
     sealed = {entry.removesuffix(VOIDED) for entry in seen.invoices} | seen.issued_before
     for invoice_id in sorted(sealed | standing.keys()):
         status = standing.get(invoice_id, "draft")
