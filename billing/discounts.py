@@ -10,6 +10,7 @@ from billing.money import format_decimal, parse_decimal
 
 _DECIMALS: Final = 4  # of a percent
 _WHOLE: Final = 100 * 10**_DECIMALS
+_ODD: Final = 50 * 10**_DECIMALS
 
 
 class Discount(msgspec.Struct, frozen=True):
@@ -51,6 +52,11 @@ def discounted(version: str, discount: Discount) -> str:
 def is_discounted(version: str) -> bool:
     """Of a version without the step of its line."""
     return version.endswith("%")
+
+
+def is_odd(percent_e4: int) -> bool:
+    """Whether so much is given away, over half, that one person does not decide it alone."""
+    return percent_e4 > _ODD
 
 
 def in_force(

@@ -1,20 +1,21 @@
 """Discounts: what a tenant pays less than the list. One that has begun stays until a later one."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection
 
-from billing.discounts import parse_percent
+from billing.discounts import is_odd, parse_percent
 from billing.meters import Meter
 from gateway import clock, ids
 from gateway.admin import dated, fields
 from gateway.admin.deps import AdminDeps
-from gateway.admin.operation import Filter, Operation, Page
+from gateway.admin.operation import Answer, Call, Filter, Nothing, Operation, Page
 from gateway.admin.problems import conflict, invalid
 from gateway.admin.resource import Resource
 from gateway.admin.roles import Right
+from gateway.admin.second_person import require_another
 from gateway.stores.sql import discounts, models, rows, tenants
 
 Percent = Annotated[
@@ -31,7 +32,8 @@ class Discount(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Off the list prices in force, from `effective_from` until the next one of the same model and
     meter begins. They do not add up: the one that names the model goes first, then the one that
     names the meter. A tenant's contract prices, and charges that follow from a cost, stay as they
-    are.
+    are. `state` left out: POST makes an approved one; one of over 50 percent is drafted, and
+    approved by somebody else.
     """
 
     tenant_id: fields.Id
@@ -39,6 +41,7 @@ class Discount(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     model: fields.ModelName | None = None  # every model
     meter: Meter | None = None  # every meter
     effective_from: fields.Instant | None = None  # now
+    state: Literal["draft", "approved"] | None = None
 
 
 class DiscountView(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +51,7 @@ class DiscountView(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None
     meter: str | None
     effective_from: str
+    state: str
     created_at: str
     warnings: tuple[str, ...] = ()
 
@@ -56,6 +60,7 @@ class DiscountPage(Page, frozen=True, forbid_unknown_fields=True):
     tenant_id: Filter | None = None
     model: Filter | None = None
     meter: Meter | None = None
+    state: Literal["draft", "approved"] | None = None
 
 
 def _build(
@@ -72,17 +77,43 @@ def _build(
         model=body.model,
         meter=None if body.meter is None else body.meter.value,
         effective_from_us=_effective_from(body, before, now_us),
+        state=_state(body, before),
+        drafted_by=None if before is None else before.drafted_by,
+        approved_by=None if before is None else before.approved_by,
         version=1 if before is None else before.version,
         created_at_us=now_us if before is None else before.created_at_us,
     )
     if before is not None and discount != before:
         _check_not_begun(connection, before)
+    if discount.state == "approved":
+        _check_alone(connection, discount)
+        if discount != before and (told := _odd(discount)) is not None:
+            remedy = 'POST it with "state": "draft"; a colleague approves it with '
+            raise invalid("percent", told, f"{remedy}POST /admin/v1/discounts/{{id}}/approve")
+    return discount
+
+
+def _state(body: Discount, before: rows.Discount | None) -> str:
+    if before is None:
+        return body.state or "approved"
+    if body.state == "approved" and before.state == "draft":
+        remedy = f"POST /admin/v1/discounts/{before.id}/approve"
+        raise invalid("state", "a PUT never approves a discount", remedy)
+    return body.state or before.state
+
+
+def _odd(discount: rows.Discount) -> str | None:
+    if not is_odd(parse_percent(discount.percent)):
+        return None
+    return f"{discount.percent} percent is more than half of the price"
+
+
+def _check_alone(connection: Connection, discount: rows.Discount) -> None:
     twin = discounts.twin(connection, discount)
     if twin is not None:
         raise conflict(
             "already_exists", f"{twin.id} is a discount on the same from the same instant on"
         )
-    return discount
 
 
 def _effective_from(body: Discount, before: rows.Discount | None, now_us: int) -> int:
@@ -93,7 +124,7 @@ def _effective_from(body: Discount, before: rows.Discount | None, now_us: int) -
 
 def _check_not_begun(_connection: Connection, discount: rows.Discount) -> None:
     """What was in force once is part of the books."""
-    if discount.effective_from_us <= clock.now_us():
+    if discount.state == "approved" and discount.effective_from_us <= clock.now_us():
         raise conflict(
             "immutable",
             f"the discount is in force since {clock.rfc3339(discount.effective_from_us)} and stays;"
@@ -109,6 +140,10 @@ def _unknown(connection: Connection, row: rows.Discount) -> tuple[str, ...]:
 
 
 async def _show(_deps: AdminDeps, row: rows.Discount, unknown: tuple[str, ...]) -> DiscountView:
+    return _view(row, unknown)
+
+
+def _view(row: rows.Discount, unknown: tuple[str, ...]) -> DiscountView:
     return DiscountView(
         id=row.id,
         tenant_id=row.tenant_id,
@@ -116,9 +151,48 @@ async def _show(_deps: AdminDeps, row: rows.Discount, unknown: tuple[str, ...]) 
         model=row.model,
         meter=row.meter,
         effective_from=clock.rfc3339(row.effective_from_us),
+        state=row.state,
         created_at=clock.rfc3339(row.created_at_us),
         warnings=(*unknown, *dated.warnings(row.effective_from_us, row.created_at_us)),
     )
+
+
+async def _approve(call: Call) -> Answer:
+    call.body(Nothing)
+
+    def work(connection: Connection) -> tuple[rows.Discount, tuple[str, ...]]:
+        before = RESOURCE.row(connection, call)
+        call.require_version(before.version)
+        unknown = _unknown(connection, before)
+        if before.state == "approved":
+            return before, unknown
+        told = _odd(before)
+        if told is not None:
+            require_another(connection, before.drafted_by, call.principal, told)
+        # One that names no day begins when it is approved, not when it was written down.
+        undated = before.effective_from_us == before.created_at_us
+        approved = msgspec.structs.replace(
+            before,
+            state="approved",
+            effective_from_us=clock.now_us() if undated else before.effective_from_us,
+            approved_by=call.principal.id,
+            version=before.version + 1,
+        )
+        _check_alone(connection, approved)
+        call.changed(connection, "discounts", before, approved)
+        return discounts.RECORDS.replace(connection, approved), unknown
+
+    discount, unknown = await call.change(work)
+    return Answer(_view(discount, unknown), discount.version)
+
+
+def _signed(
+    call: Call, connection: Connection, _before: rows.Discount | None, after: rows.Discount
+) -> None:
+    by = call.principal.id
+    approved_by = by if after.state == "approved" else None
+    signed = msgspec.structs.replace(after, drafted_by=by, approved_by=approved_by)
+    discounts.RECORDS.replace(connection, signed)
 
 
 RESOURCE: Final = Resource(
@@ -136,8 +210,16 @@ RESOURCE: Final = Resource(
     reads=Right.PRICES_READ,
     changes=Right.PRICES_CHANGE,
     remove=_check_not_begun,
+    entails=_signed,
 )
 
 
 def operations() -> list[Operation]:
-    return RESOURCE.operations()
+    return [
+        *RESOURCE.operations(),
+        Operation(
+            "POST", "/discounts/{id}/approve", "discounts", "Put a drafted discount in force",
+            _approve, right=Right.PRICES_CHANGE, body=Nothing, body_optional=True,
+            answers=DiscountView, etag=True, if_match=True, refusals=(404, 409, 412),
+        ),
+    ]  # fmt: skip

@@ -14,11 +14,11 @@ from gateway import clock, ids
 from gateway.admin import dated, fields
 from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Answer, Call, Filter, Nothing, Operation, Page
-from gateway.admin.principal import BOOTSTRAP, Principal
 from gateway.admin.problems import conflict, invalid, together
 from gateway.admin.resource import Resource
 from gateway.admin.roles import Right
-from gateway.stores.sql import admin_tokens, backends, prices, rows, tenants
+from gateway.admin.second_person import require_another
+from gateway.stores.sql import backends, prices, rows, tenants
 
 PerMillion = Annotated[
     str,
@@ -321,33 +321,15 @@ async def _approve(call: Call) -> Answer:
             approved_by=call.principal.id,
             version=price.version + 1,
         )
-        _check_four_eyes(connection, approved, call.principal)
+        told = odd(connection, approved)
+        if told is not None:
+            require_another(connection, price.drafted_by, call.principal, told)
         _check_alone(connection, approved)
         call.changed(connection, "prices", price, approved)
         return prices.RECORDS.replace(connection, approved)
 
     price = await call.change(work)
     return Answer(view(price), price.version)
-
-
-def _check_four_eyes(connection: Connection, price: rows.Price, by: Principal) -> None:
-    """Who wrote an odd price does not approve it, nor does a token that he made. The token of the
-    installation may: it can make itself any other.
-    """
-    wrote = price.drafted_by
-    if by == BOOTSTRAP or wrote in {None, BOOTSTRAP.id}:
-        return
-    if not admin_tokens.is_of_one_hand(connection, wrote, by.id):
-        return
-    told = odd(connection, price)
-    if told is not None:
-        raise conflict("four_eyes", f"{told}; {_FOUR_EYES}")
-
-
-_FOUR_EYES: Final = (
-    "who drafted it does not approve it, nor does a token that he made or renewed: ask a colleague "
-    "whose token is the installation's to give, or draft it anew where the drafter's token is gone"
-)
 
 
 def _signed(

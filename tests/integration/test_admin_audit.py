@@ -132,8 +132,9 @@ class Walk:
         self.do("POST /prices/{id}/approve", first["id"])
         self.do("DELETE /prices/{id}", self.made.make("prices", **draft)["id"])
         off = {"tenant_id": own["tenant"], "effective_from": "2999-01-01T00:00:00Z"}
-        discount = self.do("POST /discounts", **off, percent="5")
+        discount = self.do("POST /discounts", **off, percent="5", state="draft")
         self.do("PUT /discounts/{id}", discount["id"], **off, percent="6")
+        self.do("POST /discounts/{id}/approve", discount["id"])
         self.do("DELETE /discounts/{id}", discount["id"])
         month = {"tenant_id": own["tenant"], "period": "2026-10"}
         for verb in ("approve", "reject"):

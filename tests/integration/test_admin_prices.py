@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.stores.sql import configuration
 from tests.admin_server import AdminServer, Made, refused
 
 BODY = {
@@ -215,6 +216,35 @@ def test_an_odd_price_is_approved_by_somebody_else_than_who_drafted_it(
         assert ada.post(f"{path}/approve").json()["state"] == "approved"
         usual = ada.post("/prices", json=body | {"meter": "cache_read", "state": "draft"}).json()
         assert ada.post(f"/prices/{usual['id']}/approve").json()["state"] == "approved"
+
+
+def test_more_than_half_is_given_away_by_two(
+    admin_house: AdminServer, admin_client: httpx.Client, made: Made
+) -> None:
+    role = {"role": "platform_admin"}
+    first, second = (made.make("admin-tokens", name=made.name(), **role) for _ in range(2))
+    whole = {"tenant_id": made.tenant()["id"], "percent": "100"}
+    with admin_house.client(first["secret"]) as one, admin_house.client(second["secret"]) as two:
+        refused(one.post("/discounts", json=whole), 422, "percent")
+        half = one.post("/discounts", json=whole | {"percent": "50"})
+        assert (half.status_code, half.json()["state"]) == (201, "approved")
+        coming = whole | {"percent": "5", "effective_from": "2999-01-01T00:00:00Z"}
+        later = one.post("/discounts", json=coming).json()
+        mended = one.put(f"/discounts/{later['id']}", json=coming | {"percent": "99"})
+        refused(mended, 422, "percent")
+
+        draft = one.post("/discounts", json=whole | {"state": "draft"}).json()
+        path = f"/discounts/{draft['id']}"
+        in_force = configuration.load(admin_house.engine).discounts
+        assert draft["id"] not in {each.id for each in in_force}
+        refused(one.put(path, json=whole | {"state": "approved"}), 422, "state")
+        assert one.post(f"{path}/approve").json()["code"] == "four_eyes"
+        approved = two.post(f"{path}/approve").json()
+
+    assert approved["state"] == "approved"
+    assert approved["effective_from"] > draft["effective_from"]
+    in_force = configuration.load(admin_house.engine).discounts
+    assert draft["id"] in {each.id for each in in_force}
 
 
 def test_a_token_that_the_drafter_could_use_is_no_second_person(

@@ -65,7 +65,7 @@ def load(engine: Engine) -> Configuration:
             grants=grants.in_force(connection, clock.now_us()),
             limits=limits.RECORDS.all(connection),
             prices=prices.RECORDS.all(connection, state="approved"),
-            discounts=discounts.RECORDS.all(connection),
+            discounts=discounts.RECORDS.all(connection, state="approved"),
             blocks=breakers.in_force(connection, clock.now_us()),
         )
 

@@ -14,13 +14,14 @@ RECORDS: Final = Records(discounts, Discount)
 
 
 def twin(connection: Connection, discount: Discount) -> Discount | None:
-    """One of the same tenant, model and meter from the same instant on."""
+    """An approved one of the same tenant, model and meter from the same instant on."""
     found = RECORDS.all(
         connection,
         tenant_id=discount.tenant_id,
         model=discount.model,
         meter=discount.meter,
         effective_from_us=discount.effective_from_us,
+        state="approved",
     )
     return next((each for each in found if each.id != discount.id), None)
 

@@ -181,7 +181,7 @@ class _Prices:
 
     def __init__(self, connection: Connection) -> None:
         approved = prices.RECORDS.all(connection, state="approved")
-        off = discounts.RECORDS.all(connection)
+        off = discounts.RECORDS.all(connection, state="approved")
         self._book = PriceBook(map(prices.version_of, approved), map(discounts.discount_of, off))
         self._markups = {each.name: each.markup for each in models.RECORDS.all(connection)}
         self._marked: dict[tuple[str, str], RateCard] = {}

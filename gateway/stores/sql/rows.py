@@ -304,6 +304,9 @@ class Discount(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None  # None: every model
     meter: str | None = None  # None: every meter
     effective_from_us: int
+    state: str = "approved"  # draft | approved
+    drafted_by: str | None = None  # id of the principal who wrote it as it is
+    approved_by: str | None = None
     version: int = 1
     created_at_us: int = 0
 

@@ -258,6 +258,9 @@ discounts: Final = Table(
     Column("meter", Text),  # null: every meter
     Column("effective_from_us", BigInteger, nullable=False),
     *_kept(),
+    Column("state", Text, nullable=False, server_default="approved"),  # draft | approved
+    Column("drafted_by", Text),
+    Column("approved_by", Text),
 )
 
 # What deleted keys and teams were called: usage that is booked late, and old invoices, name them.
