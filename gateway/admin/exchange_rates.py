@@ -2,6 +2,7 @@
 ever changes; of two entries of a day the later one holds.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Annotated, Final
@@ -83,7 +84,7 @@ class RatePage(Page, frozen=True, forbid_unknown_fields=True):
 async def _list(call: Call) -> Answer:
     where, size = filters(call.query), call.query.limit
 
-    def work(connection: Connection) -> tuple[list[RateView], list[ExchangeRate]]:
+    def work(connection: Connection) -> tuple[list[RateView], Sequence[ExchangeRate]]:
         found = RECORDS.page(
             connection,
             where,
