@@ -123,8 +123,10 @@ class Exchange:
 
     @property
     def full(self) -> bool:
-        """Whether more of its body is here than is kept ahead of a reader."""
-        return len(self._body) > HIGH_WATER_BYTES
+        """Whether more of its body is here than is kept ahead of a reader. Of one that has its
+        answer nothing more is kept.
+        """
+        return not self.complete and len(self._body) > HIGH_WATER_BYTES
 
     def end(self) -> None:
         """The request's body is whole."""

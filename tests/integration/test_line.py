@@ -126,6 +126,32 @@ def test_a_client_may_leave_at_any_byte(loop_factory: LoopFactory) -> None:
     run_on(loop_factory, story())
 
 
+class Refusing(Server):
+    """Answers without having read anything, once there is more than it keeps of a body."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        (line,) = self.state.connections
+        await until(lambda: line.reading_paused)
+        await send({"type": "http.response.start", "status": 413, "headers": []})
+        await send({"type": "http.response.body", "body": b"less"})
+
+
+@ON_BOTH_LOOPS
+def test_who_has_an_answer_may_send_the_rest_of_what_nobody_reads(
+    loop_factory: LoopFactory,
+) -> None:
+    """Most clients read an answer once they have sent all of the request."""
+
+    async def story() -> None:
+        async with serving(served=Refusing()) as (_, connect):
+            client = await connect()
+            size = 16 * 1024 * 1024
+            await client.send(POST + b"content-length: %d\r\n\r\n" % size, b"x" * size)
+            assert (await client.reader.readline()).startswith(b"HTTP/1.1 413")
+
+    run_on(loop_factory, story())
+
+
 @ON_BOTH_LOOPS
 def test_an_older_client_gets_its_stream_without_chunks(loop_factory: LoopFactory) -> None:
     async def story() -> None:
