@@ -119,10 +119,14 @@ def _written(sections: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[d
 
 
 def _whole(written: dict[str, Any]) -> dict[str, Any]:
-    """With its scope, and with the model that an experiment is about."""
+    """With its scope, and with the model that an experiment is about; another one is its shadow."""
     if "experiment" in written:
         match = {"models": ["chat-default"]} | written.get("match", {})
         written = written | {"match": match}
+        shadow = written["experiment"].get("shadow")
+        if shadow is not None and list(match["models"]) == [shadow["model"]]:
+            experiment = written["experiment"] | {"shadow": shadow | {"model": "chat-other"}}
+            written |= {"experiment": experiment}
     return written | {"scope": {"team": "team_1"}}
 
 
