@@ -30,7 +30,10 @@ def played(tmp_path: Path, store_url: str) -> Callable[[Story], None]:
 
     def play(story: Story) -> None:
         async def whole() -> None:
-            async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
+            async with (
+                ScriptedBackend() as backend,
+                open_house(tmp_path, store_url, LEASE_SECONDS="0") as house,
+            ):
                 world = await furnish(house, {"base_url": backend.base_url}, charge=("0", "100"))
                 await house.policy(
                     name="whole", scope={"tenant": world.tenant["id"]}, budget={"clamp": "off"}
@@ -166,7 +169,10 @@ def test_a_refusal_says_what_would_fit(
     tmp_path: Path, store_url: str, prompt: str, says: str
 ) -> None:
     async def scenario() -> None:
-        async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
+        async with (
+            ScriptedBackend() as backend,
+            open_house(tmp_path, store_url, LEASE_SECONDS="0") as house,
+        ):
             world = await furnish(house, {"base_url": backend.base_url}, charge=("1", "100"))
             tenant = {"tenant": world.tenant["id"]}
             await house.policy(name="whole", scope=tenant, budget={"clamp": "off"})
@@ -186,7 +192,10 @@ def test_a_budget_that_is_spent_says_so_and_not_to_shorten_the_prompt(
     tmp_path: Path, store_url: str
 ) -> None:
     async def scenario() -> None:
-        async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
+        async with (
+            ScriptedBackend() as backend,
+            open_house(tmp_path, store_url, LEASE_SECONDS="0") as house,
+        ):
             backend.script = Script(tokens=40)
             world = await furnish(house, {"base_url": backend.base_url}, charge=("0", "100"))
             scope = {"team": world.team["id"]}
@@ -248,7 +257,10 @@ def test_every_level_of_a_deep_tree_binds_in_every_period(played: Callable[[Stor
 
 def test_what_may_cost_more_than_can_be_counted_is_refused(tmp_path: Path, store_url: str) -> None:
     async def scenario() -> None:
-        async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
+        async with (
+            ScriptedBackend() as backend,
+            open_house(tmp_path, store_url, LEASE_SECONDS="0") as house,
+        ):
             dear = ("0", "200000000")  # per million tokens
             world = await furnish(house, {"base_url": backend.base_url}, charge=dear)
             await house.in_force()

@@ -34,7 +34,9 @@ def played(tmp_path: Path, store_url: str) -> Play:
         async def whole() -> None:
             async with AsyncExitStack() as stack:
                 backend = await stack.enter_async_context(ScriptedBackend())
-                house = await stack.enter_async_context(open_house(tmp_path, store_url, **settings))
+                house = await stack.enter_async_context(
+                    open_house(tmp_path, store_url, **settings, STORE_TIMEOUT_MS="30000")
+                )
                 world = await furnish(house, {"base_url": backend.base_url})
                 if stored:
                     await house.policy(
