@@ -255,7 +255,7 @@ def _budget(state: State, ask: Admission, now_ms: int) -> Refused | None:
         retry_after_ms=account.end_ms - now_ms,
         now_ms=now_ms,
         available=max(grant, 0),
-        left=_left(state, account, beside_leases=ask.firm),
+        left=max(_left(state, account, beside_leases=ask.firm), account.cap - MAX_COUNTER),
         unheld=_fits_unheld(state, ask),
     )
 

@@ -148,8 +148,8 @@ local function admit(packed, kept)
       return {8, i - 1, 0, 0}
     end
     if cap >= 0 then
-      local held = balance[2] or 0
-      local room = cap - (balance[1] or 0) - held - input
+      local posted, held = balance[1] or 0, balance[2] or 0
+      local room = cap - posted - held - input
       local fits, lent = fitting(room, per_token, wanted), 0
       if leased then
         local narrowed = fitting(room - leased, per_token, wanted)
@@ -157,10 +157,11 @@ local function admit(packed, kept)
         if firm then fits, lent = narrowed, leased end
       end
       if fits < least and account[4] > last then
-        last, blocked, left = account[4], i, room + input - lent
+        local spent = min(posted + held + lent, MAX_COUNTER) -- beyond, sums are not exact
+        last, blocked, left = account[4], i, cap - spent
       end
       grant = min(grant, fits)
-      unheld = min(unheld, fitting(room - lent + held, per_token, wanted))
+      unheld = min(unheld, fitting(cap - posted - input - lent, per_token, wanted))
       answer[4 + i] = room
     end
   end
