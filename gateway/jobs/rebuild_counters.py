@@ -127,6 +127,7 @@ async def _rebuild(deps: JobDeps, tag: str, closed: Epoch) -> int:
     async with deps.adopting:
         known = await asyncio.to_thread(restoration.known, deps.engine, deps.spool_dir, tag)
     await _hand_in(deps, tag, known.events, known.unheld)
+    await _mark(deps, tag, known)
     failpoint("rebuild.told")
     await _lift_ended(deps, tag)
     placed = await restore(channels, tag, closed, restoration.holds(known, mine, deps.holds.ttl_ms))
@@ -154,6 +155,23 @@ async def _hand_in(
                 for event in events[start : start + _AT_ONCE]
             )
         )
+
+
+async def _mark(deps: JobDeps, tag: str, known: Known) -> None:
+    """What the ledger has is counted from there. Somebody else may have told it, while a worker
+    was stopped or cut off that posts it later: beside what is counted, and out of a lease that it
+    is taken from already.
+    """
+    for start in range(0, len(known.booked), _AT_ONCE):
+        part = known.booked[start : start + _AT_ONCE]
+        await asyncio.gather(
+            *(deps.holds.settle(tag, marked(event, known.unheld)) for event in part)
+        )
+
+
+def marked(event: UsageEvent, unheld: Mapping[str, Unheld]) -> Settlement:
+    """What the store is told of an event that it need not count."""
+    return Settlement(event.request_id, 0, 0, unheld=unheld[event.request_id].accounts)
 
 
 def told(event: UsageEvent, unheld: Unheld) -> Settlement:

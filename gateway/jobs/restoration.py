@@ -2,8 +2,9 @@
 the ledger has not heard of, and which requests are living.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -35,12 +36,14 @@ class Living(msgspec.Struct, frozen=True):
 
 class Known(msgspec.Struct, frozen=True):
     """`events` are not in the ledger. `unheld`: those requests of theirs that were admitted without
-    the store. `lent` is what living writers have on lease, less what they have spent of it.
+    the store; `booked` of them are in it, and their living writers may have yet to post them.
+    `lent` is what living writers have on lease, less what they have spent of it.
     """
 
     events: tuple[UsageEvent, ...]
     living: tuple[Living, ...]
     unheld: Mapping[str, Unheld] = {}
+    booked: tuple[UsageEvent, ...] = ()
     lent: tuple[Kept, ...] = ()
 
 
@@ -52,6 +55,7 @@ def known(engine: Engine, spool_dir: Path, tag: str) -> Known:
     events: list[UsageEvent] = []
     living: list[Living] = []
     unheld: dict[str, Unheld] = {}
+    booked: list[UsageEvent] = []
     lent: list[Kept] = []
     for writer in spooled.writers(spool_dir):
         try:
@@ -60,22 +64,48 @@ def known(engine: Engine, spool_dir: Path, tag: str) -> Known:
                 events += [event for event in found.events if not is_weak(event)]
                 unheld |= found.unheld
         except spooled.WriterAlive:
-            with suppress(
-                FileNotFoundError
-            ):  # it was replayed, or a segment acknowledged, just now
-                said, still = of_living(spooled.read(writer), writer.name)
-                missing = usage.missing(engine, [event.event_id for event in said])
-                events += [event for event in said if event.event_id in missing]
-                living += still
-                # Of a living writer's only those that have ended: the others it posts itself.
-                ended = [one for one in spooled.read(writer) if isinstance(one, Outcome)]
-                unheld |= unheld_in(ended)
-                lent += left_of(lease_file.read(writer), ended)
+            with suppress(FileNotFoundError):  # replayed, or a segment acknowledged, just now
+                one = by_living(
+                    list(spooled.read(writer)),
+                    lease_file.read(writer),
+                    writer.name,
+                    partial(usage.missing, engine),
+                )
+                events += one.events
+                living += one.living
+                unheld |= one.unheld
+                booked += one.booked
+                lent += one.lent
     return Known(
         tuple(event for event in events if around.tags.get(event.tenant_id) == tag),
         tuple(one for one in living if around.tags.get(one.template.tenant_id) == tag),
         unheld,
+        tuple(event for event in booked if around.tags.get(event.tenant_id) == tag),
         tuple(one for one in lent if one.tag == tag),
+    )
+
+
+def by_living(
+    spoken: Sequence[Record],
+    leases: Iterable[Kept],
+    owner: str,
+    missing: Callable[[list[str]], Collection[str]],
+) -> Known:
+    """What the spool and the lease file of one living writer say. `missing`: which events, by their
+    ids, the ledger does not have.
+    """
+    said, living = of_living(spoken, owner)
+    unknown = missing([event.event_id for event in said])
+    going_on = spooled.open_requests(spoken)  # how they end, their writer will post itself
+    ended = [one for one in spoken if isinstance(one, Outcome) and one.hold_id not in going_on]
+    unheld = unheld_in(ended)
+    booked = (event for event in said if event.event_id not in unknown)
+    return Known(
+        tuple(event for event in said if event.event_id in unknown),
+        tuple(living),
+        unheld,
+        tuple(event for event in booked if event.request_id in unheld),
+        tuple(left_of(leases, ended)),
     )
 
 

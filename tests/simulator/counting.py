@@ -12,7 +12,7 @@ import msgspec
 from billing.usage import DECODER, UsageEvent
 from gateway.jobs import restoration
 from gateway.jobs.evidence import HELD, Unheld, unheld_in
-from gateway.jobs.rebuild_counters import told
+from gateway.jobs.rebuild_counters import marked, told
 from gateway.jobs.restoration import Known, Over
 from gateway.jobs.tell_again import again, unknown
 from gateway.stores.counted import Counted
@@ -20,7 +20,6 @@ from gateway.stores.lease_file import Kept
 from gateway.stores.recount import asked_of, corrections_of
 from gateway.stores.redis.epochs import Epoch
 from gateway.stores.redis.restoring import lent_again
-from gateway.stores.spool import Outcome
 from gateway.stores.sql.corrections import is_weak
 from policies.leases import TakenBack
 from policies.rebuild import held
@@ -145,6 +144,8 @@ class Counters:
         mine = house.accounts(self._house, self._kernel.now_us + self._machine.offset_us)
         known = yield from self._known()
         yield from self._hand_in(known.events, known.unheld)
+        for event in known.booked:
+            yield self._ask("settle", "settle", marked(event, known.unheld))
         yield from self._at("rebuild.told")
         yield from self._lift_ended()
         placed = []
@@ -187,21 +188,23 @@ class Counters:
         events: list[UsageEvent] = []
         living: list[restoration.Living] = []
         unheld: dict[str, Unheld] = {}
+        booked: list[UsageEvent] = []
         lent: list[Kept] = []
         for spool in self._machine.disk.spools.values():
             if spool.is_locked:
-                said, still = restoration.of_living(spool.records, spool.name)
-                missing = self._ledger.missing([event.event_id for event in said])
-                events += [event for event in said if event.event_id in missing]
-                living += still
-                ended = [record for record in spool.records if isinstance(record, Outcome)]
-                unheld |= unheld_in(ended)
-                lent += restoration.left_of(spool.leases, ended)
+                one = restoration.by_living(
+                    spool.records, spool.leases, spool.name, self._ledger.missing
+                )
+                events += one.events
+                living += one.living
+                unheld |= one.unheld
+                booked += one.booked
+                lent += one.lent
             else:
                 found = findings(self._ledger, self._machine.disk, spool)
                 events += [event for event in found.events if not is_weak(event)]
                 unheld |= unheld_in(spool.records)
-        return Known(tuple(events), tuple(living), unheld, tuple(lent))
+        return Known(tuple(events), tuple(living), unheld, tuple(booked), tuple(lent))
 
     def _hand_in(self, events: Iterable[UsageEvent], unheld: Mapping[str, Unheld]) -> Any:
         for event in events:

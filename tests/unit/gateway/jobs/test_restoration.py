@@ -1,10 +1,13 @@
-"""Which holds that a rebuild put back are over by the time it looks again."""
+"""What spools know that a store without its state does not, and which holds that a rebuild put back
+are over by the time it looks again.
+"""
 
 from pathlib import Path
 
 from billing.usage import DECODER
 from gateway.jobs.evidence import Unheld
-from gateway.jobs.restoration import Living, done
+from gateway.jobs.restoration import Living, by_living, done
+from gateway.stores.lease_file import Kept
 from gateway.stores.spool import Closed, Dispatch, Intent, Outcome, Record
 from policies.accounts import MONEY, NO_CAP, Account
 from tests.spooling import event, living_spool
@@ -58,3 +61,30 @@ def test_what_it_came_to_is_told_of_a_request_whose_hold_is_taken_away(tmp_path:
 
     assert [one.request_id for one in over.events] == ["req_1", "req_3"]
     assert over.unheld == {"req_3": Unheld((account,))}
+
+
+def test_what_is_booked_of_who_may_not_have_posted_it_is_neither_lent_nor_posted_again() -> None:
+    """The jobs told the ledger of it while its worker was stopped."""
+    account = Account("mh:{s00}:acct:b:m", NO_CAP, 0, 2**52, MONEY, "b")
+    over, goes_on = (
+        [
+            Intent(hold_id, "s00", 1, b"", (account,), ("w_1/0",)),
+            Dispatch(hold_id, 0, "be_1", 2),
+            Outcome(hold_id, event(hold_id, 0), (account,), ("w_1/0",)),
+        ]
+        for hold_id in ("req_1", "req_2")
+    )
+    again = Dispatch("req_2", 1, "be_2", 3)
+    cost = DECODER.decode(event("req_1", 0)).counter_nanos
+
+    said = by_living(
+        [*over, *goes_on, again],
+        [Kept("w_1/0", "s00", account, cost + 7)],
+        OWNER,
+        lambda ids: {one for one in ids if not one.startswith("req_1")},
+    )
+
+    assert [one.request_id for one in said.booked] == ["req_1"]
+    assert [one.request_id for one in said.events] == ["req_2"]
+    assert said.unheld == {"req_1": Unheld((account,), ("w_1/0",))}
+    assert [one.amount for one in said.lent] == [7]
