@@ -247,6 +247,16 @@ def minilm() -> contextlib.AbstractContextManager[Engine]:
 
 
 @contextlib.contextmanager
+def nobody() -> Iterator[str]:
+    """Where every connection is refused. The port stays taken: one that is merely free is the next
+    server's, of a test beside this one.
+    """
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+@contextlib.contextmanager
 def _engine(program: str, *options: str) -> Iterator[Engine]:
     with socket.create_server(("127.0.0.1", 0)) as chosen:
         port = chosen.getsockname()[1]

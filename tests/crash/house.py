@@ -27,6 +27,7 @@ from tests.crash.laws import TAG, Place
 from tests.crash.processes import Process, Started, listener, processes
 from tests.fault_proxy import FaultProxy
 from tests.scripted_backend import ScriptedBackend
+from tests.servers import nobody
 
 HOLD_SECONDS = 2
 LEASE_SECONDS = 8
@@ -48,6 +49,7 @@ class CrashHouse:
         self.jobs_store: FaultProxy
         self.jobs_sql: FaultProxy | None = None
         self.lines: tuple[FaultProxy, ...] = ()
+        self.nobody: str  # where a backend would be
         self.client: httpx.AsyncClient
         self._started = started
         self._listener = listener()
@@ -191,9 +193,7 @@ class CrashHouse:
             )
         for number, line in enumerate(self.lines):
             await self._backend(number, f"http://127.0.0.1:{line.port}/v1", f"0.{number + 1}")
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            closed = taken.getsockname()[1]
-        await self._backend(9, f"http://127.0.0.1:{closed}/v1", "0.1")
+        await self._backend(9, f"{self.nobody}/v1", "0.1")
         for name in ("chat", "sliced", "kept", "hedged"):
             await self._model(name, self.backend_ids[:2])
         await self._model("dead", self.backend_ids[2:])
@@ -309,6 +309,7 @@ async def _wired(
         name = ".s.PGSQL.5432"
         server = Path(str(sqlalchemy.make_url(database_url).query["host"])) / name
         house.jobs_sql = await stack.enter_async_context(FaultProxy(server, directory / name))
+    house.nobody = stack.enter_context(nobody())
     for backend in house.backends:
         await stack.enter_async_context(backend)
     house.lines = tuple(

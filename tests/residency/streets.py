@@ -5,7 +5,6 @@ its credential, and a request by its text.
 
 import asyncio
 import contextlib
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from tests.residency.towns import Ask, Site, Town
 from tests.residency.walk import Generous
 from tests.scripted_answers import Script
 from tests.scripted_backend import ScriptedBackend
+from tests.servers import nobody
 
 AT_ONCE = 24
 PATIENCE_MS = 250  # of the gateway, with a backend that says nothing
@@ -48,13 +48,12 @@ DEAR, CHEAP = "100000000", "1"  # per million tokens; a budget has a hundred
 class Streets:
     """`seen` counts what happened; `offences` what should not have."""
 
-    def __init__(self, house: House, servers: dict[str, ScriptedBackend]) -> None:
+    def __init__(self, house: House, servers: dict[str, ScriptedBackend], nobody: str) -> None:
         self.house = house
         self.seen: Counter[str] = Counter()
         self.offences: list[str] = []
         self._servers = servers
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            self._closed = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        self._closed = f"{nobody}/v1"
         house.data.plane._forwarder._retries = Generous()
 
     def forget_the_rules(self) -> None:
@@ -184,7 +183,7 @@ async def streets(home: Path, store_url: str, gateway: tuple[str, ...]) -> Async
         house = await stack.enter_async_context(
             open_house(home, store_url, JURISDICTION=stands, SHADOW_REQUESTS=str(AT_ONCE))
         )
-        yield Streets(house, servers)
+        yield Streets(house, servers, stack.enter_context(nobody()))
 
 
 def _furnished(
