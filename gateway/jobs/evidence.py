@@ -1,6 +1,6 @@
-"""What a dead worker's spool says: how its attempts ended, and what it never sent anywhere."""
+"""What a spool says: how attempts ended, and what a dead worker never sent anywhere."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -126,6 +126,26 @@ def found_in(
             events.extend(not_booked(estimated))
     closing = _closing(events, answered, last_attempt)
     return Findings(tuple(events), closing, tuple(untouched), tuple(lost))
+
+
+def ended_by_living(
+    spoken: Sequence[Record], missing: Callable[[list[str]], Collection[str]]
+) -> Findings:
+    """How requests ended, by the spool of a living writer, of which the ledger knows nothing:
+    `missing` says which events, by their ids. How those end that go on, their writer will post.
+    """
+    going_on = spooled.open_requests(spoken)
+    ended = [one for one in spoken if isinstance(one, Outcome) and one.hold_id not in going_on]
+    said = [DECODER.decode(one.event) for one in ended]
+    answered = {event.request_id for event in said if event.winner}
+    last_attempt: dict[str, int] = {}
+    for event in said:
+        known = last_attempt.get(event.request_id, 0)
+        last_attempt[event.request_id] = max(known, event.attempt)
+    unknown = missing([event.event_id for event in said])
+    untold = [event for event in said if event.event_id in unknown]
+    closing = _closing(untold, answered, last_attempt)
+    return Findings(tuple(untold), closing, (), (), unheld_in(ended))
 
 
 def _closing(

@@ -15,7 +15,7 @@ from billing.usage import ENCODER, UsageEvent
 from gateway.clock import monotonic_us
 from gateway.failpoints import failpoint
 from gateway.jobs.deps import JobDeps
-from gateway.jobs.evidence import HELD, Findings, Unheld, findings, surroundings
+from gateway.jobs.evidence import HELD, Findings, findings, surroundings
 from gateway.stores import spooled
 from gateway.stores.redis import lending, quarantine, records
 from gateway.stores.redis.holds import Settlement
@@ -97,15 +97,15 @@ async def _settle(
     deps: JobDeps, event: UsageEvent, found: Findings, tags: Mapping[str, str]
 ) -> None:
     tag = tags.get(event.tenant_id, DEFAULT_TAG)
+    await deps.holds.settle(tag, handed_in(event, found))
+
+
+def handed_in(event: UsageEvent, found: Findings) -> Settlement:
+    """What the store is told of an event. One that closes its request ends the hold, or is posted
+    on the accounts beside where there never was one.
+    """
     closes = event.event_id in found.closing
     unheld = found.unheld.get(event.request_id, HELD) if closes else HELD
-    await deps.holds.settle(tag, handed_in(event, closes=closes, unheld=unheld))
-
-
-def handed_in(event: UsageEvent, *, closes: bool, unheld: Unheld = HELD) -> Settlement:
-    """What the store is told of an event; `closes`: it ends the request's hold, or is posted as
-    `unheld` says where there never was one.
-    """
     return Settlement(
         # No hold bears an event's id: then only the journal entry is written.
         hold_id=event.request_id if closes else event.event_id,

@@ -8,12 +8,21 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import Engine
 
 from billing.money import counter_units
 from billing.rating import rate
 from billing.usage import DECODER, UsageEvent
-from gateway.jobs.evidence import Unheld, findings, surroundings, template_of, unheld_in
+from gateway.jobs.evidence import (
+    Findings,
+    Unheld,
+    ended_by_living,
+    findings,
+    surroundings,
+    template_of,
+    unheld_in,
+)
 from gateway.stores import lease_file, spooled
 from gateway.stores.counted import Counted
 from gateway.stores.lease_file import Kept
@@ -119,10 +128,7 @@ def left_of(leases: Iterable[Kept], ended: Iterable[Outcome]) -> list[Kept]:
         money = DECODER.decode(one.event).counter_nanos if paid else 0
         for lease_id in paid:
             spent[lease_id] = spent.get(lease_id, 0) + money
-    return [
-        msgspec.structs.replace(one, amount=max(0, one.amount - spent.get(one.lease_id, 0)))
-        for one in leases
-    ]
+    return [replace(one, amount=max(0, one.amount - spent.get(one.lease_id, 0))) for one in leases]
 
 
 def of_living(spoken: Iterable[Record], owner: str) -> tuple[list[UsageEvent], list[Living]]:
@@ -138,20 +144,33 @@ def of_living(spoken: Iterable[Record], owner: str) -> tuple[list[UsageEvent], l
     return said, living
 
 
-def untold(engine: Engine, spool_dir: Path) -> Mapping[str, list[UsageEvent]]:
+def untold(engine: Engine, spool_dir: Path) -> Mapping[str, Findings]:
     """What living workers have ended and the ledger does not have, by tag."""
-    said: list[UsageEvent] = []
+    missing = partial(usage.missing, engine)
+    said = []
     for writer in spooled.writers(spool_dir):
         with suppress(FileNotFoundError):  # a segment was acknowledged, or the spool replayed
             if spooled.is_alive(writer):
-                said += of_living(spooled.read(writer), writer.name)[0]
-    missing = usage.missing(engine, [event.event_id for event in said])
-    found: dict[str, list[UsageEvent]] = {}
-    tags = surroundings(engine).tags if missing else {}
-    for event in said:
-        if event.event_id in missing and event.tenant_id in tags:
-            found.setdefault(tags[event.tenant_id], []).append(event)
-    return found
+                said.append(ended_by_living(list(spooled.read(writer)), missing))
+    found = all_of(said)
+    tags = surroundings(engine).tags if found.events else {}
+    by_tag: dict[str, list[UsageEvent]] = {}
+    for event in found.events:
+        if event.tenant_id in tags:
+            by_tag.setdefault(tags[event.tenant_id], []).append(event)
+    return {tag: replace(found, events=tuple(events)) for tag, events in by_tag.items()}
+
+
+def all_of(said: Iterable[Findings]) -> Findings:
+    """How requests ended that several writers tell of."""
+    events: list[UsageEvent] = []
+    closing: set[str] = set()
+    unheld: dict[str, Unheld] = {}
+    for one in said:
+        events += one.events
+        closing |= one.closing
+        unheld |= one.unheld
+    return Findings(tuple(events), frozenset(closing), (), (), unheld)
 
 
 def lifted(hold_id: str) -> Settlement:

@@ -11,10 +11,11 @@ import msgspec
 
 from billing.usage import DECODER, UsageEvent
 from gateway.jobs import restoration
-from gateway.jobs.evidence import HELD, Unheld, unheld_in
+from gateway.jobs.evidence import HELD, Findings, Unheld, ended_by_living, unheld_in
 from gateway.jobs.rebuild_counters import marked, told
+from gateway.jobs.replay_spool import handed_in
 from gateway.jobs.restoration import Known, Over
-from gateway.jobs.tell_again import again, unknown
+from gateway.jobs.tell_again import unknown
 from gateway.stores.counted import Counted
 from gateway.stores.lease_file import Kept
 from gateway.stores.recount import asked_of, corrections_of
@@ -92,19 +93,18 @@ class Counters:
     # what workers have ended and nobody knows of
 
     def tell_again(self) -> Any:
-        events = yield Call(self._ledger, "ledger.missing", self._untold, repeatable=False)
-        before, self._told = self._told, {event.event_id for event in events}
-        waiting = [event for event in events if event.event_id in before]
+        found = yield Call(self._ledger, "ledger.missing", self._untold, repeatable=False)
+        before, self._told = self._told, {event.event_id for event in found.events}
+        waiting = [event for event in found.events if event.event_id in before]
         if waiting:
             known = {event.event_id for event in (yield from self._journaled(None))}
             for event in unknown(waiting, known):
-                yield self._ask("settle", "settle", again(event))
+                yield self._ask("settle", "settle", handed_in(event, found))
 
-    def _untold(self) -> list[UsageEvent]:
+    def _untold(self) -> Findings:
         spools = [spool for spool in self._machine.disk.spools.values() if spool.is_locked]
-        said = [DECODER.decode(packed) for spool in spools for packed in spool.outcomes]
-        missing = self._ledger.missing([event.event_id for event in said])
-        return [event for event in said if event.event_id in missing]
+        missing = self._ledger.missing
+        return restoration.all_of(ended_by_living(spool.records, missing) for spool in spools)
 
     # the counters of a store that lost them
 

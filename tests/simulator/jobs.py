@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from billing.usage import DECODER
 from gateway.jobs.endings import Ending, settlement
-from gateway.jobs.evidence import HELD, Findings
+from gateway.jobs.evidence import Findings
 from gateway.jobs.reap_leases import LATE_MS as LEASES_LATE_MS
 from gateway.jobs.reap_leases import LOST_MS
 from gateway.jobs.replay_spool import SEND_AGAIN_US, handed_in, unsent
@@ -160,10 +160,7 @@ class Jobs:
             return
         for event in waiting:
             if self._kernel.now_us - sent.get(event.event_id, -SEND_AGAIN_US) >= SEND_AGAIN_US:
-                closes = event.event_id in found.closing
-                unheld = found.unheld.get(event.request_id, HELD) if closes else HELD
-                done = handed_in(event, closes=closes, unheld=unheld)
-                yield self._ask("settle", "settle", done)
+                yield self._ask("settle", "settle", handed_in(event, found))
                 sent[event.event_id] = self._kernel.now_us
                 if pause_us := self._kernel.at("replay.handed_in", self.process):
                     yield pause_us

@@ -80,11 +80,12 @@ class Laws(Watcher):
         self._spent: Counter[str] = Counter()  # by account: what is told of, and cannot be untold
         self._spoken: set[str] = set()  # events that are in `spent`, and their requests
         self._told_of: dict[str, tuple[str, dict[str, int]]] = {}  # by event: what it added
+        self._told_alone: set[str] = set()  # events that no counter moved for, since the last loss
+        self._is_whole = False  # the counters were made so, and nothing was lost since
         self._tickets: dict[str, list[str]] = {}  # by ticket: who was let in with it
         self.processed: set[str] = set()  # a backend did work for it
         self._leases = LeaseLaws(self.has_evidence, one_home=one_home)
         self.spent, self.lent = self._leases.spent, self._leases.lent
-        self.closed = self._leases.closed
 
     # what the workers and the backends do
 
@@ -184,6 +185,7 @@ class Laws(Watcher):
         if done.event is not None and (found or done.reaping is None):
             self._told(DECODER.decode(done.event))
         self._leases.settled(before, after, done)
+        self._counted_once(before, after, done)
         if after.accounts is before.accounts:
             return
         if found:
@@ -191,6 +193,19 @@ class Laws(Watcher):
         if done.unheld:
             self._posted_without_hold(before, after, done, found)
         self._look(after)
+
+    def _counted_once(self, before: State, after: State, done: Settlement) -> None:
+        """What came into the journal alone is counted from there, and not posted later as well."""
+        if done.event is None or not done.event or not self._is_whole:
+            return
+        event_id = DECODER.decode(done.event).event_id
+        if not any(
+            one.posted > before.accounts.get(key, _NOTHING).posted
+            for key, one in after.accounts.items()
+        ):
+            self._told_alone.add(event_id)
+        elif event_id in self._told_alone:
+            raise Violation("L5", f"{done.hold_id} was told and is posted now", done.hold_id)
 
     def _ended(self, before: State, after: State, done: Settlement) -> None:
         asked = self.asked.get(done.hold_id)
@@ -278,6 +293,7 @@ class Laws(Watcher):
         """The counters are said to be whole: who is under way has a hold, and they are its sum."""
         self.whole(after)
         self._leases.opened(after)
+        self._is_whole = True
         if not self._one_home:
             return
         for request_id, process in self._flying.items():
@@ -286,6 +302,11 @@ class Laws(Watcher):
             if process.alive and not held and not gone:
                 what = f"{request_id} is under way and the rebuilt counters do not know it"
                 raise Violation("L7", what, request_id)
+
+    def closed(self) -> None:
+        """Nothing is admitted until the counters are whole again."""
+        self._leases.closed()
+        self._is_whole = False
 
     def trusted(self, epoch: Epoch, run_id: str, hold_id: str) -> None:
         """What is admitted is so against counters that were made whole in this very process."""
@@ -298,6 +319,8 @@ class Laws(Watcher):
         """
         self.store_lost += 1
         self._leases.lost()
+        self._is_whole = False
+        self._told_alone.clear()
         self.forgotten.update(self.asked)
         held = {id_: hold for id_, hold in after.holds.items() if hold is not None}
         self.asked = {id_: Asked(hold.admission, hold.grant) for id_, hold in held.items()}

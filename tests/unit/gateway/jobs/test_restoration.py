@@ -5,7 +5,8 @@ are over by the time it looks again.
 from pathlib import Path
 
 from billing.usage import DECODER
-from gateway.jobs.evidence import Unheld
+from gateway.jobs.evidence import Unheld, ended_by_living
+from gateway.jobs.replay_spool import handed_in
 from gateway.jobs.restoration import Living, by_living, done
 from gateway.stores.lease_file import Kept
 from gateway.stores.spool import Closed, Dispatch, Intent, Outcome, Record
@@ -88,3 +89,20 @@ def test_what_is_booked_of_who_may_not_have_posted_it_is_neither_lent_nor_posted
     assert [one.request_id for one in said.events] == ["req_2"]
     assert said.unheld == {"req_1": Unheld((account,), ("w_1/0",))}
     assert [one.amount for one in said.lent] == [7]
+
+
+def test_what_a_living_writer_has_ended_and_the_ledger_lacks_is_handed_in_as_by_itself() -> None:
+    account = Account("mh:{s00}:acct:b:m", NO_CAP, 0, 2**52, MONEY, "b")
+    held, booked = (Outcome(one, event(one, 0)) for one in ("req_1", "req_4"))
+    unheld = Outcome("req_3", event("req_3", 0), (account,), ("w_1/0",))
+    goes_on = [Outcome("req_2", event("req_2", 0)), Dispatch("req_2", 1, "be_2", 3)]
+
+    found = ended_by_living(
+        [*BEGUN, held, *goes_on, unheld, booked],
+        lambda ids: {one for one in ids if not one.startswith("req_4")},
+    )
+
+    assert [one.request_id for one in found.events] == ["req_1", "req_3"]
+    assert [handed_in(one, found).hold_id for one in found.events] == ["req_1", "req_3"]
+    assert [handed_in(one, found).unheld for one in found.events] == [(), (account,)]
+    assert [handed_in(one, found).leases for one in found.events] == [(), ("w_1/0",)]
