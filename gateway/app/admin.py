@@ -28,7 +28,7 @@ async def serve_admin(
             exception_handlers=problems.HANDLERS,
         )
 
-        async def drain() -> None:
+        async def drain(_seconds: int) -> None:
             return
 
         await serve(app, sock_fd, stopping, drain, min(settings.drain_seconds, 10), ready)

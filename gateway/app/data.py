@@ -75,8 +75,5 @@ async def serve_data(
     async with open_data(settings, worker) as data:
         _spare_the_collector()
 
-        async def drain() -> None:
-            await data.plane.drain(settings.drain_seconds)
-
-        seconds = settings.drain_seconds
-        await serve(data_app(data, stopping), sock_fd, stopping, drain, seconds, ready)
+        app, seconds = data_app(data, stopping), settings.drain_seconds
+        await serve(app, sock_fd, stopping, data.plane.drain, seconds, ready)

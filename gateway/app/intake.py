@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import httptools
 
+from gateway.app.claims import Fault, fault_of
 from gateway.app.exchange import Exchange
 from gateway.app.line import Line
 from gateway.dataplane.outlet import EXTENSION
@@ -20,11 +21,11 @@ HEAD_BYTES: Final = 64 * 1024
 MOST_HEADERS: Final = 100
 
 _TOO_LARGE: Final = (
-    f"the head of the request is larger than {HEAD_BYTES} bytes or has more than {MOST_HEADERS} "
-    "headers; send less"
+    431,
+    f"the head has more than {HEAD_BYTES} bytes or {MOST_HEADERS} headers; send less",
 )
-_TOO_SLOW: Final = "the request did not arrive in time; send it without pauses"
-_NOT_HTTP: Final = "Invalid HTTP request received."
+_TOO_SLOW: Final = (408, "the request did not arrive in time; send it without pauses")
+_NOT_HTTP: Final = (400, "Invalid HTTP request received.")
 _COMPLETE, _HEAD, _BODY, _REST, _DEAF = range(5)  # _REST: its request has been answered already
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
@@ -54,7 +55,7 @@ class Intake(Line):
         self._latest = 0.0  # loop time the last piece came
         self._phase_bytes = 0  # after its first piece
         self._barren_bytes = 0  # of these, in a row that belonged to no body
-        self._too_large = False
+        self._fault: Fault | None = None  # of a head that the parser would have taken
 
     # ---- asyncio.Protocol ----
 
@@ -113,17 +114,20 @@ class Intake(Line):
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Raises for a head that is too large: the parser stops, and `_refuse` tells why."""
+        """Raises for a head that is refused: the parser stops, and `_refuse` tells why."""
         parser, headers = self._parser, self._headers
         in_pieces = self._phase != _COMPLETE
         if len(headers) > MOST_HEADERS or (in_pieces and self._head_bytes() > HEAD_BYTES):
-            self._too_large = True
-            raise ValueError(_TOO_LARGE)
+            self._fault = _TOO_LARGE
+            raise ValueError("the head is too large")
         self._headers = []  # for trailers, which are no headers: nobody reads them
         if parser.should_upgrade():
             self._framing = b"".join(b"%b: %b\r\n" % h for h in headers if h[0].lower() in _FRAMING)
         method, version = parser.get_method(), parser.get_http_version()
         old = version != "1.1"
+        self._fault = fault_of(headers, old=old)
+        if self._fault is not None:
+            raise ValueError("the head is unclear")
         exchange = Exchange(
             self,
             method,
@@ -166,14 +170,15 @@ class Intake(Line):
     # ---- refusals ----
 
     def _refuse(self) -> None:
-        """What the parser did not take."""
-        if self._too_large:
-            self._turn_away(431, _TOO_LARGE)
-        else:
-            self._turn_away(400, _NOT_HTTP)
+        """What the parser did not take, or we did not."""
+        self._turn_away(self._fault or _NOT_HTTP)
 
-    def _turn_away(self, status: int, why: str) -> None:
-        self.turn_away(status, why, headless=self._reading == _HEAD)
+    def _turn_away(self, fault: Fault) -> None:
+        """Nothing more is heard; where others wait for their answers, they get them first."""
+        between = self._reading == _COMPLETE and self.answering is not None
+        headless = between or self._reading == _HEAD
+        self._reading = self._phase = _DEAF
+        self.turn_away(*fault, headless=headless)
 
     def _stay(self, rest: bytes) -> None:
         """Whoever would like another protocol is heard and answered in this one, as if nobody had
@@ -205,11 +210,10 @@ class Intake(Line):
             self._since, self._phase_bytes, self._barren_bytes = self._latest, 0, 0
         else:
             self._phase_bytes += size
-            if self._barren_bytes > HEAD_BYTES:
-                self._turn_away(431, _TOO_LARGE)
-        if len(self._headers) > MOST_HEADERS:
-            self._turn_away(431, _TOO_LARGE)
-        self.alarm.by(self._due())
+        if self._barren_bytes > HEAD_BYTES or len(self._headers) > MOST_HEADERS:
+            self._turn_away(_TOO_LARGE)
+        else:
+            self.alarm.by(self._due())
 
     def _due(self) -> float:
         """The loop time at which the client has had its time, unless more comes."""
@@ -233,7 +237,7 @@ class Intake(Line):
         elif self._phase == _REST:
             self.transport.close()
         else:
-            self._turn_away(408, _TOO_SLOW)
+            self._turn_away(_TOO_SLOW)
 
 
 class _Body:

@@ -18,7 +18,6 @@ from gateway.errors import openai_error
 
 MOST_AHEAD: Final = 256  # requests that wait for the answer to another
 _READ_AHEAD: Final = 4  # waiting, nothing is read any more: until then a hang-up is noticed
-_TOO_MANY: Final = "more requests were sent ahead than are kept; wait for answers in between"
 
 
 class Line(asyncio.Protocol):
@@ -49,6 +48,7 @@ class Line(asyncio.Protocol):
         self._state = server_state
         self._ahead: deque[tuple[Exchange, dict[str, Any]]] = deque()
         self._leaving = False
+        self._farewell: bytes | None = None  # to be said after the answers to what came whole
 
     # ---- asyncio.Protocol ----
 
@@ -92,6 +92,15 @@ class Line(asyncio.Protocol):
         else:
             self.answering.keep_alive = False
 
+    def give_up(self) -> None:
+        """Cancels a request that has not come whole: there has been time enough, and whoever
+        handles it says why.
+        """
+        waits = self.answering
+        if waits is None or waits.started or not waits.more_body or waits.task is None:
+            return
+        waits.task.cancel()
+
     # ---- an exchange's side ----
 
     def headers(self, own: Headers) -> Headers:
@@ -124,6 +133,10 @@ class Line(asyncio.Protocol):
             self.resume_reading()
             self._begin(exchange, scope)
             return
+        if self._farewell is not None:
+            self.transport.write(self._farewell)
+            self.transport.close()
+            return
         self.resume_reading()
         self.idle_since = self.loop.time()
         self.alarm.by(self.idle_since + self.keep_alive_seconds)
@@ -151,7 +164,7 @@ class Line(asyncio.Protocol):
         if len(self._ahead) >= _READ_AHEAD:
             self.pause_reading()
         if len(self._ahead) > MOST_AHEAD:
-            self.turn_away(400, _TOO_MANY)
+            self.transport.close()  # too many for anybody who means to read the answers
 
     def _begin(self, exchange: Exchange, scope: dict[str, Any]) -> None:
         self.answering = exchange
@@ -160,21 +173,27 @@ class Line(asyncio.Protocol):
 
     def turn_away(self, status: int, why: str, *, headless: bool = False) -> None:
         """Closes; says why where nobody could take it for the answer to another request, or for a
-        second one to the same. Headless: it is no exchange yet.
+        second one to the same. Requests that came whole before this one have their answers first.
+        Headless: it is no exchange yet.
         """
         if self.transport.is_closing():
             return
-        exchange = self.answering
-        if exchange is None:
-            unanswered = headless or self.latest is None
-        else:
-            unanswered = exchange is self.latest and not (headless or exchange.started)
-        if unanswered:
-            body = openai_error(why, "invalid_request_error", None, "invalid_request")
-            self.transport.write(
-                STATUS_LINES[status] + b"content-type: application/json\r\nconnection: close\r\n"
-                b"content-length: %d\r\n\r\n%b" % (len(body), body)
-            )
-            if exchange is not None:
-                exchange.lose()  # it has its answer
+        answering, at_fault = self.answering, None if headless else self.latest
+        if answering is not None and answering is not at_fault:
+            self._farewell = _refusal(status, why)
+            if at_fault is not None:  # it has no turn any more
+                self._ahead.pop()
+                at_fault.lose()
+                self.latest = answering
+            return
+        if at_fault is None or (answering is not None and not answering.started):
+            self.transport.write(_refusal(status, why))
+            if answering is not None:
+                answering.lose()  # it has its answer
         self.transport.close()
+
+
+def _refusal(status: int, why: str) -> bytes:
+    body = openai_error(why, "invalid_request_error", None, "invalid_request")
+    head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+    return STATUS_LINES[status] + head % len(body) + body

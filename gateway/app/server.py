@@ -118,12 +118,13 @@ async def serve(
     app: Litestar,
     sock_fd: int,
     stopping: asyncio.Event,
-    drain: Callable[[], Awaitable[None]],
+    drain: Callable[[int], Awaitable[None]],
     drain_seconds: int,
     ready: Callable[[], None] = nobody_asked,
 ) -> None:
     """Until SIGTERM or SIGINT, which sets `stopping`; returns once drained and closed. SIGTERM lets
-    clients take their leave first, and a second signal of either kind does not.
+    clients take their leave first, and a second signal of either kind does not. `drain` waits so
+    many seconds for the requests that hold something; all others have as long as these.
     """
     listener = socket.socket(fileno=sock_fd)
     server = _Server(server_config(app, drain_seconds), ready)
@@ -146,7 +147,13 @@ async def serve(
     if not running.done():
         await server.take_leave(hurry)
     server.should_exit = True
-    await drain()
+    until = loop.time() + drain_seconds
+    await drain(drain_seconds)
+    await asyncio.wait({running}, timeout=max(0.0, until - loop.time()))
+    connections: set[Any] = server.server_state.connections  # lines of ours, whatever its type says
+    for connection in list(connections):
+        connection.give_up()
+    await drain(0)  # for who came whole in the meantime
     await running
     if cut := set(server.server_state.tasks):  # cancelled just now; what they need is open still
         await asyncio.wait(cut, timeout=_CUT_SECONDS)
