@@ -7,7 +7,7 @@ the answer says so.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Engine
@@ -25,6 +25,10 @@ from policies.ask import Ask
 from policies.compile import EffectivePolicy, required
 from policies.decision import Deny
 from policies.explain import explain, explain_shadow, named
+
+_TRIAL: Final = (
+    "half open: one trial at a time; a request that comes during another's trial goes to the next"
+)
 
 
 class _World(msgspec.Struct, frozen=True):
@@ -73,11 +77,13 @@ def _answer(
 
 
 def _with_breakers(told: dict[str, Any], seen: LiveFacts) -> dict[str, Any]:
-    """The same with the state of each candidate's breaker: half open, one request at a time is let
-    through, and this may or may not be it. None: nobody has tried it, or it cannot be known.
+    """The same with the state of each candidate's breaker; None: nobody has tried it, or it cannot
+    be known. `trial` says of one that is eligible and half open what that is worth.
     """
     for each in told["candidates"]:
-        each["breaker"] = seen.breakers.get((each["backend_id"], each["upstream_model"]))
+        breaker = seen.breakers.get((each["backend_id"], each["upstream_model"]))
+        each["breaker"] = breaker
+        each["trial"] = _TRIAL if breaker == "half_open" and each["eligible"] else None
     for other in ("when_exhausted", "shadow"):
         if told.get(other) is not None:
             _with_breakers(told[other], seen)

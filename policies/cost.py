@@ -20,9 +20,14 @@ def expected_cost_picos(candidate: Candidate, ask: Ask) -> int:
 
 def worst_charge_picos(candidate: Candidate, ask: Ask) -> int | None:
     """The most this request can be charged: input bound and all wanted output. None: unpriced."""
+    return charge_for_picos(candidate, ask, ask.output_wanted)
+
+
+def charge_for_picos(candidate: Candidate, ask: Ask, output: int) -> int | None:
+    """The same with so many output tokens a choice."""
     per_input, per_output = candidate.charge_input_picos, candidate.charge_output_picos
     if per_input is None:
         return None
     if per_output is None:
         return per_input * ask.input_bound if ask.output_wanted == 0 else None
-    return per_input * ask.input_bound + per_output * ask.output_wanted * ask.choices
+    return per_input * ask.input_bound + per_output * output * ask.choices

@@ -13,7 +13,9 @@ from policies.compile import EffectivePolicy
 from policies.cost import expected_cost_picos, worst_charge_picos
 from policies.decision import Deny
 from policies.experiment import Experiment
+from policies.explain_hedge import explain_hedge
 from policies.filters import UNSEEN, Case, Reason, case_of, judge
+from policies.hedging import WHY_NOT
 from policies.rank import is_saturated, weight_of
 from policies.route import route
 from policies.shadow import Shadow
@@ -44,17 +46,16 @@ def explain(
     known = {} if live is None else live
     routed = route(policy, ask, candidates, known, gateway_jurisdictions, draw)
     attempts = () if isinstance(routed, Deny) else routed.attempts
+    verdicts = judge(case, candidates, known)
     return {
         "decision": "refuse" if isinstance(routed, Deny) else "serve",
         "refusal": _refusal(routed) if isinstance(routed, Deny) else None,
-        "attempts": [
-            {"backend_id": each.backend_id, "upstream_model": each.upstream_model}
-            for each in attempts
-        ],
+        "attempts": [_place(each) for each in attempts],
         "candidates": [
             _candidate(case, candidate, verdict.reasons, live, attempts)
-            for candidate, verdict in zip(candidates, judge(case, candidates, known), strict=True)
+            for candidate, verdict in zip(candidates, verdicts, strict=True)
         ],
+        "hedge": _hedge(case, attempts, [verdict.reasons for verdict in verdicts], known),
         "policy": explain_policy(policy),
     }
 
@@ -62,6 +63,8 @@ def explain(
 def named(told: Plain, names: Mapping[str, str]) -> Plain:
     """The same with the names of backends beside their ids."""
     places = [*told["attempts"], *told["candidates"]]
+    if (hedge := told.get("hedge")) is not None and hedge.get("to") is not None:
+        places.append(hedge["to"])
     for place in places:
         place["backend"] = names.get(place["backend_id"])
     if "when_exhausted" in told:
@@ -81,6 +84,27 @@ def explain_policy(policy: EffectivePolicy) -> Plain:
         for field in EffectivePolicy.__struct_fields__
         if field != "sources"
     }
+
+
+def _hedge(
+    case: Case,
+    attempts: Sequence[Candidate],
+    against: Sequence[Sequence[Reason]],
+    live: Mapping[tuple[str, str], Live],
+) -> Plain:
+    """With `to`: who would be asked beside the first, were that one silent now."""
+    told = explain_hedge(case.policy, len(attempts), against)
+    if told["why_not"] is not None:
+        return told | {"to": None}
+    second = attempts[1]
+    seen = live.get((second.backend_id, second.upstream_model), UNSEEN)
+    if is_saturated(second, seen):
+        return told | {"to": None, "why_not": WHY_NOT["full"]}
+    return told | {"to": _place(second)}
+
+
+def _place(candidate: Candidate) -> Plain:
+    return {"backend_id": candidate.backend_id, "upstream_model": candidate.upstream_model}
 
 
 def _refusal(deny: Deny) -> Plain:

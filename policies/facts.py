@@ -81,6 +81,8 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     hedged: int | None = None  # the number of the attempt that was begun beside a slow one
     shadow: str = ""  # the request that was begun as a shadow of this one
     shadow_of: str = ""  # the request that this one is a shadow of
+    afforded: tuple[int, ...] = ()  # the candidates it was kept to, where no budget covered `order`
+    unhedged: str | None = None  # `hedging.WHY_NOT`, where one was due; None: older than the field
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -154,6 +156,7 @@ class Recorder:
                 degraded_from,
                 usual_tokens,
                 experiment,
+                unhedged="",
             )
         )
 
@@ -166,6 +169,16 @@ def refused(packed: bytes, code: str) -> bytes:
 def hedged(packed: bytes, attempt: int) -> bytes:
     """The same decision, once a slow attempt has got the one of this number beside it."""
     return _PACK(msgspec.structs.replace(DECODER.decode(packed), hedged=attempt))
+
+
+def unhedged(packed: bytes, why: str) -> bytes:
+    """The same decision, where a slow attempt got none beside it: a word of `hedging.WHY_NOT`."""
+    return _PACK(msgspec.structs.replace(DECODER.decode(packed), unhedged=why))
+
+
+def afforded(packed: bytes, places: tuple[int, ...]) -> bytes:
+    """The same decision, kept to these candidates, for no budget covered the dearer ones."""
+    return _PACK(msgspec.structs.replace(DECODER.decode(packed), afforded=places))
 
 
 def shadowed(packed: bytes, request_id: str) -> bytes:

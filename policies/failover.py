@@ -129,6 +129,11 @@ class Attempts:
         at = self._following()
         return self._candidates[at] if at is not None else None
 
+    @property
+    def at_the_end(self) -> bool:
+        """Whether the plan has nobody after whoever was tried last, not even one who rests."""
+        return self._at + 1 == len(self._candidates)
+
     def beside(self, now_us: int) -> Candidate | None:
         """The next attempt, while the last one has said nothing; None: there is none to be had."""
         at = self._following()

@@ -6,6 +6,19 @@ would have done without.
 
 from typing import Final
 
+# Why a request that a policy has hedged got no second attempt beside a slow one.
+WHY_NOT: Final = {
+    "client_left": "the client had hung up",
+    "resting": "every other candidate of the plan has asked to be left alone for a time",
+    "tried": "every candidate of the plan had been tried",
+    "unavailable": "the circuit breaker of the next candidate let nothing through",
+    "full": "the next candidate had as many requests as it takes",
+    "no_slot": "the next candidate takes only so many requests at a time, and no slot was free",
+    "share_spent": "hedges have had their share of this key's requests for the model, or of what"
+    " these cost (retries.hedge_percent)",
+    "budget_spent": "retries and hedges have had their tenth of the last second's requests",
+}
+
 _WHOLE: Final = 100
 _MOST_SAVED: Final = 10 * _WHOLE  # after a quiet hour, so many hedges at once and no more
 

@@ -14,6 +14,7 @@ import msgspec
 from policies.ask import Ask
 from policies.candidates import Candidate, Live
 from policies.compile import EffectivePolicy
+from policies.cost import charge_for_picos
 from policies.decision import Deny
 from policies.filters import Verdict
 from policies.panel import Panel
@@ -62,3 +63,24 @@ def decide(
         return refusal(case, candidates, verdicts, draw, live)
     ranked = rank(policy, ask, eligible, live, draw)
     return Plan(tuple(ranked[: policy.max_attempts]), verdicts)
+
+
+def cheapest(
+    panel: Panel,
+    ask: Ask,
+    verdicts: Sequence[Verdict],
+    live: Mapping[tuple[str, str], Live],
+    draw: int,
+    output: int,
+) -> tuple[Candidate, ...]:
+    """Of those who are eligible by these verdicts, on the panel's candidates, whoever charges least
+    for the input bound and `output` tokens a choice: best first, at most `max_attempts`.
+    """
+    charges = [
+        (charge_for_picos(candidate, ask, output) or 0, candidate)
+        for candidate, verdict in zip(panel.candidates, verdicts, strict=True)
+        if verdict.eligible
+    ]
+    least = min(picos for picos, _ in charges)
+    those = [candidate for picos, candidate in charges if picos == least]
+    return tuple(rank(panel.policy, ask, those, live, draw)[: panel.policy.max_attempts])

@@ -22,7 +22,9 @@ from gateway.stores.sql.decisions import Anchor, Place, Sealed
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.tables import usage_rows
 from policies import facts
+from policies.candidates import Candidate
 from policies.explain import explain, named
+from policies.explain_hedge import hedge_of
 from policies.facts import Standing
 from policies.seals import Break
 
@@ -88,6 +90,7 @@ class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str]
     refusal: str | None
     plan: tuple[Target, ...]
+    afforded: tuple[Target, ...] | None  # those it was kept to, where no budget covered the plan
     hedged: int | None  # the number of the attempt that was begun beside a slow one
     shadow: str | None  # the request that went to another model as a shadow of this one
     shadow_of: str | None  # the request that this one was a shadow of
@@ -114,6 +117,7 @@ class WholeView(DecisionView, frozen=True, kw_only=True):
     ask: dict[str, Any]
     candidates: tuple[dict[str, Any], ...]
     policy: dict[str, Any]
+    hedge: dict[str, Any] | None  # whether a second attempt stood beside a slow one, and why not
     went: tuple[WentView, ...]
 
 
@@ -260,15 +264,20 @@ def _view(sealed: Sealed, standing: Standing | None) -> DecisionView:
         stream=decided.ask.stream,
         tags=record.tags,
         refusal=decided.refusal or None,
-        plan=tuple(
-            Target(candidates[n].backend_id, candidates[n].upstream_model)
-            for n in decided.order
-            if n < len(candidates)
-        ),
+        plan=_targets(candidates, decided.order),
+        afforded=_targets(candidates, decided.afforded) or None,
         hedged=decided.hedged,
         shadow=decided.shadow or None,
         shadow_of=decided.shadow_of or None,
         sealed=SealView(chain, number, at, clock.rfc3339(sealed_at_us)),
+    )
+
+
+def _targets(candidates: Sequence[Candidate], places: Sequence[int]) -> tuple[Target, ...]:
+    return tuple(
+        Target(candidates[n].backend_id, candidates[n].upstream_model)
+        for n in places
+        if n < len(candidates)
     )
 
 
@@ -296,6 +305,7 @@ def _whole(
         ask=msgspec.structs.asdict(decided.ask),
         candidates=tuple(told["candidates"]),
         policy=told["policy"],
+        hedge=None if standing is None else hedge_of(standing.policy, decided),
         went=went,
     )
 

@@ -131,14 +131,31 @@ def _show_decision(told: dict[str, Any]) -> Iterator[str]:
         yield f"  {backend}/{each['upstream_model']} ({each['region']}): {place}"
         if told["live"]["known"]:
             yield f"      seen: {_seen(each)}"
+        if each.get("trial"):
+            yield f"      circuit breaker {each['trial']}"
         for reason in each["reasons"]:
             yield f"      {reason}"
+    yield from _show_hedge(told)
     yield from _show_shadow(told)
     set_by = {name: each for name, each in told.get("policy", {}).items() if each["set_by"]}
     if set_by:
         yield "policy:"
         for name, each in sorted(set_by.items()):
             yield f"  {name} = {json.dumps(each['value'])}   (set by {each['set_by']})"
+
+
+def _show_hedge(told: dict[str, Any]) -> Iterator[str]:
+    """Who would be asked beside a slow first one, where a policy says after how long."""
+    hedge = told.get("hedge")
+    if hedge is None or hedge["after_ms"] is None or told["decision"] != "serve":
+        return
+    if hedge["to"] is None:
+        yield f"hedge: none, for {hedge['why_not']}"
+        return
+    to = (
+        f"{hedge['to'].get('backend') or hedge['to']['backend_id']}/{hedge['to']['upstream_model']}"
+    )
+    yield f"hedge: {to}, where the first is silent for {hedge['after_ms']} ms"
 
 
 def _show_shadow(told: dict[str, Any]) -> Iterator[str]:
@@ -173,8 +190,6 @@ def _seen(each: dict[str, Any]) -> str:
     ]  # fmt: skip
     said.append(f"{each['samples']} first tokens in the last minute")
     said.append(f"{each['in_flight']} in flight")
-    if each["breaker"] == "half_open":
-        said.append("circuit breaker half open: one request at a time is let through")
     if each["share_permille"] == 0:
         said.append("ejected: slower or worse than its peers")
     return ", ".join(said)

@@ -55,7 +55,11 @@ class Hedges:
         if route is None or ask is None or principal is None:
             raise RuntimeError("a hedge before the route")
         policy, first = route.policy, attempts.current
-        if policy.hedge_after_ms is None or not policy.hedge_percent or attempts.next is None:
+        if policy.hedge_after_ms is None or not policy.hedge_percent:
+            return None
+        if attempts.next is None:
+            if not attempts.at_the_end:
+                flow.decision = facts.unhedged(flow.decision, "resting")
             return None
         share = self._share(principal.key.id, ask.model)
         share.request(policy.hedge_percent, expected_cost_picos(first, ask))
@@ -113,27 +117,42 @@ class Hedge:
 
     async def _hedge(self) -> None:
         """Asks the next backend of the plan too, where it is there and worth its price."""
-        flow, attempts, ask, route = self._flow, self._attempts, self._flow.ask, self._flow.route
-        second = attempts.next
-        if flow.left or second is None or ask is None or route is None:
-            return
-        now_us = clock.monotonic_us()
-        seen = self._of.backends.live(now_us).get((second.backend_id, second.upstream_model))
-        if seen is not None and (not seen.available or is_saturated(second, seen)):
-            return
-        cost_picos = expected_cost_picos(second, ask)
+        second, now_us = self._attempts.next, clock.monotonic_us()
+        why_not = self._against(second, now_us)
         turn: Turn | None = None
-        if not self._share.covers(cost_picos):
-            return
-        if second.max_concurrency is not None:
+        if not why_not and second is not None and second.max_concurrency is not None:
             turn = await self._turn(second)
             if turn is None:  # who waits there has no other backend that is at work for it
-                return
+                why_not = "no_slot"
+        if second is None or why_not:
+            self._flow.decision = facts.unhedged(self._flow.decision, why_not)
+            return
+        self._start(second, turn, now_us)
+
+    def _against(self, second: Candidate | None, now_us: int) -> str:
+        """A word of `hedging.WHY_NOT`; empty: nothing is."""
+        flow = self._flow
+        if flow.left:
+            return "client_left"
+        if second is None or flow.ask is None:
+            return "tried" if self._attempts.at_the_end else "resting"
+        seen = self._of.backends.live(now_us).get((second.backend_id, second.upstream_model))
+        if seen is not None and not seen.available:
+            return "unavailable"
+        if seen is not None and is_saturated(second, seen):
+            return "full"
+        return "" if self._share.covers(expected_cost_picos(second, flow.ask)) else "share_spent"
+
+    def _start(self, second: Candidate, turn: Turn | None, now_us: int) -> None:
+        flow, attempts, ask, route = self._flow, self._attempts, self._flow.ask, self._flow.route
+        if ask is None or route is None:
+            raise RuntimeError("a hedge before the route")
         if attempts.beside(now_us) is not second:
             if turn is not None:
                 turn.over(0)
+            flow.decision = facts.unhedged(flow.decision, "budget_spent")
             return
-        self._share.take(cost_picos)
+        self._share.take(expected_cost_picos(second, ask))
         self._used = True
         flow.decision = facts.hedged(flow.decision, attempts.number)
         way = route.ways[second.backend_id, second.upstream_model]

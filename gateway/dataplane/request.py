@@ -16,6 +16,7 @@ from gateway.backends.answer import Answer
 from gateway.backends.health import Backends, Outcome
 from gateway.dataplane.admit import admit
 from gateway.dataplane.affinity import Prefixes
+from gateway.dataplane.afford import Means, afford
 from gateway.dataplane.arrival import parse_tags, read_head
 from gateway.dataplane.authenticate import authenticate
 from gateway.dataplane.bodies import Bodies
@@ -180,7 +181,7 @@ class DataPlane:
         with HangUp(receive, self._hang_ups, partial(self._left, flow)) as hang_up:
             refused = await self._admit(flow)
             if refused is not None:
-                refused = await self._cheaper(flow, reading, refused)
+                refused = await afford(flow, reading, refused, self._means())
             if refused is not None:
                 return await self._turn_away(flow, refused, send)
             self._track(flow, hang_up.task)
@@ -202,6 +203,14 @@ class DataPlane:
             refused=lambda flow, deny: self._decisions.refused(flow, deny.code.value, self.overdue),
             track=self._track,
             end=self._end,
+        )
+
+    def _means(self) -> Means:
+        return Means(
+            admit=self._admit,
+            replan=self._replan,
+            live=lambda: self.backends.live(clock.monotonic_us()),
+            draw=self._draw,
         )
 
     def _left(self, flow: Flow) -> float:
@@ -292,36 +301,6 @@ class DataPlane:
         in_slices = found.policy.hold == "sliced" and may_be_sliced(flow)
         flow.quote = quote(ask, routed, found, principal.tenant.currency, in_slices=in_slices)
         return beyond_counting(flow.quote)
-
-    async def _cheaper(
-        self, flow: Flow, reading: Reading, refused: Deny | Replay
-    ) -> Deny | Replay | None:
-        """Where a budget refused: the model that the policy names instead, with its own policy,
-        route and price, but nowhere that the model asked for may not go; then the one that its
-        policy names. As `admit`; nothing is tried after any other refusal.
-        """
-        asked, tried, last = reading.envelope, [reading.envelope.model], refused
-        known = (flow.envelope, flow.route, flow.ask, flow.plan, flow.verdicts, flow.quote)
-        decision = flow.decision
-        while isinstance(last, Deny) and last.code is DenyCode.INSUFFICIENT_QUOTA:
-            bound = flow.route.policy if flow.route is not None else None
-            if bound is None or bound.degrade_to is None or bound.degrade_to in tried:
-                break
-            tried.append(bound.degrade_to)
-            flow.transcript = None
-            instead = replace(reading, envelope=replace(asked, model=bound.degrade_to))
-            answer: Deny | Replay | None = self._replan(flow, instead, bound, asked.model)
-            if answer is None:
-                answer = await self._admit(flow)
-            if not isinstance(answer, Deny):
-                flow.degraded_from = asked.model
-                return answer
-            last = answer
-        (flow.envelope, flow.route, flow.ask, flow.plan, flow.verdicts, flow.quote) = known
-        flow.decision = decision
-        if last is refused or not isinstance(refused, Deny) or not isinstance(last, Deny):
-            return refused
-        return replace(refused, message=f"{refused.message}; {tried[-1]} instead: {last.message}")
 
     def _replan(
         self, flow: Flow, reading: Reading, bound: EffectivePolicy, instead_of: str

@@ -4,6 +4,7 @@ what was asked of whom.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from policies.hedging import WHY_NOT
 from tests.booked import ledger_rows
 from tests.house import House, World, furnish, open_house
 from tests.running import run
@@ -74,6 +76,14 @@ async def spent(house: House) -> list[tuple[str, str]]:
     return [(each["spent"], each["held"]) for each in (await house.look("budgets"))["items"]]
 
 
+async def unhedged(house: House) -> list[str]:
+    """Why each request had no second attempt beside a slow one, as their decisions tell."""
+    await ledger_rows(house)
+    found = (await house.look("decisions", limit=200))["items"]
+    whole = [await house.look(f"decisions/{each['id']}") for each in found]
+    return [each["hedge"]["why_not"] or "it had" for each in whole]
+
+
 async def deserted(backend: ScriptedBackend) -> None:
     """Nobody waits for its answers any more."""
     while not all(entry.finished or entry.client_disconnected for entry in backend.book):
@@ -109,6 +119,9 @@ def test_of_a_slow_and_a_quick_backend_the_quick_one_serves_and_is_charged(
             whole = await world.house.look(f"decisions/{told['items'][0]['id']}")
             assert [went["winner"] for went in whole["went"]] == [False, True]
             assert whole["policy"]["hedge_after_ms"] == {"value": 40, "set_by": "hedged"}
+            assert whole["hedge"] == {
+                "after_ms": 40, "percent": 100, "attempt": 1, "why_not": None
+            }  # fmt: skip
 
     run(scenario())
 
@@ -145,12 +158,17 @@ def test_a_stream_that_has_begun_is_never_asked_for_twice(tmp_path: Path, store_
 def test_nothing_is_hedged_unless_a_policy_says_so(tmp_path: Path, store_url: str) -> None:
     async def scenario() -> None:
         late = Script(delay_ms=120)
-        off = [{"max_attempts": 3}, {"hedge_after_ms": 40, "hedge_percent": 0}]
-        for number, retries in enumerate(off):
+        off = [
+            ({"max_attempts": 3}, "off: no policy sets retries.hedge_after_ms"),
+            ({"hedge_after_ms": 40, "hedge_percent": 0}, "off: retries.hedge_percent is 0"),
+            ({"hedge_after_ms": 60_000}, "no attempt was silent for 60000 ms"),
+        ]
+        for number, (retries, why_not) in enumerate(off):
             home = tmp_path / str(number)
             async with hedged(home, store_url, late, Script(), retries=retries) as (world, both):
                 assert (await ask(world)).status_code == 200
                 assert [len(each.book) for each in both] == [1, 0]
+                assert await unhedged(world.house) == [why_not]
 
     run(scenario())
 
@@ -169,6 +187,9 @@ def test_no_more_is_hedged_than_the_policy_s_share(tmp_path: Path, store_url: st
                 assert (await ask(world)).status_code == 200
             assert len(both[0].book) == 30
             assert 2 <= len(both[1].book) <= 3
+            told = Counter(await unhedged(world.house))
+            assert told["it had"] == len(both[1].book)
+            assert told[WHY_NOT["share_spent"]] > 0
 
     run(scenario())
 
@@ -300,5 +321,7 @@ def test_a_backend_that_takes_only_so_many_is_asked_for_a_slot_first(
             assert quick.peak == 1, "it is full: nobody is hedged there"
             quick.answering.set()
             assert [(await each).status_code for each in (held, refused)] == [200, 200]
+            told = set(await unhedged(world.house))
+            assert told & {WHY_NOT["no_slot"], WHY_NOT["full"]}
 
     run(scenario())

@@ -2,7 +2,8 @@ from collections.abc import Mapping
 
 from policies.candidates import Candidate, Live
 from policies.compile import DEFAULT, EffectivePolicy
-from policies.route import NOWHERE, Plan, route
+from policies.panel import Panel
+from policies.route import NOWHERE, Plan, cheapest, route
 from tests.policy_builders import GATEWAY, a_candidate, an_ask, only, seen_as
 
 
@@ -53,3 +54,27 @@ def test_a_backend_that_heals_is_back_in_the_plan() -> None:
     assert planned(EffectivePolicy(), a_candidate(), other, live=live).attempts == (other,)
     live[("bk_eu", "smollm2")].available = True
     assert len(planned(EffectivePolicy(), a_candidate(), other, live=live).attempts) == 2
+
+
+def test_the_cheapest_are_all_who_charge_least_for_what_is_needed() -> None:
+    dear = a_candidate("bk_dear", charge_output_picos=9_000_000)
+    one, other = a_candidate("bk_1"), a_candidate("bk_2", cost_input_picos=0)
+    abroad = a_candidate("bk_us", jurisdictions=frozenset({"US"}), charge_output_picos=0)
+    policy = EffectivePolicy(residency=only("EU"))
+    plan = planned(policy, dear, one, other, abroad)
+    panel = Panel(policy, (dear, one, other, abroad))
+
+    assert cheapest(panel, an_ask(), plan.verdicts, NOWHERE, 0, 100) == (other, one)
+
+
+def test_who_is_cheapest_depends_on_how_much_output_is_needed() -> None:
+    talker = a_candidate("bk_talker", charge_input_picos=3_000_000, charge_output_picos=1)
+    reader = a_candidate("bk_reader", charge_input_picos=0, charge_output_picos=90_000_000)
+    panel = Panel(DEFAULT, (talker, reader))
+    verdicts = planned(DEFAULT, talker, reader).verdicts
+
+    def chosen(output: int) -> tuple[Candidate, ...]:
+        return cheapest(panel, an_ask(), verdicts, NOWHERE, 0, output)
+
+    assert chosen(1) == (reader,)
+    assert chosen(100) == (talker,)
