@@ -11,6 +11,7 @@ from typing import Final
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway import clock
 from gateway.dataplane.reach import Unseal
 from gateway.dataplane.request import DataPlane
 from gateway.dataplane.snapshot import Snapshot
@@ -25,13 +26,15 @@ _LOG: Final = logging.getLogger(__name__)
 class Refresher:
     """One a worker. `told` may be called from the bus at any time."""
 
-    def __init__(self, plane: DataPlane, engine: Engine, unseal: Unseal) -> None:
+    def __init__(self, plane: DataPlane, engine: Engine, unseal: Unseal, loaded_us: int) -> None:
+        """`loaded_us`: when the plane's snapshot was asked for, by the monotonic clock."""
         self._plane = plane
         self._engine = engine
         self._unseal = unseal
         self._news = asyncio.Event()
         self.failures = 0
-        plane.holds.at_least(plane.snapshot.epochs)
+        plane.holds.at_least(plane.snapshot.epochs, loaded_us)
+        plane.holds.channels.when_up(self.told)  # until it has looked, nothing is admitted there
 
     def told(self, _revision: int = 0) -> None:
         """Somebody says that the configuration has changed."""
@@ -58,14 +61,15 @@ class Refresher:
                     _LOG.exception("the configuration %s; the last one stays in force", kind)
 
     async def _look(self) -> None:
-        revision = await asyncio.to_thread(configuration.revision, self._engine)
+        asked_us = clock.monotonic_us()
+        revision, epochs = await asyncio.to_thread(configuration.heads, self._engine)
+        self._plane.holds.at_least(epochs, asked_us)
         if revision == self._plane.snapshot.revision:
             return
         before = self._plane.snapshot
         snapshot = await asyncio.to_thread(load_snapshot, self._engine, self._unseal, before)
         failpoint("refresh.loaded")
         self._plane.snapshot = snapshot
-        self._plane.holds.at_least(snapshot.epochs)
 
 
 def load_snapshot(engine: Engine, unseal: Unseal, before: Snapshot | None = None) -> Snapshot:

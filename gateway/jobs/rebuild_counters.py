@@ -34,7 +34,7 @@ from gateway.stores.redis.channel import StoreUnavailable
 from gateway.stores.redis.epochs import Epoch
 from gateway.stores.redis.holds import Settlement
 from gateway.stores.redis.leases import Lease
-from gateway.stores.redis.restoring import lend_again, restore
+from gateway.stores.redis.restoring import lend_again, restore, take_back
 from gateway.stores.sql import usage
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.epochs import begin, numbers
@@ -188,9 +188,12 @@ async def _lend_again(
     """
     living = {one.lease_id.rpartition("/")[0] for one in known.lent}
     writers = {writer.name for writer in spooled.writers(deps.spool_dir)}
-    for one in await lending.listed(deps.client, tag):
-        if one.owner in writers or one.owner in living:
-            await deps.holds.taking_back(tag, TakenBack(one.lease_id, one.account))
+    old = [
+        TakenBack(one.lease_id, one.account)
+        for one in await lending.listed(deps.client, tag)
+        if one.owner in writers or one.owner in living
+    ]
+    await take_back(deps.holds.channels, tag, closed, old)
     due = [one for one in known.lent if one.account.key in in_force and one.amount]
     await lend_again(deps.holds.channels, tag, closed, due)
 

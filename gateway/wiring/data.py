@@ -18,6 +18,7 @@ from gateway import secrets
 from gateway.backends.health import Backends
 from gateway.backends.pool import PoolStats
 from gateway.backends.transport import Transport
+from gateway.clock import monotonic_us
 from gateway.dataplane.affinity import Prefixes
 from gateway.dataplane.bodies import Bodies, Room
 from gateway.dataplane.count import Calibration, Tokeniser
@@ -127,7 +128,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
         channels = await opened_channels(stack, settings)  # until it is up we refuse
         spool, transport = _opened_spool(stack, settings, worker), _opened_transport(stack)
         tokeniser = stack.enter_context(closing(Tokeniser(settings.home / "vocabularies")))
-        holds, backends = hold_store(channels, settings), Backends()
+        holds, backends, loaded_us = hold_store(channels, settings), Backends(), monotonic_us()
         calibration, decisions = Calibration(), Decisions(holds, settings.jurisdictions)
         leases = _leases(holds, spool, settings)
         settler = Settler(holds, spool, tokeniser, calibration, decisions)
@@ -155,7 +156,7 @@ async def open_data(settings: Settings, worker: int) -> AsyncIterator[Data]:
             drain_left_s=settings.disconnect_drain_seconds,
         )
         _show(telemetry, plane, transport, decisions)
-        refresher, whole = Refresher(plane, engine, unseal), Whole(plane, holds)
+        refresher, whole = Refresher(plane, engine, unseal, loaded_us), Whole(plane, holds)
         await whole.look()
         _keep_going(
             stack,

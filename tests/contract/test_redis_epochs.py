@@ -5,10 +5,14 @@ import asyncio
 import pytest
 import redis
 
+from gateway import clock
+from gateway.stores.lease_file import Kept
 from gateway.stores.redis import epochs, keys
-from gateway.stores.redis.channel import StoreUnavailable
+from gateway.stores.redis.channel import AT_ONCE_US, Channel, StoreUnavailable
 from gateway.stores.redis.epochs import Epoch
 from gateway.stores.redis.holds import Granted, HoldStore, Refused
+from gateway.stores.redis.restoring import lend_again, take_back
+from policies.leases import TakenBack
 from tests import servers
 from tests.holding import TAG, account, ask, books, open_channels, open_holds, open_reader
 from tests.running import run
@@ -79,6 +83,55 @@ def test_an_epoch_that_ends_in_mid_work_is_noticed_by_the_next_admission(
     run(story())
 
 
+def test_after_a_new_connection_nothing_is_admitted_until_the_ledger_was_heard(
+    any_store_url: str,
+) -> None:
+    """The process that answers again may have been replaced meanwhile, with others admitting
+    elsewhere; there the epoch is the one that we know as well.
+    """
+
+    async def story() -> None:
+        async with open_holds(any_store_url) as holds:
+            link, heard_us = holds.channels.of(TAG), clock.monotonic_us()
+            holds.at_least({TAG: 1}, heard_us)
+            assert not await _refused(holds)
+            before_us = link.since_us
+            await _reconnected(holds, after_s=AT_ONCE_US / 1e6 + 0.1)
+            assert link.since_us > before_us
+            assert await _refused(holds)
+            holds.at_least({TAG: 1}, heard_us)  # it was asked before
+            assert await _refused(holds)
+            holds.at_least({TAG: 1}, clock.monotonic_us())
+            assert not await _refused(holds)
+
+    run(story())
+
+
+def test_a_connection_made_again_at_once_is_the_same_to_us(any_store_url: str) -> None:
+    async def story() -> None:
+        async with open_holds(any_store_url) as holds:
+            holds.at_least({TAG: 1}, clock.monotonic_us())
+            for _ in range(20):  # a busy machine may take longer for one
+                assert not await _refused(holds)
+                before_us = holds.channels.of(TAG).since_us
+                await _reconnected(holds)
+                if holds.channels.of(TAG).since_us == before_us:
+                    break
+                holds.at_least({TAG: 1}, clock.monotonic_us())
+            assert not await _refused(holds)
+
+    run(story())
+
+
+async def _reconnected(holds: HoldStore, after_s: float = 0.0) -> None:
+    channel, again = holds.channels.of(TAG), asyncio.Event()
+    assert isinstance(channel, Channel)
+    await asyncio.sleep(after_s)
+    holds.channels.when_up(again.set)
+    channel.drop()
+    await again.wait()
+
+
 def test_no_slice_is_granted_by_a_closed_store(any_store_url: str) -> None:
     async def story() -> None:
         async with open_holds(any_store_url) as holds:
@@ -102,6 +155,27 @@ def test_accounts_of_windows_that_began_before_the_epoch_must_have_been_opened(
             assert answer.reason == "unopened"
             await reader.hset(keys.account(TAG, "b", "m"), "posted", 0)
             assert isinstance(await holds.admit(TAG, ask(accounts=(account(10**6),))), Granted)
+
+    run(story())
+
+
+def test_a_rebuild_that_comes_too_late_ends_no_lease(any_store_url: str) -> None:
+    """It was stopped; another has made the counters whole since, and lent again."""
+
+    async def story() -> None:
+        async with open_channels(any_store_url) as channels, open_reader(any_store_url) as reader:
+            await reader.set(*LEASE)
+            lent = account(10**6)
+            kept = Kept("w.1/0", TAG, lent, 700)
+            old = await epochs.close(channels, TAG, 2, LEASE)
+            await lend_again(channels, TAG, old, [kept])
+            new = await epochs.close(channels, TAG, 3, LEASE)
+            back = [TakenBack(kept.lease_id, lent.key)]
+            with pytest.raises(StoreUnavailable, match="EPOCH"):
+                await take_back(channels, TAG, old, back)
+            assert await reader.hget(lent.key, "leased") == b"700"
+            await take_back(channels, TAG, new, back)
+            assert await reader.hget(lent.key, "leased") == b"0"
 
     run(story())
 

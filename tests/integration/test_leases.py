@@ -192,8 +192,7 @@ def test_a_rebuild_sets_aside_what_a_worker_that_is_cut_off_may_be_spending(
             assert (await it.ask()).status_code == 200  # still cut off
             await it.store_returns()
             await it.house.settled()
-            while leased(store_url):
-                await asyncio.sleep(0.02)
+            await none_leased(it, store_url)
             await it.agree(budget, "0.6")
 
     run(scenario(), within_s=60)

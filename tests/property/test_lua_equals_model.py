@@ -393,19 +393,6 @@ def test_any_history_ends_alike_in_redis_and_in_the_model(
     agree(redis_server_url, *history)
 
 
-def test_what_is_left_reads_alike_where_sums_are_no_longer_exact(store_server_url: str) -> None:
-    tag = next(_tags)
-    account = Account(keys.account(tag, "b0", "w"), NO_CAP, 0, FOREVER_MS, MONEY, "b0")
-    for money in (2, 3, MAX_COUNTER):
-        steps = [
-            Admission(hold_id, 30_000, money, 0, 0, 0, 0, 1, (), (), (account,), b"")
-            for hold_id, money in (("req_0", MAX_COUNTER), ("req_1", money), ("req_2", 1))
-        ]
-        capped = msgspec.structs.replace(account, cap=1)
-        steps[2] = msgspec.structs.replace(steps[2], accounts=(capped,))
-        agree(store_server_url, tag, [list(steps)])
-
-
 @pytest.mark.long
 @settings(SHARED, max_examples=5_000)
 @given(histories())

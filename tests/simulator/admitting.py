@@ -13,7 +13,7 @@ from gateway.dataplane.flow import Flow
 from gateway.stores.redis.epochs import Guard
 from gateway.stores.spool import Closed, Intent, SpoolUnavailable
 from policies.budgets import Admission, Granted, Refused
-from tests.simulator.kernel import Call, Process, Unreachable
+from tests.simulator.kernel import Call, Process, Story, Unreachable
 from tests.simulator.leasing import Leasing
 from tests.simulator.machine import Machine, Surroundings
 from tests.simulator.spools import SpoolFile
@@ -26,6 +26,7 @@ PATIENCE_US: Final = 1_000_000
 STALE_TRIES: Final = 3
 OPEN_TRIES: Final = 20
 OPEN_AGAIN_US: Final = 50_000
+HEAR_AGAIN_US: Final = 500_000
 
 
 class _Line:
@@ -42,6 +43,10 @@ class _Line:
         away = store.down_until_us > kernel.now_us or kernel.is_cut_off(self._process, store)
         return "" if away else store.run_id
 
+    @property
+    def since_us(self) -> int:
+        return self._store.since_us
+
 
 class Door:
     """One worker's."""
@@ -55,7 +60,9 @@ class Door:
         self._process = process
         self._machine = machine
         self._spool = spool
-        self.guard: Guard = world.guard(_Line(world, process), world.ledger.epoch)
+        line, now_us = _Line(world, process), world.kernel.now_us
+        self.guard: Guard = world.guard(line, world.ledger.epoch, now_us)
+        self._hearing = False
         self.upkeep = Upkeep(world.kernel, world.store, process)
         self.leasing = Leasing(world, process, machine, spool, self.guard)
 
@@ -103,7 +110,21 @@ class Door:
                 return answer
             if not self.guard.told(answer.text):
                 break
+        if self.guard.doubts and not self._hearing:
+            self._hearing = True
+            self._kernel.start(self._process, self._hear())
         raise Unreachable(sent=False)
+
+    def _hear(self) -> Story:
+        """What epochs the ledger remembers, now that we talk to another process."""
+        while self.guard.doubts:
+            asked_us, ledger = self._kernel.now_us, self._world.ledger
+            try:
+                number = yield Call(ledger, "ledger.epochs", ledger.remembered)
+                self.guard.at_least(number, asked_us)
+            except Unreachable:
+                yield HEAR_AGAIN_US
+        self._hearing = False
 
     def close(self, hold_id: str) -> None:
         """Nothing of it was sent; a full disk has room for that."""

@@ -172,7 +172,9 @@ class Counters:
         writers = set(self._machine.disk.spools)
         for one in (yield self._ask("leases.read", "listed")):
             if one.owner in writers or one.owner in living:
-                yield self._ask("take_back", "take_back", TakenBack(one.lease_id, one.account))
+                back = TakenBack(one.lease_id, one.account)
+                if (yield self._ask("take_back", "take_back", back, closed)) is None:
+                    return False
         for kept in known.lent:
             if kept.account.key in in_force and kept.amount:
                 ask = lent_again(kept)

@@ -95,6 +95,7 @@ class QuotaStore(Peer):
         self.state = State()
         self.epoch: Epoch | None = None
         self.run_id = "run1"
+        self.since_us = 0  # this process answers
         self.offset_us = 0
         self.journal = Journal()
         self.lacks_account = False  # a worker waits for one
@@ -179,7 +180,10 @@ class QuotaStore(Peer):
         self._watcher.lent(before, self.state, asked, answer)
         return answer
 
-    def take_back(self, back: TakenBack) -> bool:
+    def take_back(self, back: TakenBack, closed: Epoch | None = None) -> bool | None:
+        """None: the tag is not closed for this rebuild."""
+        if closed is not None and self.epoch != closed:
+            return None
         self.state, ended = self._scripts.take_back(self._expired(), back, self.now_us)
         self._tell(f"take back {back.lease_id} : {ended}")
         self._watcher.taken_back(self.state, back, ended)
@@ -335,6 +339,7 @@ class QuotaStore(Peer):
     def _become(self, memory: Memory) -> None:
         if memory.run_id != self.run_id:
             self.connection += 1
+            self.since_us = self._kernel.now_us
         self.run_id, self.state, self.epoch = memory.run_id, memory.state, memory.epoch
         self.journal = memory.journal.after(self.journal)
         self._leases = dict.fromkeys(self.state.leases, self.now_us)

@@ -33,6 +33,9 @@ ANSWER_WITHIN_S: Final = 10.0
 FIRST_DELAY_S: Final = 0.02
 LONGEST_DELAY_S: Final = 1.0
 MOST_WAITING: Final = 10_000
+# Less than a rebuild waits before it opens other counters (jobs.rebuild_counters.GRACE_S): whoever
+# answered so shortly before is what it was.
+AT_ONCE_US: Final = 400_000
 SILENCE_US: Final = 10_000_000  # a peer this long without an answer is taken for dead
 HOUSE: Final = "house"  # the tag of what belongs to no tenant
 
@@ -51,6 +54,13 @@ class Link(ABC):
     @abstractmethod
     def run_id(self) -> str:
         """Which process of the store we are connected to; empty when to none."""
+
+    @property
+    @abstractmethod
+    def since_us(self) -> int:
+        """Since when, by the monotonic clock, we have been talking to it: what happened to the
+        counters before, somewhere else, we do not know from there. 0 when to none.
+        """
 
     @abstractmethod
     def send(self, command: bytes, on_reply: Callable[[Reply], None]) -> None:
@@ -116,6 +126,10 @@ class Channel(Link):
         return self._wire.run_id if self._wire is not None else ""
 
     @property
+    def since_us(self) -> int:
+        return self._wire.since_us if self._wire is not None else 0
+
+    @property
     def waiting(self) -> int:
         """Calls sent and not answered yet."""
         return len(self._wire.waiting) if self._wire is not None else 0
@@ -173,7 +187,7 @@ class Channel(Link):
             wire.abort()
 
     async def _keep_up(self) -> None:
-        delay_s = FIRST_DELAY_S
+        delay_s, last = FIRST_DELAY_S, None
         while True:
             try:
                 wire = await self._connected()
@@ -182,7 +196,8 @@ class Channel(Link):
                 delay_s = min(delay_s * 2, LONGEST_DELAY_S)
                 continue
             delay_s = FIRST_DELAY_S
-            self._wire = wire
+            wire.since_us = _since_us(wire, last)
+            self._wire = last = wire
             self._up.set()
             self._on_up()
             await wire.ended.wait()
@@ -199,6 +214,13 @@ class Channel(Link):
                 wire.abort()
                 raise
             return wire
+
+
+def _since_us(wire: Connection, last: Connection | None) -> int:
+    now_us = clock.monotonic_us()
+    if last is None or last.run_id != wire.run_id or now_us - last.heard_us > AT_ONCE_US:
+        return now_us
+    return last.since_us
 
 
 def _run_id(info: bytes) -> str:

@@ -52,6 +52,11 @@ class Route(Link):
         channel = self._cluster.serving(self._slot)
         return channel.run_id if channel is not None else ""
 
+    @property
+    def since_us(self) -> int:
+        channel = self._cluster.serving(self._slot)
+        return channel.since_us if channel is not None else 0
+
     def send(self, command: bytes, on_reply: Callable[[Reply], None]) -> None:
         channel = self._cluster.serving(self._slot)
         if channel is None:

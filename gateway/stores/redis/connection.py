@@ -37,6 +37,8 @@ class Connection(asyncio.Protocol):
         self.waiting: deque[tuple[Callable[[Reply], None], int]] = deque()
         self.ended = asyncio.Event()
         self.run_id = ""
+        self.since_us = 0  # as Link.since_us
+        self.heard_us = 0  # when it said something last
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._transport: asyncio.Transport | None = None
 
@@ -50,6 +52,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         reader, waiting = self._reader, self.waiting
+        self.heard_us = clock.monotonic_us()
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not _NOTHING:

@@ -43,34 +43,50 @@ def parse(text: str) -> Epoch | None:
 class Guard:
     """What one process knows of one tag's epoch. Every admission bears it, and the store refuses
     one that bears another than its own.
+
+    Whoever was stopped, or cut off, may come back to a process that was replaced meanwhile and is
+    back as well, with the data it had: there the epoch is the one that both know. So whoever hears
+    the ledger now and then hears it once more after each new connection, before anything is
+    believed.
     """
 
-    def __init__(self, channel: Link, least: int = 0) -> None:
-        """`least` is the number that the ledger remembers: no smaller one is believed."""
+    def __init__(self, channel: Link, least: int = 0, heard_us: int | None = None) -> None:
+        """`least` is the number that the ledger remembers: no smaller one is believed. `heard_us`:
+        when it was asked, by the monotonic clock; None: nobody asks it.
+        """
         self._channel = channel
         self._least = least
+        self._heard_us = heard_us
         self._known: Epoch | None = None
         self._text = b""
 
     @property
     def token(self) -> bytes:
         """The epoch of the process that we are connected to; empty where we know of none."""
-        known = self._known
-        return self._text if known and known.run_id == self._channel.run_id else b""
+        return self._text if self.known else b""
 
     @property
     def known(self) -> Epoch | None:
         """The epoch of the process that we are connected to, if we know it."""
         known = self._known
-        return known if known and known.run_id == self._channel.run_id else None
+        if known is None or known.run_id != self._channel.run_id or self.doubts:
+            return None
+        return known
+
+    @property
+    def doubts(self) -> bool:
+        """Whether the ledger has not been heard since we are connected."""
+        return self._heard_us is not None and self._heard_us < self._channel.since_us
 
     def is_over(self, epoch: Epoch) -> bool:
         """Whether we know of another state than that one."""
         run_id = self._channel.run_id
         return epoch.number < self._least or run_id not in {"", epoch.run_id}
 
-    def at_least(self, number: int) -> None:
-        """The ledger says that an epoch was begun."""
+    def at_least(self, number: int, heard_us: int | None = None) -> None:
+        """The ledger says that an epoch was begun; `heard_us`: when it was asked."""
+        if heard_us is not None:
+            self._heard_us = max(self._heard_us or 0, heard_us)
         self._least = max(self._least, number)
         if self._known is not None and self._known.number < self._least:
             self._known = None
@@ -82,7 +98,7 @@ class Guard:
         epoch = parse(text)
         if epoch is None or not epoch.is_open or epoch.number < self._least:
             return False
-        if epoch.run_id != self._channel.run_id:
+        if epoch.run_id != self._channel.run_id or self.doubts:
             return False
         self._known, self._least, self._text = epoch, epoch.number, text.encode()
         return True

@@ -112,6 +112,7 @@ class HoldStore:
         self._again: asyncio.TimerHandle | None = None
         self._guards: dict[str, Guard] = {}
         self._least: Mapping[str, int] = {}
+        self._heard_us: int | None = None
         channels.when_up(self._pay_owed)
 
     async def admit(self, tag: str, admission: Admission) -> Admitted:
@@ -136,11 +137,15 @@ class HoldStore:
                 self._unclaimed(tag, admission, caller.result())
             raise
 
-    def at_least(self, epochs: Mapping[str, int]) -> None:
-        """The epochs that the ledger remembers, by tag: state of an earlier one is stale."""
+    def at_least(self, epochs: Mapping[str, int], heard_us: int | None = None) -> None:
+        """The epochs that the ledger remembers, by tag: state of an earlier one is stale.
+        `heard_us`: when it was asked, by the monotonic clock. Who says that once has to say it
+        again after each new connection to the store (`channels.when_up`).
+        """
         self._least = epochs
+        self._heard_us = heard_us if heard_us is not None else self._heard_us
         for tag, guard in self._guards.items():
-            guard.at_least(epochs.get(tag, 0))
+            guard.at_least(epochs.get(tag, 0), heard_us)
 
     async def learn_epoch(self, tag: str) -> bool:
         """Ask the store which epoch of the tag's counters it has; whether it is one to admit
@@ -279,7 +284,8 @@ class HoldStore:
 
     def _guard(self, tag: str) -> Guard:
         if tag not in self._guards:
-            self._guards[tag] = Guard(self._channels.of(tag), self._least.get(tag, 0))
+            least = self._least.get(tag, 0)
+            self._guards[tag] = Guard(self._channels.of(tag), least, self._heard_us)
         return self._guards[tag]
 
     def _lanes(self, tag: str) -> _Tag:

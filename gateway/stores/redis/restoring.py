@@ -11,10 +11,10 @@ from gateway.stores.lease_file import Kept
 from gateway.stores.redis import keys, wire
 from gateway.stores.redis.channel import Channels, StoreUnavailable
 from gateway.stores.redis.epochs import Epoch
-from gateway.stores.redis.scripts import LEND, RESTORE
+from gateway.stores.redis.scripts import LEND, RESTORE, TAKE_BACK, Script
 from policies.accounts import NO_CAP
 from policies.budgets import Admission
-from policies.leases import LeaseAsked
+from policies.leases import LeaseAsked, TakenBack
 
 _AT_ONCE: Final = 64
 _LENT_MS: Final = 60_000  # a worker that is there gives it back long before
@@ -42,18 +42,28 @@ async def restore(
     return placed
 
 
+async def take_back(
+    channels: Channels, tag: str, closed: Epoch, leases: Sequence[TakenBack]
+) -> None:
+    """End these. Safe to run again. Raises StoreUnavailable as `restore` does."""
+    await _told(channels, tag, closed, TAKE_BACK, [wire.back_args(one)[0] for one in leases])
+
+
 async def lend_again(channels: Channels, tag: str, closed: Epoch, leases: Sequence[Kept]) -> None:
     """Put these back as they are. Safe to run again. Raises StoreUnavailable as `restore` does."""
+    args = [wire.lease_args(lent_again(one))[0] for one in leases]
+    await _told(channels, tag, closed, LEND, args)
+
+
+async def _told(
+    channels: Channels, tag: str, closed: Epoch, script: Script, args: Sequence[bytes]
+) -> None:
     names = (keys.leases(tag), keys.epoch(tag))
-    for start in range(0, len(leases), _AT_ONCE):
-        args = [
-            arg
-            for one in leases[start : start + _AT_ONCE]
-            for arg in wire.lease_args(lent_again(one))
-        ]
-        _, *answers = await channels.of(tag).ask("EVAL", LEND.text, 2, *names, str(closed), *args)
+    for start in range(0, len(args), _AT_ONCE):
+        part = args[start : start + _AT_ONCE]
+        _, *answers = await channels.of(tag).ask("EVAL", script.text, 2, *names, str(closed), *part)
         for answer in answers:
-            if answer[0]:
+            if isinstance(answer, list) and answer[0]:
                 raise StoreUnavailable(answer[1].decode(errors="replace"))
 
 

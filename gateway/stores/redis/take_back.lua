@@ -2,12 +2,17 @@
 -- End leases: what is left of them is the account's again.
 -- Specification: take_back() of policies/leases.py; a property test holds the two together.
 --
--- KEYS[1]  the tag's index of leases, mh:{tag}:leases
--- ARGV     one msgpack {lease_id, account, late_ms} a lease; late_ms other than -1: only if it expired
+-- KEYS[1]  the tag's index of leases, mh:{tag}:leases; KEYS[2], of a rebuild only: its epoch
+-- ARGV     with KEYS[2] the epoch that was closed for it; then one msgpack {lease_id, account, late_ms} a lease; late_ms other than -1: only if it expired
 --          so long ago
 -- answers  {now_us, answer...}: 1 it was there and is ended, 0 it was not or lives, or {9, message}
 local call = redis.call
-local index = KEYS[1]
+local index, first = KEYS[1], 1
+if KEYS[2] then -- who comes too late would end what another rebuild has lent again
+  local epoch = call('GET', KEYS[2])
+  if epoch ~= ARGV[1] then return redis.error_reply('EPOCH ' .. (epoch or '')) end
+  first = 2
+end
 local time = call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now_us / 1000)
@@ -28,11 +33,11 @@ local function take_back(packed)
 end
 
 local answers = {now_us}
-for i = 1, #ARGV do
+for i = first, #ARGV do
   local ok, answer = pcall(take_back, ARGV[i])
   if not ok then
     answer = {9, type(answer) == 'table' and answer.err or tostring(answer)}
   end
-  answers[i + 1] = answer
+  answers[#answers + 1] = answer
 end
 return answers

@@ -48,6 +48,12 @@ def revision(engine: Engine) -> int:
         return _revision(connection)
 
 
+def heads(engine: Engine) -> tuple[int, dict[str, int]]:
+    """As `revision`, and the epochs that were begun by then, by tag."""
+    with reading(engine) as connection:
+        return _revision(connection), _epochs(connection)
+
+
 def load(engine: Engine) -> Configuration:
     """All a worker needs: active policies, approved prices, secrets that are not revoked."""
     with reading(engine) as connection:
