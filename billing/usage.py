@@ -62,6 +62,9 @@ class UsageEvent(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     decision: bytes = b""
     standing: bytes = b""  # what that decision refers to, until the ledger is known to have it
     shadow_of: str = ""  # the request that this one was sent a second time for, by another's wish
+    # Whom of the app's own users it was for. A keyed hash on its way, `gateway.pseudonyms` makes
+    # it; in the ledger an id that was drawn for it. None: nobody said so, or nothing is kept of it.
+    end_user: str | None = None
 
 
 ENCODER: Final = msgspec.msgpack.Encoder()

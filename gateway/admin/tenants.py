@@ -1,6 +1,6 @@
 """Tenants: name, currency, time zone, permitted tag names."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -9,12 +9,12 @@ from sqlalchemy import Connection
 from gateway import clock, ids
 from gateway.admin import fields, opening
 from gateway.admin.deps import AdminDeps
-from gateway.admin.operation import Filter, Page
+from gateway.admin.operation import Call, Filter, Page
 from gateway.admin.principal import Principal
 from gateway.admin.problems import ProblemError, conflict, together
 from gateway.admin.resource import Resource
 from gateway.admin.roles import Right
-from gateway.stores.sql import rows, tenants, terms
+from gateway.stores.sql import pseudonym_keys, rows, tenants, terms
 
 TagName = Annotated[
     str,
@@ -35,12 +35,18 @@ Zone = Annotated[
     ),
 ]
 
+_END_USERS: Final = (
+    "what is kept of the end users that apps name (`safety_identifier`, `user`, "
+    "`metadata.user_id`): nothing, or a pseudonym that can be erased"
+)
+
 
 class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     name: fields.Name
     currency: fields.Currency
     timezone: Zone
     tag_names: Annotated[tuple[TagName, ...], Meta(max_length=64)] | None = None
+    end_users: Annotated[Literal["off", "pseudonym"], Meta(description=_END_USERS)] = "off"
 
 
 class TenantView(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +55,7 @@ class TenantView(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     timezone: str
     tag_names: tuple[str, ...] | None
+    end_users: str
     created_at: str
 
 
@@ -87,6 +94,7 @@ def _build(
         currency=body.currency,
         timezone=body.timezone,
         tag_names=body.tag_names,
+        end_users=body.end_users,
     )
 
 
@@ -108,8 +116,19 @@ async def _show(_deps: AdminDeps, row: rows.Tenant, _facts: None) -> TenantView:
         currency=row.currency,
         timezone=row.timezone,
         tag_names=row.tag_names,
+        end_users=row.end_users,
         created_at=clock.rfc3339(row.created_at_us),
     )
+
+
+def _entails(call: Call, connection: Connection, _: rows.Tenant | None, row: rows.Tenant) -> None:
+    if row.end_users == "pseudonym":
+        pseudonym_keys.ensure(connection, call.deps.sealer, row.id)
+
+
+def _remove(connection: Connection, row: rows.Tenant) -> None:
+    terms.forget(connection, row.id)
+    pseudonym_keys.forget(connection, row.id)
 
 
 RESOURCE: Final = Resource(
@@ -127,6 +146,7 @@ RESOURCE: Final = Resource(
     changes=Right.TENANTS_CHANGE,
     manages=Right.TENANTS_MANAGE,
     reserved=_reserved,
-    remove=lambda connection, row: terms.forget(connection, row.id),
+    remove=_remove,
+    entails=_entails,
     opened=lambda deps, row, _facts: opening.open_accounts(deps, row),
 )

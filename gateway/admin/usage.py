@@ -28,7 +28,8 @@ _LAST_BUCKET_US: Final = MAX_US - MAX_US % BUCKET_US  # the year 10000 cannot be
 _NAMED: Final = {"tenant": tenants, "team": teams, "key": keys, "backend": backends}
 _DIMENSION_HELP: Final = (
     "any of tenant, team, key, model, backend, region, provenance, hour, day (in the tenant's "
-    "zone), cost_center (as it was then), cost_center_now, tag:NAME, separated by commas"
+    "zone), cost_center (as it was then), cost_center_now, end_user (a pseudonym, where the tenant "
+    "keeps any), tag:NAME, separated by commas"
 )
 _COUNTS: Final = (
     "requests",
@@ -53,6 +54,7 @@ class Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     backend_id: Filter | None = None
     region: Filter | None = None
     provenance: Filter | None = None
+    end_user: Filter | None = None  # a pseudonym, as rows and sums have it
 
 
 class UsageQuery(Span, frozen=True, forbid_unknown_fields=True, kw_only=True):

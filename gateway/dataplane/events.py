@@ -106,10 +106,12 @@ def _expected(flow: Flow, number: int, way: Way, usage: Meters) -> UsageEvent:
     No call here names more than fourteen fields: beyond that the interpreter packs them into a
     dictionary first, which costs more than all the rest.
     """
-    ask, began = flow.ask, flow.admit_started_us
-    if ask is None or way.expected is None:
+    ask, began, principal = flow.ask, flow.admit_started_us, flow.principal
+    if ask is None or way.expected is None or principal is None:
         raise RuntimeError("an attempt that was never admitted")
     request_id, common = flow.arrival.request_id, way.expected
+    if principal.end_users is not None:
+        common = replace(common, end_user=principal.end_users.of(flow.fields))
     if flow.shadow_of:
         common = replace(common, shadow_of=flow.shadow_of)
     return replace(

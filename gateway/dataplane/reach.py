@@ -1,12 +1,23 @@
 """How one backend is reached: its endpoint, what speaks to it, and with which credential."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from gateway.backends.dialects import DIALECTS
 from gateway.backends.endpoint import Endpoint, Timeouts
 from gateway.stores.sql import rows
 
-Unseal = Callable[[rows.Backend], str | None]  # a backend's credential in clear
+
+class Sealed(Protocol):
+    """A row with something in it that only this installation can read."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def credential_sealed(self) -> bytes | None: ...
+
+
+Unseal = Callable[[Sealed], str | None]  # what is sealed in clear; None where it does not open
 
 
 class Reach:

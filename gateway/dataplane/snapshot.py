@@ -25,10 +25,11 @@ from gateway.backends.dialect import Dialect
 from gateway.backends.endpoint import Endpoint, Timeouts
 from gateway.dataplane.bands import Sizes
 from gateway.dataplane.blocks import Blocks
+from gateway.dataplane.end_users import EndUsers, by_tenant
 from gateway.dataplane.levels import Level, Levels
 from gateway.dataplane.reach import Reach, Unseal
 from gateway.stores.redis.keys import DEFAULT_TAG
-from gateway.stores.sql import discounts, prices, rows
+from gateway.stores.sql import discounts, policies, prices, rows
 from gateway.stores.team_hours import TeamHour, team_hours
 from policies.candidates import Candidate
 from policies.compile import EffectivePolicy, Scoped, within
@@ -56,6 +57,7 @@ class Principal(msgspec.Struct, frozen=True):
     expires_at_us: int  # of the secret that was used or the key, whichever is first
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] | None
     weight: int = 1  # the least of its teams': whoever sets those below his own hands out no more
+    end_users: EndUsers | None = None  # of a tenant that keeps whom its requests are for
 
 
 class Way(msgspec.Struct, frozen=True):
@@ -147,7 +149,7 @@ class Snapshot:
         self._limits = _by_tenant(config.limits)
         self._grants = _by_tenant(config.grants)
         self._hours = _by_tenant(team_hours(config.policies, config.teams, config.keys))
-        self._policies = _by_scope(config.policies)
+        self._policies = policies.by_scope(config.policies)
         self.documents = _kept(config.policies, before)  # read when first needed
         self.models: Mapping[str, rows.Model] = {m.name: m for m in config.models}
         self._backends = {b.id: Reach(b, unseal) for b in config.backends}
@@ -155,6 +157,7 @@ class Snapshot:
             map(prices.version_of, config.prices), map(discounts.discount_of, config.discounts)
         )
         self._keys = {key.id: key for key in config.keys if key.revoked_at_us is None}
+        self._end_users = by_tenant(config, unseal)
         self._principals = self._principals_of(config)
         # Whose keys were found right, by fingerprint: of each living secret at most one.
         self.recognised: dict[bytes, Principal] = {}
@@ -338,6 +341,7 @@ class Snapshot:
             expires_at_us=min(expiry, default=FAR_FUTURE_US),
             networks=None if key.cidrs is None else tuple(map(_network, key.cidrs)),
             weight=min(team.weight for team in teams),
+            end_users=self._end_users.get(key.tenant_id),
         )
 
     def _path(self, team_id: str) -> tuple[rows.Team, ...]:
@@ -380,10 +384,6 @@ def _sizes(ways: Mapping[tuple[str, str], Way]) -> Sizes | None:
     return Sizes(charges, costs) if charges or costs else None
 
 
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    return ipaddress.ip_network(text, strict=False)
-
-
 def _by_tenant(items: Iterable[Row]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for item in items:
@@ -391,9 +391,5 @@ def _by_tenant(items: Iterable[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def _by_scope(policies: tuple[rows.Policy, ...]) -> dict[tuple[str, str], list[rows.Policy]]:
-    """Those of each scope, by name."""
-    found: dict[tuple[str, str], list[rows.Policy]] = {}
-    for row in sorted(policies, key=lambda each: each.name):
-        found.setdefault((row.scope_kind, row.scope_id), []).append(row)
-    return found
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(text, strict=False)

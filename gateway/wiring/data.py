@@ -28,7 +28,7 @@ from gateway.dataplane.idempotency import Bounds, Idempotency
 from gateway.dataplane.leases import Leases
 from gateway.dataplane.ledger_away import Patience, keep_looking
 from gateway.dataplane.outage import Outage
-from gateway.dataplane.reach import Unseal
+from gateway.dataplane.reach import Sealed, Unseal
 from gateway.dataplane.reading import LargeBodies
 from gateway.dataplane.refresh import Refresher, load_snapshot
 from gateway.dataplane.report import keep_reporting
@@ -49,7 +49,6 @@ from gateway.stores.redis.backend_slots import SlotStore
 from gateway.stores.redis.channel import Channels
 from gateway.stores.redis.holds import HoldStore
 from gateway.stores.spool import Spool
-from gateway.stores.sql import rows
 from gateway.stores.sql.seal import Sealer, SealError
 from gateway.stores.sql.usage_reports import Question, report
 from gateway.telemetry import names
@@ -79,16 +78,17 @@ class Data(msgspec.Struct, frozen=True):
 
 def unsealer(sealer: Sealer) -> Unseal:
     """A credential that does not open takes its backend out, not the gateway down: the backend will
-    refuse a call without one, and that shows in its breaker and in the log.
+    refuse a call without one, and that shows in its breaker and in the log. Without their key no
+    end users are kept.
     """
 
-    def unseal(backend: rows.Backend) -> str | None:
-        if backend.credential_sealed is None:
+    def unseal(row: Sealed) -> str | None:
+        if row.credential_sealed is None:
             return None
         try:
-            return sealer.unseal(backend.id, backend.credential_sealed)
+            return sealer.unseal(row.id, row.credential_sealed)
         except SealError as fault:
-            _LOG.error("backend %s is used without its credential: %s", backend.id, fault)
+            _LOG.error("%s is used without what is sealed of it: %s", row.id, fault)
             return None
 
     return unseal

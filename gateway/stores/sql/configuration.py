@@ -22,6 +22,7 @@ from gateway.stores.sql import (
     models,
     policies,
     prices,
+    pseudonym_keys,
     teams,
     tenants,
 )
@@ -73,6 +74,7 @@ def load(engine: Engine) -> Configuration:
             prices=prices.RECORDS.all(connection, state="approved"),
             discounts=discounts.RECORDS.all(connection, state="approved"),
             blocks=breakers.in_force(connection, clock.now_us()),
+            pseudonym_keys=pseudonym_keys.newest(connection),
         )
 
 

@@ -1,9 +1,9 @@
 """The ledger's chains: entries sealed in the transaction that books them, and whether they hold.
 
 An entry's record is a JSON array that anybody can make again from the tables: FORMAT, the source's
-columns (a usage row's, or what `invoice_sources` has of an invoice), and the entry's postings in
-the order of kind and account. Blocks and hashes are those of `policies.seals`; what was there
-before the chains began is sealed as `journal_origin` has it.
+columns (a usage row's as `rederived.sealed` has them, or what `invoice_sources` has of an invoice),
+and the entry's postings in the order of kind and account. Blocks and hashes are those of
+`policies.seals`; what was there before the chains began is sealed as `journal_origin` has it.
 """
 
 import zlib
@@ -24,6 +24,7 @@ from gateway.stores.sql.journal_origin import VOIDED, Outside
 from gateway.stores.sql.journal_origin import record as start_record
 from gateway.stores.sql.journal_tables import journal_blocks, journal_chains, journal_start
 from gateway.stores.sql.rederived import Booked, Deriving, Told, told_of
+from gateway.stores.sql.rederived import sealed as sealed_row
 from gateway.stores.sql.tables import postings, usage_rows
 from gateway.stores.sql.unreadable import looked_at
 from policies.seals import ORIGIN, Block, Chain, content_of, seal
@@ -63,7 +64,7 @@ def seal_usage(
         connection,
         _USAGE + chain,
         ids,
-        [_record(row, by_id.get(row[0], ())) for row in rows],
+        [_record(sealed_row(row), by_id.get(row[0], ())) for row in rows],
         now_us,
     )
 
@@ -295,7 +296,7 @@ def _usage(connection: Connection, ids: Sequence[str], seen: _Seen) -> list[byte
         seen.outside.take(ids)  # and its start derives every row
     else:
         seen.derive(connection, list(rows.values()), told)
-    return [_record(rows[id_], told.get(id_, ())) for id_ in ids if id_ in rows]
+    return [_record(sealed_row(rows[i]), told.get(i, ())) for i in ids if i in rows]
 
 
 def _invoices(connection: Connection, block: Block, ids: Sequence[str], seen: _Seen) -> list[bytes]:

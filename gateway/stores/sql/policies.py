@@ -176,3 +176,11 @@ def _note(
             reason=by.reason,
         )
     )
+
+
+def by_scope(active: Iterable[Policy]) -> dict[tuple[str, str], list[Policy]]:
+    """Those of each scope, by name."""
+    found: dict[tuple[str, str], list[Policy]] = {}
+    for row in sorted(active, key=lambda each: each.name):
+        found.setdefault((row.scope_kind, row.scope_id), []).append(row)
+    return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -17,9 +17,7 @@ Told = tuple[str, str, str, int, str, int]  # of a posting, without its entry
 
 
 class Booked(NamedTuple):
-    """A usage row, in the order in which it is sealed: that of the table's columns. Another column
-    makes another `journal.FORMAT`, and what was sealed before is read without it.
-    """
+    """A usage row, in the order in which it is sealed: that of the table's columns."""
 
     event_id: str
     request_id: str
@@ -61,6 +59,22 @@ class Booked(NamedTuple):
     tags: str
     hold: str
     shadow_of: str
+    end_user: str | None
+
+
+# Columns that came after the chains began: null in every row that was sealed without them.
+LATER: Final = ("end_user",)
+_FIRST: Final = len(Booked._fields) - len(LATER)
+
+
+def sealed(row: Sequence[Any]) -> Sequence[Any]:
+    """A row as it is sealed: what it says in later columns stands in an object at the end. One that
+    says nothing there is sealed as it was before there were any.
+    """
+    later = {
+        name: value for name, value in zip(LATER, row[_FIRST:], strict=True) if value is not None
+    }
+    return (*row[:_FIRST], later) if later else row[:_FIRST]
 
 
 class Deriving:

@@ -17,8 +17,21 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     currency: str  # ISO 4217
     timezone: str  # IANA
     tag_names: tuple[str, ...] | None = None  # None: any well-formed tag name
+    end_users: str = "off"  # off | pseudonym: what is kept of whom a request was for
     shard: str = "s00"  # the Redis hash tag; stored, never computed
     version: int = 1
+    created_at_us: int = 0
+
+
+class PseudonymKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that a tenant's end users are hashed with, sealed. The newest one hashes; with those
+    before people are still found.
+    """
+
+    id: str
+    tenant_id: str
+    key_version: int  # 1, 2, 3 ... of the tenant
+    credential_sealed: bytes  # base64 of 32 bytes
     created_at_us: int = 0
 
 
@@ -329,6 +342,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     prices: tuple[Price, ...] = ()
     discounts: tuple[Discount, ...] = ()
     blocks: tuple[KeyBlock, ...] = ()  # in force when this was read
+    pseudonym_keys: tuple[PseudonymKey, ...] = ()  # the newest of each tenant that keeps any
 
 
 def plain_decimal(text: str) -> str:

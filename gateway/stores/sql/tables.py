@@ -85,6 +85,7 @@ tenants: Final = Table(
     Column("name", Text, nullable=False, unique=True),
     *_texts("currency", "timezone"),
     Column("tag_names", Text),  # JSON array or null
+    Column("end_users", Text, nullable=False, server_default="off"),  # off | pseudonym
     Column("shard", Text, nullable=False),
     *_kept(),
 )
@@ -320,6 +321,7 @@ usage_rows: Final = Table(
     Column("tags", Text, nullable=False),  # JSON object
     Column("hold", Text, nullable=False),
     Column("shadow_of", Text, nullable=False, server_default=""),  # a request, or empty
+    Column("end_user", Text),
     Index("ix_usage_rows_tenant_admitted", "tenant_id", "admitted_at_us"),
     _times("usage_rows", "admitted_at_us"),
 )

@@ -10,7 +10,15 @@ from sqlalchemy import Connection, Engine, case, func, literal, select
 from billing.rating import rate
 from billing.usage import VERSION, UsageEvent
 from gateway import clock
-from gateway.stores.sql import corrections, decisions, journal, ledger, rate_cards, rollups
+from gateway.stores.sql import (
+    corrections,
+    decisions,
+    end_users,
+    journal,
+    ledger,
+    rate_cards,
+    rollups,
+)
 from gateway.stores.sql.bulk import Row, insert_new
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.tables import usage_rows
@@ -56,8 +64,9 @@ def record(
     with transaction(engine) as connection:
         corrections.one_at_a_time(connection, alone=corrections.may_correct(by_id.values()))
         now_us = clock.now_us()  # not before: what an invoice came too early for says so
-        new = _book(connection, chain, by_id, now_us)
-        _seal(connection, chain, new, by_id, now_us)
+        whose = end_users.with_subjects(connection, by_id)
+        new = _book(connection, chain, whose, now_us)
+        _seal(connection, chain, new, whose, now_us)
         return len(new)
 
 
@@ -108,7 +117,7 @@ def _known_before(
 
 
 def _book(
-    connection: Connection, chain: str, by_id: dict[str, tuple[UsageEvent, bool]], now_us: int
+    connection: Connection, chain: str, by_id: Mapping[str, tuple[UsageEvent, bool]], now_us: int
 ) -> list[UsageEvent]:
     delivered = [by_id[id_] for id_ in sorted(by_id)]
     # Without its hold a weak estimate is of something that has ended otherwise, or was released.
@@ -293,6 +302,7 @@ def _row(event: UsageEvent, hold_found: bool, recorded_at_us: int) -> Row:
         _JSON.encode(event.tags).decode(),
         _hold(event, hold_found),
         event.shadow_of,
+        event.end_user,
     )
 
 

@@ -1,7 +1,7 @@
 """Usage and money of a span of time, summed by whatever is asked for.
 
-Rollups answer when they can; a span that cuts a bucket, or a tag, needs the usage rows themselves.
-Both are booked in one transaction, so the answer is the same to the last pico.
+Rollups answer when they can; a span that cuts a bucket, a tag, or an end user needs the usage rows
+themselves. Both are booked in one transaction, so the answer is the same to the last pico.
 """
 
 import re
@@ -30,7 +30,8 @@ DIMENSIONS: Final[Mapping[str, str]] = {
     "region": "region",
     "provenance": "provenance",
 }
-FILTERS: Final = tuple(DIMENSIONS.values())
+END_USER: Final = "end_user"
+FILTERS: Final = (*DIMENSIONS.values(), END_USER)
 TIMES: Final = ("hour", "day")
 CENTERS: Final = ("cost_center", "cost_center_now")  # as it was when it was used, and as it is
 MOST_GROUPS: Final = 100_000
@@ -47,7 +48,7 @@ _METERS: Final = (
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """`filters` by columns of FILTERS, `within` the same by any of several values; `group_by`
-    dimensions, `hour`, `day`, `cost_center`, `cost_center_now` or `tag:NAME`.
+    dimensions, `hour`, `day`, `cost_center`, `cost_center_now`, `end_user` or `tag:NAME`.
     """
 
     start_us: int
@@ -80,7 +81,9 @@ class TooManyGroupsError(ValueError):
 
 def known_dimension(name: str) -> bool:
     return (
-        name in DIMENSIONS or name in TIMES or name in CENTERS or _TAG.fullmatch(name) is not None
+        name in DIMENSIONS
+        or name in (*TIMES, *CENTERS, END_USER)
+        or _TAG.fullmatch(name) is not None
     )
 
 
@@ -103,15 +106,15 @@ def report(engine: Engine, question: Question) -> list[Group]:
 
 
 def _sums(connection: Connection, question: Question) -> Iterator[Mapping[str, Any]]:
-    tags = [name for name in question.group_by if name.startswith("tag:")]
     whole_buckets = question.start_us % BUCKET_US == 0 and question.end_us % BUCKET_US == 0
-    if whole_buckets and not tags:
+    of_rows = {
+        name: _of_row(connection.dialect.name, name)
+        for name in question.group_by
+        if name == END_USER or name.startswith("tag:")
+    }
+    if whole_buckets and not of_rows and END_USER not in question.filters:
         return _select(connection, question, rolled, rolled.c.bucket_us, {})
-    at_us = usage_rows.c.admitted_at_us
-    dialect = connection.dialect.name
-    return _select(
-        connection, question, usage_rows, at_us, {tag: _tag_value(dialect, tag) for tag in tags}
-    )
+    return _select(connection, question, usage_rows, usage_rows.c.admitted_at_us, of_rows)
 
 
 def _select(
@@ -119,12 +122,12 @@ def _select(
     question: Question,
     table: FromClause,
     at_us: ColumnElement[int],
-    tags: Mapping[str, ColumnElement[Any]],
+    of_rows: Mapping[str, ColumnElement[Any]],
 ) -> Iterator[Mapping[str, Any]]:
     keys: dict[str, ColumnElement[Any]] = {
         name: table.c[DIMENSIONS[name]] for name in question.group_by if name in DIMENSIONS
     }
-    keys |= tags
+    keys |= of_rows
     if any(name in (*TIMES, *CENTERS) for name in question.group_by):
         keys["tenant"] = table.c.tenant_id  # whose zone decides what a day is
         keys["bucket"] = at_us - at_us % BUCKET_US
@@ -158,11 +161,15 @@ def _select(
     return (dict(zip(columns, row, strict=True)) for row in found)
 
 
-def _tag_value(dialect: str, tag: str) -> ColumnElement[Any]:
-    """The value of one client tag; empty where the request carried none of that name."""
-    name = tag.removeprefix("tag:")
+def _of_row(dialect: str, dimension: str) -> ColumnElement[Any]:
+    """What only usage rows have: whom a request was for, or the value of one client tag. Empty
+    where nobody was named, or it carried no tag of that name.
+    """
     found: ColumnElement[Any]
-    if dialect == "postgresql":
+    name = dimension.removeprefix("tag:")
+    if dimension == END_USER:
+        found = usage_rows.c.end_user
+    elif dialect == "postgresql":
         found = usage_rows.c.tags.op("::json ->>")(name)
     else:
         found = func.json_extract(usage_rows.c.tags, f'$."{name}"')

@@ -19,6 +19,7 @@ FILTERS: Final = (
     "region",
     "request_id",
     "provenance",
+    "end_user",
 )
 
 Cursor = tuple[int, str]  # admission and id of the last request of a page
@@ -61,6 +62,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str]
     hold: str
     shadow_of: str  # empty: nobody's
+    end_user: str | None  # a subject of `end_users`
 
 
 def page(
@@ -79,12 +81,34 @@ def page(
     A filter picks requests of which an attempt matches; all their attempts come with them.
     """
     with reading(engine) as connection:
-        seen = [usage_rows.c[name].in_(values) for name, values in (within or {}).items()]
-        requests = _requests(connection, start_us, end_us, filters, after, limit, seen)
-        by_request: dict[str, list[Attempt]] = {request_id: [] for _, request_id in requests}
-        rows = connection.execute(_attempts(list(by_request))).mappings()
-        for row in rows:
-            by_request[row["request_id"]].append(attempt_of(row))
+        return page_of(
+            connection,
+            start_us=start_us,
+            end_us=end_us,
+            filters=filters,
+            after=after,
+            limit=limit,
+            within=within,
+        )
+
+
+def page_of(
+    connection: Connection,
+    *,
+    start_us: int,
+    end_us: int,
+    filters: Mapping[str, str],
+    after: Cursor | None,
+    limit: int,
+    within: Mapping[str, frozenset[str]] | None = None,
+) -> list[list[Attempt]]:
+    """`page`, in the caller's view."""
+    seen = [usage_rows.c[name].in_(values) for name, values in (within or {}).items()]
+    requests = _requests(connection, start_us, end_us, filters, after, limit, seen)
+    by_request: dict[str, list[Attempt]] = {request_id: [] for _, request_id in requests}
+    rows = connection.execute(_attempts(list(by_request))).mappings()
+    for row in rows:
+        by_request[row["request_id"]].append(attempt_of(row))
     return list(by_request.values())
 
 
