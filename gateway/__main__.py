@@ -17,6 +17,7 @@ COMMANDS: Final = (
     "apply",
     "export",
     "key",
+    "person",
     "policy",
     "invoice",
     "bill",

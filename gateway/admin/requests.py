@@ -92,6 +92,7 @@ class RequestView(msgspec.Struct, frozen=True, kw_only=True):
     cost: str
     tags: dict[str, str]
     shadow_of: str | None  # the request that this one was sent a second time for
+    end_user: str | None  # a pseudonym, where the tenant keeps any
     attempts: tuple[AttemptView, ...]
 
 
@@ -110,21 +111,34 @@ async def _requests(call: Call) -> Answer:
         end_us=end_us,
         filters=filters_of(query),
         within=await within(call),
-        after=_cursor(query.cursor),
+        after=cursor_of(query.cursor),
         limit=query.limit + 1,
     )
-    shown = found[: query.limit]
-    following = None
-    if len(found) > query.limit:
-        last = shown[-1][0]
-        following = f"{last.admitted_at_us}.{last.request_id}"
+    shown, following = found[: query.limit], _next(found, query.limit)
     if prefers_csv(call.accept):
         headers = {"cache-control": "no-store"} | (
             {"x-next-cursor": following} if following else {}
         )
         return Answer(ready=csv_answer(_attempt_rows(shown), headers))
-    told = await call.read(lambda connection: _told(connection, shown))
-    return Answer(RequestPage(items=tuple(_request(each, told) for each in shown), next=following))
+    return Answer(
+        await call.read(lambda connection: page_of_requests(connection, found, query.limit))
+    )
+
+
+def page_of_requests(
+    connection: Connection, found: Sequence[Sequence[Attempt]], limit: int
+) -> RequestPage:
+    """Of what was `found` the first `limit`, as they are shown."""
+    told = _told(connection, found[:limit])
+    items = tuple(_request(each, told) for each in found[:limit])
+    return RequestPage(items=items, next=_next(found, limit))
+
+
+def _next(found: Sequence[Sequence[Attempt]], limit: int) -> str | None:
+    if len(found) <= limit:
+        return None
+    last = found[limit - 1][0]
+    return f"{last.admitted_at_us}.{last.request_id}"
 
 
 def operations() -> list[Operation]:
@@ -144,7 +158,7 @@ def operations() -> list[Operation]:
     ]
 
 
-def _cursor(text: str | None) -> usage_requests.Cursor | None:
+def cursor_of(text: str | None) -> usage_requests.Cursor | None:
     if text is None:
         return None
     at_us, _, request_id = text.partition(".")
@@ -197,6 +211,7 @@ def _request(attempts: Sequence[Attempt], told: _Told) -> RequestView:
         cost=format_picos(sum(each.cost_picos for each in attempts)),
         tags=first.tags,
         shadow_of=first.shadow_of or None,
+        end_user=first.end_user,
         attempts=tuple(_attempt(each, told) for each in attempts),
     )
 
@@ -234,7 +249,7 @@ _ATTEMPT_COLUMNS: Final = (
     "upstream_model", "region", "operation", "stream", "admitted_at", "status", "end_by",
     "end_phase", "provenance", "input_tokens", "cache_read_tokens", "cache_write_5m_tokens",
     "cache_write_1h_tokens", "output_tokens", "charge", "cost", "currency",
-    "shadow_of",
+    "shadow_of", "end_user",
 )  # fmt: skip
 _TEXT_COLUMNS: Final = frozenset({"model", "upstream_model", "region", "request_id"})
 
@@ -252,6 +267,7 @@ def _attempt_rows(
             values["admitted_at"] = clock.rfc3339(row.admitted_at_us)
             values["charge"] = format_picos(row.charge_picos)
             values["cost"] = format_picos(row.cost_picos)
+            values["end_user"] = row.end_user or ""
             values["winner"] = "true" if row.winner else "false"
             values["stream"] = "true" if row.stream else "false"
             yield tuple(

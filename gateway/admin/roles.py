@@ -41,6 +41,8 @@ class Right(StrEnum):
     LIMITS_READ = "limits:read"
     LIMITS_CHANGE = "limits:change"
     USAGE_READ = "usage:read"
+    END_USERS_READ = "end-users:read"  # by the names that apps have for them
+    END_USERS_ERASE = "end-users:erase"
     INVOICES_READ = "invoices:read"  # and what a month would come to if it were priced anew
     INVOICES_DRAFT = "invoices:draft"
     INVOICES_ISSUE = "invoices:issue"  # credit, void, price anew, and the terms they are made by
@@ -79,7 +81,7 @@ _NOWHERE: Final[frozenset[Relation]] = frozenset()
 _READS: Final = frozenset(right for right in Right if right.value.endswith(":read"))
 _TEAM_READS: Final = _READS - {
     Right.CATALOGUE_READ, Right.PRICES_READ, Right.INVOICES_READ, Right.TOKENS_READ,
-    Right.PROVIDER_BILLS_READ,
+    Right.PROVIDER_BILLS_READ, Right.END_USERS_READ,
 }  # fmt: skip
 
 TABLE: Final[Mapping[Role, Mapping[Right, frozenset[Relation]]]] = {
@@ -87,6 +89,7 @@ TABLE: Final[Mapping[Role, Mapping[Right, frozenset[Relation]]]] = {
     Role.TENANT_ADMIN: {
         **dict.fromkeys(_READS, _IN),
         Right.TENANTS_CHANGE: _OWN,
+        Right.END_USERS_ERASE: _OWN,
         Right.TEAMS_CHANGE: _BELOW,
         Right.KEYS_CHANGE: _BELOW,
         Right.POLICIES_CHANGE: _IN,

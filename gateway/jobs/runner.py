@@ -11,6 +11,7 @@ from gateway.jobs import (
     check_books,
     compact_rollups,
     drain_journal,
+    forget_erasures,
     look_at_engines,
     open_accounts,
     prune,
@@ -56,6 +57,7 @@ def jobs_for(hold_ms: int) -> tuple[Job, ...]:
         Job("check_books", check_books.run, every_s=check_books.EVERY_S),
         Job("retire_decisions", retire_decisions.run, every_s=retire_decisions.EVERY_S),
         Job("retire_alerts", retire_alerts.run, every_s=retire_alerts.EVERY_S),
+        Job("forget_erasures", forget_erasures.run, every_s=forget_erasures.EVERY_S),
     )
 
 
