@@ -156,6 +156,15 @@ def counter_picos(units: int, currency: str) -> int:
         raise _unknown(currency) from None
 
 
+def most_counted(currency: str, room_picos: int | None) -> int:
+    """Counter units that a counter keeps exactly and whoever has room for so many picos can hold;
+    None has room for all. ValueError for an unknown currency.
+    """
+    if room_picos is None:
+        return MAX_COUNTER
+    return min(MAX_COUNTER, room_picos // counter_picos(1, currency))
+
+
 def parse_counter(text: str, currency: str) -> int:
     """Counter units of a budget's amount. ValueError when it is negative, finer than a counter unit
     or above MAX_COUNTER: such a budget could not be kept exactly.

@@ -34,6 +34,7 @@ Name = Annotated[
         min_length=1,
         max_length=MOST_NAME_BYTES,
         description="the name that apps send, letter for letter",
+        extra={"rule": "a name as apps send it, of 1 to 1024 characters"},
     ),
 ]
 Subject = Annotated[

@@ -9,6 +9,7 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from billing import terms as billing_terms
+from billing.money import parse_picos
 from billing.terms import Terms
 from gateway.admin import fields
 from gateway.admin.operation import Answer, Call, Operation
@@ -16,6 +17,7 @@ from gateway.admin.problems import invalid, missing, together
 from gateway.admin.resource import returned
 from gateway.admin.roles import Right
 from gateway.stores.sql import drafts, tenants, terms
+from gateway.stores.sql.exact import require_room
 from gateway.stores.sql.terms import TenantTerms
 
 Words = Annotated[str, Meta(max_length=200)]
@@ -82,6 +84,8 @@ async def _replace(call: Call) -> Answer:
         before = terms.of(connection, call.id)
         call.require_version(before.version)
         _check(given, tenant.currency)
+        minimum = parse_picos(given.minimum or "0")
+        require_room(connection.dialect.name, minimum, "minimum: what a month asks for")
         if given == before.terms:
             return before
         after = terms.put(connection, before, given, call.principal.id)

@@ -21,6 +21,7 @@ class Quote(msgspec.Struct, frozen=True, gc=False):
     first: int  # those held at admission: all of them, or the first slice
     least: int  # fewer are of no use to it: refuse rather than clamp below
     choices: int
+    most: int = MAX_COUNTER  # counter units that can be counted, and kept in the ledger
 
 
 def ask_of(
@@ -75,18 +76,22 @@ def quote(ask: Ask, plan: Plan, route: Route, currency: str, *, in_slices: bool)
         first=first,
         least=policy.least_output if policy.clamp and policy.least_output < first else first,
         choices=ask.choices,
+        most=route.most,
     )
 
 
 def beyond_counting(quote: Quote) -> Deny | None:
-    """Refuses what may cost more than the scripts' numbers are exact for."""
+    """Refuses what may cost more than the scripts' numbers are exact for, or a row of the ledger
+    has room for.
+    """
     worst = quote.worst
-    dearest = worst.output_nanos_per_token
-    if dearest <= MAX_UNIT_PRICE and worst.total(quote.choices * quote.wanted) <= MAX_COUNTER:
+    dearest, most = worst.output_nanos_per_token, quote.most
+    if dearest <= MAX_UNIT_PRICE and worst.total(quote.choices * quote.wanted) <= most:
         return None
+    counts = "any budget can count" if most == MAX_COUNTER else "this ledger has room for (SQLite)"
     return Deny(
         DenyCode.COST_CEILING_EXCEEDED,
-        "this request may cost millions, more than any budget can count; ask for fewer output"
+        f"this request may cost millions, more than {counts}; ask for fewer output"
         " tokens, or have the model's price corrected",
     )
 

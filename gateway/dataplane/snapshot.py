@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from billing.money import MAX_COUNTER, most_counted
 from billing.prices import (
     Band,
     PriceBook,
@@ -95,6 +96,7 @@ class Route(msgspec.Struct, frozen=True):
     shadow: bool = False  # of requests that are sent a second time
     branches: "Branches | None" = None  # where documents ask more of a request than its model
     sizes: Sizes | None = None  # where a price depends on the size of the prompt
+    most: int = MAX_COUNTER  # counter units that a request may come to at worst
 
 
 class Branches:
@@ -164,6 +166,7 @@ class Snapshot:
         self._routes: dict[tuple[str, str], Route] = {}
         self._levels: dict[str, Levels] = {}
         self.blocks = Blocks(config.blocks)
+        self._most_picos = config.most_picos
         self._holders: dict[str, Principal] = {}
 
     def principal(self, public_id: str) -> tuple[Principal, bytes, int] | None:
@@ -247,6 +250,7 @@ class Snapshot:
             documents=tuple(ref for _, ref in documents),
             branches=Branches(occasions, ZoneInfo(zone)) if occasions.differ else None,
             sizes=_sizes(ways),
+            most=most_counted(principal.tenant.currency, self._most_picos),
         )
 
     def _way(

@@ -171,3 +171,18 @@ def test_a_tenants_own_price_is_in_the_tenants_currency(
 
     refused(admin_client.post("/prices", json=body), 422, "currency")
     assert admin_client.post("/prices", json=body | {"currency": "EUR"}).status_code == 201
+
+
+def test_a_minimum_that_no_row_has_room_for_is_refused_as_it_is_entered(
+    admin_house: AdminServer, admin_client: httpx.Client, made: Made
+) -> None:
+    path = f"/tenants/{made.tenant(currency='VND')['id']}/billing"
+
+    answer = admin_client.put(path, json={"minimum": "9223373"})
+
+    if admin_house.engine.dialect.name == "postgresql":
+        assert answer.status_code == 200
+        return
+    assert (answer.status_code, answer.json()["code"]) == (422, "amount_too_large")
+    assert answer.json()["detail"].startswith("minimum: what a month asks for comes to 9223373")
+    assert admin_client.put(path, json={"minimum": "9223372"}).status_code == 200

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from billing.money import format_picos
 from billing.rollups import BUCKET_US, KEY_FIELDS
 from gateway.stores.sql import invoice_postings, invoices, journal, manifests
-from gateway.stores.sql.exact import exact_sum, whole
+from gateway.stores.sql.exact import comes_to_something, exact_sum, whole
 from gateway.stores.sql.invoice_tables import invoice_series
 from gateway.stores.sql.invoice_tables import invoices as invoice_table
 from gateway.stores.sql.invoices import Invoice
@@ -93,9 +93,8 @@ def _rollups(connection: Connection) -> Iterator[str]:
     keys = [both.c[name] for name in KEY_FIELDS]
     dialect = connection.dialect.name
     sums: list[ColumnElement[Any]] = [func.sum(both.c[name]) for name in _COUNTS]
-    parts = [exact_sum(dialect, both.c[name]) for name in _MONEY]
     wrong = [each != 0 for each in sums]
-    wrong += [high * 10**9 + low != 0 if dialect == "sqlite" else high != 0 for high, low in parts]
+    wrong += [comes_to_something(dialect, both.c[name]) for name in _MONEY]
     differs = func.min(both.c.currency) != func.max(both.c.currency)
     for each in wrong:
         differs |= each
@@ -130,7 +129,7 @@ def _events(connection: Connection) -> Iterator[str]:
     query = (
         select(of.event_id, of.kind)
         .group_by(of.event_id, of.kind, of.currency)
-        .having(func.sum(of.amount_picos) != 0)
+        .having(comes_to_something(connection.dialect.name, of.amount_picos))
     )
     for event_id, kind in connection.execute(query.limit(_MOST)):
         yield f"the {kind} postings of {event_id} do not add up to nothing"

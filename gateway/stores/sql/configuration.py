@@ -27,6 +27,7 @@ from gateway.stores.sql import (
     tenants,
 )
 from gateway.stores.sql.engine import reading, transaction
+from gateway.stores.sql.exact import most_picos
 from gateway.stores.sql.rows import Configuration
 from gateway.stores.sql.tables import config_state, store_epochs
 
@@ -75,6 +76,7 @@ def load(engine: Engine) -> Configuration:
             discounts=discounts.RECORDS.all(connection, state="approved"),
             blocks=breakers.in_force(connection, clock.now_us()),
             pseudonym_keys=pseudonym_keys.newest(connection),
+            most_picos=most_picos(connection.dialect.name),
         )
 
 

@@ -17,9 +17,15 @@ class TooLargeError(OverflowError):
     """One amount is more than this database holds. The message names it and the way out."""
 
 
+def most_picos(dialect: str) -> int | None:
+    """What a row of the database has room for, either sign; None: whatever can be asked for."""
+    return MOST_PICOS if dialect == "sqlite" else None
+
+
 def require_room(dialect: str, picos: int, what: str) -> None:
     """TooLargeError where a row of the database cannot hold the amount."""
-    if dialect == "sqlite" and abs(picos) > MOST_PICOS:
+    most = most_picos(dialect)
+    if most is not None and abs(picos) > most:
         raise TooLargeError(
             f"{what} comes to {format_picos(picos)}, and SQLite holds {format_picos(MOST_PICOS)} "
             "at most: keep the ledger in PostgreSQL, which has room for it"
@@ -34,6 +40,12 @@ def exact_sum(
         return func.sum(type_coerce(column, Numeric(38, 0))), cast(literal(0), Integer)
     picos = type_coerce(column, Integer)
     return func.sum(picos.op("/")(_PART)), func.sum(picos.op("%")(_PART))
+
+
+def comes_to_something(dialect: str, column: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether the sum of the column is not 0. What is beyond 64 bits becomes a float, but no 0."""
+    high, low = exact_sum(dialect, column)
+    return high * _PART + low != 0 if dialect != "postgresql" else high != 0
 
 
 def whole(high: Any, low: Any) -> int:

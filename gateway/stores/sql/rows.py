@@ -343,6 +343,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     discounts: tuple[Discount, ...] = ()
     blocks: tuple[KeyBlock, ...] = ()  # in force when this was read
     pseudonym_keys: tuple[PseudonymKey, ...] = ()  # the newest of each tenant that keeps any
+    most_picos: int | None = None  # that the database has room for in one row; None: any amount
 
 
 def plain_decimal(text: str) -> str:

@@ -21,6 +21,7 @@ from gateway.stores.sql import (
 )
 from gateway.stores.sql.bulk import Row, insert_new
 from gateway.stores.sql.engine import reading, transaction
+from gateway.stores.sql.exact import require_room
 from gateway.stores.sql.tables import usage_rows
 from policies import facts
 from policies.facts import Record
@@ -53,11 +54,11 @@ def record(
     Each event comes with whether its hold was found. One transaction: rate cards, usage rows,
     rollups and postings appear together or not at all; a repeated delivery changes nothing. An
     estimate that one of them proves wrong is taken back, which is a row as well. UnfitEventError,
-    CardConflictError or the database's own error: nothing was booked.
+    TooLargeError, CardConflictError or the database's own error: nothing was booked.
     """
     by_id: dict[str, tuple[UsageEvent, bool]] = {}
     for event, hold_found in events:
-        check(event)
+        _require_fit(engine.dialect.name, event)
         known = by_id.get(event.event_id)
         if known is None or (known[0].hold == "estimated" and event.hold != "estimated"):
             by_id[event.event_id] = (event, hold_found)
@@ -151,11 +152,11 @@ def _booked(
 
 def correct(connection: Connection, chain: str, events: Iterable[UsageEvent], now_us: int) -> None:
     """Book corrections, in the caller's transaction, in which nobody else books. UnfitEventError
-    for one that is not new, or that `check` refuses.
+    for one that is not new, or that `check` refuses; TooLargeError.
     """
     ordered = sorted(events, key=lambda event: event.event_id)
     for event in ordered:
-        check(event)
+        _require_fit(connection.dialect.name, event)
     new = _booked(connection, chain, [(event, True) for event in ordered], now_us)
     if len(new) != len(ordered):
         raise UnfitEventError(f"{len(ordered) - len(new)} corrections are booked already")
@@ -226,6 +227,12 @@ def _counted(connection: Connection, request_ids: Sequence[str]) -> dict[str, tu
         .group_by(of.request_id)
     )
     return {request_id: (int(money), int(count)) for request_id, money, count in rows}
+
+
+def _require_fit(dialect: str, event: UsageEvent) -> None:
+    check(event)
+    for name, picos in (("charge", event.charge_picos), ("cost", event.cost_picos)):
+        require_room(dialect, picos, f"the {name} of {event.event_id}")
 
 
 def check(event: UsageEvent) -> None:

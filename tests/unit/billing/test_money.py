@@ -160,3 +160,20 @@ def test_a_budget_of_nothing_is_a_budget() -> None:
 
 def test_an_overdrawn_budget_can_be_shown() -> None:
     assert money.format_counter(-1_500_000_000, "USD") == "-1.5"
+
+
+@pytest.mark.parametrize(
+    ("currency", "room", "most"),
+    [
+        ("USD", None, money.MAX_COUNTER),
+        ("USD", 2**63 - 1, money.MAX_COUNTER),
+        ("IRR", None, money.MAX_COUNTER),
+        ("IRR", 2**63 - 1, 9_223_372_036_854),
+    ],
+)
+def test_a_counter_counts_no_more_than_there_is_room_for(
+    currency: str, room: int | None, most: int
+) -> None:
+    assert money.most_counted(currency, room) == most
+    if room is not None:
+        assert money.counter_picos(most, currency) <= room

@@ -1,6 +1,7 @@
 """What a request may cost at most is refused beyond what the scripts can count exactly."""
 
 import pytest
+from msgspec.structs import replace
 
 from billing.holds import WorstCase
 from gateway.dataplane.quote import Quote, beyond_counting
@@ -10,6 +11,15 @@ from policies.budgets import MAX_COUNTER, MAX_UNIT_PRICE
 def a_quote(input_nanos: int, output_nanos: int, wanted: int, choices: int = 1) -> Quote:
     worst = WorstCase(input_nanos, output_nanos)
     return Quote(worst, 1, wanted, wanted, wanted, choices)
+
+
+def test_what_a_row_of_the_ledger_has_no_room_for_is_refused_and_said() -> None:
+    just = replace(a_quote(990, 1, 10), most=1_000)
+
+    assert beyond_counting(just) is None
+    deny = beyond_counting(replace(just, most=999))
+    assert deny is not None
+    assert "more than this ledger has room for (SQLite)" in deny.message
 
 
 @pytest.mark.parametrize(
