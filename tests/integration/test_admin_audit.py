@@ -95,6 +95,10 @@ class Walk:
         self.do("DELETE /keys/{id}", key["id"])
         self.do("DELETE /teams/{id}", team["id"])
         self.do("DELETE /tenants/{id}", self.made.tenant()["id"])
+        keeping = self.made.tenant(end_users="pseudonym")["id"]
+        for verb in ("find", "export", "erase"):
+            self.do(f"POST /tenants/{{id}}/end-users/{verb}", keeping, user=CANARY)
+        self.do("POST /tenants/{id}/end-users/rotate", keeping, forget=True)
         return tenant
 
     def furnish(self, own: dict[str, str]) -> None:
