@@ -6,6 +6,7 @@ admin API.
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,16 @@ from gateway.app.server import server_config
 from gateway.settings import Settings
 from gateway.wiring.admin import Admin, open_admin
 from gateway.wiring.data import Data, open_data
+from tests.running import HANGS_AFTER_S
 from tests.schema import with_tables
+
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # reading the trusted roots takes 20 ms a client
+
+
+def plain_client(url: str) -> httpx.AsyncClient:
+    """A client of a gateway that speaks HTTP, as patient as a busy machine needs it."""
+    limits = httpx.Limits(max_connections=None)
+    return httpx.AsyncClient(base_url=url, timeout=HANGS_AFTER_S, limits=limits, verify=_NO_TLS)
 
 
 class House:
@@ -41,9 +51,7 @@ class House:
             base_url="http://admin/admin/v1",
             headers={"authorization": f"Bearer {token}"},
         )
-        self.client = httpx.AsyncClient(
-            base_url=url, timeout=30, limits=httpx.Limits(max_connections=None)
-        )
+        self.client = plain_client(url)
 
     async def make(self, noun: str, **fields: Any) -> dict[str, Any]:
         """POST to the admin API; the object made."""
@@ -90,8 +98,11 @@ class House:
 
 @asynccontextmanager
 async def open_house(home: Path, store_url: str, **overrides: str) -> AsyncIterator[House]:
-    """A gateway under `home` on the store of `store_url`; SQLite unless overridden."""
+    """A gateway under `home` on the store of `store_url`; SQLite unless overridden. Its store may
+    take its time, as everything shares one event loop: who tests impatience says so.
+    """
     environ = {
+        "METERHOUSE_STORE_TIMEOUT_MS": "30000",
         "METERHOUSE_HOME": str(home),
         "METERHOUSE_REDIS_URL": store_url,
         "METERHOUSE_WORKERS": "1",
@@ -104,7 +115,7 @@ async def open_house(home: Path, store_url: str, **overrides: str) -> AsyncItera
     engine.dispose()
     async with open_data(settings, 0) as data, open_admin(settings) as admin:
         admin_app = Litestar(
-            [create_admin(admin.deps)],
+            create_admin(admin.deps),
             openapi_config=None,
             logging_config=None,
             exception_handlers=problems.HANDLERS,
@@ -169,6 +180,7 @@ async def furnish(
             "region": "eu-central",
             "jurisdictions": ["DE"],
             "placement": "cloud",
+            "connect_timeout_ms": 60_000,  # it shares our event loop
         } | fields
         world.backends.append(await house.make("backends", **given))
     fields = {

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import pytest
 import uvloop
 
+from tests.running import HANGS_AFTER_S
+
 T = TypeVar("T")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -19,7 +21,9 @@ ON_BOTH_LOOPS = pytest.mark.parametrize(
 )
 
 
-def run_on(loop_factory: LoopFactory, coro: Coroutine[Any, Any, T], within_s: float = 30) -> T:
+def run_on(
+    loop_factory: LoopFactory, coro: Coroutine[Any, Any, T], within_s: float = HANGS_AFTER_S
+) -> T:
     """What the coroutine answers. No task, and no complaint of the loop, may be left behind."""
     complaints: list[dict[str, Any]] = []
 

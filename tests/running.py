@@ -5,9 +5,10 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+HANGS_AFTER_S = 180  # however busy the machine is, a story that lasts so long has stopped
 
 
-def run(coro: Coroutine[Any, Any, T], within_s: float = 30) -> T:
+def run(coro: Coroutine[Any, Any, T], within_s: float = HANGS_AFTER_S) -> T:
     """What the coroutine answers; TimeoutError when it takes longer than `within_s`."""
 
     async def bounded() -> T:

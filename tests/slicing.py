@@ -128,13 +128,15 @@ class Stream:
         )
 
 
-def sliced_house(tmp_path: Path, store_url: str, story: Story, **rules: Any) -> None:
+def sliced_house(
+    tmp_path: Path, store_url: str, story: Story, store_timeout_ms: int = 30_000, **rules: Any
+) -> None:
     """Plays a story in a house whose tenant holds by slices of SLICE tokens."""
 
     async def whole() -> None:
         async with (
             ScriptedBackend() as backend,
-            open_house(tmp_path, store_url) as house,
+            open_house(tmp_path, store_url, STORE_TIMEOUT_MS=str(store_timeout_ms)) as house,
         ):
             world = await furnish(house, {"base_url": backend.base_url}, charge=("0", "1000"))
             budget = {"hold": "sliced", "slice": SLICE, "least_output": 1} | rules

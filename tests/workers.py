@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 
 import httpx
 
-from tests.house import House
+from tests.house import House, plain_client
+from tests.running import HANGS_AFTER_S
 
 
 class Worker:
@@ -39,12 +40,11 @@ async def another_worker(house: House, number: int, skew_s: float = 0) -> AsyncI
             env=environ,
             pass_fds=[listener.fileno()],
         )
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as client:
+    async with plain_client(url) as client:
         try:
             # The kernel keeps the request until somebody serves the socket.
             assert (await client.get("/readyz")).status_code == 200
             yield Worker(process, client)
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=HANGS_AFTER_S)

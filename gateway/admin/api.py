@@ -1,9 +1,11 @@
 """The admin API as one router: every operation behind an admin token, and its own description."""
 
+from functools import cache
 from typing import Final
 
 import msgspec
-from litestar import Litestar, Response, Router, get
+from litestar import Litestar, Response, get
+from litestar.handlers import HTTPRouteHandler
 
 from gateway import __version__
 from gateway.admin import (
@@ -88,26 +90,31 @@ def operations() -> list[Operation]:
     ]
 
 
-def create_admin(deps: AdminDeps) -> Router:
-    """Everything under /admin. Mount it in an app that has `problems.HANDLERS`, so that unknown
-    paths and methods answer problem+json too.
+def create_admin(deps: AdminDeps) -> list[HTTPRouteHandler]:
+    """Everything under /admin, for an app that has `problems.HANDLERS`.
+
+    Handlers, not a router of them: Litestar copies a router with all that is below it, and makes
+    most of what it knows of a handler once for every level.
     """
-    own = operations()
-    description = msgspec.json.encode(openapi.document(own, PREFIX, __version__))
 
     @get(OPENAPI_PATH, include_in_schema=False, sync_to_thread=False)
     def describe() -> Response[bytes]:
-        return Response(description, media_type="application/json")
+        return Response(_description(), media_type="application/json")
 
     door = Door(deps)
-    guarded = Router(PREFIX, route_handlers=[route(each, deps, door) for each in own])
-    return Router("/", route_handlers=[guarded, describe], exception_handlers=problems.HANDLERS)
+    return [*(route(each, deps, door, PREFIX) for each in operations()), describe]
+
+
+@cache
+def _description() -> bytes:
+    """Made when it is first asked for, which most processes never are."""
+    return msgspec.json.encode(openapi.document(operations(), PREFIX, __version__))
 
 
 def create_app(deps: AdminDeps) -> Litestar:
     """The admin API alone, as an application."""
     return Litestar(
-        [create_admin(deps)],
+        create_admin(deps),
         exception_handlers=problems.HANDLERS,
         openapi_config=None,
         logging_config=None,

@@ -17,9 +17,10 @@ from gateway.admin.operation import Answer, Call, Operation
 from gateway.admin.problems import malformed
 
 
-def route(operation: Operation, deps: AdminDeps, door: Door) -> HTTPRouteHandler:
-    """The operation as a Litestar handler. Bodies are decoded here, because Litestar is lax; not
-    before it is known who asks, and that the role may ask for such a thing at all.
+def route(operation: Operation, deps: AdminDeps, door: Door, prefix: str) -> HTTPRouteHandler:
+    """The operation as a Litestar handler, under the prefix. Bodies are decoded here, because
+    Litestar is lax; not before it is known who asks, and that the role may ask for such a thing at
+    all.
     """
 
     async def serve(request: Request[Any, Any, Any]) -> Response[Any]:
@@ -43,7 +44,7 @@ def route(operation: Operation, deps: AdminDeps, door: Door) -> HTTPRouteHandler
         return _response(call, answer)
 
     return HTTPRouteHandler(
-        operation.path.replace("{id}", "{id:str}"),
+        prefix + operation.path.replace("{id}", "{id:str}"),
         http_method=[operation.method],  # type: ignore[list-item]
         status_code=200,  # each Response carries its own
         include_in_schema=False,  # gateway.admin.openapi describes it

@@ -22,7 +22,7 @@ async def serve_admin(
             return Readiness(ready=not stopping.is_set(), checks={})
 
         app = Application(
-            [create_admin(opened.deps), *probes(readiness), scrape(opened.telemetry)],
+            [*create_admin(opened.deps), *probes(readiness), scrape(opened.telemetry)],
             openapi_config=None,
             logging_config=None,
             exception_handlers=problems.HANDLERS,

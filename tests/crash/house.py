@@ -123,7 +123,7 @@ class CrashHouse:
 
     async def has_leases(self) -> None:
         """Returns when a worker may spend leases on every budget."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not any(
                 len([one for one in lease_file.read(writer) if one.amount]) == len(self._budgets)
                 for writer in spooled.writers(self.settings.spool_dir)
@@ -277,7 +277,7 @@ async def crash_house(home: Path, store_url: str, database_url: str) -> AsyncIte
         open_admin(settings) as admin,
     ):
         api = Litestar(
-            [create_admin(admin.deps)],
+            create_admin(admin.deps),
             openapi_config=None,
             logging_config=None,
             exception_handlers=problems.HANDLERS,

@@ -78,7 +78,7 @@ def test_what_was_leased_is_served_without_the_store_and_then_no_more(
             await it.agree(budget, f"{(4 + len(served)) / 10:g}")
             await none_leased(it, store_url)
 
-    run(scenario(), within_s=60)
+    run(scenario())
 
 
 def test_every_bounded_budget_of_the_path_must_have_a_lease(tmp_path: Path, store_url: str) -> None:
@@ -94,7 +94,7 @@ def test_every_bounded_budget_of_the_path_must_have_a_lease(tmp_path: Path, stor
             assert (await it.ask()).status_code == 503
             assert len(it.backend.book) == 1
 
-    run(scenario(), within_s=60)
+    run(scenario())
 
 
 def test_leases_never_narrow_what_the_store_would_grant(tmp_path: Path, store_url: str) -> None:
@@ -115,7 +115,7 @@ def test_leases_never_narrow_what_the_store_would_grant(tmp_path: Path, store_ur
                 await it.house.settled()
             await it.agree(budget, "2")
 
-    run(scenario(), within_s=90)
+    run(scenario())
 
 
 def test_a_sliced_stream_is_not_cut_for_what_is_leased(tmp_path: Path, store_url: str) -> None:
@@ -135,7 +135,7 @@ def test_a_sliced_stream_is_not_cut_for_what_is_leased(tmp_path: Path, store_url
             assert "insufficient_quota" not in answer.text
             assert it.backend.book[-1].generated_tokens == 100
 
-    run(scenario(), within_s=60)
+    run(scenario())
 
 
 def test_a_worker_that_dies_while_it_spends_is_billed_and_its_rest_given_back(
@@ -168,7 +168,7 @@ def test_a_worker_that_dies_while_it_spends_is_billed_and_its_rest_given_back(
             assert leased(store_url) == 0
             await it.agree(budget, f"{(before + 2) / 10:g}")
 
-    run(scenario(), within_s=90)
+    run(scenario())
 
 
 def test_a_rebuild_sets_aside_what_a_worker_that_is_cut_off_may_be_spending(
@@ -195,7 +195,7 @@ def test_a_rebuild_sets_aside_what_a_worker_that_is_cut_off_may_be_spending(
             await none_leased(it, store_url)
             await it.agree(budget, "0.6")
 
-    run(scenario(), within_s=60)
+    run(scenario())
 
 
 def _direct(it: Scene, store_url: str) -> Any:
@@ -217,7 +217,7 @@ def test_against_a_store_that_is_another_one_nothing_leased_is_spent(
             it.store_goes()
             assert (await it.ask()).status_code == 503
 
-    run(scenario(), within_s=60)
+    run(scenario())
 
 
 def test_leases_that_are_nobodys_are_ended_when_they_are_overdue(
@@ -243,7 +243,7 @@ def test_leases_that_are_nobodys_are_ended_when_they_are_overdue(
                 assert await reap_leases.reap(deps, TAG) == 0
             await none_leased(it, store_url)
 
-    run(scenario(), within_s=60)
+    run(scenario())
 
 
 @pytest.mark.parametrize("seconds", ["0", "300"])
@@ -259,7 +259,7 @@ def test_leases_may_be_switched_off(tmp_path: Path, store_url: str, seconds: str
             it.store_goes()
             assert (await it.ask()).status_code == (200 if seconds != "0" else 503)
 
-    run(scenario(), within_s=60)
+    run(scenario())
 
 
 class Load:
@@ -317,7 +317,10 @@ def test_no_cap_is_passed_by_three_workers_whose_store_goes_and_comes_back(
     tmp_path: Path, figure: Callable[[str], None], goes: str
 ) -> None:
     async def scenario(store: servers.StoreServer) -> None:
-        async with scene(tmp_path, store.url, WORKERS="3") as it, contextlib.AsyncExitStack() as on:
+        async with (
+            scene(tmp_path, store.url, WORKERS="3", STORE_TIMEOUT_MS="1000") as it,
+            contextlib.AsyncExitStack() as on,
+        ):
             budget = await it.budget("bounded", "30")
             others = [await on.enter_async_context(another_worker(it.house, n)) for n in (1, 2)]
             jobs = on.enter_context(_jobs(it))
@@ -357,7 +360,7 @@ def test_no_cap_is_passed_by_three_workers_whose_store_goes_and_comes_back(
             )
 
     with servers.store_server(servers.valkey_binary(), appendonly="yes") as store:
-        run(scenario(store), within_s=150)
+        run(scenario(store))
 
 
 async def _kill(it: Scene, store: servers.StoreServer) -> None:

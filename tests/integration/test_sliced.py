@@ -252,7 +252,7 @@ def test_a_store_that_does_not_answer_cuts_a_stream_with_an_error(
         assert await sliced.left() == (stream.tokens, 0)
 
     with servers.store_server(servers.valkey_binary()) as store:
-        sliced_house(tmp_path, store.url, story)
+        sliced_house(tmp_path, store.url, story, store_timeout_ms=1_000)
 
 
 def test_fifty_streams_on_one_budget_spend_it_and_no_more(
