@@ -2,16 +2,31 @@
 figures that a run shows at its end.
 """
 
+import gc
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
 from tests import schema, servers
 
 _FIGURE = "figure"
+
+# A busy machine is no fault of what a property is about.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are there to stay: looked through again and again for what could be let
+    go, they cost a tenth of the run.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 5)
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ def sqlite_house_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def postgres_house_url(postgres_server_url: str) -> Iterator[str]:
-    with servers.fresh_database(postgres_server_url) as url:
+def postgres_house_url(postgres_server_url: str, postgres_tables: str) -> Iterator[str]:
+    with servers.fresh_database(postgres_server_url, postgres_tables) as url:
         yield url
 
 
