@@ -134,7 +134,7 @@ def test_an_open_budget_serves_through_an_outage_and_its_overrun_is_visible(
             assert refused.status_code == 429
             assert refused.json()["error"]["code"] == "insufficient_quota"
 
-    run(scenario(), within_s=60)
+    run(scenario())
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -158,7 +158,7 @@ def test_requests_under_way_when_the_store_goes_are_posted_once_too(
             await it.store_returns()
             await it.agree(budget, "1.6")
 
-    run(scenario(), within_s=60)
+    run(scenario())
 
 
 @pytest.mark.parametrize("lost", ["request_lost", "reply_lost"])
@@ -177,7 +177,7 @@ def test_an_admission_that_was_lost_on_its_way_leaves_no_second_hold_and_no_seco
             await it.store_returns()
             await it.agree(budget, "0.2")
 
-    run(scenario(), within_s=60)
+    run(scenario())
 
 
 def test_a_settlement_whose_confirmation_was_lost_is_posted_once(
@@ -196,7 +196,7 @@ def test_a_settlement_whose_confirmation_was_lost_is_posted_once(
             assert strike.done.is_set()
             await it.agree(budget, "0.2")
 
-    run(scenario(), within_s=60)
+    run(scenario())
 
 
 def test_what_a_worker_served_without_the_store_outlives_it(tmp_path: Path, store_url: str) -> None:
@@ -214,7 +214,7 @@ def test_what_a_worker_served_without_the_store_outlives_it(tmp_path: Path, stor
             assert len(await it.booked()) == 11
             await it.agree(budget, "1.1")
 
-    run(scenario(), within_s=90)
+    run(scenario())
 
 
 @pytest.mark.parametrize(

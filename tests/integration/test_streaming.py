@@ -138,10 +138,9 @@ def test_a_client_that_hangs_up_is_metered_and_the_backend_is_let_go(
                     seen += line.startswith("data:")
                     if seen == 20:
                         break
-            began = asyncio.get_running_loop().time()
             while not backend.book[0].client_disconnected:
                 await asyncio.sleep(0.01)
-            assert asyncio.get_running_loop().time() - began < 1.0
+            assert backend.book[0].generated_tokens < 500
             money, held = await spent(house, world)
             assert held == "0"
             generated = backend.book[0].generated_tokens
