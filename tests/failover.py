@@ -117,7 +117,7 @@ class Scene:
             found = connection.scalar(select(tenants.c.shard).where(tenants.c.id == tenant_id))
             return str(found)
 
-    async def until(self, true: Callable[[], Any], within_s: float = 40) -> None:
+    async def until(self, true: Callable[[], Any], within_s: float = 120) -> None:
         async with asyncio.timeout(within_s):
             while not true():
                 await asyncio.sleep(0.01)
@@ -125,14 +125,14 @@ class Scene:
     async def closed(self) -> None:
         """Nothing is on its way any more."""
         await self.house.settled()
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             while self.house.data.plane.holds.busy or self.house.data.plane._settler.waiting:
                 await asyncio.sleep(0.01)
         await self.booked_up()
 
     async def booked_up(self) -> None:
         """Nothing is held of these tenants, and everything of theirs is in the ledger."""
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             while any([(await each.standing())[1] != "0" for each in self.spenders]):
                 await asyncio.sleep(0.05)
             channels = self.house.data.channels
@@ -173,7 +173,7 @@ class Scene:
 async def scene(home: Path, store_url: str, database_url: str = "") -> AsyncIterator[Scene]:
     """On a store that may be new: its first epochs are the jobs' to publish, as everywhere."""
     overrides = {"DATABASE_URL": database_url} if database_url else {}
-    overrides |= {"HOLD_SECONDS": str(HOLD_SECONDS)}
+    overrides |= {"HOLD_SECONDS": str(HOLD_SECONDS), "STORE_TIMEOUT_MS": "1000"}
     async with ScriptedBackend() as backend, open_house(home, store_url, **overrides) as house:
         backend.script = Script(tokens=100, delay_ms=20)
         async with open_jobs(house.settings, "jobs-1") as deps:

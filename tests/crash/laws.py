@@ -26,7 +26,7 @@ from tests.scripted_backend import Entry
 TAG = "s00"
 ZONE = ZoneInfo("Europe/Berlin")  # of the tenant
 MOST_UNSEEN = 256  # tokens since the last checkpoint
-REST_WITHIN_S = 30
+REST_WITHIN_S = 60
 
 
 @dataclass(frozen=True)

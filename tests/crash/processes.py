@@ -12,7 +12,7 @@ from pathlib import Path
 from gateway.failpoints import ALLOWED_BY, ARMED_BY
 
 ROOT = Path(__file__).parents[2]
-SAYS_WITHIN_S = 30
+SAYS_WITHIN_S = 60
 
 
 class Process:
@@ -42,7 +42,7 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
-    async def ended(self, within_s: float = 30) -> int:
+    async def ended(self, within_s: float = 60) -> int:
         async with asyncio.timeout(within_s):
             return await self._process.wait()
 

@@ -153,7 +153,7 @@ class Sweep:
         """To all connections that the worker has; the last that was refused may still be ending."""
         self._proxy.refuse = False
         channels = self.house.data.channels
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 with suppress(StoreUnavailable):
                     await channels.open()
@@ -206,7 +206,7 @@ class Sweep:
         """Returns when nothing is held, on its way or at work."""
         data, store = self.house.data, self.house.data.channels.house
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while (
                     data.plane.in_flight
                     or data.plane.holds.busy

@@ -60,7 +60,7 @@ def test_a_change_is_there_or_it_is_not(
             assert len((await house.admin.get("/invoices")).json()["items"]) == 1
             await worker.stop()
 
-    run(scenario(), within_s=90)
+    run(scenario())
 
 
 async def _ask(house: CrashHouse, port: int, path: str, body: dict[str, object]) -> httpx.Response:

@@ -50,7 +50,7 @@ async def once(sliced: Sliced, at: int, *, stream: bool) -> bool:
 async def at_rest(sliced: Sliced, at: int) -> None:
     data = sliced.house.data
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (
                 data.plane.in_flight
                 or data.plane.holds.busy

@@ -136,11 +136,12 @@ def _play(
 
 
 def test_a_cell_of_each_kind_of_evidence(
-    home: Path, postgres_server_url: str, figure: Callable[[str], None]
+    home: Path, postgres_server_url: str, postgres_tables: str, figure: Callable[[str], None]
 ) -> None:
     cells = [cell for cell in CELLS if cell.name in SLICE]
     assert len(cells) == len(SLICE)
-    ledgers = {"postgres": lambda _: servers.fresh_database(postgres_server_url)}
+    made = servers.fresh_database
+    ledgers = {"postgres": lambda _: made(postgres_server_url, postgres_tables)}
     results = _play(cells, home, ledgers, home / "results")
     figure(results.table(list(ledgers)))
     assert results.violations() == []

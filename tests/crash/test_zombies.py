@@ -52,7 +52,7 @@ def test_its_late_truth_takes_the_estimate_back(
             assert (found.estimated, found.late) == (1, 2)
             assert sorted(await _holds(house)) == ["absent", "estimated", "reversed"]
 
-    run(scenario(), within_s=90)
+    run(scenario())
 
 
 async def _holds(house: CrashHouse) -> list[str]:

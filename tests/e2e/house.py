@@ -32,6 +32,7 @@ class House:
         self.home = home
         environ = {k: v for k, v in os.environ.items() if not k.startswith("METERHOUSE_")}
         environ |= {"METERHOUSE_HOME": str(home), "METERHOUSE_PORT": "0", "METERHOUSE_WORKERS": "1"}
+        environ["METERHOUSE_STORE_TIMEOUT_MS"] = "10000"  # as a busy machine needs it
         environ |= settings
         self.process = subprocess.Popen(
             [sys.executable, "-c", _HEEDING, "-m", "gateway", "up", *words],
@@ -60,7 +61,7 @@ class House:
     def output(self) -> str:
         return "\n".join(self.lines)
 
-    def says(self, words: str, within_s: float = 60, after: int = 0) -> str:
+    def says(self, words: str, within_s: float = 120, after: int = 0) -> str:
         """The first line from `after` on that contains the words; AssertionError without one."""
 
         def found() -> list[str]:
@@ -76,7 +77,7 @@ class House:
 
     def next_pid(self, name: str, before: int) -> int:
         """The pid of the process that follows `before`, once it is written down."""
-        for _ in range(1000):
+        for _ in range(6000):
             pid = (self.home / "run" / f"{name}.lock").read_text().strip()
             if pid not in {"", str(before)}:
                 return int(pid)
@@ -97,7 +98,7 @@ class House:
         return httpx.Client(
             base_url=f"{self.url('admin')}/admin/v1",
             headers={"authorization": f"Bearer {token}"},
-            timeout=20,
+            timeout=60,
         )
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -109,11 +110,11 @@ class House:
             env=environ,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, within_s: float = 60) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, within_s: float = 120) -> int:
         """Its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -125,7 +126,7 @@ class House:
 
 
 @contextlib.contextmanager
-def house(home: Path, *words: str, within_s: float = 60, **settings: str) -> Iterator[House]:
+def house(home: Path, *words: str, within_s: float = 120, **settings: str) -> Iterator[House]:
     """A ready one, stopped at the end however the test went."""
     up = House(home, *words, **settings)
     try:
@@ -135,7 +136,7 @@ def house(home: Path, *words: str, within_s: float = 60, **settings: str) -> Ite
         up.stop()
 
 
-def end_of(pid: int, within_s: float = 20) -> bool:
+def end_of(pid: int, within_s: float = 60) -> bool:
     """Whether the process ends in time; a pidfd turns readable with its end."""
     try:
         watched = os.pidfd_open(pid)

@@ -41,7 +41,7 @@ class SdkHouse:
         found: list[dict[str, Any]] = httpx.get(f"{self._scripted}/__book", trust_env=False).json()
         return found
 
-    def booked(self, request_id: str | None, within_s: float = 20) -> dict[str, Any]:
+    def booked(self, request_id: str | None, within_s: float = 60) -> dict[str, Any]:
         """The attempt that the ledger has for a request."""
         assert request_id is not None
         deadline = time.monotonic() + within_s
@@ -82,7 +82,7 @@ def sdk_house(directory: Path) -> Iterator[SdkHouse]:
         yield found
 
 
-def _until_in_force(found: SdkHouse, within_s: float = 5) -> None:
+def _until_in_force(found: SdkHouse, within_s: float = 60) -> None:
     """The limit is applied last: once it is known, so is everything."""
     deadline = time.monotonic() + within_s
     headers = {"authorization": f"Bearer {found.secrets['patient']}"}

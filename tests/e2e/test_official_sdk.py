@@ -181,7 +181,7 @@ def test_twenty_requests_of_the_async_sdk_at_once_are_all_answered(running: SdkH
                 )
             )
 
-    answers = run(scenario(), within_s=60)
+    answers = run(scenario())
     assert len({answer._request_id for answer in answers}) == 20
     for answer in answers:
         assert counts(running.booked(answer._request_id)) == reported(answer.usage)
@@ -267,7 +267,7 @@ def revoke(running: SdkHouse, name: str) -> None:
         (key,) = admin.get("/keys", params={"name": name}).json()["items"]
         assert admin.post(f"/keys/{key['id']}/revoke", json={}).is_success
     with running.sdk(name) as client:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
                 client.models.list()
@@ -336,12 +336,12 @@ def test_a_backend_that_is_full_is_busy_until_it_says_it_is_not(running: SdkHous
 def test_a_client_that_loses_patience_is_metered_and_the_model_is_free_again(
     running: SdkHouse,
 ) -> None:
-    with running.sdk(timeout=0.7) as client, pytest.raises(openai.APITimeoutError):
+    with running.sdk(timeout=2) as client, pytest.raises(openai.APITimeoutError):
         client.chat.completions.create(model="chat", messages=TALE, max_tokens=1500)
 
     with running.up.admin() as admin:
         rows = admin.get("/usage/requests", params={"model": "chat"}).json()["items"]
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while rows[-1]["attempts"][0]["end_by"] != "client" and time.monotonic() < deadline:
             time.sleep(0.1)
             rows = admin.get("/usage/requests", params={"model": "chat"}).json()["items"]
@@ -350,7 +350,7 @@ def test_a_client_that_loses_patience_is_metered_and_the_model_is_free_again(
     assert attempt["end_by"] == "client"
     assert attempt["usage"]["input"] + attempt["usage"]["cache_read"] > 0
     assert budget["held"] == "0"
-    with running.sdk(timeout=20) as client:
+    with running.sdk(timeout=60) as client:
         assert client.chat.completions.create(model="chat", messages=FRUITS, max_tokens=4).choices
 
 

@@ -43,19 +43,19 @@ def ask(text: str) -> dict[str, Any]:
 
 def client(up: House, secret: str) -> httpx.Client:
     headers = {"authorization": f"Bearer {secret}"}
-    return httpx.Client(base_url=up.url("gateway"), headers=headers, timeout=30)
+    return httpx.Client(base_url=up.url("gateway"), headers=headers, timeout=120)
 
 
 def known(http: httpx.Client) -> None:
     """Returns once the worker knows the new key, which takes a second at most."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while http.get("/v1/models").status_code == 401 and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
 def booked(up: House, requests: int) -> list[dict[str, Any]]:
     """The ledger's requests, once there are so many."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     with up.admin() as admin:
         while True:
             rows: list[dict[str, Any]] = admin.get("/usage/requests").json()["items"]

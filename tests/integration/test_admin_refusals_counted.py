@@ -31,4 +31,4 @@ def test_who_is_not_let_in_or_not_allowed_is_counted_by_reason(
                     return
                 await asyncio.sleep(0.1)
 
-    run(scenario(), within_s=30)
+    run(scenario())

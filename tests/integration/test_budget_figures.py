@@ -26,4 +26,4 @@ def test_what_is_leased_is_shown_and_the_figures_of_a_budget_add_up(
             shown = await it.house.look(f"budgets/{budget}")
             assert (shown["leased"], shown["remaining"]) == ("0", "3.6")
 
-    run(scenario(), within_s=60)
+    run(scenario())

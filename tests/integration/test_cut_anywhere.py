@@ -28,7 +28,7 @@ def test_a_stream_cut_at_any_byte_tells_its_client_and_has_one_row(
 
             async def ask(script: Script) -> str:
                 backend.script = script
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     body = {"model": "chat", "messages": HELLO, "max_tokens": 50, "stream": True}
                     answer = await house.ask(world.secret, **body)
                 return f"{answer.status_code} {answer.text}"

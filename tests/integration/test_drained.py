@@ -65,7 +65,7 @@ def test_a_backend_that_is_to_be_drained_is_heard_to_its_end_and_billed_what_it_
             assert it.backend.book[0].finished
             assert not it.backend.book[0].client_disconnected
 
-    run(scenario(), within_s=30)
+    run(scenario())
 
 
 def test_a_backend_that_goes_on_for_too_long_is_let_go(tmp_path: Path, store_url: str) -> None:
@@ -80,7 +80,7 @@ def test_a_backend_that_goes_on_for_too_long_is_let_go(tmp_path: Path, store_url
                 await asyncio.sleep(0.01)
             assert it.house.data.plane._drained == 0
 
-    run(scenario(), within_s=30)
+    run(scenario())
 
 
 def test_who_has_left_is_not_tried_elsewhere(tmp_path: Path, store_url: str) -> None:
@@ -91,4 +91,4 @@ def test_who_has_left_is_not_tried_elsewhere(tmp_path: Path, store_url: str) -> 
             assert await it.spent() == ("0", "0")
             assert len(it.backend.book) == 1
 
-    run(scenario(), within_s=30)
+    run(scenario())

@@ -91,7 +91,7 @@ def test_two_workers_have_the_slots_together(tmp_path: Path, store_url: str) -> 
             assert {answer.status_code for answer in answers} == {200}
             assert it.backend.peak == 4
 
-    run(scenario(), within_s=60)
+    run(scenario())
 
 
 def test_the_slots_of_a_worker_that_is_killed_come_back_and_no_earlier(
@@ -113,7 +113,7 @@ def test_the_slots_of_a_worker_that_is_killed_come_back_and_no_earlier(
             assert {answer.status_code for answer in answers} == {200}
             assert it.backend.peak == 3
 
-    run(scenario(), within_s=60)
+    run(scenario())
 
 
 def test_who_gets_no_turn_in_time_hears_when_to_come_back(tmp_path: Path, store_url: str) -> None:
@@ -318,7 +318,7 @@ def test_without_the_store_a_worker_goes_on_with_the_slots_it_has(tmp_path: Path
             store.start()
 
     with servers.store_server(servers.valkey_binary()) as store:
-        run(scenario(store), within_s=60)
+        run(scenario(store))
 
 
 def test_status_and_metrics_show_who_waits_where(tmp_path: Path, store_url: str) -> None:
@@ -383,4 +383,4 @@ def test_a_team_is_served_while_another_floods_two_workers(
                     f" the longest {found[-1]:.0f} ms"
                 )
 
-    run(scenario(), within_s=120)
+    run(scenario())

@@ -72,7 +72,7 @@ def play(story: Story, target: Path | None = None, listen: Path | None = None) -
         server.close()
         await asyncio.sleep(0.01)
 
-    run(whole(), within_s=10)
+    run(whole())
 
 
 async def said(client: Client, line: bytes) -> bytes:

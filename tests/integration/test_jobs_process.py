@@ -91,7 +91,7 @@ def _rows(engine: Engine) -> int:
 
 
 def _until(true: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not true():
         assert process.poll() is None, process.stderr.read().decode()
         assert time.monotonic() < deadline

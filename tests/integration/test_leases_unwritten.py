@@ -29,7 +29,7 @@ def test_a_lease_that_cannot_be_written_down_is_given_back_at_once(
             assert await lent(it) >= COST  # asked for again soon after there is room
             await none_leased(it, store_url)
 
-    run(scenario(), within_s=60)
+    run(scenario())
 
 
 def test_what_was_given_back_while_nothing_could_be_written_is_not_in_the_file_for_long(
@@ -51,4 +51,4 @@ def test_what_was_given_back_while_nothing_could_be_written_is_not_in_the_file_f
             await leases.look()
             assert lease_file.read(spool) == ()
 
-    run(scenario(), within_s=60)
+    run(scenario())

@@ -118,7 +118,7 @@ async def _comes_of(
 async def _ask(house: House, world: World, **more: Any) -> httpx.Response:
     hello = [{"role": "user", "content": "hello there"}]
     body = {"model": "chat", "messages": hello, "max_tokens": 50} | more
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await house.ask(world.secret, **body)
 
 

@@ -80,7 +80,7 @@ def test_an_eu_backend_that_goes_down_under_two_hundred_requests_sends_no_byte_a
                 f" requests at the US backend: {len(us.book)}, connections: {us.accepted}"
             )
 
-    run(scenario(), within_s=60)
+    run(scenario())
 
 
 async def asked(house: House, key: str, requests: int, *, endless: bool = False) -> Counter[str]:

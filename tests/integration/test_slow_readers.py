@@ -95,7 +95,7 @@ def test_a_client_that_stops_reading_pauses_its_backend_and_is_given_up(
                 assert await _held(house) == "0"
                 assert not backend.connections
 
-    run_on(uvloop.new_event_loop, story(), within_s=60)
+    run_on(uvloop.new_event_loop, story())
 
 
 def test_a_client_that_reads_slowly_gets_everything(tmp_path: Path, store_url: str) -> None:
@@ -121,7 +121,7 @@ def test_a_client_that_reads_slowly_gets_everything(tmp_path: Path, store_url: s
             await house.settled()
             assert backend.book[0].finished
 
-    run_on(uvloop.new_event_loop, story(), within_s=60)
+    run_on(uvloop.new_event_loop, story())
 
 
 def test_a_connection_that_never_asks_is_closed(tmp_path: Path, store_url: str) -> None:
@@ -135,7 +135,7 @@ def test_a_connection_that_never_asks_is_closed(tmp_path: Path, store_url: str) 
             writer.close()
             await writer.wait_closed()
 
-    run_on(uvloop.new_event_loop, story(), within_s=60)
+    run_on(uvloop.new_event_loop, story())
 
 
 def test_a_client_that_leaves_while_it_is_blocked_leaves_nothing_behind(
@@ -156,4 +156,4 @@ def test_a_client_that_leaves_while_it_is_blocked_leaves_nothing_behind(
             assert await _held(house) == "0"
             await until(lambda: not backend.connections)
 
-    run_on(uvloop.new_event_loop, story(), within_s=60)
+    run_on(uvloop.new_event_loop, story())

@@ -26,6 +26,6 @@ def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 @pytest.fixture
 def shared(_shared: Rig) -> Rig:
     """Running, at rest, its backend's book empty."""
-    _shared.until_nothing_is_left(_shared.resting, within_s=30)
+    _shared.until_nothing_is_left(_shared.resting, within_s=60)
     _shared.new_book()
     return _shared

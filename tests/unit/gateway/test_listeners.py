@@ -9,7 +9,7 @@ from gateway.settings import StartError
 def test_a_listener_queues_clients_before_anyone_accepts() -> None:
     with (
         bind("127.0.0.1", 0, "PORT") as listener,
-        socket.create_connection(listener.getsockname(), timeout=5) as client,
+        socket.create_connection(listener.getsockname(), timeout=60) as client,
     ):
         accepted, address = listener.accept()
         accepted.close()
@@ -23,7 +23,7 @@ def test_a_listener_queues_clients_before_anyone_accepts() -> None:
 def test_the_kernel_keeps_little_for_a_client_that_does_not_read() -> None:
     with (
         bind("127.0.0.1", 0, "PORT") as listener,
-        socket.create_connection(listener.getsockname(), timeout=5),
+        socket.create_connection(listener.getsockname(), timeout=60),
     ):
         accepted, _ = listener.accept()
         with accepted:

@@ -123,7 +123,7 @@ def test_hurry_ends_a_long_wait_within_seconds(tmp_path: Path) -> None:
 
         supervisor.hurry.set()
 
-        await asyncio.wait_for(stopping, 10)
+        await asyncio.wait_for(stopping, 60)
         supervisor.close()
 
     run(story())

@@ -88,7 +88,7 @@ def test_a_pause_ends_with_the_order_to_stop() -> None:
         waiting = asyncio.create_task(pause(stopping, 60.0))
         await asyncio.sleep(0)
         stopping.set()
-        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(waiting, 30)
 
     run(story())
 

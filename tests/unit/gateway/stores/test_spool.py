@@ -167,7 +167,7 @@ FULL_DISK = """
     assert all(spooled.scan(s).sound_bytes == spooled.scan(s).total_bytes
                for s in spooled.segments(spool.path))
     (Path(sys.argv[1]) / "filler").unlink()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             spool.intent("early", "s00", 0, b"m" * 4000)
