@@ -9,8 +9,10 @@ from typing import Final, Literal
 
 import msgspec
 
+from billing.csv_files import safe_text
+from billing.drawdown import overage_of
 from billing.exchange import Amounts, Exchange
-from billing.invoices import InvoiceLine, safe_text
+from billing.invoices import OF_USAGE, InvoiceLine
 from billing.meters import Meter
 from billing.money import format_decimal, format_picos
 from billing.periods import rfc3339
@@ -40,6 +42,11 @@ _OWN: Final = ("x_CorrectsInvoice", "x_LineId", "x_PriceVersion", "x_Provenance"
 COLUMNS: Final[dict[Version, tuple[str, ...]]] = {
     version: (*sorted((*_BOTH, *more)), *_OWN) for version, more in _OF_VERSION.items()
 }
+_COMMITMENT_COLUMNS: Final = {
+    "CommitmentDiscountCategory": "Spend",
+    "CommitmentDiscountType": "Spend Commitment",
+}
+_COMMITMENTS: Final = "Commitments"
 UNIT: Final = "Tokens"
 PRICING_UNIT: Final = "1000000 Tokens"
 _TOKENS_DECIMALS: Final = 6
@@ -80,17 +87,20 @@ _SKUS: Final = {
 
 
 def rows(lines: Iterable[InvoiceLine], bill: Bill, version: Version) -> Iterator[tuple[str, ...]]:
-    """The header, then a row a line. Null is the empty field; numbers have a point and no exponent;
-    text that a spreadsheet would run is made safe, and nothing else. All rows of an invoice add up
-    to its total in BilledCost.
+    """The header, then a row a line; what commitments paid before is a cost of nothing on the lines
+    of usage, and not a row of its own. Null is the empty field; numbers have a point and no
+    exponent; text that a spreadsheet would run is made safe, and nothing else. All rows of an
+    invoice add up to its total in BilledCost.
     """
     columns = COLUMNS[version]
     yield columns
     shared, amounts = _shared(bill), Amounts(bill.exchange)
-    for line in lines:
+    for line in (each for each in lines if each.line_kind != "drawdown"):
         row = shared | _charge(line, bill, amounts)
-        if line.line_kind == "usage":
+        if line.line_kind in OF_USAGE:
             row |= _usage(line, amounts)
+        if line.commitment is not None and line.line_kind != "overage":
+            row |= _committed(line, row, amounts)
         yield tuple(row.get(column, "") for column in columns)
 
 
@@ -125,10 +135,10 @@ def _charge(line: InvoiceLine, bill: Bill, amounts: Amounts) -> dict[str, str]:
         | priced_in
         | {
             "PricingCurrencyEffectiveCost": decimal(format_picos(line.amount_picos)),
-            "ChargeCategory": CATEGORIES[line.line_kind],
+            "ChargeCategory": category(line),
             "ChargeClass": "Correction" if corrects else "",
             "ChargeDescription": safe_text(description(line, bill)),
-            "ChargeFrequency": "Usage-Based" if line.line_kind == "usage" else "One-Time",
+            "ChargeFrequency": "Usage-Based" if category(line) == "Usage" else "One-Time",
             "ChargePeriodEnd": rfc3339(line.period_end_us),
             "ChargePeriodStart": rfc3339(line.period_start_us),
             "InvoiceDetailId": line.line_id,
@@ -144,12 +154,29 @@ def _charge(line: InvoiceLine, bill: Bill, amounts: Amounts) -> dict[str, str]:
     return row
 
 
-CATEGORIES: Final = {
+_CATEGORIES: Final = {
     "usage": "Usage",
+    "overage": "Usage",
+    "commitment": "Purchase",
+    "true_up": "Usage",
+    "unused": "Usage",
     "minimum": "Adjustment",
     "credit": "Credit",
     "rounding": "Adjustment",
 }
+
+
+def category(line: InvoiceLine) -> str:
+    """Of the charge. What is paid at the end of a term, and all of it rolls over, is bought."""
+    if line.line_kind == "true_up" and not line.commitment_picos:
+        return "Purchase"
+    return _CATEGORIES[line.line_kind]
+
+
+def billed_text(line: InvoiceLine, amounts: Amounts) -> str:
+    """Nothing where a commitment that was charged before pays the line."""
+    picos = 0 if line.commitment_paid else line.amount_picos
+    return decimal(amounts.text(line.line_kind, picos, line.corrects_invoice))
 
 
 def description(line: InvoiceLine, bill: Bill) -> str:
@@ -157,6 +184,14 @@ def description(line: InvoiceLine, bill: Bill) -> str:
     match line.line_kind:
         case "usage":
             return f"{correction}{line.model} {_SKUS[line.meter].meter}"
+        case "overage":
+            return f"{correction}{line.model} {_SKUS[line.meter].meter} beyond the commitment"
+        case "commitment":
+            return f"Commitment {line.commitment}"
+        case "true_up":
+            return f"Commitment {line.commitment} beyond what was used of it"
+        case "unused":
+            return f"{correction}Commitment {line.commitment}: what of it expired"
         case "minimum":
             return f"{correction}Agreed minimum beyond the month's usage"
         case "credit":
@@ -189,14 +224,54 @@ def _usage(line: InvoiceLine, amounts: Amounts) -> dict[str, str]:
     }
 
 
+def _committed(line: InvoiceLine, row: dict[str, str], amounts: Amounts) -> dict[str, str]:
+    """Usage that a commitment covers, what is unused of one, and what one costs."""
+    picos, corrects = line.commitment_picos or 0, line.corrects_invoice
+    bought = category(line) == "Purchase"
+    more = _COMMITMENT_COLUMNS | {
+        "CommitmentDiscountId": line.commitment or "",
+        "CommitmentDiscountQuantity": decimal(format_picos(picos)),
+        "CommitmentDiscountStatus": "" if bought else "Used",
+        "CommitmentDiscountUnit": row["PricingCurrency"],
+        "PricingCategory": "Standard" if bought else "Committed",
+    }
+    if line.line_kind == "usage":
+        return more | {"BilledCost": billed_text(line, amounts)}
+    if bought:
+        picos = line.amount_picos
+        more["CommitmentDiscountQuantity"] = decimal(format_picos(picos))
+    else:
+        more["CommitmentDiscountStatus"] = "Unused"
+    cost = decimal(amounts.text(line.line_kind, picos, corrects))
+    price = decimal(amounts.text(line.line_kind, abs(picos), corrects))
+    of_id = (line.commitment or "").partition("/")[0]
+    return more | {
+        "ContractedCost": cost,
+        "ContractedUnitPrice": price,
+        "EffectiveCost": "0.0" if bought else cost,
+        "ListCost": cost,
+        "ListUnitPrice": price,
+        "PricingCurrencyContractedUnitPrice": decimal(format_picos(abs(picos))),
+        "PricingCurrencyEffectiveCost": "0.0" if bought else decimal(format_picos(picos)),
+        "PricingCurrencyListUnitPrice": decimal(format_picos(abs(picos))),
+        "PricingQuantity": "-1.0" if picos < 0 else "1.0",
+        "PricingUnit": _COMMITMENTS,
+        "SkuId": f"commitment/{of_id}",
+        "SkuMeter": _COMMITMENTS,
+        "SkuPriceDetails": _json({"x_Commitment": line.commitment or ""}),
+        "SkuPriceId": f"commitment/{of_id}/standard",
+    }
+
+
 _TIER: Final = re.compile("([>+])([0-9]+)")
 _TIERS: Final = {">": "context", "+": "quantity"}
 
 
 def _price_point(version: str) -> str:
     """The tiers of a price, without its version: the same over time."""
-    tiers = (f"{_TIERS[sign]}-{tokens}" for sign, tokens in _TIER.findall(version))
-    return "/".join(("standard", *tiers))
+    tiers = [f"{_TIERS[sign]}-{tokens}" for sign, tokens in _TIER.findall(version)]
+    beyond = overage_of(version)
+    return "/".join(("standard", *tiers, *([f"overage-{beyond}"] if beyond else [])))
 
 
 def _cost(line: InvoiceLine, amounts: Amounts, picos_per_token: int) -> str:

@@ -7,9 +7,10 @@ from typing import Final
 
 import msgspec
 
+from billing.csv_files import safe_text
 from billing.exchange import Amounts
-from billing.focus import CATEGORIES, Bill, decimal, description
-from billing.invoices import InvoiceLine, safe_text
+from billing.focus import Bill, billed_text, category, description
+from billing.invoices import InvoiceLine
 from billing.periods import rfc3339
 
 COLUMNS: Final = (
@@ -46,11 +47,11 @@ def rows(lines: Iterable[InvoiceLine], detail: Detail) -> Iterator[tuple[str, ..
     """
     yield COLUMNS
     shared, amounts = _shared(detail), Amounts(detail.bill.exchange)
-    for line in lines:
-        amount = decimal(amounts.text(line.line_kind, line.amount_picos, line.corrects_invoice))
+    for line in (each for each in lines if each.line_kind != "drawdown"):
+        amount = billed_text(line, amounts)
         row = shared | {
             "BilledCost": amount,
-            "ChargeCategory": CATEGORIES[line.line_kind],
+            "ChargeCategory": category(line),
             "InvoiceDetailDescription": safe_text(description(line, detail.bill)),
             "InvoiceDetailId": line.line_id,
             "PaymentCurrencyBilledCost": amount,

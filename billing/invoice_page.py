@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from billing.exchange import Amounts, Exchange
-from billing.invoices import InvoiceLine
-from billing.money import format_minor
+from billing.invoices import OF_USAGE, InvoiceLine
+from billing.money import format_minor, format_picos
 from billing.terms import IssuedTerms, Party
 
 MOST_LINES: Final = 5_000  # beyond them the page would not open; the rest is one row
@@ -143,7 +143,7 @@ def _summary(head: Head, lines: Iterable[InvoiceLine]) -> Iterator[str]:
     sums: dict[tuple[str, str], int] = {}
     for line in lines:
         whose = (line.cost_center, line.team)
-        if line.line_kind in {"usage", "credit"} and any(whose):
+        if line.line_kind in {*OF_USAGE, "credit"} and any(whose):
             sums[whose] = sums.get(whose, 0) + line.amount_minor
     rest = head.total_minor - sum(sums.values())
     yield '<h2>By cost centre</h2><table class="summary">'
@@ -163,7 +163,7 @@ def _detail(head: Head, lines: Iterable[InvoiceLine]) -> Iterator[str]:
     amounts = Amounts(head.exchange)
     for line in islice(shown, MOST_LINES):
         begun = (line.period_start_us, line.corrects_invoice)
-        if begun != section and line.line_kind != "credit":
+        if begun != section and line.line_kind != "credit" and line.line_kind not in _OF_TERMS:
             section = begun
             yield f'<tr><th class="part" colspan="9">{escape(_section(line, head))}</th></tr>'
         yield _line(line, head, amounts)
@@ -185,8 +185,9 @@ def _section(line: InvoiceLine, head: Head) -> str:
 
 
 def _line(line: InvoiceLine, head: Head, amounts: Amounts) -> str:
-    if line.line_kind == "usage":
+    if line.line_kind in OF_USAGE:
         meter = _METERS.get(line.meter, line.meter)
+        meter += ", beyond the commitment" if line.line_kind == "overage" else ""
         meter += " (estimated)" if line.provenance == "estimated" else ""
         what = (line.cost_center, line.team, line.key, line.model, line.backend_region, meter)
         price = amounts.price(line.picos_per_token, line.corrects_invoice)
@@ -194,8 +195,30 @@ def _line(line: InvoiceLine, head: Head, amounts: Amounts) -> str:
     words = "Agreed minimum of the month, beyond its usage"
     if line.line_kind == "credit":
         words = f"Credit on invoice {line.corrects_invoice}"
+    if line.line_kind in _OF_TERMS:
+        words = _of_term(line, head)
     what = (line.cost_center, line.team, line.key, line.model, "", words)
     return _row(what, ("", "", _minor(line.amount_minor, head)))
+
+
+_OF_TERMS: Final = {
+    "commitment": "{}",
+    "drawdown": "Paid before by the {}",
+    "true_up": "Rest of the {}, beyond what was used of it",
+    "unused": "Of the {}, unused and expired: {}",
+}
+
+
+def _of_term(line: InvoiceLine, head: Head) -> str:
+    zone = ZoneInfo(head.terms.timezone)
+    first, after = _day(line.period_start_us, zone), _day(line.period_end_us, zone)
+    term = "commitment"
+    if line.line_kind != "drawdown":
+        term += f" from {_shown(first)} to {_shown(after - timedelta(days=1))}"
+    currency = head.currency if head.exchange is None else head.exchange.currency
+    unused = f"{format_picos(line.commitment_picos or 0)} {currency}"
+    words = _OF_TERMS[line.line_kind].format(term, unused)
+    return words[0].upper() + words[1:]
 
 
 def _ending(head: Head) -> Iterator[str]:

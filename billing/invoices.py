@@ -1,13 +1,13 @@
 """An invoice: exact lines, one rounded total, and one line for the difference."""
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Literal
 
 import msgspec
 from msgspec.structs import replace
 
+from billing.csv_files import safe_text
 from billing.exchange import Amounts, Exchange
 from billing.meters import METERS, Meters
 from billing.money import format_picos, half_up, minor_picos, round_half_up
@@ -18,7 +18,11 @@ from billing.rating import RatedLine
 from billing.rating import lines as rated_lines
 
 UNIT: Final = "Tokens"
-LineKind = Literal["usage", "minimum", "credit", "rounding"]
+LineKind = Literal[
+    "usage", "minimum", "credit", "rounding",
+    "overage", "commitment", "drawdown", "true_up", "unused",  # of `billing.drawdown`
+]  # fmt: skip
+OF_USAGE: Final = ("usage", "overage")
 
 COLUMNS: Final = (
     "line_id", "invoice_number", "tenant", "cost_center", "team", "key", "model",
@@ -45,9 +49,7 @@ class Aggregate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Minimum(msgspec.Struct, frozen=True, kw_only=True):
-    """What a month's agreed minimum asks for beyond its usage; negative where too much of it was
-    charged before.
-    """
+    """Beyond a month's usage; negative where too much of it was charged before."""
 
     picos: int
     period: Window
@@ -79,6 +81,9 @@ class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
     corrects_invoice: str | None = None
     credits_line: str | None = None  # the line of that invoice which a credit note takes from
     list_picos_per_token: int | None = None  # where a contract asks for another price than the list
+    commitment: str | None = None  # the term that it draws on, or belongs to: its key
+    commitment_picos: int | None = None  # what of that it uses, or what is unused of it
+    commitment_paid: bool | None = None  # of usage on one: whether it was charged before
 
     @property
     def listed_picos(self) -> int:
@@ -110,10 +115,27 @@ def draft(
     minimums: Iterable[Minimum] = (),
     before: Iterable[Aggregate] = (),
 ) -> Draft:
-    """Lines in a fixed order, rounding last; the same rows in any order or grouping give the same
-    bytes. `before`: what other invoices have of the same months, which counts for prices by
-    quantity. UnbalancedError when an aggregate's tokens do not come to its charge; ValueError for a
-    card in another currency.
+    """The lines of `charged`, and then the one that rounds their sum."""
+    lines = charged(
+        aggregates, invoice_id=invoice_id, currency=currency, period=period, minimums=minimums,
+        before=before,
+    )  # fmt: skip
+    return rounded(lines, invoice_id=invoice_id, currency=currency, period=period)
+
+
+def charged(
+    aggregates: Iterable[Aggregate],
+    *,
+    invoice_id: str,
+    currency: str,
+    period: Window,
+    minimums: Iterable[Minimum] = (),
+    before: Iterable[Aggregate] = (),
+) -> list[InvoiceLine]:
+    """Exact lines in a fixed order; the same rows in any order or grouping give the same bytes.
+    `before`: what other invoices have of the same months, which counts for prices by quantity.
+    UnbalancedError when an aggregate's tokens do not come to its charge; ValueError for a card in
+    another currency.
     """
     listed: dict[_Counted, Schedule] = {}
     plain, scheduled = _quantities(aggregates, currency, period, listed)
@@ -125,15 +147,21 @@ def draft(
         for identity, quantity in sorted(plain.items(), key=lambda item: _order(item[0]))
         if quantity
     ]
-    lines += [_minimum_line(invoice_id, each) for each in minimums if each.picos]
+    return lines + [_minimum_line(invoice_id, each) for each in minimums if each.picos]
+
+
+def rounded(
+    lines: Sequence[InvoiceLine], *, invoice_id: str, currency: str, period: Window
+) -> Draft:
+    """Every line in printed minor units, and the one line that rounds their sum."""
     exact = sum(line.amount_picos for line in lines)
     total_minor = round_half_up(exact, currency)
     rounding_picos = minor_picos(total_minor, currency) - exact
     printed = in_minor_units([line.amount_picos for line in lines], currency)
-    lines = [replace(line, amount_minor=n) for line, n in zip(lines, printed, strict=True)]
+    made = [replace(line, amount_minor=n) for line, n in zip(lines, printed, strict=True)]
     if rounding_picos:
-        lines.append(rounding_line(invoice_id, period, rounding_picos))
-    return Draft(tuple(lines), total_minor, rounding_picos)
+        made.append(rounding_line(invoice_id, period, rounding_picos))
+    return Draft(tuple(made), total_minor, rounding_picos)
 
 
 def in_minor_units(amounts_picos: Sequence[int], currency: str) -> list[int]:
@@ -188,23 +216,6 @@ def csv_rows(
             line.line_kind,
             safe_text(line.corrects_invoice or ""),
         )
-
-
-def csv_text(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """RFC 4180, one record at a time, so that an export of any size needs no memory."""
-    for row in rows:
-        yield ",".join(map(_field, row)) + "\r\n"
-
-
-def safe_text(text: str) -> str:
-    """Behind an apostrophe where a spreadsheet would run it as a formula. For text columns only."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
-
-
-_FORMULA_STARTS: Final = (
-    *("=", "+", "-", "@", "\t", "\r", "\n"),
-    *("\uff1d", "\uff0b", "\uff0d", "\uff20"),  # the same four, full width
-)
 
 
 class _Identity(msgspec.Struct, frozen=True):
@@ -384,12 +395,3 @@ def line_id(invoice_id: str, identity: tuple[str | int | None, ...]) -> str:
     """Stable: refreshing a draft changes a line's figures, never its id."""
     content = msgspec.msgpack.encode((invoice_id, identity))
     return f"line_{hashlib.blake2b(content, digest_size=12).hexdigest()}"
-
-
-_NEEDS_QUOTES: Final = re.compile('[,"\r\n]').search
-
-
-def _field(text: str) -> str:
-    if _NEEDS_QUOTES(text) is not None:
-        return '"' + text.replace('"', '""') + '"'
-    return text

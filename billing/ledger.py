@@ -8,6 +8,7 @@ hold; debit is positive:
     revenue/TENANT           charges, and what invoices have besides: minimums, discounts
     rounding/TENANT          between exact lines and the invoice's total
     credits/TENANT           what credit notes took back
+    prepaid/TENANT           what was paid for usage to come: commitments, until used or expired
     conversion/TENANT/CUR    between the ledger's currency and the invoice's
     cost_of_service/TENANT/TEAM, provider/BACKEND   what serving cost, and to whom
 """
@@ -95,6 +96,7 @@ class Billed(msgspec.Struct, frozen=True, kw_only=True):
     lines_picos: int
     rounding_picos: int
     at_us: int
+    deferred_picos: int = 0  # what of the lines pays for usage to come, less what paid for this
 
 
 def invoice_postings(billed: Billed) -> tuple[Posting, ...]:
@@ -109,15 +111,16 @@ def invoice_postings(billed: Billed) -> tuple[Posting, ...]:
     rounding = 0
     if billed.currency == home:
         rounding = billed.rounding_picos
-        earned = total - used - rounding
+        earned = total - used - rounding - billed.deferred_picos
     else:
-        earned = billed.lines_picos - billed.rounding_picos - used
+        earned = billed.lines_picos - billed.rounding_picos - used - billed.deferred_picos
         amounts[of + billed.currency, billed.currency] = -total
-        amounts[of + home, home] = used + earned
+        amounts[of + home, home] = used + earned + billed.deferred_picos
     for team_id, picos in billed.used.items():
         amounts[f"receivable/{tenant}/{team_id}", home] = -picos
     amounts[f"revenue/{tenant}", home] = -earned
     amounts[f"rounding/{tenant}", home] = -rounding
+    amounts[f"prepaid/{tenant}", home] = -billed.deferred_picos
     return _entry(billed.id, "invoice", tenant, amounts, billed.at_us)
 
 

@@ -62,6 +62,11 @@ def month(text: str, zone: ZoneInfo) -> Window:
     return _window_of("month", zone, date(int(match[1]), int(match[2]), 1))
 
 
+def days(first: date, last: date, zone: tzinfo) -> Window:
+    """From the first instant of one day to the end of another."""
+    return _span(f"d{first.isoformat()}", zone, first, last + timedelta(days=1))
+
+
 def rfc3339(at_us: int) -> str:
     """`2026-11-01T00:00:00Z`, with six decimals unless the second is whole."""
     at = _EPOCH + at_us * _MICROSECOND

@@ -41,6 +41,7 @@ PRICE = {
     "state": "draft",
 }
 RATE = {"base": "EUR", "quote": "USD", "rate": "1.1", "day": "2026-10-31", "source": "ECB"}
+COMMITMENT = {"amount": "9", "term": "year", "first_day": "2999-01-01", "state": "draft"}
 LOOP = {"amount_per_minute": "5"}
 CHANNEL = {"name": "hook", "url": "http://127.0.0.1:9/hook", "secret": "s" * 16}
 BILL = {
@@ -182,6 +183,8 @@ def _attach(world: World, made: Made, name: str, path: Path) -> None:
         price = made.make("prices", tenant_id=path[0], **PRICE)
         world.add("prices", path, price)
         world.add("discounts", path, made.make("discounts", tenant_id=path[0], percent="5"))
+        agreed = made.make("commitments", tenant_id=path[0], **COMMITMENT)
+        world.add("commitments", path, agreed)
         world.add("invoices", path, made.make("invoices", tenant_id=path[0], period="2026-11"))
         old = made.make("repricings", tenant_id=path[0], period="2026-01")
         world.add("repricings", path, old)
@@ -273,6 +276,7 @@ def fresh(world: World, noun: str, path: Path) -> dict[str, Any]:
         "grants": {"budget_id": budgets[0], "approver": "Ada", **UNTIL},
         "invoices": {"tenant_id": path[0], "period": "2026-10"},
         "discounts": {"tenant_id": path[0], "percent": "7"},
+        "commitments": COMMITMENT | {"tenant_id": path[0]},
         "repricings": {"tenant_id": path[0], "period": "2026-01"},
     }
     return bodies[noun]

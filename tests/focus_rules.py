@@ -47,13 +47,18 @@ PRICES = (
     "ContractedUnitPrice", "ListUnitPrice", "PricingCurrencyContractedUnitPrice",
     "PricingCurrencyListUnitPrice",
 )  # fmt: skip
-QUANTITIES = ("ConsumedQuantity", "PricingQuantity")
-OF_USAGE = (*QUANTITIES, *PRICES, "ConsumedUnit", "PricingUnit", "PricingCategory", "SkuId",
-            "SkuMeter", "SkuPriceDetails", "SkuPriceId")  # fmt: skip
+QUANTITIES = ("CommitmentDiscountQuantity", "ConsumedQuantity", "PricingQuantity")
+CONSUMED = ("ConsumedQuantity", "ConsumedUnit")
+PRICED = ("PricingQuantity", *PRICES, "PricingUnit", "PricingCategory", "SkuId", "SkuMeter",
+          "SkuPriceDetails", "SkuPriceId")  # fmt: skip
+OF_COMMITMENTS = ("CommitmentDiscountCategory", "CommitmentDiscountQuantity",
+                  "CommitmentDiscountType", "CommitmentDiscountUnit")  # fmt: skip
 VALUES = {
     "ChargeCategory": {"Usage", "Purchase", "Tax", "Credit", "Adjustment"},
     "ChargeClass": {"", "Correction"},
     "ChargeFrequency": {"One-Time", "Recurring", "Usage-Based"},
+    "CommitmentDiscountCategory": {"", "Spend", "Usage"},
+    "CommitmentDiscountStatus": {"", "Used", "Unused"},
     "PricingCategory": {"", "Standard", "Committed", "Dynamic", "Other"},
     "ServiceCategory": {"AI and Machine Learning"},
     "ServiceSubcategory": {"Generative AI"},
@@ -158,9 +163,12 @@ def _is_scalar(value: Any) -> bool:
 
 def _categories(row: Row) -> Iterator[Fault]:
     usage = row["ChargeCategory"] == "Usage"
-    for name in OF_USAGE:
-        if usage != bool(row.get(name)):
-            yield name, "null on usage" if usage else "on what is no usage"
+    priced = usage or row["ChargeCategory"] == "Purchase"
+    consumed = usage and row.get("CommitmentDiscountStatus") != "Unused"
+    for expected, names in ((priced, PRICED), (consumed, CONSUMED)):
+        for name in names:
+            if expected != bool(row.get(name)):
+                yield name, "null on usage" if expected else "on what is no usage"
     for one, other in (("RegionId", "RegionName"), ("SubAccountId", "SubAccountType")):
         if bool(row.get(one)) != bool(row.get(other)):
             yield other, f"not where there is a {one}"
@@ -168,15 +176,43 @@ def _categories(row: Row) -> Iterator[Fault]:
         yield "InvoiceIssuerName", "not the provider"
 
 
+def _commitments(row: Row) -> Iterator[Fault]:
+    """Of a commitment everything is said or nothing, and what it covers is paid once."""
+    named, used = bool(row.get("CommitmentDiscountId")), row["ChargeCategory"] == "Usage"
+    for name in OF_COMMITMENTS:
+        if named != bool(row.get(name)):
+            yield name, "not where there is a commitment"
+    if (named and used) != bool(row.get("CommitmentDiscountStatus")):
+        yield "CommitmentDiscountStatus", "not where a commitment has usage"
+    if (named and used) != (row.get("PricingCategory") == "Committed"):
+        yield "PricingCategory", "not committed"
+    if named:
+        yield from _of_one_commitment(row)
+
+
+def _of_one_commitment(row: Row) -> Iterator[Fault]:
+    if row["ChargeCategory"] not in {"Usage", "Purchase"}:
+        yield "CommitmentDiscountId", "on what is neither usage nor bought"
+    if row["ChargeCategory"] == "Purchase" and row["EffectiveCost"] != "0.0":
+        yield "EffectiveCost", "of what pays for usage to come"
+    if row["CommitmentDiscountCategory"] == "Spend":
+        unit, currency = row["CommitmentDiscountUnit"], row["PricingCurrency"]
+        if unit != currency:
+            yield "CommitmentDiscountUnit", "not the currency of a spend"
+    if row["ChargeClass"] != "Correction" and row["CommitmentDiscountQuantity"].startswith("-"):
+        yield "CommitmentDiscountQuantity", "less than nothing"
+
+
 def _products(row: Row) -> Iterator[Fault]:
-    if row["ChargeCategory"] != "Usage" or _is_broken(row):
+    if row["ChargeCategory"] not in {"Usage", "Purchase"} or _is_broken(row):
         return
     quantity = Decimal(row["PricingQuantity"])
     for cost, price in (("ListCost", "ListUnitPrice"), ("ContractedCost", "ContractedUnitPrice")):
         if Decimal(row[cost]) != Decimal(row[price]) * quantity:
             yield cost, "not price times quantity"
     basis = row["PricingUnit"].partition(" ")[0]
-    if Decimal(row["ConsumedQuantity"]) != quantity * (int(basis) if basis.isdigit() else 1):
+    consumed = row.get("ConsumedQuantity")
+    if consumed and Decimal(consumed) != quantity * (int(basis) if basis.isdigit() else 1):
         yield "PricingQuantity", "not what was consumed"
 
 
@@ -185,7 +221,7 @@ def _is_broken(row: Row) -> bool:
 
 
 RULES: tuple[Callable[[Row], Iterator[Fault]], ...] = (
-    _nulls, _instants, _numbers, _values, _objects, _categories, _products
+    _nulls, _instants, _numbers, _values, _objects, _categories, _commitments, _products
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection
 
-from billing.invoices import InvoiceLine
+from billing.invoices import OF_USAGE, InvoiceLine
 from billing.meters import Meter
 from billing.money import format_picos
 from billing.prices import amount_per_million
@@ -48,8 +48,9 @@ class BehindItem(msgspec.Struct, frozen=True, kw_only=True):
 
 class BehindChange(msgspec.Struct, frozen=True, kw_only=True):
     """What stands between bookings and what is billed. `other_steps`: tokens of the same requests
-    that the lines of other steps have; `quantity_tiers`: what the month's total makes cheaper than
-    it was booked; `minimum`, `credit`, `rounding`: what lines of these kinds add.
+    that the lines of other steps have, or those on the other side of a commitment's end;
+    `quantity_tiers`: what the month's total makes cheaper than it was booked; `overage`: what usage
+    beyond a commitment costs more or less; any other: what lines of that kind add.
     """
 
     cause: str
@@ -115,7 +116,7 @@ def _page(
     behind = explained.behind(connection, invoice, line)
     events = explained.events(connection, behind, _cursor(query.cursor), query.limit + 1)
     shown = events[: query.limit]
-    rated = line if line is not None and line.line_kind == "usage" else None
+    rated = line if line is not None and line.line_kind in OF_USAGE else None
     return BehindPage(
         invoice_id=invoice.id,
         number=invoice.number,

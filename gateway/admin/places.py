@@ -19,7 +19,7 @@ from gateway.stores.sql.admin_tables import admin_tokens, audit_rows
 from gateway.stores.sql.alert_tables import alert_channels, alerts
 from gateway.stores.sql.breaker_tables import key_blocks, loop_breakers
 from gateway.stores.sql.decision_tables import decision_blocks
-from gateway.stores.sql.invoice_tables import exchange_rates, invoices
+from gateway.stores.sql.invoice_tables import commitments, exchange_rates, invoices
 from gateway.stores.sql.provider_bill_tables import provider_bills
 from gateway.stores.sql.repricing_tables import repricings
 
@@ -49,6 +49,7 @@ NOUNS: Final[Mapping[str, Noun]] = {
     "limits": Noun("limit", tables.limits),
     "prices": Noun("price", tables.prices),
     "discounts": Noun("discount", tables.discounts),
+    "commitments": Noun("commitment", commitments),
     "repricings": Noun("repricing", repricings),
     "exchange-rates": Noun("exchange rate", exchange_rates),
     "invoices": Noun("invoice", invoices),

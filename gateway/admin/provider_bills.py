@@ -11,7 +11,7 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from billing import provider_bills as bills
-from billing.invoices import safe_text
+from billing.csv_files import safe_text
 from billing.money import format_decimal, format_picos, parse_picos
 from billing.periods import month
 from billing.provider_bills import BillError, BillLine

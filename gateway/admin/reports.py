@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, select
 
-from billing.invoices import safe_text
+from billing.csv_files import safe_text
 from billing.money import counter_picos, format_decimal, format_picos, parse_picos
 from billing.periods import Window, month, window
 from gateway import clock

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection
 
-from billing.invoices import safe_text
+from billing.csv_files import safe_text
 from billing.money import format_picos
 from billing.prices import RateCard, amount_per_million
 from billing.rating import RatedLine

@@ -8,7 +8,7 @@ from typing import IO, Any, Final
 from litestar import Response
 from litestar.response import Stream
 
-from billing.invoices import csv_text
+from billing.csv_files import csv_text
 
 CSV: Final = "text/csv"
 _IN_MEMORY_BYTES: Final = 4 * 1024 * 1024

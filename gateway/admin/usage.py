@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, select
 
-from billing.invoices import safe_text
+from billing.csv_files import safe_text
 from billing.money import format_picos
 from billing.periods import MAX_US
 from billing.rollups import BUCKET_US

@@ -26,7 +26,7 @@ Span = Mapping[str, str | int]
 _LISTS: Final = (
     *("tenants", "teams", "keys", "admin-tokens", "backends", "models", "prices", "policies"),
     *("budgets", "grants", "limits", "loop-breakers", "key-blocks", "alert-channels", "alerts"),
-    *("exchange-rates", "discounts", "provider-bills", "invoices"),
+    *("exchange-rates", "discounts", "commitments", "provider-bills", "invoices"),
 )
 _OF_AN_INVOICE: Final = ("manifest", "lines.csv")
 _CHECKS: Final = ("audit/head", "audit/verify", "decisions/head", "decisions/verify")

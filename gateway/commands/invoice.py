@@ -24,6 +24,10 @@ _CAUSES: Final = {
     "other_steps": "on the lines of the price's other steps",
     "quantity_tiers": "what the month's quantity makes of the price",
     "minimum": "agreed minimum",
+    "commitment": "commitment, paid in advance",
+    "drawdown": "what the commitment had paid before",
+    "overage": "what usage beyond the commitment has for a price",
+    "true_up": "rest of the commitment",
     "credit": "credit",
     "rounding": "rounding",
 }

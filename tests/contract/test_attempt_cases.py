@@ -12,7 +12,8 @@ import msgspec
 import pytest
 from sqlalchemy import Engine, func, select
 
-from billing.invoices import csv_rows, csv_text
+from billing.csv_files import csv_text
+from billing.invoices import csv_rows
 from billing.meters import Meter, Meters, Provenance
 from billing.money import format_picos
 from billing.periods import month

@@ -52,7 +52,8 @@ TAMPERING: dict[str, str] = {
         "INSERT INTO invoice_lines SELECT invoice_id, position + 100, line_id, cost_center, team,"
         " key, model, backend_region, meter, quantity, unit, picos_per_token, price_version,"
         " amount_picos, period_start_us, period_end_us, provenance, line_kind, corrects_invoice,"
-        " amount_minor, credits_line, list_picos_per_token FROM invoice_lines"
+        " amount_minor, credits_line, list_picos_per_token, commitment, commitment_picos,"
+        " commitment_paid FROM invoice_lines"
         " WHERE invoice_id = '{id}'"
     ),
     "no usage": "DELETE FROM invoice_usage WHERE invoice_id = '{id}'",

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, select
 
-from billing.invoices import csv_rows, csv_text
+from billing.csv_files import csv_text
+from billing.invoices import csv_rows
 from billing.meters import Meter, Meters, Provenance
 from billing.money import parse_picos
 from billing.prices import Rate, sealed_card

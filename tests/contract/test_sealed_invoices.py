@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -62,6 +63,9 @@ CHANGED = {
     "UPDATE invoice_lines SET amount_minor = amount_minor + 1",
     "UPDATE invoice_lines SET list_picos_per_token = 9",
     "UPDATE invoice_lines SET credits_line = 'x'",
+    "UPDATE invoice_lines SET commitment = 'x'",
+    "UPDATE invoice_lines SET commitment_picos = 0",
+    "UPDATE invoice_lines SET commitment_paid = true",
     "UPDATE invoice_usage SET key = 'another'",
     "UPDATE invoice_usage SET output_tokens = output_tokens - 1",
     "DELETE FROM invoice_usage",
@@ -105,13 +109,28 @@ def sealed_at_first(engine: Engine, invoice: Invoice) -> None:
         invoice.id, invoice.tenant_id, invoice.number, invoice.kind, invoice.currency,
         invoice.total_minor, invoice.issued_at_us, invoice.content_sha256,
     )  # fmt: skip
+    seal_anew(engine, invoice, 1, first)
+
+
+def test_what_was_sealed_before_there_were_commitments_still_holds(engine: Engine) -> None:
+    invoice = hundred(engine)
+    with reading(engine) as connection:
+        seal_anew(engine, invoice, 2, invoice_sources.source_of(connection, invoice, invoice.id, 2))
+
+    assert faults(engine) == ()
+    for column, value in (("commitment", "'x'"), ("amount_minor", "1")):
+        changed = f"UPDATE invoice_lines SET {column} = {value}"
+        assert "ledger chain invoices, block 1" in faults_after(engine, changed)[0]
+
+
+def seal_anew(engine: Engine, invoice: Invoice, version: int, source: tuple[Any, ...]) -> None:
     for table in ("journal_blocks", "journal_chains"):
         behind_the_triggers(engine, f"DELETE FROM {table} WHERE chain = 'invoices'")
     of = postings.c
     columns = (of.kind, of.account, of.tenant_id, of.amount_picos, of.currency, of.at_us)
     with transaction(engine) as connection:
         told = connection.execute(select(*columns).where(of.event_id == invoice.id))
-        record = msgspec.json.encode((1, first, sorted(map(tuple, told))))
+        record = msgspec.json.encode((version, source, sorted(map(tuple, told))))
         block = seal("invoices", 1, ORIGIN, [record], 1)
         entries = zlib.compress(msgspec.json.encode([invoice.id]))
         values = msgspec.structs.asdict(block)

@@ -15,8 +15,9 @@ import pytest
 from sqlalchemy import Engine, select, true
 
 from billing import focus
+from billing.csv_files import csv_text
 from billing.focus import Bill
-from billing.invoices import InvoiceLine, csv_rows, csv_text
+from billing.invoices import InvoiceLine, csv_rows
 from billing.meters import Meters
 from billing.money import format_picos, minor_picos
 from billing.periods import month

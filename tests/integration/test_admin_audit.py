@@ -140,6 +140,11 @@ class Walk:
         self.do("PUT /discounts/{id}", discount["id"], **off, percent="6")
         self.do("POST /discounts/{id}/approve", discount["id"])
         self.do("DELETE /discounts/{id}", discount["id"])
+        spend = {"tenant_id": own["tenant"], "term": "year", "first_day": "2999-01-01"}
+        agreed = self.do("POST /commitments", **spend, amount="5", state="draft")
+        self.do("PUT /commitments/{id}", agreed["id"], **spend, amount="6")
+        self.do("POST /commitments/{id}/approve", agreed["id"])
+        self.do("DELETE /commitments/{id}", agreed["id"])
         month = {"tenant_id": own["tenant"], "period": "2026-10"}
         for verb in ("approve", "reject"):
             proposal = self.do("POST /repricings", **month)

@@ -147,7 +147,7 @@ def nodes(world: World, noun: str) -> list[Path]:
             return list(platform)
         case "prices":
             return [*platform, *tenants]
-        case "invoices" | "discounts" | "repricings":
+        case "invoices" | "discounts" | "commitments" | "repricings":
             return tenants
         case "keys":
             return teams

@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.invoices import Aggregate, Draft, csv_rows, csv_text, draft, in_minor_units
+from billing.csv_files import csv_text
+from billing.invoices import Aggregate, Draft, csv_rows, draft, in_minor_units
 from billing.ledger import postings
 from billing.meters import METERS, Meters
 from billing.money import minor_exponent, minor_picos, parse_picos, round_half_up

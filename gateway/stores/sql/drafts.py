@@ -12,14 +12,15 @@ import msgspec
 from msgspec.structs import replace
 from sqlalchemy import Connection, Engine, select, update
 
-from billing.invoices import Aggregate, Draft, Minimum
-from billing.invoices import draft as draft_of
+from billing.drawdown import drawn
+from billing.invoices import Aggregate, Draft, Minimum, charged, rounded
 from billing.periods import Window, month
 from billing.prices import RateCard
 from billing.rating import over_booked
 from billing.terms import Terms, minimum_picos
 from gateway import clock, ids
 from gateway.stores.sql import (
+    commitments,
     coverage,
     exchange_rates,
     former_names,
@@ -29,6 +30,7 @@ from gateway.stores.sql import (
     terms,
 )
 from gateway.stores.sql.bulk import append
+from gateway.stores.sql.commitments import Drafting
 from gateway.stores.sql.cost_centers import CostCenters
 from gateway.stores.sql.coverage import Covered, Month, Payer, Used
 from gateway.stores.sql.engine import transaction
@@ -100,7 +102,8 @@ def refresh(
         drafted_by=drafted_by,
     )
     parts = [own, *_closed(connection, period, issued)]
-    made, covered = _made(connection, fresh, parts, tenant.currency)
+    closed = {each.period for each in issued if not each.early}
+    made, covered = _made(connection, fresh, parts, tenant, closed)
     if fresh.currency != tenant.currency:
         made, fresh = exchange_rates.applied(connection, made, fresh, tenant, issued)
     return before, _store(connection, before, fresh, made, covered)
@@ -173,9 +176,12 @@ def _closed(connection: Connection, period: str, issued: list[Invoice]) -> Itera
 
 
 def _made(
-    connection: Connection, fresh: Invoice, parts: list[_Part], currency: str
+    connection: Connection, fresh: Invoice, parts: list[_Part], tenant: Tenant, closed: set[str]
 ) -> tuple[Draft, list[Covered]]:
     """In the currency of the ledger."""
+    drafting = _drafting(parts, closed)
+    standings = commitments.standings(connection, tenant, drafting)
+    committed = {month for each in standings for month in each.own}
     centers = CostCenters(connection, fresh.tenant_id)
     key_names = _key_names(connection, fresh.tenant_id)
     found: list[tuple[_Part, Covered]] = []
@@ -192,18 +198,27 @@ def _made(
         of = coverage.unbilled(connection, fresh.tenant_id, part.span, centers)
         cards |= rate_cards.get(connection, {payer.charge_card for payer, _ in of.both} - {*cards})
         charged_picos = _charged_picos(of, cards)
-        minimums.append(_minimum(connection, part, charged_picos, fresh.tenant_id, currency))
+        if part.span.start_us not in committed:
+            minimums.append(_minimum(connection, part, charged_picos, tenant))
         found += [covered(part, payer, used) for payer, used in sorted(of.left.items())]
         before += [covered(part, *each) for each in of.taken.items() if _counts(each[0], cards)]
-    made = draft_of(
+    lines = charged(
         (_aggregate(part, each, cards) for part, each in found),
         invoice_id=fresh.id,
-        currency=currency,
+        currency=tenant.currency,
         period=fresh.span,
         minimums=minimums,
         before=(_aggregate(part, each, cards) for part, each in before),
     )
+    lines = drawn(lines, standings, fresh.id)
+    made = rounded(lines, invoice_id=fresh.id, currency=tenant.currency, period=fresh.span)
     return made, [each for _, each in found]
+
+
+def _drafting(parts: list[_Part], closed: set[str]) -> Drafting:
+    own = parts[0]
+    months = {part.period: part.span.start_us for part in parts}
+    return Drafting(own.period, own.span.end_us <= clock.now_us(), months, closed)
 
 
 def _charged_picos(month: Month, cards: dict[str, RateCard]) -> int:
@@ -217,19 +232,17 @@ def _counts(payer: Payer, cards: dict[str, RateCard]) -> bool:
     return any(rate.schedule is not None for rate in cards[payer.charge_card].rates)
 
 
-def _minimum(
-    connection: Connection, part: _Part, charged_picos: int, tenant_id: str, currency: str
-) -> Minimum:
+def _minimum(connection: Connection, part: _Part, charged_picos: int, tenant: Tenant) -> Minimum:
     """What the month's minimum asks for beyond its usage, less what was charged for it already."""
     due = 0
     if part.span.end_us <= clock.now_us():
-        agreed = minimum_picos(part.terms, part.period, currency)
+        agreed = minimum_picos(part.terms, part.period, tenant.currency)
         due = max(0, agreed - charged_picos) if agreed else 0
     of = invoice_lines.c
     charged = connection.scalars(
         select(of.amount_picos)
         .join(table, table.c.id == of.invoice_id)
-        .where(table.c.tenant_id == tenant_id, table.c.status == "issued")
+        .where(table.c.tenant_id == tenant.id, table.c.status == "issued")
         .where(of.line_kind == "minimum", of.period_start_us == part.span.start_us)
     )
     return Minimum(picos=due - sum(charged), period=part.span, corrects_invoice=part.closing)

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, tuple_
 
 from billing.discounts import is_discounted
-from billing.invoices import InvoiceLine
+from billing.drawdown import booked
+from billing.invoices import OF_USAGE, InvoiceLine
 from billing.meters import Meter
 from billing.prices import RateCard, rate_of
 from billing.quantity import whole_version
@@ -38,7 +39,7 @@ _ALL_TOKENS: Final = (
 class Change(msgspec.Struct, frozen=True):
     """What stands between bookings and what is billed for them, by its cause."""
 
-    cause: str  # other_steps | quantity_tiers | minimum | credit | rounding
+    cause: str  # other_steps | quantity_tiers, or the kind of a line
     picos: int
     quantity: int = 0  # tokens, of what is on the lines of other steps
 
@@ -82,20 +83,21 @@ def behind(connection: Connection, invoice: Invoice, line: InvoiceLine | None) -
         found = Behind(**_summed(connection, where, None, 0))
         changes, billed_picos = _whole(lines_of(connection, invoice.id), booked_at)
         return replace(found, changes=changes, billed_picos=billed_picos)
-    mine = [each for each in covered if _is_of(each, line, cards)]
+    plain = booked(line)
+    mine = [each for each in covered if _is_of(each, plain, cards)]
     where = or_(False, *_of_payers(connection, invoice, mine))
     if line.meter:
         where = and_(where, usage_rows.c[f"{line.meter}_tokens"] != 0)
-    dearest = booked_at.get(whole_version(line.price_version))
-    price = line.picos_per_token if dearest is None else dearest
+    dearest = booked_at.get(whole_version(plain.price_version))
+    price = plain.picos_per_token if dearest is None else dearest
     found = Behind(**_summed(connection, where, line, price), billed_picos=line.amount_picos)
-    if line.line_kind != "usage":
+    if line.line_kind not in OF_USAGE:
         return replace(found, changes=(Change(line.line_kind, line.amount_picos),))
-    if dearest is None:
+    on_all = _of_all_steps(connection, invoice, plain, is_tiered=dearest is not None)
+    if dearest is None and on_all == line.quantity and plain == line:
         return replace(found, billed_quantity=line.quantity)
-    on_all = _of_all_steps(connection, invoice, line)
-    changes = _of_step(line, dearest, on_all)
-    return replace(found, booked_at=dearest, billed_quantity=on_all, changes=changes)
+    changes = _of_step(line, price, on_all)
+    return replace(found, booked_at=price, billed_quantity=on_all, changes=changes)
 
 
 def _dearest(cards: Iterable[RateCard]) -> dict[str, int]:
@@ -109,10 +111,13 @@ def _dearest(cards: Iterable[RateCard]) -> dict[str, int]:
 
 
 def _of_step(line: InvoiceLine, booked_at: int, on_all: int) -> tuple[Change, ...]:
-    elsewhere = line.quantity - on_all
-    tiers = line.quantity * (line.picos_per_token - booked_at)
-    other = Change("other_steps", elsewhere * booked_at, elsewhere)
-    return tuple(each for each in (other, Change("quantity_tiers", tiers)) if each.picos)
+    elsewhere, plain = line.quantity - on_all, booked(line)
+    causes = (
+        Change("other_steps", elsewhere * booked_at, elsewhere),
+        Change("quantity_tiers", line.quantity * (plain.picos_per_token - booked_at)),
+        Change("overage", line.amount_picos - plain.amount_picos),
+    )
+    return tuple(each for each in causes if each.picos)
 
 
 def _whole(
@@ -123,31 +128,45 @@ def _whole(
     billed = 0
     for line in lines:
         billed += line.amount_picos
-        cause: str = line.line_kind
-        picos = line.amount_picos
-        if line.line_kind == "usage":
-            price = line.picos_per_token
-            dearest = booked_at.get(whole_version(line.price_version), price)
-            cause, picos = "quantity_tiers", line.quantity * (price - dearest)
-        changes[cause] = changes.get(cause, 0) + picos
+        found = {str(line.line_kind): line.amount_picos}
+        if line.line_kind in OF_USAGE:
+            plain = booked(line)
+            price = plain.picos_per_token
+            dearest = booked_at.get(whole_version(plain.price_version), price)
+            found = {
+                "quantity_tiers": line.quantity * (price - dearest),
+                "overage": line.amount_picos - plain.amount_picos,
+            }
+        for cause, picos in found.items():
+            changes[cause] = changes.get(cause, 0) + picos
     return tuple(Change(cause, picos) for cause, picos in changes.items() if picos), billed
 
 
-def _of_all_steps(connection: Connection, invoice: Invoice, line: InvoiceLine) -> int:
-    """Tokens of a payer on all steps of one price."""
+def _of_all_steps(
+    connection: Connection, invoice: Invoice, plain: InvoiceLine, *, is_tiered: bool
+) -> int:
+    """Tokens of a payer on all steps of one price, within commitments and beyond."""
     same = ("meter", "cost_center", "team", "key", "model", "backend_region", "provenance")
     of = invoice_lines.c
-    whole_one = whole_version(line.price_version)
     query = (
-        select(of.price_version, of.quantity)
-        .where(of.invoice_id == invoice.id, of.period_start_us == line.period_start_us)
-        .where(*(of[name] == getattr(line, name) for name in same))
+        select(*(of[name] for name in InvoiceLine.__struct_fields__))
+        .where(of.invoice_id == invoice.id, of.period_start_us == plain.period_start_us)
+        .where(of.line_kind.in_(OF_USAGE))
+        .where(*(of[name] == getattr(plain, name) for name in same))
     )
-    if not is_discounted(whole_one):  # of a discount every step has its own
-        asked = line.list_picos_per_token
-        query = query.where(of.list_picos_per_token.is_not_distinct_from(asked))
-    found = connection.execute(query)
-    return sum(quantity for name, quantity in found if whole_version(name) == whole_one)
+    lines = (booked(InvoiceLine(**row)) for row in connection.execute(query).mappings())
+    return sum(each.quantity for each in lines if _is_step(each, plain, is_tiered=is_tiered))
+
+
+def _is_step(each: InvoiceLine, plain: InvoiceLine, *, is_tiered: bool) -> bool:
+    if not is_tiered:
+        named = ("price_version", "picos_per_token", "list_picos_per_token")
+        return all(getattr(each, name) == getattr(plain, name) for name in named)
+    whole_one = whole_version(plain.price_version)
+    if whole_version(each.price_version) != whole_one:
+        return False
+    # Of a discount every step has its own price in the list.
+    return is_discounted(whole_one) or each.list_picos_per_token == plain.list_picos_per_token
 
 
 def events(

@@ -73,6 +73,7 @@ def derived(connection: Connection, invoice: Invoice) -> tuple[Posting, ...]:
             connection, select(*exact_sum(dialect, of.amount_picos)).where(mine, rounding)
         ),
         at_us=invoice.issued_at_us or 0,
+        deferred_picos=_deferred(connection, invoice.id),
     )
     return credit_postings(billed) if invoice.kind == "credit_note" else invoice_postings(billed)
 
@@ -113,6 +114,17 @@ def _used(connection: Connection, invoice_id: str) -> dict[str, int]:
         .group_by(of.team_id)
     )
     return {team_id: whole(high, low) for team_id, high, low in found}
+
+
+def _deferred(connection: Connection, invoice_id: str) -> int:
+    """What its lines add to what commitments have paid for, less what was used or expired."""
+    of, dialect = invoice_lines.c, connection.dialect.name
+    mine = of.invoice_id == invoice_id
+    paid = mine & of.line_kind.in_(("commitment", "drawdown", "true_up"))
+    expired = mine & of.line_kind.in_(("true_up", "unused"))
+    return _sum(connection, select(*exact_sum(dialect, of.amount_picos)).where(paid)) - _sum(
+        connection, select(*exact_sum(dialect, of.commitment_picos)).where(expired)
+    )
 
 
 def _sum(connection: Connection, query: Any) -> int:

@@ -75,6 +75,9 @@ invoice_lines: Final = Table(
     Column("amount_minor", BigInteger, nullable=False, server_default="0"),
     Column("credits_line", Text),
     Column("list_picos_per_token", BigInteger),  # where a contract asks for another price
+    Column("commitment", Text),  # key of the term that it draws on, or belongs to
+    Column("commitment_picos", Picos),  # what of that it uses, or what is unused of it
+    Column("commitment_paid", Boolean),  # of usage on it: whether it was charged before
     PrimaryKeyConstraint("invoice_id", "position"),
 )
 
@@ -109,6 +112,23 @@ billing_terms: Final = Table(
     Column("terms", Text, nullable=False),  # JSON of billing.terms.Terms
     Column("version", Integer, nullable=False),
     Column("four_eyes_ended_by", Text),  # id of the principal who last did
+)
+
+# What tenants agreed to spend, effective-dated: `billing.commitments`. Days are of their calendar.
+commitments: Final = Table(
+    "commitments",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", Text, ForeignKey("tenants.id"), nullable=False, index=True),
+    *_texts("amount", "term", "first_day"),
+    Column("last_day", Text),
+    Column("prepaid", Boolean, nullable=False),
+    *_texts("overage_percent", "rollover_percent"),
+    Column("state", Text, nullable=False),  # draft | approved
+    Column("drafted_by", Text),
+    Column("approved_by", Text),
+    Column("version", Integer, nullable=False),
+    *_counts("created_at_us"),
 )
 
 # Where a team was and where it was billed to, until it was changed. What is now stands in `teams`.

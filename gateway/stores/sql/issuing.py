@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, func, select, text, update
 
 from billing import credit_notes
+from billing.csv_files import csv_text
 from billing.exchange import Exchange
-from billing.invoices import InvoiceLine, csv_rows, csv_text
+from billing.invoices import InvoiceLine, csv_rows
 from billing.terms import IssuedTerms
 from gateway import clock, ids
 from gateway.stores.sql import corrections, invoice_postings, invoices
@@ -24,6 +25,7 @@ from gateway.stores.sql.invoice_tables import invoice_lines
 from gateway.stores.sql.invoice_tables import invoices as table
 from gateway.stores.sql.invoices import Invoice
 
+_CREDITABLE = frozenset({"usage", "overage", "minimum", "commitment", "true_up"})
 _DAY_US = 86_400_000_000
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
@@ -276,7 +278,7 @@ def _line(connection: Connection, invoice: Invoice, line_id: str) -> InvoiceLine
     columns = (invoice_lines.c[name] for name in InvoiceLine.__struct_fields__)
     query = select(*columns).filter_by(invoice_id=invoice.id, line_id=line_id)
     row = connection.execute(query).mappings().one_or_none()
-    if row is None or row["line_kind"] not in {"usage", "minimum"}:
+    if row is None or row["line_kind"] not in _CREDITABLE:
         raise UnknownLineError(f"the invoice has no line {line_id!r:.80} to credit")
     return InvoiceLine(**row)
 

@@ -300,8 +300,8 @@ def _usage(connection: Connection, ids: Sequence[str], seen: _Seen) -> list[byte
 
 
 def _invoices(connection: Connection, block: Block, ids: Sequence[str], seen: _Seen) -> list[bytes]:
-    """One at a time: a block has one. What was sealed in the first format is read in that."""
-    first, records = [], []
+    """One at a time: a block has one. What was sealed in an earlier format is read in that."""
+    found: list[tuple[Any, str, Sequence[Told]]] = []
     for entry_id in ids:
         invoice_id, voided = entry_id.removesuffix(VOIDED), entry_id.endswith(VOIDED)
         row = connection.execute(select(invoices).where(invoices.c.id == invoice_id)).one_or_none()
@@ -310,11 +310,19 @@ def _invoices(connection: Connection, block: Block, ids: Sequence[str], seen: _S
         seen.invoices.add(entry_id)
         seen.postings += sum(map(len, told.values()))
         if row is not None:
-            of_it = told.get(invoice_id, ())
-            source = invoice_sources.source_of(connection, row, entry_id)
-            records.append(_record(source, of_it, invoice_sources.FORMAT))
-            first.append(_record(invoice_sources.first_source_of(row, entry_id), of_it))
-    return first if content_of(first)[0] == block.content else records
+            found.append((row, entry_id, told.get(invoice_id, ())))
+    versions = (invoice_sources.FORMAT, *invoice_sources.EARLIER)
+    readings = ([_read(connection, each, version) for each in found] for version in versions)
+    records = next(readings)
+    if content_of(records)[0] == block.content:
+        return records
+    return next((each for each in readings if content_of(each)[0] == block.content), records)
+
+
+def _read(connection: Connection, entry: tuple[Any, str, Sequence[Told]], version: int) -> bytes:
+    row, entry_id, told = entry
+    source = invoice_sources.source_of(connection, row, entry_id, version)
+    return _record(source, told, version)
 
 
 def _postings(

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 import msgspec
 from sqlalchemy import Connection
 
+from billing.csv_files import csv_text
 from billing.exchange import EXACT_DECIMALS, Amounts, minor_step
-from billing.invoices import InvoiceLine, csv_rows, csv_text
+from billing.invoices import InvoiceLine, csv_rows
 from billing.money import format_decimal
 from gateway.stores.sql import invoices
 from gateway.stores.sql.invoices import Invoice

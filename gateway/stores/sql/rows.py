@@ -324,6 +324,25 @@ class Discount(msgspec.Struct, frozen=True, kw_only=True):
     created_at_us: int = 0
 
 
+class Commitment(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tenant agreed to spend; days are of the tenant's calendar."""
+
+    id: str
+    tenant_id: str
+    amount: str  # of a whole term, in the tenant's currency
+    term: str  # month | quarter | year
+    first_day: str  # 2026-10-16
+    last_day: str | None = None
+    prepaid: bool = False
+    overage_percent: str = "100"  # of the price
+    rollover_percent: str = "0"  # of the amount
+    state: str = "approved"  # draft | approved
+    drafted_by: str | None = None  # id of the principal who wrote it as it is
+    approved_by: str | None = None
+    version: int = 1
+    created_at_us: int = 0
+
+
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     """All a data plane worker needs, of one instant: active policies and approved prices only."""
 

@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import Connection, func, select, update
 
 from gateway.stores.sql import admin_tokens
-from gateway.stores.sql.invoice_tables import invoices
+from gateway.stores.sql.invoice_tables import commitments, invoices
 from gateway.stores.sql.records import Records, first_in_use
 from gateway.stores.sql.rollups import rolled
 from gateway.stores.sql.rows import Tenant
@@ -36,6 +36,7 @@ def in_use(connection: Connection, tenant_id: str) -> str | None:
         ("policies", policies.c.tenant_id == tenant_id),
         ("prices", prices.c.tenant_id == tenant_id),
         ("discounts", discounts.c.tenant_id == tenant_id),
+        ("commitments", commitments.c.tenant_id == tenant_id),
         ("invoices", invoices.c.tenant_id == tenant_id),
         ("usage", rolled.c.tenant_id == tenant_id),
         admin_tokens.reference("tenant", tenant_id),
@@ -56,6 +57,7 @@ def has_money(connection: Connection, tenant_id: str) -> str | None:
         connection,
         ("budgets", budgets.c.tenant_id == tenant_id),
         ("prices", prices.c.tenant_id == tenant_id),
+        ("commitments", commitments.c.tenant_id == tenant_id),
         ("invoices", invoices.c.tenant_id == tenant_id),
         ("usage", rolled.c.tenant_id == tenant_id),
     )

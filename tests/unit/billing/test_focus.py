@@ -7,9 +7,12 @@ from decimal import Decimal
 
 import pytest
 
-from billing import credit_notes, focus
+from billing import credit_notes, focus, focus_detail
+from billing.csv_files import csv_text
+from billing.drawdown import Standing, Sums, drawn
 from billing.focus import COLUMNS, Bill
-from billing.invoices import Draft, InvoiceLine, Minimum, csv_text, draft
+from billing.focus_detail import Detail
+from billing.invoices import Draft, InvoiceLine, Minimum, charged, draft, rounded
 from billing.meters import Meter, Meters
 from billing.money import format_minor
 from billing.periods import Window
@@ -67,6 +70,111 @@ def test_our_export_breaks_no_rule_and_adds_up_to_the_invoice() -> None:
 
     assert {line.line_kind for line in made.lines} == {"usage", "minimum", "rounding"}
     assert faults(exported(made.lines), total()) == []
+
+
+def of_a_commitment(*, prepaid: bool) -> Draft:
+    """A month of 2 that is used up, one before it whose rest was too little, and late usage."""
+    same = {"prepaid": prepaid, "sums": Sums()}
+    before = Standing(
+        key="cmt_1/2026-09-01", span=SEPTEMBER, committed_picos=10**12, settled=True, over=True,
+        own=frozenset([SEPTEMBER.start_us]), prepaid=prepaid,
+        sums=Sums(fee=10**12 * prepaid, true_up=10**12 * (not prepaid), unused=10**12),
+    )  # fmt: skip
+    now = Standing(
+        key="cmt_1/2026-10-01", span=OCTOBER, committed_picos=2 * 10**12, overage_e4=800_000,
+        own=frozenset([OCTOBER.start_us]), begun=True, ends=True, **same,
+    )  # fmt: skip
+    late = {"period": SEPTEMBER, "corrects_invoice": "INV-000000"}
+    lines = charged(
+        [
+            aggregate(card=CARD, meters=Meters(input=1_000_000, output=1)),
+            aggregate(card=CARD, meters=Meters(input=100_000), **late),
+        ],
+        invoice_id="inv_1", currency="USD", period=OCTOBER,
+    )  # fmt: skip
+    drawing = drawn(lines, [before, now], "inv_1")
+    return rounded(drawing, invoice_id="inv_1", currency="USD", period=OCTOBER)
+
+
+def at_a_term_s_end(*, prepaid: bool) -> Draft:
+    now = Standing(
+        key="cmt_1/2026-10-01", span=OCTOBER, committed_picos=10**13, prepaid=prepaid,
+        own=frozenset([OCTOBER.start_us]), begun=True, ends=True,
+    )  # fmt: skip
+    lines = charged(
+        [aggregate(card=CARD, meters=Meters(input=1_000_000))],
+        invoice_id="inv_1", currency="USD", period=OCTOBER,
+    )  # fmt: skip
+    return rounded(drawn(lines, [now], "inv_1"), invoice_id="inv_1", currency="USD", period=OCTOBER)
+
+
+@pytest.mark.parametrize("prepaid", [True, False])
+@pytest.mark.parametrize("made_by", [of_a_commitment, at_a_term_s_end])
+def test_commitments_break_no_rule_and_are_paid_once(
+    made_by: Callable[..., Draft], prepaid: bool
+) -> None:
+    made = made_by(prepaid=prepaid)
+    written = exported(made.lines)
+
+    billed = Decimal(format_minor(made.total_minor, "USD"))
+    assert faults(written, {"INV-000001": billed}) == []
+    detail = list(focus_detail.rows(made.lines, Detail(bill=BILL, status="draft", created_at_us=0)))
+    at = detail[0].index("BilledCost")
+    assert sum(Decimal(row[at]) for row in detail[1:]) == billed
+
+
+def test_what_is_used_of_a_commitment_and_what_is_not_is_what_was_bought() -> None:
+    rows = read(exported(at_a_term_s_end(prepaid=True).lines))
+
+    named = ("ChargeCategory", "CommitmentDiscountStatus", "BilledCost", "EffectiveCost")
+    assert [
+        tuple(row[name] for name in (*named, "CommitmentDiscountQuantity")) for row in rows
+    ] == [
+        ("Usage", "Used", "0.0", "3.0", "3.0"),
+        ("Purchase", "", "10.0", "0.0", "10.0"),
+        ("Usage", "Unused", "0.0", "7.0", "7.0"),
+    ]
+    assert {row["CommitmentDiscountId"] for row in rows} == {"cmt_1/2026-10-01"}
+    later = read(exported(at_a_term_s_end(prepaid=False).lines))
+    assert [(row["BilledCost"], row["EffectiveCost"]) for row in later] == [
+        ("3.0", "3.0"),
+        ("7.0", "7.0"),
+    ]
+
+
+def test_usage_beyond_a_commitment_is_a_price_point_of_its_own() -> None:
+    rows = read(exported(of_a_commitment(prepaid=True).lines))
+
+    said = "chat-default Input Tokens beyond the commitment"
+    (beyond,) = (row for row in rows if row["ChargeDescription"] == said)
+    assert beyond["SkuPriceId"] == "chat-default/input/standard/overage-80"
+    assert (beyond["ListUnitPrice"], beyond["ContractedUnitPrice"]) == ("3.0", "2.4")
+    assert (beyond["CommitmentDiscountId"], beyond["PricingCategory"]) == ("", "Standard")
+
+
+PLANTED_ON_COMMITMENTS: dict[str, tuple[str, str]] = {
+    "no status": ("CommitmentDiscountStatus", ""),
+    "no quantity": ("CommitmentDiscountQuantity", ""),
+    "a negative quantity": ("CommitmentDiscountQuantity", "-1.0"),
+    "another unit": ("CommitmentDiscountUnit", "Tokens"),
+    "an unknown category": ("CommitmentDiscountCategory", "Money"),
+    "a plain price": ("PricingCategory", "Standard"),
+    "billed again": ("BilledCost", "3.0"),
+}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), PLANTED_ON_COMMITMENTS.values(), ids=PLANTED_ON_COMMITMENTS.keys()
+)
+def test_a_defect_of_a_commitment_is_seen(column: str, value: str) -> None:
+    made = at_a_term_s_end(prepaid=True)
+    rows = read(exported(made.lines))
+    rows[0][column] = value
+    table = [tuple(rows[0]), *(tuple(row.values()) for row in rows)]
+
+    found = faults("".join(csv_text(table)).encode(), {"INV-000001": Decimal("10.00")})
+
+    assert column in {name for name, _ in found}, found
 
 
 def test_a_credit_note_breaks_no_rule_either() -> None:

@@ -5,8 +5,8 @@ import io
 from decimal import Decimal
 
 from billing import focus_detail
+from billing.csv_files import csv_text
 from billing.focus_detail import COLUMNS, Detail
-from billing.invoices import csv_text
 from billing.money import format_minor
 from tests.unit.billing.test_focus import BILL, OCTOBER, an_invoice, exported, read
 

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from billing.csv_files import csv_text, safe_text
 from billing.invoices import (
     COLUMNS,
     Aggregate,
@@ -13,9 +14,7 @@ from billing.invoices import (
     InvoiceLine,
     UnbalancedError,
     csv_rows,
-    csv_text,
     draft,
-    safe_text,
 )
 from billing.meters import Meters
 from billing.periods import month

@@ -1,0 +1,151 @@
+"""Commitments as they are kept, and how each term of them stands before an invoice is made."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from datetime import date, timedelta
+from itertools import pairwise
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from billing import commitments as billing
+from billing.commitments import Term
+from billing.drawdown import Standing, Sums
+from billing.periods import days
+from gateway.stores.sql.exact import exact_sum, whole
+from gateway.stores.sql.invoice_tables import commitments, invoice_lines, invoices
+from gateway.stores.sql.records import Records
+from gateway.stores.sql.rows import Commitment, Tenant
+
+RECORDS: Final = Records(commitments, Commitment)
+_DAY: Final = timedelta(days=1)
+_ONE_MONTH: Final = timedelta(days=31)
+# Of a line, which of its two amounts counts, and for what.
+_AMOUNTS: Final = {"commitment": "fee", "drawdown": "drawn", "true_up": "true_up"}
+_PARTS: Final = {
+    "usage": "used",
+    "overage": "overage",
+    "true_up": "unused",
+    "unused": "unused",
+}
+
+
+class Drafting(msgspec.Struct, frozen=True):
+    """The invoice that is made: its month, whether that is over, the instants at which the months
+    begin that it takes from, and the months that are invoiced as a whole.
+    """
+
+    period: str
+    is_over: bool
+    months: Mapping[str, int]
+    closed: Collection[str]
+
+
+def commitment_of(row: Commitment, currency: str) -> billing.Commitment:
+    """As billing has it."""
+    return billing.Commitment(
+        id=row.id,
+        amount_picos=billing.check(row.amount, currency),
+        term=msgspec.convert(row.term, billing.TermKind),
+        first=date.fromisoformat(row.first_day),
+        last=None if row.last_day is None else date.fromisoformat(row.last_day),
+        prepaid=row.prepaid,
+        overage_e4=billing.parse_overage(row.overage_percent),
+        rollover_e4=billing.parse_share(row.rollover_percent),
+    )
+
+
+def agreed(connection: Connection, tenant: Tenant) -> list[billing.Commitment]:
+    """What is approved, in the order of first days."""
+    found = RECORDS.all(connection, tenant_id=tenant.id, state="approved")
+    made = [commitment_of(row, tenant.currency) for row in found]
+    return sorted(made, key=lambda each: (each.first, each.id))
+
+
+def terms_of(connection: Connection, tenant: Tenant, until: date) -> list[Term]:
+    """Those that begin by the day, in their order."""
+    return billing.terms(agreed(connection, tenant), until, tenant.currency)
+
+
+def standings(connection: Connection, tenant: Tenant, drafting: Drafting) -> list[Standing]:
+    """Every term up to the month that is drafted, as issued invoices left it."""
+    year, month = (int(part) for part in drafting.period.split("-"))
+    # The term after the one that ends with this month is what its rest rolls over to.
+    until = date(year, month, 1) + _ONE_MONTH
+    found = terms_of(connection, tenant, until)
+    if not found:
+        return []
+    kept = sums(connection, tenant.id)
+    zone = ZoneInfo(tenant.timezone)
+    return [
+        _standing(term, following, drafting, zone, kept.get(term.key, Sums()))
+        for term, following in pairwise([*found, None])
+        if term is not None and term.months()[0] <= drafting.period
+    ]
+
+
+def sums(connection: Connection, tenant_id: str) -> dict[str, Sums]:
+    """By the key of the term, what issued invoices have of it."""
+    of, dialect = invoice_lines.c, connection.dialect.name
+    query = (
+        select(
+            of.commitment,
+            of.line_kind,
+            *exact_sum(dialect, of.amount_picos),
+            *exact_sum(dialect, of.commitment_picos),
+        )
+        .join(invoices, invoices.c.id == of.invoice_id)
+        .where(invoices.c.tenant_id == tenant_id, invoices.c.status == "issued")
+        .where(of.commitment.is_not(None))
+        .group_by(of.commitment, of.line_kind)
+    )
+    found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for key, kind, high, low, part_high, part_low in connection.execute(query):
+        if kind in _AMOUNTS:
+            found[key][_AMOUNTS[kind]] += whole(high, low)
+        if kind in _PARTS:
+            found[key][_PARTS[kind]] += whole(part_high, part_low)
+    return {key: Sums(**each) for key, each in found.items()}
+
+
+def _standing(
+    term: Term, following: Term | None, drafting: Drafting, zone: ZoneInfo, kept: Sums
+) -> Standing:
+    own = term.months()
+    carry = _carry(term, following)
+    last = own[-1]
+    settled = last in drafting.closed
+    if carry and carry[-1] in drafting.closed and not settled:
+        carry = ()  # the next term was invoiced first: nothing is left to roll over to
+    over = settled and (not carry or carry[-1] in drafting.closed)
+    ends_with = carry[-1] if carry else None
+    return Standing(
+        key=term.key,
+        span=days(term.first, term.last, zone),
+        committed_picos=term.committed_picos,
+        rollover_picos=term.rollover_picos if carry else 0,
+        prepaid=term.commitment.prepaid,
+        overage_e4=term.commitment.overage_e4,
+        own=_begin(own, drafting.months),
+        carry=_begin(carry, drafting.months),
+        begun=drafting.period in own,
+        ends=drafting.period == last and drafting.is_over and not settled,
+        settled=settled,
+        over=over,
+        carry_ends=settled and drafting.period == ends_with and drafting.is_over,
+        sums=kept,
+    )
+
+
+def _carry(term: Term, following: Term | None) -> tuple[str, ...]:
+    """The months of the next term in which the rest may be used: none without a rest, or a gap."""
+    if not term.rollover_picos or following is None or following.first != term.last + _DAY:
+        return ()
+    own = term.months()
+    return tuple(month for month in following.months() if month not in own)
+
+
+def _begin(periods: Collection[str], months: Mapping[str, int]) -> frozenset[int]:
+    return frozenset(months[each] for each in periods if each in months)
