@@ -1,9 +1,9 @@
 """One pipelined connection to the store for the hot path, kept up by itself.
 
 Commands go out as they come and replies come back in that order, so nobody waits for a pooled
-connection and a whole event-loop turn shares one write. A lost connection fails every waiting
-call at once; what the store made of them is then unknown, and the caller of `send` must say what
-follows.
+connection; what is sent at the end of a turn of the loop (`soon`) shares one write. A lost
+connection fails every waiting call at once; what the store made of them is then unknown, and the
+caller of `send` must say what follows.
 """
 
 import asyncio
@@ -67,6 +67,12 @@ class Link(ABC):
         """Write one packed command; `on_reply` is called exactly once, with the reply or the fault.
 
         StoreUnavailable raised here means that nothing was written.
+        """
+
+    @abstractmethod
+    def soon(self, send: Callable[[], None]) -> None:
+        """Call `send` when what is ready now has run; what is sent by all that are called then
+        leaves in one write, if it goes to one server.
         """
 
     @abstractmethod
@@ -176,6 +182,13 @@ class Channel(Link):
         if len(wire.waiting) >= MOST_WAITING:
             raise StoreUnavailable(f"{MOST_WAITING} calls wait for the store already")
         wire.send(command, on_reply)
+
+    def soon(self, send: Callable[[], None]) -> None:
+        wire = self._wire
+        if wire is None:
+            asyncio.get_running_loop().call_soon(send)  # to be told that there is no connection
+        else:
+            wire.soon(send)
 
     def suspect(self) -> None:
         """A call was not answered in time: give the connection up if it has been silent for long.

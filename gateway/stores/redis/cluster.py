@@ -68,6 +68,13 @@ class Route(Link):
             self._cluster.look()
             raise
 
+    def soon(self, send: Callable[[], None]) -> None:
+        channel = self._cluster.serving(self._slot)
+        if channel is None:
+            asyncio.get_running_loop().call_soon(send)
+        else:
+            channel.soon(send)
+
     def suspect(self) -> None:
         self._cluster.look()
         channel = self._cluster.serving(self._slot)

@@ -39,6 +39,8 @@ class Connection(asyncio.Protocol):
         self.run_id = ""
         self.since_us = 0  # as Link.since_us
         self.heard_us = 0  # when it said something last
+        self._due: deque[Callable[[], None]] = deque()  # who has something to send this turn
+        self._held: list[bytes] | None = None  # what they have sent so far, while they do
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._transport: asyncio.Transport | None = None
 
@@ -71,7 +73,32 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             raise StoreUnavailable("the connection to the store is closing")
         self.waiting.append((on_reply, clock.monotonic_us()))
-        self._transport.write(command)
+        if self._held is None:
+            self._transport.write(command)
+        else:
+            self._held.append(command)
+
+    def soon(self, send: Callable[[], None]) -> None:
+        """Calls `send` when what is ready now has run. All that is sent by those called together
+        leaves in one write: the transport makes a system call of each.
+        """
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._send_due)
+        self._due.append(send)
+
+    def _send_due(self) -> None:
+        due, self._due = self._due, deque()
+        held: list[bytes] = []
+        self._held = held
+        try:
+            while due:
+                due.popleft()()
+        finally:
+            self._held = None
+            if held and self._transport is not None and not self._transport.is_closing():
+                self._transport.write(held[0] if len(held) == 1 else b"".join(held))
+            for send in due:  # one before them failed, which is not their fault
+                asyncio.get_running_loop().call_soon(send)
 
     async def ask(self, words: tuple[str, ...]) -> Reply:
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()

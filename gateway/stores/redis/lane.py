@@ -122,7 +122,7 @@ class Lane(Generic[S, T]):
     def _flush_soon(self) -> None:
         if self._pending and not self._flushing and self._under_way < MOST_CALLS:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self._channel.soon(self._flush)
 
     def _flush(self) -> None:
         self._flushing = False
