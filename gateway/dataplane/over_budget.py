@@ -62,12 +62,14 @@ def over_budget(flow: Flow, refused: Refused) -> Deny:
     if refused.left <= 0 and not refused.unheld:
         return Deny(
             DenyCode.INSUFFICIENT_QUOTA,
-            f"the {meter.period} budget of {meter.label} is spent; {_ASK_THE_OWNER}",
+            f"the {meter.period} budget of {meter.label} is spent; {_ASK_THE_OWNER}"
+            + ("" if meter.period == "total" else f", or wait until {_end_of(account)}"),
         )
     return Deny(
         DenyCode.INSUFFICIENT_QUOTA,
         f"the {meter.period} budget of {meter.label} cannot cover this request: it may cost"
-        f" {cost} and room for {room} output tokens is left; {remedy}, or {_ASK_THE_OWNER}",
+        f" {cost}, {format_counter(max(0, refused.left), currency)} {currency} is left and room for"
+        f" {room} output tokens; {remedy}, or {_ASK_THE_OWNER}",
         retry_after_ms=_HELD_RETRY_MS if refused.unheld else None,
     )
 

@@ -180,8 +180,8 @@ def test_a_soft_budget_counts_everything_and_refuses_nothing(
 
 @pytest.mark.parametrize(
     ("prompt", "says"),
-    [("hi", "room for 39 output tokens is left; lower max_tokens"),
-     ("hi " * 2_000, "room for 0 output tokens is left; shorten the prompt")],
+    [("hi", "0.0041 USD is left and room for 39 output tokens; lower max_tokens"),
+     ("hi " * 2_000, "0.0041 USD is left and room for 0 output tokens; shorten the prompt")],
 )  # fmt: skip
 def test_a_refusal_says_what_would_fit(
     tmp_path: Path, store_url: str, prompt: str, says: str
@@ -230,6 +230,7 @@ def test_a_budget_that_is_spent_says_so_and_not_to_shorten_the_prompt(
             error = answer.json()["error"]["message"]
             assert (answer.status_code, "retry-after" in answer.headers) == (429, False)
             assert error.startswith("the day budget of team platform is spent; ask the budget's")
+            assert error.endswith(":00:00Z")  # or wait until the next day begins
             assert (budget["of"], budget["spent"], budget["remaining"]) == (
                 "team platform", "0.004", "0"
             )  # fmt: skip
