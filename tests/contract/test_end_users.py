@@ -3,6 +3,7 @@ breaking a chain. On both databases.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -163,3 +164,30 @@ def test_people_are_told_apart_by_tenant_whatever_was_hashed(engine: Engine) -> 
     with transaction(engine) as connection:
         erasure.erase(connection, BHARAT, [ADA], NOON_US)
         assert erasure.subjects(connection, ACME, [ADA]) == [found["req_1:1"]]
+
+
+def test_whoever_books_the_same_people_at_once_books_the_same_subjects(engine: Engine) -> None:
+    """In any order, and beside somebody who erases: nobody waits for one who waits for him."""
+    people = [f"1:{n:064x}" for n in range(6)]
+
+    def booked(worker: int) -> None:
+        turned = people if worker % 2 else people[::-1]
+        for round_ in range(3):
+            book(engine, *(october(f"req_{worker}_{round_}_{p}", end_user=p) for p in turned))
+
+    def erases() -> None:
+        for each in people[:2] * 3:
+            erased(engine, each, at_us=1)
+
+    with ThreadPoolExecutor(5) as threads:
+        under_way = [threads.submit(booked, worker) for worker in range(4)]
+        under_way.append(threads.submit(erases))
+        for each in under_way:
+            each.result(timeout=60)
+
+    known = subjects(engine)
+    by_person = [{known[each] for each in known if person in each} for person in people]
+    assert len(known) == 4 * 3 * 6
+    assert None not in set().union(*by_person)
+    assert [len(each) for each in by_person[2:]] == [1, 1, 1, 1]
+    assert faults(engine) == ()

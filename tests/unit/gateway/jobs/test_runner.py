@@ -94,7 +94,7 @@ def test_a_pause_ends_with_the_order_to_stop() -> None:
 
 
 def test_jobs_run_as_often_as_the_life_of_a_hold_asks_for() -> None:
-    rest = [60.0, 5.0, 5.0, 300.0, 3_600.0, 3_600.0]
+    rest = [60.0, 5.0, 5.0, 300.0, 3_600.0, 3_600.0, 3_600.0]
     assert _often(30_000) == [0.0, 5.0, 0.2, 0.3, 2.0, 5.0, 10.0, 30.0, 2.0, 15.0, 30.0, *rest]
     assert _often(3_000) == [0.0, 5.0, 0.2, 0.3, 0.2, 0.5, 1.0, 3.0, 2.0, 1.5, 30.0, *rest]
 
