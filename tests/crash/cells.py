@@ -251,10 +251,10 @@ CALLS: Final = (
     Call("correct.lua", "jobs_store", b"{correct}", "plain", _CALL, "C17", after="wipe"),
     Call("open_epoch.lua", "jobs_store", b"{open_epoch}", "plain", _CALL, "C17", after="wipe"),
     Call(
-        "booking", "jobs_sql", b"COPY incoming_usage_rows", "plain", _CALL, "C10"
+        "booking", "jobs_sql", b"COPY usage_rows", "plain", _CALL, "C10"
     ),
     Call(
-        "commit", "jobs_sql", b"COMMIT", "plain", _CALL, "C11", first=b"COPY incoming_usage_rows"
+        "commit", "jobs_sql", b"COMMIT", "plain", _CALL, "C11", first=b"COPY usage_rows"
     ),
 )  # fmt: skip
 

@@ -15,6 +15,7 @@ from billing.meters import Meters, Provenance
 from billing.prices import RateCard
 from billing.usage import UNKNOWN_ATTEMPT, VERSION, UsageEvent
 from gateway.stores.sql import rate_cards
+from gateway.stores.sql.bulk import among
 from gateway.stores.sql.tables import usage_rows
 
 Delivered = tuple[UsageEvent, bool]  # with whether its hold was found
@@ -93,7 +94,9 @@ def _repriced(connection: Connection, estimates: Sequence[RowMapping]) -> list[R
 def _known(connection: Connection, column: Any, values: Sequence[str]) -> list[RowMapping]:
     if not values:
         return []
-    return list(connection.execute(select(usage_rows).where(column.in_(values))).mappings())
+    return list(
+        connection.execute(select(usage_rows).where(among(connection, column, values))).mappings()
+    )
 
 
 def _late(event: UsageEvent) -> UsageEvent:

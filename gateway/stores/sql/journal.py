@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from billing.ledger import Posting
 from gateway.stores.sql import invoice_sources
+from gateway.stores.sql.bulk import among
 from gateway.stores.sql.invoice_tables import invoices
 from gateway.stores.sql.journal_origin import CHAIN as START
 from gateway.stores.sql.journal_origin import VOIDED, Outside
@@ -287,7 +288,8 @@ def _usage(connection: Connection, ids: Sequence[str], seen: _Seen) -> list[byte
     of = [usage_rows.c[name] for name in Booked._fields]
     rows: dict[str, Booked] = {}
     for some in _parts(ids):
-        found = connection.execute(select(*of).where(usage_rows.c.event_id.in_(some)))
+        those = among(connection, usage_rows.c.event_id, some)
+        found = connection.execute(select(*of).where(those))
         rows.update({row[0]: Booked(*row) for row in found})
     seen.usage_rows += len(rows)
     told = _postings(connection, ids)
@@ -330,7 +332,7 @@ def _postings(
 ) -> Mapping[str, list[Told]]:
     of, found = postings.c, defaultdict[str, list[Told]](list)
     for some in _parts(ids):
-        query = select(postings).where(of.event_id.in_(some))
+        query = select(postings).where(among(connection, of.event_id, some))
         if kinds:
             query = query.where(of.kind.in_(kinds))
         for row in connection.execute(query):

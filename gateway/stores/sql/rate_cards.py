@@ -19,16 +19,16 @@ class CardConflictError(ValueError):
 
 def put(connection: Connection, cards: Iterable[RateCard]) -> None:
     """Store the cards that are not there yet. CardConflictError if a namesake differs."""
-    rows: dict[str, tuple[str, str, bytes]] = {}
+    wanted: dict[str, RateCard] = {}
     for card in cards:
-        row = (card.id, card.currency, _ENCODER.encode(card.rates))
-        if rows.setdefault(card.id, row) != row:
+        known = wanted.setdefault(card.id, card)
+        if known is not card and known != card:
             raise CardConflictError(f"two different rate cards call themselves {card.id}")
-    fresh = insert_new(connection, rate_cards, sorted(rows.values()))
-    kept = [row for row in rows.values() if row[0] not in fresh]
-    stored = get(connection, [row[0] for row in kept])
-    for id_, currency, rates in kept:
-        if stored[id_] != RateCard(id_, currency, _RATES.decode(rates)):
+    rows = [(card.id, card.currency, _ENCODER.encode(card.rates)) for card in wanted.values()]
+    fresh = insert_new(connection, rate_cards, sorted(rows))
+    stored = get(connection, wanted.keys() - fresh)
+    for id_, card in stored.items():
+        if card != wanted[id_]:
             raise CardConflictError(f"the ledger has other prices under rate card {id_}")
 
 

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, Engine, case, func, literal, select
 
-from billing.rating import rate
+from billing.prices import RateCard
+from billing.rating import Tariff, tariff
 from billing.usage import VERSION, UsageEvent
 from gateway import clock
 from gateway.stores.sql import (
@@ -19,7 +20,7 @@ from gateway.stores.sql import (
     rate_cards,
     rollups,
 )
-from gateway.stores.sql.bulk import Row, insert_new
+from gateway.stores.sql.bulk import Row, among, insert_new
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.exact import require_room
 from gateway.stores.sql.tables import usage_rows
@@ -57,8 +58,9 @@ def record(
     TooLargeError, CardConflictError or the database's own error: nothing was booked.
     """
     by_id: dict[str, tuple[UsageEvent, bool]] = {}
+    tariffs = Tariffs()
     for event, hold_found in events:
-        _require_fit(engine.dialect.name, event)
+        _require_fit(engine.dialect.name, event, tariffs)
         known = by_id.get(event.event_id)
         if known is None or (known[0].hold == "estimated" and event.hold != "estimated"):
             by_id[event.event_id] = (event, hold_found)
@@ -155,8 +157,9 @@ def correct(connection: Connection, chain: str, events: Iterable[UsageEvent], no
     for one that is not new, or that `check` refuses; TooLargeError.
     """
     ordered = sorted(events, key=lambda event: event.event_id)
+    tariffs = Tariffs()
     for event in ordered:
-        _require_fit(connection.dialect.name, event)
+        _require_fit(connection.dialect.name, event, tariffs)
     new = _booked(connection, chain, [(event, True) for event in ordered], now_us)
     if len(new) != len(ordered):
         raise UnfitEventError(f"{len(ordered) - len(new)} corrections are booked already")
@@ -187,7 +190,7 @@ def unbooked(engine: Engine, events: Sequence[UsageEvent]) -> list[UsageEvent]:
 def missing_of(connection: Connection, event_ids: Collection[str]) -> set[str]:
     found: set[str] = set()
     for some in _in_parts(event_ids):
-        ids = select(usage_rows.c.event_id).where(usage_rows.c.event_id.in_(some))
+        ids = select(usage_rows.c.event_id).where(among(connection, usage_rows.c.event_id, some))
         found.update(connection.scalars(ids))
     return set(event_ids) - found
 
@@ -223,19 +226,32 @@ def _counted(connection: Connection, request_ids: Sequence[str]) -> dict[str, tu
     tokens = case((of.winner, sum((of[name] for name in TOKENS), start=literal(0))), else_=0)
     rows = connection.execute(
         select(of.request_id, func.sum(of.counter_nanos), func.sum(tokens))
-        .where(of.request_id.in_(request_ids))
+        .where(among(connection, of.request_id, request_ids))
         .group_by(of.request_id)
     )
     return {request_id: (int(money), int(count)) for request_id, money, count in rows}
 
 
-def _require_fit(dialect: str, event: UsageEvent) -> None:
-    check(event)
+def _require_fit(dialect: str, event: UsageEvent, tariffs: "Tariffs") -> None:
+    check(event, tariffs)
     for name, picos in (("charge", event.charge_picos), ("cost", event.cost_picos)):
         require_room(dialect, picos, f"the {name} of {event.event_id}")
 
 
-def check(event: UsageEvent) -> None:
+class Tariffs:
+    """What the cards of one delivery come to: there are few, and each event has its own copies."""
+
+    def __init__(self) -> None:
+        self._met: dict[str, tuple[RateCard, Tariff]] = {}
+
+    def of(self, card: RateCard) -> Tariff:
+        met = self._met.get(card.id)
+        if met is None or met[0] != card:  # a namesake that differs is rated as what it is
+            met = self._met[card.id] = (card, tariff(card))
+        return met[1]
+
+
+def check(event: UsageEvent, tariffs: Tariffs) -> None:
     """UnfitEventError when the event says what cannot be."""
     if event.v > VERSION:
         raise UnfitEventError(
@@ -244,25 +260,23 @@ def check(event: UsageEvent) -> None:
     cards = (event.charge_card, event.cost_card or event.charge_card)
     if any(card.currency != event.currency for card in cards):
         raise UnfitEventError(f"{event.event_id}: its cards are not all in {event.currency}")
-    charge = rate(event.usage, event.charge_card) if event.winner else 0
+    charge = tariffs.of(event.charge_card).of(event.usage) if event.winner else 0
     if event.charge_picos != charge:
         raise UnfitEventError(
             f"{event.event_id}: charge of {event.charge_picos} picos; its card makes it {charge}"
         )
-    cost = rate(event.usage, event.cost_card) if event.cost_card else 0
+    cost = tariffs.of(event.cost_card).of(event.usage) if event.cost_card else 0
     if event.cost_picos != cost:
         raise UnfitEventError(
             f"{event.event_id}: cost of {event.cost_picos} picos; its card makes it {cost}"
         )
 
 
-def _cards(events: Iterable[UsageEvent]) -> list[Any]:
-    cards = {}
+def _cards(events: Iterable[UsageEvent]) -> Iterator[RateCard]:
     for event in events:
-        cards[id(event.charge_card)] = event.charge_card
+        yield event.charge_card
         if event.cost_card is not None:
-            cards[id(event.cost_card)] = event.cost_card
-    return list(cards.values())
+            yield event.cost_card
 
 
 def _row(event: UsageEvent, hold_found: bool, recorded_at_us: int) -> Row:
