@@ -36,6 +36,7 @@ from gateway.admin import (
     prices,
     problems,
     provider_bills,
+    rehearsals,
     replay,
     reports,
     repricing,
@@ -58,7 +59,7 @@ OPENAPI_PATH: Final = "/admin/openapi.json"
 
 def operations() -> list[Operation]:
     plain = (tenants, teams, backends, models, budgets, limits)
-    return [
+    own = [
         *(each for noun in plain for each in noun.RESOURCE.operations()),
         *grants.operations(),
         *keys.operations(),
@@ -90,6 +91,7 @@ def operations() -> list[Operation]:
         *audit.operations(),
         *whoami.operations(),
     ]
+    return [*own, *rehearsals.operations(own)]
 
 
 def create_admin(deps: AdminDeps) -> list[HTTPRouteHandler]:

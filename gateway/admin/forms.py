@@ -95,7 +95,8 @@ def _rule_of(option: Any, metas: tuple[msgspec.Meta, ...], path: str) -> str:
     if get_origin(option) is tuple:
         return f"a list{_counted(metas, 'items')}, each {rule(get_args(option)[0], path)}"
     if get_origin(option) is dict:
-        return f"an object, each value of it {rule(get_args(option)[1], path)}"
+        inner = get_args(option)[1]
+        return "an object" + ("" if inner is Any else f", each value of it {rule(inner, path)}")
     if option is str:
         return f"text{_counted(metas, 'characters')}"
     if option is int:

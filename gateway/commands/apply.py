@@ -57,46 +57,55 @@ def _apply(args: argparse.Namespace, remote: Any, wanted: list[Any]) -> int:
     """Imagined as a whole before anything is changed: what could not be done keeps all undone."""
     from gateway.commands.documents import DocumentFault
     from gateway.commands.prune import PruneRefusedError
+    from gateway.commands.reconcile import Reconciler
     from gateway.commands.remote import RemoteError
 
+    faults: tuple[str, ...] = ()
     done: list[Any] = []
-    reason = None
+    reason, unasked = None, False
     try:
         if not args.dry_run:
-            deque(_steps(args, remote, wanted, dry_run=True), maxlen=0)
-        for step in _steps(args, remote, wanted, dry_run=args.dry_run):
+            deque(_steps(args, Reconciler(remote, dry_run=True), wanted), maxlen=0)
+        reconciler = Reconciler(remote, dry_run=args.dry_run)
+        for step in _steps(args, reconciler, wanted):
             done.append(step)
             for warning in step.warnings:
                 what = f"{step.kind} {step.label}: {warning}"
                 print(f"meterhouse: warning: {what}", file=sys.stderr)
             if not args.json and (step.action != "unchanged" or step.note):
                 put("\n".join(step.lines()))
-    except (DocumentFault, PruneRefusedError, RemoteError) as fault:
+        unasked = reconciler.unasked
+    except DocumentFault as fault:
+        reason, faults = str(fault), fault.faults
+    except (PruneRefusedError, RemoteError) as fault:
         reason = str(fault)
-    _conclude(args, done, reason)
+    _conclude(args, done, reason, faults, unasked=unasked)
     return 0 if reason is None else 1
 
 
-def _steps(
-    args: argparse.Namespace, remote: Any, wanted: list[Any], *, dry_run: bool
-) -> Iterator[Any]:
-    from gateway.commands.reconcile import Reconciler
-
-    reconciler = Reconciler(remote, dry_run=dry_run)
+def _steps(args: argparse.Namespace, reconciler: Any, wanted: list[Any]) -> Iterator[Any]:
     yield from reconciler.apply(wanted)
     if args.prune:
         yield from reconciler.prune()
 
 
-def _conclude(args: argparse.Namespace, done: list[Any], reason: str | None) -> None:
+def _conclude(
+    args: argparse.Namespace,
+    done: list[Any],
+    reason: str | None,
+    faults: tuple[str, ...],
+    *,
+    unasked: bool,
+) -> None:
     counts = Counter(step.action for step in done)
     if args.json:
         steps = msgspec.to_builtins(done)
-        put(json.dumps({"dry_run": args.dry_run, "steps": steps, "error": reason}))
+        told = {"dry_run": args.dry_run, "steps": steps, "error": reason, "faults": faults}
+        put(json.dumps(told))
     else:
         summary = ", ".join(f"{count} {action}" for action, count in sorted(counts.items()))
         put(f"{'would be: ' if args.dry_run else ''}{summary or 'nothing to do'}")
-        if args.dry_run and set(counts) - {"unchanged", "delete"}:
+        if unasked:
             put(_UNASKED)
     if reason is not None:
         print(f"meterhouse: {reason}", file=sys.stderr)

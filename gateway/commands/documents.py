@@ -8,7 +8,7 @@ false, null and whole numbers are anything but text, and a name given twice is r
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +31,22 @@ NOUNS: Final = {kind: f"{kind}s" for kind in KINDS} | {"policy": "policies"}
 
 
 class DocumentFault(Exception):  # noqa: N818 - a fault of the user's file
-    """Something is wrong with a document; the message says which and what."""
+    """Something is wrong with documents; the message says which and what. `faults`: each by itself,
+    with the place of its document.
+    """
+
+    def __init__(self, message: str, faults: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults) or (message,)
+
+    @classmethod
+    def of_all(cls, found: Sequence["DocumentFault"]) -> "DocumentFault":
+        """Of several documents; of one, that one's."""
+        if len(found) == 1:
+            return found[0]
+        faults = [each for fault in found for each in fault.faults]
+        lines = "\n  ".join(faults)
+        return cls(f"{len(faults)} faults, and nothing was changed:\n  {lines}", faults)
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -39,8 +54,9 @@ class Document(msgspec.Struct, frozen=True):
     where: str  # file and position, for messages
     fields: dict[str, Any]
 
-    def fault(self, message: str) -> DocumentFault:
-        return DocumentFault(f"{self.where} ({self.kind}): {message}")
+    def fault(self, *messages: str) -> DocumentFault:
+        place = f"{self.where} ({self.kind}): "
+        return DocumentFault(place + "; ".join(messages), [place + each for each in messages])
 
 
 class _Loader(yaml.SafeLoader):

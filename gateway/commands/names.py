@@ -1,9 +1,11 @@
 """Names for ids and back: in apply files objects are called by the names that people gave them."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
+_NOBODY: Final = "0" * 26  # the end of an id that nothing bears
 _ID: Final = re.compile(r"[a-z]+_[0-9a-z]{26}")
 
 
@@ -17,6 +19,7 @@ class Names:
     def __init__(self, objects: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
         self._by_id: dict[str, Mapping[str, Any]] = {}
         self._by_kind: dict[str, list[Mapping[str, Any]]] = {}
+        self._doubts: Doubts | None = None
         for kind, found in objects.items():
             for each in found:
                 self.learn(kind, each)
@@ -65,7 +68,8 @@ class Names:
                 return str(each["id"])
         periods = [each["period"] for each in budgets]
         there = f"; its budgets: {', '.join(periods)}; say `period`" if periods else ""
-        raise UnknownNameError(f"the scope has no budget of the period {period!r}{there}")
+        why = f"the scope has no budget of the period {period!r}{there}"
+        return self._nobody("budget", "scope", why, nested=True)
 
     def known(self, identifiers: Iterable[str]) -> list[str]:
         """Those that something still bears."""
@@ -80,7 +84,7 @@ class Names:
         tenant, team, key = (written.get(kind) for kind in ("tenant", "team", "key"))
         extra = set(written) - {"tenant", "team", "key"}
         if extra or not (tenant or team or key):
-            raise UnknownNameError("a scope names a tenant, a team or a key")
+            return {"tenant": self._nobody("tenant", "", "a scope names a tenant, a team or a key")}
         if key is not None:
             return {"key": self.key(key, team, tenant)}
         if team is not None:
@@ -108,14 +112,49 @@ class Names:
             return None
         return self.path("key", named["key"])
 
-    def _one(self, kind: str, name: str, among: Iterable[Mapping[str, Any]], where: str) -> str:
+    def _one(self, kind: str, name: Any, among: Iterable[Mapping[str, Any]], where: str) -> str:
         if not isinstance(name, str):
-            raise UnknownNameError(f"{name!r} is not a name; put it in quotes")
+            return self._nobody(kind, "", f"{name!r} is not a name; put it in quotes")
         if _ID.fullmatch(name) and name in self._by_id:
             return name
         found = [str(each["id"]) for each in among if each["name"] == name]
         if not found:
-            raise UnknownNameError(f"there is no {kind} {name!r}{where}")
+            why = f"there is no {kind} {name!r}{where}"
+            return self._nobody(kind, name, why, nested=bool(where))
         if len(found) > 1:
-            raise UnknownNameError(f"more than one {kind} is called {name!r}; name its tenant too")
+            why = f"more than one {kind} is called {name!r}; name its tenant too"
+            return self._nobody(kind, name, why)
         return found[0]
+
+    @contextmanager
+    def doubting(self, inside: str, broken: Container[tuple[str, str]]) -> Iterator["Doubts"]:
+        """While it lasts, a name that is nobody's stands for an id that nothing bears and is told
+        at the end, so that the rest of the document is looked at too. `inside`: the path to names
+        in it; `broken`: kind and name of what would be there, were its own document right.
+        """
+        self._doubts = doubts = Doubts(inside, broken)
+        try:
+            yield doubts
+        finally:
+            self._doubts = None
+
+    def _nobody(self, kind: str, name: str, why: str, *, nested: bool = False) -> str:
+        if self._doubts is None:
+            raise UnknownNameError(why)
+        self._doubts.add(kind, name, why, nested=nested)
+        return f"{kind}_{_NOBODY}"
+
+
+class Doubts:
+    """Of one document: `faults`, each with its path; `waits`: it names what is broken itself."""
+
+    def __init__(self, inside: str, broken: Container[tuple[str, str]]) -> None:
+        self.faults: list[str] = []
+        self.waits = False
+        self._inside, self._broken = inside, broken
+
+    def add(self, kind: str, name: str, why: str, *, nested: bool) -> None:
+        if (kind, name) in self._broken:
+            self.waits = True
+        elif not (nested and (self.faults or self.waits)):  # inside of nobody, nobody is
+            self.faults.append(f"{self._inside or kind}: {why}")

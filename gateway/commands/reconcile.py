@@ -13,17 +13,15 @@ from gateway import ids, standing
 from gateway.admin.policy_references import doubts
 from gateway.admin.problems import ProblemError
 from gateway.commands import kinds
-from gateway.commands.documents import KINDS, NOUNS, Document
+from gateway.commands.documents import KINDS, NOUNS, Document, DocumentFault
 from gateway.commands.names import Names, UnknownNameError
 from gateway.commands.pricing import ImmutablePriceError, same_price, settled
 from gateway.commands.prune import USAGE, PruneRefusedError, doomed, reasons
+from gateway.commands.rehearsal import Rehearsal, in_words
 from gateway.commands.remote import Remote
 from gateway.commands.standing import BarredError, holder
 from policies.document import DocumentError, parse
 
-_FIELD_NAMES: Final = {
-    "tenant_id": "tenant", "team_id": "team", "parent_id": "parent", "backend_id": "backend"
-}  # fmt: skip
 _PREFIXES: Final = {"budget": "bud", "limit": "lim"}
 
 
@@ -60,12 +58,36 @@ class Reconciler:
         self._there = {kind: list(remote.all(NOUNS[kind])) for kind in KINDS}
         self._kept: set[str] = set()
         self._stands_in: frozenset[str] | None = None  # asked for when first needed
+        self._broken: set[tuple[str, Any]] = set()  # kind and name
+        self._rehearsal = Rehearsal(remote)
         self.names = Names(self._there)
 
+    @property
+    def unasked(self) -> bool:
+        """Whether what was imagined is not what the API would say, for it could not be asked."""
+        return self._rehearsal.unasked
+
     def apply(self, documents: Sequence[Document]) -> Iterator[Step]:
-        """DocumentFault and RemoteError end it; the steps before that are done and stay."""
+        """DocumentFault and RemoteError end it; the steps before that are done and stay. A dry run
+        looks at all documents, and has the API judge what it would be asked, before it ends so.
+        """
+        faults: list[DocumentFault] = []
         for document in _parents_first(documents):
-            yield self._apply(document)
+            try:
+                step = self._apply(document)
+            except DocumentFault as fault:
+                if not self._dry_run:
+                    raise
+                faults.append(fault)
+                step = None
+            if step is None:
+                self._broken.add((document.kind, document.fields.get("name")))
+            else:
+                yield step
+        if self._dry_run:
+            faults += self._rehearsal.play()
+        if faults:
+            raise DocumentFault.of_all(faults)
 
     def prune(self) -> Iterator[Step]:
         """Deletes what no document named, innermost first; history stays, and so does what the
@@ -101,16 +123,27 @@ class Reconciler:
             remedy = f"`meterhouse key revoke {label}` ends it and takes it out of the documents"
         return f"{kind} {label}: {why}; {remedy}"
 
-    def _apply(self, document: Document) -> Step:
+    def _apply(self, document: Document) -> Step | None:
+        """None: it names what is broken itself."""
         kind, fields = document.kind, dict(document.fields)
         activate = kind == "policy" and fields.pop("activate", False) is True
-        try:
-            body = kinds.written(kind, fields, self.names)
-            wanted = kinds.comparable(kind, body)
-        except (UnknownNameError, DocumentError) as fault:
-            raise document.fault(str(fault)) from fault
-        except ProblemError as fault:
-            raise document.fault(_in_words(fault)) from fault
+        found: list[str] = []
+        inside = "scope" if isinstance(fields.get("scope"), dict) else ""
+        with self.names.doubting(inside, self._broken) as doubts:
+            try:
+                body = kinds.written(kind, fields, self.names)
+                wanted = kinds.comparable(kind, body)
+            except UnknownNameError as fault:
+                found = [str(fault)]
+            except DocumentError as fault:
+                found = [str(each) for each in fault.problems]
+            except ProblemError as fault:
+                found = in_words(fault.errors) or [fault.detail]
+        if doubts.faults or found:
+            raise document.fault(*doubts.faults, *found)
+        if doubts.waits:
+            return None
+        self._rehearsal.document = document
         step = self._step(document, body, wanted, activate=activate)
         if kind != "policy":
             return step
@@ -177,6 +210,9 @@ class Reconciler:
             if kind == "key":
                 team = next(t for t in self._there["team"] if t["id"] == body["team_id"])
                 view["tenant_id"] = team["tenant_id"]
+            self._rehearsal.add("POST", f"/{NOUNS[kind]}", body, view["id"])
+            if activate:
+                self._rehearsal.add("POST", f"/policies/{view['id']}/activate")
         else:
             view = self._remote.call("POST", f"/{NOUNS[kind]}", body).json()
             if activate:
@@ -212,11 +248,10 @@ class Reconciler:
         if not changes and not must_activate:
             return Step("unchanged", kind, label, there["id"], note=note)
         self._holder.require(kind, create=False)
-        if not self._dry_run:
-            rewritten = any(name != "state" for name, _, _ in changes)
-            self._change(kind, there, body if rewritten else None, activate=must_activate)
-            if kind == "price" and wanted["state"] != now["state"]:
-                self._remote.call("POST", f"/prices/{there['id']}/approve")
+        rewritten = any(name != "state" for name, _, _ in changes)
+        self._change(kind, there, body if rewritten else None, activate=must_activate)
+        if kind == "price" and wanted["state"] != now["state"]:
+            self._do("POST", f"/prices/{there['id']}/approve")
         if kind in {"team", "model"}:
             there.update(wanted)  # what refers to what decides what can be pruned
         if note and there["active_version"] is not None:
@@ -228,11 +263,19 @@ class Reconciler:
         self, kind: str, there: dict[str, Any], body: dict[str, Any] | None, *, activate: bool
     ) -> None:
         path = f"/{NOUNS[kind]}/{there['id']}"
-        if body is not None:
+        if body is not None and self._dry_run:
+            self._rehearsal.add("PUT", path, body)
+        elif body is not None:
             etag = self._remote.call("GET", path).headers["etag"]
             self._remote.call("PUT", path, body, {"if-match": etag})
         if activate:
-            self._remote.call("POST", f"{path}/activate")
+            self._do("POST", f"{path}/activate")
+
+    def _do(self, method: str, path: str) -> None:
+        if self._dry_run:
+            self._rehearsal.add(method, path)
+        else:
+            self._remote.call(method, path)
 
     def _label(self, kind: str, view: dict[str, Any]) -> str:
         return label(self.names, kind, view)
@@ -299,15 +342,6 @@ def _parents_first(documents: Sequence[Document]) -> list[Document]:
     first = [each for each in documents if each.kind == "tenant"]
     rest = [each for each in documents if each.kind not in {"tenant", "team"}]
     return [*first, *ordered, *rest]
-
-
-def _in_words(problem: ProblemError) -> str:
-    """The API's words, with the names that documents have for its fields."""
-    named = []
-    for each in problem.errors:
-        outer, dot, name = each.field.rpartition(".")
-        named.append(f"{outer}{dot}{_FIELD_NAMES.get(name, name)}: {each.message}")
-    return "; ".join(named) or problem.detail
 
 
 def _json(value: Any) -> str:
