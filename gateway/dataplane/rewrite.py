@@ -16,6 +16,7 @@ _OURS: Final = frozenset(
     (
         *("model", "messages", "prompt", "input", "stream", "stream_options", "n", "best_of"),
         *("tools", "functions", "response_format", "max_tokens", "max_completion_tokens"),
+        "service_tier",
     )
 )
 # What else the API has: passed on as it came.
@@ -23,7 +24,7 @@ _KNOWN: Final = _OURS | frozenset(
     (
         *("audio", "frequency_penalty", "logit_bias", "logprobs", "metadata", "modalities"),
         *("parallel_tool_calls", "prediction", "presence_penalty", "reasoning_effort", "seed"),
-        *("service_tier", "stop", "store", "temperature", "tool_choice", "top_logprobs", "top_p"),
+        *("stop", "store", "temperature", "tool_choice", "top_logprobs", "top_p"),
         *("user", "dimensions", "encoding_format", "echo", "suffix"),
     )
 )
@@ -43,8 +44,20 @@ _AROUND: Final = {
 }
 
 
+# Tiers that cost no more than what a model is priced at: what is held and charged is that.
+_PRICED_TIERS: Final = frozenset((b'"auto"', b'"default"', b'"flex"', b'"batch"', b"null"))
+
+
 def around_limits(fields: Fields) -> Deny | None:
     """A field that goes around a limit, whatever its name is made to look like."""
+    tier = fields.get("service_tier")
+    if tier is not None and bytes(tier) not in _PRICED_TIERS:
+        return Deny(
+            DenyCode.UNPRICED_MODEL,
+            "service_tier: this tier may cost more than what the model is priced at, and has no"
+            " price here; leave it out, or ask for auto, default or flex",
+            param="service_tier",
+        )
     if fields.keys() <= _KNOWN:
         return None
     for name in fields.keys() - _KNOWN:

@@ -1,19 +1,25 @@
 """What tenants committed to, on their invoices: exact amounts."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, select
 
+from billing import focus
+from billing.csv_files import csv_text
+from billing.focus import Bill
 from billing.meters import Meters
 from billing.money import format_picos
 from billing.prices import PriceBook, RateCard
-from gateway.stores.sql import books, commitments, explained, issuing, prices
+from gateway.stores.sql import books, commitments, exchange_rates, explained, issuing, prices
 from gateway.stores.sql.engine import reading, transaction
+from gateway.stores.sql.exchange_rates import ExchangeRate
 from gateway.stores.sql.invoices import Invoice
 from gateway.stores.sql.rows import Commitment, Price, QuantityTiers, TierPrice
 from gateway.stores.sql.tables import postings
+from tests.focus_rules import faults
 from tests.invoicing import ACME, agree, book, drafted, is_intact, issued, lines_of, october, total
 from tests.ledger_events import NOON_US, a_ledger
 
@@ -246,3 +252,40 @@ def test_a_later_commitment_takes_the_place_of_the_one_before(engine: Engine) ->
         {"usage": "45"},
     ]
     holds_together(engine, *made)
+
+
+def test_an_invoice_in_another_currency_takes_off_what_it_adds(engine: Engine) -> None:
+    agree(engine, currency="EUR")
+    with transaction(engine) as connection:
+        for rate, day in (("0.9", "2026-07-31"), ("0.8", "2026-08-31")):
+            entered = ExchangeRate(
+                id=f"rate_{day}", base="USD", quote="EUR", rate=rate, day=day, source="ECB"
+            )
+            exchange_rates.RECORDS.add(connection, entered)
+    commit(engine, "99", term="quarter", prepaid=True, overage_percent="50")
+    use(engine, "2026-07", 60)
+    (july,) = bill(engine, "2026-07")
+    use(engine, "2026-07", 9, "late")
+    use(engine, "2026-08", 60)
+
+    (august,) = bill(engine, "2026-08")
+
+    # 30 are beyond it, at half; what of that is July's comes at July's rate.
+    assert (total(july), total(august)) == ("89.10", "12.20")
+    for invoice in (july, august):
+        assert written(engine, invoice) == Decimal(total(invoice))
+    holds_together(engine, july, august)
+
+
+def written(engine: Engine, invoice: Invoice) -> Decimal:
+    """What FOCUS says was billed, and that it breaks no rule."""
+    of = Bill(
+        number=invoice.number, tenant_id=ACME, tenant="Acme", issuer="Meterhouse",
+        currency=invoice.currency, period_start_us=invoice.period_start_us,
+        period_end_us=invoice.period_end_us, exchange=invoice.exchanged,
+    )  # fmt: skip
+    head, *rows = focus.rows(lines_of(engine, invoice), of, "1.2")
+    billed = sum((Decimal(row[head.index("BilledCost")]) for row in rows), Decimal(0))
+    file = "".join(csv_text([head, *rows])).encode()
+    assert faults(file, {str(invoice.number): billed}) == []
+    return billed

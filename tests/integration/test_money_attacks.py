@@ -68,6 +68,32 @@ def test_a_field_that_goes_around_the_clamp_is_refused_by_name(
     run(scenario())
 
 
+def test_a_tier_that_may_cost_more_than_the_price_is_refused_and_others_pass(
+    tmp_path: Path, store_url: str
+) -> None:
+    async def scenario() -> None:
+        async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
+            world = await capped(house, backend, "1")
+            for tier in ("priority", "scale", "", 1):
+                answer = await house.ask(
+                    world.secret, model="chat", messages=HELLO, max_tokens=5, service_tier=tier
+                )
+                assert answer.status_code == 403
+                error = answer.json()["error"]
+                assert (error["code"], error["param"]) == ("unpriced_model", "service_tier")
+            spelled: dict[str, Any] = {"Service_Tier": "priority"}
+            answer = await house.ask(world.secret, model="chat", messages=HELLO, **spelled)
+            assert answer.json()["error"]["param"] == "Service_Tier"
+            assert backend.book == []
+            for tier in ("flex", "auto", None):
+                answer = await house.ask(
+                    world.secret, model="chat", messages=HELLO, max_tokens=5, service_tier=tier
+                )
+                assert answer.status_code == 200
+
+    run(scenario())
+
+
 def test_many_choices_reported_as_one_are_billed_as_many(tmp_path: Path, store_url: str) -> None:
     async def scenario() -> None:
         async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
