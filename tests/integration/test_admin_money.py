@@ -186,3 +186,20 @@ def test_a_minimum_that_no_row_has_room_for_is_refused_as_it_is_entered(
     assert (answer.status_code, answer.json()["code"]) == (422, "amount_too_large")
     assert answer.json()["detail"].startswith("minimum: what a month asks for comes to 9223373")
     assert admin_client.put(path, json={"minimum": "9223372"}).status_code == 200
+
+
+def test_an_invoice_beyond_what_it_can_state_is_refused_with_a_sentence(
+    admin_client: httpx.Client, made: Made
+) -> None:
+    """On both databases: minor units are 64 bits in either."""
+    rate = {"base": "CHF", "quote": "CLF", "rate": "999999999", "day": "2026-10-31"}
+    made.make("exchange-rates", **rate, source="a typing error")
+    tenant = made.tenant(currency="CHF")
+    terms = {"minimum": "9000000", "currency": "CLF"}
+    assert admin_client.put(f"/tenants/{tenant['id']}/billing", json=terms).is_success
+
+    answer = admin_client.post("/invoices", json={"tenant_id": tenant["id"], "period": "2026-10"})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "amount_too_large")
+    assert "comes to 8999999991000000.0000 CLF" in answer.json()["detail"]
+    assert "an invoice states 922337203685477.5807 at most" in answer.json()["detail"]

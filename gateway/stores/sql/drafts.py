@@ -34,7 +34,7 @@ from gateway.stores.sql.commitments import Drafting
 from gateway.stores.sql.cost_centers import CostCenters
 from gateway.stores.sql.coverage import Covered, Month, Payer, Used
 from gateway.stores.sql.engine import transaction
-from gateway.stores.sql.exact import require_room
+from gateway.stores.sql.exact import require_room, require_statable
 from gateway.stores.sql.invoice_tables import invoice_lines
 from gateway.stores.sql.invoice_tables import invoices as table
 from gateway.stores.sql.invoices import Invoice
@@ -281,6 +281,9 @@ def _store(
     covered: list[Covered],
 ) -> Invoice:
     _require_room(connection.dialect.name, made, covered)
+    require_statable(made.total_minor, fresh.currency, f"the invoice of {fresh.period}")
+    for line in made.lines:
+        require_statable(line.amount_minor, fresh.currency, f"the {line.line_kind} line")
     fresh = replace(fresh, total_minor=made.total_minor)
     if before is None:
         connection.execute(table.insert().values(**msgspec.structs.asdict(fresh)))

@@ -7,10 +7,11 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Integer, cast, func, literal, type_coerce
 from sqlalchemy.types import Numeric
 
-from billing.money import format_picos
+from billing.money import format_minor, format_picos
 
 _PART: Final = 10**9
 MOST_PICOS: Final = 2**63 - 1  # of one row on SQLite, either sign
+MOST_MINOR: Final = 2**63 - 1  # of one printed amount on either database, either sign
 
 
 class TooLargeError(OverflowError):
@@ -29,6 +30,16 @@ def require_room(dialect: str, picos: int, what: str) -> None:
         raise TooLargeError(
             f"{what} comes to {format_picos(picos)}, and SQLite holds {format_picos(MOST_PICOS)} "
             "at most: keep the ledger in PostgreSQL, which has room for it"
+        )
+
+
+def require_statable(minor: int, currency: str, what: str) -> None:
+    """TooLargeError where an invoice cannot state so many minor units, whatever keeps it."""
+    if abs(minor) > MOST_MINOR:
+        most = format_minor(MOST_MINOR, currency)
+        raise TooLargeError(
+            f"{what} comes to {format_minor(minor, currency)} {currency}, and an invoice states "
+            f"{most} at most: look at the prices, the minimum and the exchange rate behind it"
         )
 
 

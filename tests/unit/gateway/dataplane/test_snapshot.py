@@ -61,3 +61,16 @@ def test_what_is_no_longer_in_force_is_forgotten() -> None:
 
     again = Snapshot(with_policy(1, few(1)), lambda _: None, without)
     assert policy_of(again).max_attempts == 1
+
+
+def test_a_request_may_come_to_what_the_ledger_has_room_for() -> None:
+    tenant = rows.Tenant(id="t", name="acme", currency="VND", timezone="UTC")
+    config = msgspec.structs.replace(CONFIG, tenants=(tenant,), most_picos=10**18)
+    snapshot = Snapshot(config, lambda _: None)
+    found = snapshot.principal(SECRET.public_id)
+    assert found is not None
+
+    route = snapshot.route(found[0], "chat", 1)
+
+    assert not isinstance(route, Deny)
+    assert route.most == 10**12, "a million dong, counted in millionths"
