@@ -13,6 +13,7 @@ from billing.money import format_decimal, minor_exponent, parse_decimal
 RATE_DECIMALS: Final = 12
 EXACT_DECIMALS: Final = 24
 MAX_AGE_DAYS: Final = 31  # an older rate is none
+LEAP_PERCENT: Final = 10  # more than that between two rates of a month is rather a mistake
 
 _ONE: Final = 10**RATE_DECIMALS
 _PRICE_DECIMALS: Final = 6 + RATE_DECIMALS  # of a million tokens, from picos per token
@@ -84,6 +85,15 @@ def inverse(text: str) -> str:
     if turned == 0:
         raise ValueError(f"the inverse of {text} has no 12 decimals; enter it the other way round")
     return format_decimal(turned, RATE_DECIMALS)
+
+
+def is_leap(rate: str, beside: str, *, turned: bool = False) -> bool:
+    """Whether the larger of two rates is more than LEAP_PERCENT above the smaller; `turned`:
+    `beside` is the other way round. Exact, so that it is the same whichever way both are written.
+    """
+    was, now = parse_rate(beside), parse_rate(rate)
+    low, high = sorted((now * was, _ONE * _ONE) if turned else (now, was))
+    return high * 100 > low * (100 + LEAP_PERCENT)
 
 
 def minor_step(currency: str) -> int:

@@ -18,6 +18,7 @@ from gateway.admin.invoices import InvoiceView, found, view
 from gateway.admin.operation import Answer, Call, Operation
 from gateway.admin.problems import conflict, invalid
 from gateway.admin.roles import Right
+from gateway.admin.second_person import by_another
 from gateway.stores.sql import drafts, issuing
 from gateway.stores.sql.drafts import NotBegunError, PeriodClosedError
 from gateway.stores.sql.exchange_rates import NoRateError
@@ -136,7 +137,8 @@ async def _done(call: Call, work: _Work) -> Invoice:
 @contextmanager
 def _refusals() -> Iterator[None]:
     try:
-        yield
+        with by_another():
+            yield
     except StandingError as fault:
         raise conflict(fault.code, str(fault)) from None
     except PeriodClosedError as fault:

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from gateway.admin.roles import Role
+from gateway.stores.sql.second_person import INSTALLATION
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,4 +34,4 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.tenant_id is None else {"tenant": self.tenant_id}
 
 
-BOOTSTRAP: Final = Principal(id="bootstrap", name="admin token", role=Role.PLATFORM_ADMIN)
+BOOTSTRAP: Final = Principal(id=INSTALLATION, name="admin token", role=Role.PLATFORM_ADMIN)

@@ -12,10 +12,10 @@ from billing.repricing import Line
 from gateway import clock
 from gateway.admin import fields
 from gateway.admin.operation import Answer, Call, Filter, Nothing, Operation, Page
-from gateway.admin.principal import BOOTSTRAP
 from gateway.admin.problems import conflict, invalid, missing
 from gateway.admin.resource import filters, page, page_of
 from gateway.admin.roles import Right
+from gateway.admin.second_person import require_another
 from gateway.stores.sql import repricing
 from gateway.stores.sql.drafts import NotBegunError, UnknownTenantError
 from gateway.stores.sql.repricing import ChangedError, DecidedError, Repricing
@@ -159,7 +159,8 @@ async def _decided(call: Call, decide: _Decide, verb: str) -> Answer:
         row = repricing.locked(connection, _found(connection, call.id))
         call.require_version(row.version)
         if verb == "approve" and row.state == "draft":
-            _require_another(call, row)
+            why = "a month is priced anew by two"
+            require_another(connection, row.drafted_by, call.principal, why)
         after = decide(connection, row, call.principal.id)
         if after != row:
             call.changed(connection, "repricings", row, after)
@@ -172,12 +173,6 @@ async def _decided(call: Call, decide: _Decide, verb: str) -> Answer:
     except DecidedError as fault:
         raise conflict("decided", str(fault)) from None
     return Answer(_view(row), row.version)
-
-
-def _require_another(call: Call, row: Repricing) -> None:
-    """As with odd prices: the token of the installation may, it can make itself any other."""
-    if call.principal != BOOTSTRAP and call.principal.id == row.drafted_by:
-        raise conflict("four_eyes", "who proposed it does not approve it: ask a colleague")
 
 
 def _found(connection: Connection, identifier: str) -> Repricing:

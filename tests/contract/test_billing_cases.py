@@ -22,10 +22,19 @@ from billing.usage import UsageEvent
 from gateway import clock
 from gateway.backends.openai import OpenAI
 from gateway.clock import parse_rfc3339
-from gateway.stores.sql import cost_centers, drafts, issuing, keys, teams, usage_reports
+from gateway.stores.sql import (
+    admin_tokens,
+    cost_centers,
+    drafts,
+    issuing,
+    keys,
+    teams,
+    usage_reports,
+)
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.invoice_tables import team_places
-from gateway.stores.sql.rows import Key, Team
+from gateway.stores.sql.rows import AdminToken, Key, Team
+from gateway.stores.sql.second_person import SecondPersonError
 from gateway.stores.sql.tables import usage_rows
 from tests.invoicing import (
     ACME,
@@ -309,11 +318,16 @@ def test_another_time_zone_leaves_no_hour_out_and_bills_none_twice(engine: Engin
 
 def test_whoever_made_a_draft_does_not_issue_it_where_four_eyes_are_agreed(engine: Engine) -> None:
     agree(engine, four_eyes=True)
+    with transaction(engine) as connection:
+        token = AdminToken(
+            id="adm_finance", name="f", role="finance", scope_kind="platform", scope_id=""
+        )
+        admin_tokens.RECORDS.add(connection, token)
     draft, _ = drafts.make_draft(engine, ACME, "2026-10", "adm_finance")
     again, _ = drafts.make_draft(engine, ACME, "2026-10", "adm_other")
     assert again == draft, "to look at a draft is not to make it"
 
-    with pytest.raises(issuing.StandingError, match="somebody else"):
+    with pytest.raises(SecondPersonError, match="a colleague"):
         issued(engine, draft)
     with transaction(engine) as connection:
         assert issuing.issue(connection, draft, "adm_other", early=False).number is not None

@@ -155,6 +155,8 @@ class Walk:
         rate = {"base": "USD", "quote": "EUR", "day": "2026-10-31", "rate": "0.9"}
         self.do("POST /exchange-rates", **rate, source="ECB")
         self.do("POST /exchange-rates/import", rates=[rate], source="another")
+        far = self.do("POST /exchange-rates", **rate | {"rate": "9"}, source="ECB", state="draft")
+        self.do("POST /exchange-rates/{id}/approve", far["id"])
         invoice = self.do("POST /invoices", tenant_id=own["tenant"], period="2026-10")
         self.do("DELETE /invoices/{id}", invoice["id"])
         self.do("PUT /tenants/{id}/billing", own["tenant"], minimum="10")

@@ -28,13 +28,15 @@ def test_rates_are_imported_once_however_often_they_are_sent(admin_client: httpx
         body = {"source": source, "rates": rates}
         return admin_client.post("/exchange-rates/import", json=body).json()
 
-    assert imported("ECB") == {"added": 2, "known": 0}
-    assert imported("ECB") == {"added": 0, "known": 2}
-    assert imported("a bank") == {"added": 2, "known": 0}
+    none: dict[str, Any] = {"drafts": [], "notes": []}
+    assert imported("ECB") == {"added": 2, "known": 0} | none
+    assert imported("ECB") == {"added": 0, "known": 2} | none
+    assert imported("a bank") == {"added": 2, "known": 0} | none
     asked = {"base": "EUR", "quote": "PLN", "source": "ECB"}
     (found,) = admin_client.get("/exchange-rates", params=asked).json()["items"]
     assert found == rates[0] | {
-        "source": "ECB", "id": found["id"], "created_at": found["created_at"], "counts": False
+        "source": "ECB", "id": found["id"], "created_at": found["created_at"], "counts": False,
+        "state": "approved", "draft_id": None,
     }  # fmt: skip
     assert admin_client.get(f"/exchange-rates/{found['id']}").json() == found
     assert admin_client.delete(f"/exchange-rates/{found['id']}").status_code == 405
@@ -51,6 +53,52 @@ def test_of_two_rates_of_a_day_the_later_counts_and_both_say_so(
     assert (second["counts"], second["instead_of"]) == (True, first["id"])
     assert admin_client.get(f"/exchange-rates/{first['id']}").json()["counts"] is False
     assert admin_client.get(f"/exchange-rates/{second['id']}").json()["counts"] is True
+
+
+def test_a_rate_that_leaps_counts_once_somebody_else_has_approved_it(
+    admin_house: AdminServer, admin_client: httpx.Client, made: Made
+) -> None:
+    """Entered the wrong way round, as most mistakes are."""
+    day = RATE | {"base": "DKK", "day": "2026-10-28", "rate": "0.1339"}
+    right = admin_client.post("/exchange-rates", json=day).json()
+    for wrong in (day | {"rate": "7.4682"}, day | {"base": "EUR", "quote": "DKK"}):
+        for when in ("2026-10-28", "2026-10-10", "2026-11-20"):
+            at_once = admin_client.post("/exchange-rates", json=wrong | {"day": when})
+            refused(at_once, 422, "rate")
+            assert "away from 0.1339 EUR for 1 DKK on 2026-10-28" in at_once.json()["detail"]
+    turned = {"base": "EUR", "quote": "DKK", "rate": "7.4682", "day": "2026-10-29"}
+    assert made.make("exchange-rates", **turned, source="ECB")["state"] == "approved"
+
+    draft = made.make("exchange-rates", **day | {"rate": "0.2"}, state="draft")
+    path = f"/exchange-rates/{draft['id']}"
+    assert (draft["counts"], draft["instead_of"]) == (False, None)
+    assert admin_client.get(f"/exchange-rates/{right['id']}").json()["counts"] is True
+    token = made.make("admin-tokens", name="greta", role="platform_admin")["secret"]
+    with admin_house.client(token) as greta:
+        done = [greta.post(f"{path}/approve").json() for _ in range(2)]
+
+    assert (done[0]["counts"], done[0]["instead_of"]) == (True, right["id"])
+    assert done[0]["draft_id"] == draft["id"]
+    assert done[1] == done[0] | {"instead_of": None}
+    assert admin_client.get(path).json()["state"] == "draft"
+    assert admin_client.get(f"/exchange-rates/{right['id']}").json()["counts"] is False
+
+
+def test_an_import_drafts_what_leaps_and_says_so_once(admin_client: httpx.Client) -> None:
+    rates = [
+        {"base": "EUR", "quote": "HUF", "rate": rate, "day": f"2026-10-{day}"}
+        for day, rate in (("27", "389.1"), ("28", "39.02"), ("29", "391.4"))
+    ]
+    body = {"source": "ECB", "rates": rates}
+
+    first, again = (admin_client.post("/exchange-rates/import", json=body).json() for _ in "12")
+
+    assert (first["added"], first["known"], len(first["drafts"])) == (2, 0, 1)
+    assert "39.02 HUF for 1 EUR on 2026-10-28 is more than 10 percent away" in first["notes"][0]
+    assert again == {"added": 0, "known": 3, "drafts": [], "notes": []}
+    asked = {"quote": "HUF", "state": "draft"}
+    (found,) = admin_client.get("/exchange-rates", params=asked).json()["items"]
+    assert (found["id"], found["counts"]) == (first["drafts"][0], False)
 
 
 @pytest.mark.parametrize(

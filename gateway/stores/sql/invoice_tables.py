@@ -152,5 +152,10 @@ exchange_rates: Final = Table(
     *_texts("base", "quote", "rate", "day", "source"),
     Column("version", Integer, nullable=False),
     *_counts("created_at_us"),
+    Column("state", Text, nullable=False, server_default="approved"),
+    Column("drafted_by", Text),  # id of the principal who entered it
+    Column("approved_by", Text),  # id of the principal who put the draft in force
+    Column("draft_id", Text),  # the draft that it was
     Index("ix_exchange_rates_base_quote_day", "base", "quote", "day"),
+    Index("ix_exchange_rates_draft_id", "draft_id", unique=True),
 )

@@ -24,6 +24,7 @@ from gateway.stores.sql.exact import require_room
 from gateway.stores.sql.invoice_tables import invoice_lines
 from gateway.stores.sql.invoice_tables import invoices as table
 from gateway.stores.sql.invoices import Invoice
+from gateway.stores.sql.second_person import is_another, require_another
 
 _CREDITABLE = frozenset({"usage", "overage", "minimum", "commitment", "true_up"})
 _DAY_US = 86_400_000_000
@@ -62,8 +63,8 @@ def hold_bookings(connection: Connection) -> None:
 
 def issue(connection: Connection, draft: Invoice, principal_id: str, *, early: bool) -> Invoice:
     """The draft, which was refreshed in this transaction, issued. StandingError for one that its
-    terms do not let be issued yet, or not by this principal; OverCreditedError for a credit note
-    that asks for more than is left by now.
+    terms do not let be issued yet; SecondPersonError where somebody else has to; OverCreditedError
+    for a credit note that asks for more than is left by now.
     """
     if draft.status != "draft":
         raise StandingError("not_a_draft", f"invoice {draft.number} is {draft.status} already")
@@ -138,7 +139,7 @@ def credit(
     require_room(connection.dialect.name, credited.amount_picos, "the line of the credit note")
     row = (note.id, 1, *(getattr(credited, name) for name in invoices.LINE_COLUMNS))
     append(connection, invoice_lines, [row])
-    if tenant_terms.of(connection, invoice.tenant_id).terms.four_eyes:
+    if _bound(connection, invoice.tenant_id, by) is not None:
         return note
     return _numbered_note(connection, note, invoice)
 
@@ -180,17 +181,25 @@ def _require_left(
 
 
 def _require_another(connection: Connection, draft: Invoice, principal_id: str) -> None:
-    """Nor does it help to end the rule oneself: somebody else has to have ended it."""
-    of = tenant_terms.of(connection, draft.tenant_id)
-    bound = of.terms.four_eyes or of.four_eyes_ended_by == principal_id
-    if bound and draft.drafted_by == principal_id:
-        said = "who made the draft does not issue it; somebody else has to"
-        if not of.terms.four_eyes:
-            said = (
-                "four eyes were agreed until you ended that yourself: what you drafted, "
-                "somebody else still has to issue"
-            )
-        raise StandingError("four_eyes", said)
+    why = _bound(connection, draft.tenant_id, principal_id)
+    if why is not None:
+        require_another(connection, draft.drafted_by, principal_id, why, agreed=True)
+
+
+def _bound(connection: Connection, tenant_id: str, principal_id: str | None) -> str | None:
+    """Why it takes two. Nor does it help to end the rule oneself: somebody else has to have."""
+    of = tenant_terms.of(connection, tenant_id)
+    if of.terms.four_eyes:
+        return "four eyes are agreed for this tenant"
+    ended_by = of.four_eyes_ended_by
+    if None in {ended_by, principal_id}:
+        return None
+    if is_another(connection, ended_by, principal_id or "", agreed=True):
+        return None
+    return (
+        "four eyes were agreed for this tenant until you ended that yourself, or a token did that "
+        "is gone"
+    )
 
 
 def _exchange_of_note(invoice: Invoice) -> str | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from billing.exchange import Amounts, Exchange, inverse, minor_step, parse_rate
+from billing.exchange import Amounts, Exchange, inverse, is_leap, minor_step, parse_rate
 from billing.money import parse_picos
 
 EUR = Exchange(
@@ -60,3 +60,24 @@ def test_a_rate_without_an_inverse_is_refused_in_words() -> None:
 @pytest.mark.parametrize(("currency", "decimals"), [("JPY", 0), ("EUR", 2), ("KWD", 3)])
 def test_a_minor_unit_is_a_whole_number_of_steps(currency: str, decimals: int) -> None:
     assert minor_step(currency) == 10 ** (24 - decimals)
+
+
+@pytest.mark.parametrize(
+    ("rate", "beside", "turned", "leaps"),
+    [
+        ("1.1", "1", False, False),
+        ("1.100000000001", "1", False, True),
+        ("1", "1.1", False, False),
+        ("1", "1.100000000001", False, True),
+        ("1.25", "0.8", True, False),
+        ("0.8", "0.8", True, True),
+        ("0.88", "1.25", True, False),
+        ("0.881", "1.25", True, True),
+        ("9000000000000", "0.000000000001", False, True),
+    ],
+)
+def test_a_rate_leaps_that_is_more_than_a_tenth_away_either_way(
+    rate: str, beside: str, turned: bool, leaps: bool
+) -> None:
+    assert is_leap(rate, beside, turned=turned) is leaps
+    assert is_leap(beside, rate, turned=turned) is leaps
