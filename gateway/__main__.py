@@ -23,6 +23,7 @@ COMMANDS: Final = (
     "bill",
     "reprice",
     "report",
+    "rates",
     "tco",
     "evidence",
     "doctor",

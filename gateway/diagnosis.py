@@ -10,9 +10,11 @@ import shutil
 import socket
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from sqlalchemy import inspect
@@ -22,7 +24,7 @@ from gateway import clock, secrets, standing
 from gateway.descriptors import most_exchanges, raise_limit
 from gateway.diagnosis_store import store
 from gateway.finding import Finding
-from gateway.settings import Settings, SettingsError
+from gateway.settings import Settings, SettingsError, url_host
 from gateway.stores.sql import configuration, engine
 from gateway.stores.sql.rows import Configuration
 from gateway.unpriced import REMEDY, unpriced
@@ -31,15 +33,19 @@ from policies.document import load
 _LEAST_AT_ONCE: Final = 1_000
 _LEAST_FREE_BYTES: Final = 1024**3
 _CONNECT_SECONDS: Final = 2.0
+_MOST_BYTES: Final = 1_000  # of an answer that somebody else may give
+_HEALTHY: Final = {"status": "ok"}
 
 
-def diagnose(settings: Settings) -> Iterator[Finding]:
-    """One finding or more for each part, as they come in."""
+def diagnose(settings: Settings, url: str = "") -> Iterator[Finding]:
+    """One finding or more for each part, as they come in. `url`: of a gateway that is looked at in
+    place of where this home's would be.
+    """
     checks: tuple[tuple[str, Callable[[Settings], Iterator[Finding]]], ...] = (
         ("machine", machine),
         ("home", home),
         ("secrets", secret_files),
-        ("listeners", listeners),
+        ("listeners", lambda each: listeners(each, url)),
         ("store", store),
         ("database", database),
         ("telemetry", telemetry),
@@ -95,8 +101,22 @@ def secret_files(settings: Settings) -> Iterator[Finding]:
     yield Finding("secrets", "ok", "admin token, sealing key and key peppers can be used")
 
 
-def listeners(settings: Settings) -> Iterator[Finding]:
-    running = (settings.run_dir / "endpoints.json").exists()
+def listeners(settings: Settings, url: str = "") -> Iterator[Finding]:
+    """Where the gateway that runs was started: as told, or as `up` wrote it down; else where one
+    would be.
+    """
+    if url:
+        yield _told_of(url)
+        return
+    written = _endpoints(settings)
+    places = [each for each in (written.get("gateway"), written.get("admin")) if each]
+    if places and any(map(_answers, places)):
+        for place in places:
+            yield _written_down(place)
+        return
+    for place in places:
+        found = f"{place} was written down by the last `up` of this home, and does not answer"
+        yield Finding("listeners", "warning", found, "start it again with `meterhouse up`")
     for host, port, variable in (
         (settings.host, settings.port, "METERHOUSE_PORT"),
         (settings.admin_host, settings.admin_port, "METERHOUSE_ADMIN_LISTEN"),
@@ -104,10 +124,40 @@ def listeners(settings: Settings) -> Iterator[Finding]:
         place = f"{host}:{port}"
         if not port or not _accepts(host, port):
             yield Finding("listeners", "ok", f"{place} is free")
-        elif running:
-            yield Finding("listeners", "ok", f"{place} answers; this home is up")
+        elif _answers(f"http://{url_host(host)}:{port}"):
+            yield Finding("listeners", "ok", f"{place} answers as a gateway does")
         else:
             yield Finding("listeners", "failed", f"{place} is taken", f"choose with {variable}")
+
+
+def _told_of(url: str) -> Finding:
+    if _answers(url):
+        return Finding("listeners", "ok", f"{url} answers as a gateway does")
+    remedy = "look at its log; `meterhouse up` prints where it listens"
+    return Finding("listeners", "failed", f"{url} does not answer as a gateway does", remedy)
+
+
+def _written_down(url: str) -> Finding:
+    if _answers(url):
+        return Finding("listeners", "ok", f"{url} answers; this home is up")
+    found = f"{url} does not answer, though this home is up"
+    return Finding("listeners", "failed", found, "look at its log in the logs of this home")
+
+
+def _answers(url: str) -> bool:
+    """Whether a gateway's listener says there that it turns."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return False
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    try:
+        asked = kind(_near(parts.hostname), parts.port, timeout=_CONNECT_SECONDS)
+        with closing(asked):
+            asked.request("GET", f"{parts.path.rstrip('/')}/healthz")
+            answer = asked.getresponse()
+            return (answer.status, json.loads(answer.read(_MOST_BYTES))) == (200, _HEALTHY)
+    except (OSError, HTTPException, ValueError):
+        return False
 
 
 def database(settings: Settings) -> Iterator[Finding]:
@@ -151,11 +201,17 @@ def _prices(now: Configuration) -> Iterator[Finding]:
 
 def _running_in(settings: Settings) -> frozenset[str]:
     """Where the gateway of this home says that it stands, while it runs."""
+    found = _endpoints(settings).get("jurisdictions", ())
+    return frozenset(found if isinstance(found, list) else ())
+
+
+def _endpoints(settings: Settings) -> Mapping[str, Any]:
+    """As the `up` of this home wrote them down; nothing where it wrote none."""
     try:
-        endpoints = json.loads((settings.run_dir / "endpoints.json").read_bytes())
-        return frozenset(endpoints["jurisdictions"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return frozenset()
+        found = json.loads((settings.run_dir / "endpoints.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _backend(name: str, base_url: str) -> Finding:
@@ -188,9 +244,13 @@ def extras(_: Settings) -> Iterator[Finding]:
 
 
 def _accepts(host: str, port: int) -> bool:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound
     try:
-        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
+        socket.create_connection((_near(host), port), timeout=_CONNECT_SECONDS).close()
     except OSError:
         return False
     return True
+
+
+def _near(host: str) -> str:
+    """Where what listens on every address is asked."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound

@@ -22,6 +22,10 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     parser = subparsers.add_parser("doctor", help="check every dependency and say what to do")
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.add_argument(
+        "--url", default="", help="of a gateway to look for, such as http://127.0.0.1:8080; by "
+        "default where the running `up` of this home said that it listens",
+    )  # fmt: skip
+    parser.add_argument(
         "--verify-audit", action="store_true",
         help="check the audit chain in the database, and nothing else",
     )  # fmt: skip
@@ -82,7 +86,7 @@ def _findings(args: argparse.Namespace) -> "Iterator[Finding]":
     if not (args.verify_audit or args.anchor):
         from gateway.diagnosis import diagnose
 
-        return diagnose(settings)
+        return diagnose(settings, args.url)
     from gateway.evidence import audit_chain
     from gateway.stores.sql.audit import Head
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway import clock
+from gateway.commands.times import HELP, check_span, instant
 
 if TYPE_CHECKING:
     from gateway.commands.remote import Remote
@@ -38,8 +38,13 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     parser = subparsers.add_parser("evidence", help="a folder for an auditor, or a check of one")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     export = verbs.add_parser("export", help="write the folder, with a manifest and digests")
-    export.add_argument("--from", required=True, dest="since", metavar="TIME")
-    export.add_argument("--to", required=True, dest="until", metavar="TIME")
+    export.add_argument(
+        "--from", required=True, type=instant, dest="since", metavar="TIME", help=HELP
+    )
+    export.add_argument(
+        "--to", required=True, type=instant, dest="until", metavar="TIME",
+        help="the same; not part of it",
+    )  # fmt: skip
     export.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER")
     check = verbs.add_parser("check", help="whether a folder is still what its manifest says")
     check.add_argument("folder", type=Path)
@@ -88,7 +93,7 @@ def _told(faults: list[str]) -> int:
 
 def _export(folder: Path, span: Mapping[str, str]) -> str:
     """The digest of the manifest."""
-    _check_span(span)
+    check_span(span["from"], span["to"])
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty: evidence is not mixed; name a new folder")
@@ -130,19 +135,6 @@ def _filled(folder: Path, span: Span, written: list[Path]) -> str:
     written.append(folder / MANIFEST)
     (folder / MANIFEST).write_bytes(text)
     return hashlib.sha256(text).hexdigest()
-
-
-def _check_span(span: Mapping[str, str]) -> None:
-    """Before anything is written: what the API would refuse half-way leaves a folder of no use."""
-    at_us: dict[str, int] = {}
-    for name, text in span.items():
-        try:
-            at_us[name] = clock.parse_rfc3339(text)
-        except ValueError:
-            said = "is no time such as 2026-11-01T00:00:00Z"
-            raise ValueError(f"--{name} {text!r} {said}") from None
-    if at_us["from"] >= at_us["to"]:
-        raise ValueError(f"--from {span['from']} is not before --to {span['to']}")
 
 
 def _parts(remote: "Remote", span: Span) -> Iterator[tuple[str, Iterator[bytes]]]:

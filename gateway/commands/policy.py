@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from gateway.commands import policy_steps
 from gateway.commands.policy_steps import policy_id
+from gateway.commands.times import instant
 
 _REPLAY_WITHIN_S: Final = 3_600.0
 _TOLD_EVERY_S: Final = 1.0
@@ -32,8 +33,10 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     replay = verbs.add_parser("replay", help="try a version on what was decided before")
     replay.add_argument("policy", help="id, or the policy's name where it is the only one of it")
     replay.add_argument("--version", type=int, help="left out: the newest, drafts included")
-    replay.add_argument("--from", dest="from_", metavar="TIME", help="left out: seven days ago")
-    replay.add_argument("--to", metavar="TIME", help="left out: now")
+    replay.add_argument(
+        "--from", dest="from_", type=instant, metavar="TIME", help="left out: seven days ago"
+    )
+    replay.add_argument("--to", type=instant, metavar="TIME", help="not part of it; left out: now")
     for each in (explain, replay):
         each.add_argument("--json", action="store_true", help="for machines")
     policy_steps.add(verbs)

@@ -4,6 +4,8 @@ import argparse
 import sys
 from typing import Any
 
+from gateway.commands.times import HELP, EmptySpanError, check_span, instant
+
 
 def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     parser = subparsers.add_parser("report", help="journal, accrual, margin, budgets: as CSV")
@@ -16,10 +18,18 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
         each.add_argument("--period", metavar="MONTH", help=f"such as 2026-10; {unsaid}")
         each.add_argument("--tenant", help="name or id; all of them by default, in UTC")
     margin.add_argument("--by", default="", metavar="A,B", help="such as team,model or day,backend")
-    margin.add_argument("--from", dest="from_", metavar="TIME", help="31 days ago by default")
-    margin.add_argument("--to", metavar="TIME", help="now by default")
+    margin.add_argument(
+        "--from", dest="from_", type=instant, metavar="TIME", help=f"{HELP}; 31 days ago by default"
+    )
+    margin.add_argument(
+        "--to", type=instant, metavar="TIME",
+        help="the same; it is not part of what is told (--to 2026-11 ends with October); now by "
+        "default",
+    )  # fmt: skip
     budgets = verbs.add_parser("budgets", help="each budget against what was spent")
-    budgets.add_argument("--at", metavar="TIME", help="of these windows; now by default")
+    budgets.add_argument(
+        "--at", type=instant, metavar="TIME", help=f"of the windows it is in: {HELP}; now"
+    )
     for each in (journal, accrual, margin, budgets):
         each.add_argument("-o", "--output", metavar="FILE", help="standard output by default")
         each.add_argument("--json", action="store_true", help="for machines")
@@ -33,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     given = {"group_by": "by", "from": "from_", "to": "to", "at": "at", "period": "period"}
     params = {name: getattr(args, field, None) for name, field in given.items()}
     try:
+        check_span(params["from"], params["to"])
         with Remote.from_env() as remote:
             if getattr(args, "tenant", None) is not None:
                 names = Names({"tenant": list(remote.all("tenants"))})
@@ -45,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
                 within_s=600.0,
             )
             _put(answer.content, args.output)
-    except (RemoteError, UnknownNameError, FileError) as fault:
+    except (RemoteError, UnknownNameError, FileError, EmptySpanError) as fault:
         print(f"meterhouse: {fault}", file=sys.stderr)
         return 1
     return 0

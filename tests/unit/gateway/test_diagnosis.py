@@ -1,9 +1,15 @@
+import json
 import os
 import socket
 import stat
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import pytest
 
 from gateway import secrets
 from gateway.diagnosis import diagnose
@@ -131,3 +137,70 @@ def test_a_migrated_database_shows_its_revision(tmp_path: Path) -> None:
 
     assert finding.state == "ok"
     assert "revision" in finding.found
+
+
+class Healthy(BaseHTTPRequestHandler):
+    """Answers as a gateway's listener does."""
+
+    def do_GET(self) -> None:
+        body = b'{"status":"ok"}' if self.path == "/healthz" else b""
+        self.send_response(200 if body else 404)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+@pytest.fixture
+def gateway_url() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def listeners_of(settings: Settings, url: str = "") -> list[tuple[str, str]]:
+    found = (each for each in diagnose(settings, url) if each.part == "listeners")
+    return [(each.state, each.found) for each in found]
+
+
+def written(settings: Settings, **endpoints: str) -> None:
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    (settings.run_dir / "endpoints.json").write_text(json.dumps(endpoints))
+
+
+def test_a_gateway_is_looked_for_where_it_was_started(tmp_path: Path, gateway_url: str) -> None:
+    settings = settings_of(tmp_path)
+    written(settings, gateway=gateway_url, admin="http://127.0.0.1:1")
+
+    assert listeners_of(settings) == [
+        ("ok", f"{gateway_url} answers; this home is up"),
+        ("failed", "http://127.0.0.1:1 does not answer, though this home is up"),
+    ]
+
+
+def test_what_was_written_down_before_a_crash_is_said_to_be_gone(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, METERHOUSE_ADMIN_LISTEN="127.0.0.1:0")
+    written(settings, gateway="http://127.0.0.1:1")
+
+    assert listeners_of(settings)[0] == (
+        "warning",
+        "http://127.0.0.1:1 was written down by the last `up` of this home, and does not answer",
+    )
+
+
+def test_a_gateway_elsewhere_is_looked_for_where_one_says(tmp_path: Path, gateway_url: str) -> None:
+    settings = settings_of(tmp_path)
+    said = "does not answer as a gateway does"
+
+    assert listeners_of(settings, gateway_url) == [
+        ("ok", f"{gateway_url} answers as a gateway does")
+    ]
+    assert listeners_of(settings, f"{gateway_url}/other") == [
+        ("failed", f"{gateway_url}/other {said}")
+    ]
+    assert listeners_of(settings, "nonsense") == [("failed", f"nonsense {said}")]
