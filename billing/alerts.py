@@ -80,7 +80,8 @@ def findings(
 ) -> tuple[Finding, ...]:
     """All there is to tell. `spent_since`: what the last so many microseconds cost, by their
     number, for both windows of each pace. `week` weighs the hours of a week (`hours_of_week`).
-    `foreseen` is in the unit of the amounts. Speed below `least` is not worth a word.
+    `foreseen` is in the unit of the amounts. Speed below `least` is not worth a word, nor before
+    the budget's window has run for the whole long span: what was spent before was planned there.
     """
     found = [*_threshold(watched), *_burn_rates(watched, spent_since, week, least)]
     if foreseen is not None:
@@ -127,6 +128,8 @@ def _burn_rates(
         return
     for pace in PACES:
         if watched.end_us - watched.start_us < _WINDOWS_IN_BUDGET * pace.long_us:
+            continue
+        if watched.at_us - watched.start_us < pace.long_us:
             continue
         spent = spent_since[pace.long_us]
         if spent < least or 100 * spent < _LEAST_PERCENT * watched.cap:

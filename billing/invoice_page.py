@@ -61,6 +61,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[Note, ...] = ()
     sha256: str | None = None
     exchange: Exchange | None = None
+    remarks: tuple[str, ...] = ()  # what no line says, such as that the month is still running
 
 
 def page(head: Head, lines: Callable[[], Iterable[InvoiceLine]], style: str) -> Iterator[str]:
@@ -92,6 +93,8 @@ def _heading(head: Head, title: str) -> Iterator[str]:
     yield f"<header><h1>{escape(title)}</h1>"
     if head.status in _NOTICES:
         yield f'<p class="notice">{_NOTICES[head.status]}</p>'
+    for each in head.remarks:
+        yield f'<p class="notice">{escape(each[:1].upper() + each[1:])}</p>'
     yield '<div class="parties">'
     yield from _party("From", terms.issuer)
     yield from _party("To", recipient)

@@ -61,7 +61,11 @@ Millis = Annotated[int, Meta(ge=1, le=86_400_000)]
 
 
 class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`credential` is write-only: left out of a PUT it stays, null takes it away."""
+    """`credential` is write-only: left out of a PUT it stays, null takes it away.
+    `tco_effective_from`: since when the box costs what its `tco` says; left out, from when that is
+    written on, and as it is where the `tco` stays the same. Its cost prices never begin before they
+    are written.
+    """
 
     name: fields.Name
     dialect: Literal["openai"] = "openai"
@@ -80,6 +84,7 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     idle_timeout_ms: Millis = 60_000
     total_timeout_ms: Millis = 1_800_000
     tco: Tco | None = None
+    tco_effective_from: fields.Instant | None = None
 
 
 class BackendView(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +106,7 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout_ms: int
     total_timeout_ms: int
     tco: Profile | None
+    tco_effective_from: str | None
     created_at: str
 
 
@@ -113,7 +119,10 @@ class BackendPage(Page, frozen=True, forbid_unknown_fields=True):
 _COPIED: Final = tuple(
     name
     for name in Backend.__struct_fields__
-    if name not in {"credential", "base_url", "jurisdictions", "data_classes", "tco"}
+    if name
+    not in {
+        *("credential", "base_url", "jurisdictions", "data_classes", "tco", "tco_effective_from"),
+    }
 )
 
 
@@ -126,6 +135,7 @@ def _build(
         lambda: fields.distinct(body.data_classes, "data_classes"),
         lambda: fields.base_url(body.base_url),
         lambda: tco.resolved(body.tco),
+        lambda: tco.begins_us(body.tco_effective_from, tco=body.tco),
     )
     if before is None:
         before = rows.Backend(
@@ -136,13 +146,18 @@ def _build(
             region="",
             created_at_us=clock.now_us(),
         )
+    profile = tco.resolved(body.tco)
+    given_us = tco.begins_us(body.tco_effective_from, tco=body.tco)
+    same = profile == before.tco and before.tco_from_us is not None
+    counts_us = before.tco_from_us if same else clock.now_us()
     return msgspec.structs.replace(
         before,
         base_url=fields.base_url(body.base_url),
         jurisdictions=tuple(sorted(body.jurisdictions)),
         data_classes=tuple(sorted(body.data_classes)),
         credential_sealed=_sealed(deps, body, before),
-        tco=tco.resolved(body.tco),
+        tco=profile,
+        tco_from_us=None if profile is None else given_us or counts_us,
         **{name: getattr(body, name) for name in _COPIED},
     )
 
@@ -169,6 +184,7 @@ async def _show(_deps: AdminDeps, row: rows.Backend, _facts: None) -> BackendVie
         data_classes=row.data_classes,
         has_credential=row.credential_sealed is not None,
         tco=row.tco,
+        tco_effective_from=fields.shown_instant(row.tco_from_us),
         created_at=clock.rfc3339(row.created_at_us),
         **{name: getattr(row, name) for name in _COPIED},
     )

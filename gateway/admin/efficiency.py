@@ -70,8 +70,11 @@ class AssumedView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EnergyView(msgspec.Struct, frozen=True, kw_only=True):
-    """An estimate from the profile's watts, the room's share included; never billed."""
+    """An estimate from the profile's watts, the room's share included; never billed. `from` as in
+    `money`.
+    """
 
+    from_: str = msgspec.field(name="from")
     kwh: str
     kwh_per_million_tokens: str | None
     kwh_per_million_output_tokens: str | None
@@ -85,8 +88,11 @@ class PartView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MoneyView(msgspec.Struct, frozen=True, kw_only=True):
-    """`actual` = `absorbed` by the tokens' cost prices + `variance`; `parts` add up to the last."""
+    """`actual` = `absorbed` by the tokens' cost prices + `variance`; `parts` add up to the last.
+    `from`: later than the report's where the `tco` counts only since then.
+    """
 
+    from_: str = msgspec.field(name="from")
     currency: str
     actual: str
     absorbed: str
@@ -117,11 +123,24 @@ class EfficiencyView(msgspec.Struct, frozen=True, kw_only=True):
     money: MoneyView | None
 
 
-class _Seen(msgspec.Struct, frozen=True):
-    backend: rows.Backend
+class _Did(msgspec.Struct, frozen=True):
+    """What the backend did in a span."""
+
     span_us: tuple[int, int]
     minutes: Sequence[Minute]
     shares: Sequence[Share]
+
+    @property
+    def busy_us(self) -> int:
+        return sum(each.busy_us for each in self.minutes)
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """`costed`: the part of it in which the box has a cost."""
+
+    backend: rows.Backend
+    whole: _Did
+    costed: _Did | None
 
 
 async def _report(call: Call) -> Answer:
@@ -156,46 +175,67 @@ def _seen(connection: Connection, backend_id: str, span: tuple[int, int]) -> _Se
     if len(found) == MOST_ATTEMPTS:
         last_us = found[-1].started_us
         to_us = max(from_us + MINUTE_US, last_us - last_us % MINUTE_US)
-    return _Seen(
-        backend,
-        (from_us, to_us),
-        minutes(found, from_us, to_us),
-        worked.shares(connection, backend_id, from_us, to_us),
-    )
+
+    def did(since_us: int) -> _Did:
+        shares = worked.shares(connection, backend_id, since_us, to_us)
+        return _Did((since_us, to_us), minutes(found, since_us, to_us), shares)
+
+    whole, begins_us = did(from_us), _costs_us(backend, from_us)
+    if begins_us is None or begins_us >= to_us:
+        return _Seen(backend, whole, None)
+    return _Seen(backend, whole, whole if begins_us == from_us else did(begins_us))
+
+
+def _costs_us(backend: rows.Backend, from_us: int) -> int | None:
+    """The first whole minute from `from_us` on in which the box has a cost; None: it has none."""
+    if backend.tco is None or backend.tco_from_us is None:
+        return None
+    begins_us = backend.tco_from_us
+    return max(from_us, begins_us - begins_us % MINUTE_US)
 
 
 def _there_us(connection: Connection, backend: rows.Backend, from_us: int, to_us: int) -> int:
-    """Where the span begins: not before the backend was made, or was first seen at work."""
-    if backend.created_at_us <= from_us:
+    """Where the span begins: not before the backend was made, first had a cost, or was first seen
+    at work.
+    """
+    made_us = backend.created_at_us
+    if backend.tco_from_us is not None:
+        made_us = min(made_us, backend.tco_from_us)
+    if made_us <= from_us:
         return from_us
     first = list(worked.works(connection, backend.id, from_us, to_us, 1))
-    there_us = min([backend.created_at_us, *(each.started_us for each in first)])
+    there_us = min([made_us, *(each.started_us for each in first)])
     there_us -= there_us % MINUTE_US
     return max(from_us, min(there_us, to_us - MINUTE_US))
 
 
 def _view(seen: _Seen, rule: Literal["platform", "busy", "even"]) -> EfficiencyView:
-    (from_us, to_us), profile = seen.span_us, seen.backend.tco
-    busy_us = sum(each.busy_us for each in seen.minutes)
-    inputs = sum(each.input_tokens for each in seen.shares)
-    outputs = sum(each.output_tokens for each in seen.shares)
+    whole, costed, profile = seen.whole, seen.costed, seen.backend.tco
+    (from_us, to_us), busy_us = whole.span_us, whole.busy_us
+    inputs, outputs = _tokens(whole)
     ratio = _CACHED_RATIO if profile is None else Fraction(profile.cached_ratio)
     return EfficiencyView(
         backend_id=seen.backend.id,
         from_=clock.rfc3339(from_us),
         to=clock.rfc3339(to_us),
-        attempts=sum(each.attempts for each in seen.shares),
+        attempts=sum(each.attempts for each in whole.shares),
         input_tokens=inputs,
         output_tokens=outputs,
         busy_seconds=_text(Fraction(busy_us, _SECOND_US), 3),
         utilisation=_text(Fraction(busy_us, to_us - from_us)),
         input_tokens_per_second=_per_second(inputs, busy_us),
         output_tokens_per_second=_per_second(outputs, busy_us),
-        fitted=_fitted(fit(seen.minutes, ratio)),
+        fitted=_fitted(fit(whole.minutes, ratio)),
         assumed=None if profile is None else _assumed(profile),
-        energy=None if profile is None else _energy(profile, seen, busy_us, inputs, outputs),
-        money=None if profile is None else _money(profile, seen, busy_us, rule),
+        energy=None if profile is None or costed is None else _energy(profile, costed),
+        money=None if profile is None or costed is None else _money(profile, costed, rule),
     )
+
+
+def _tokens(did: _Did) -> tuple[int, int]:
+    """Input and output."""
+    inputs = sum(each.input_tokens for each in did.shares)
+    return inputs, sum(each.output_tokens for each in did.shares)
 
 
 def _fitted(found: Fitted) -> FittedView:
@@ -222,26 +262,26 @@ def _assumed(profile: Profile) -> AssumedView:
     return AssumedView(**{name: getattr(profile, name) for name in names})
 
 
-def _energy(profile: Profile, seen: _Seen, busy_us: int, inputs: int, outputs: int) -> EnergyView:
-    start_us, end_us = seen.span_us
-    kwh = kilowatt_hours(profile, busy_us, end_us - start_us)
+def _energy(profile: Profile, did: _Did) -> EnergyView:
+    (start_us, end_us), (inputs, outputs) = did.span_us, _tokens(did)
+    kwh = kilowatt_hours(profile, did.busy_us, end_us - start_us)
     return EnergyView(
+        from_=clock.rfc3339(start_us),
         kwh=_text(kwh),
         kwh_per_million_tokens=_per_million(kwh, inputs + outputs),
         kwh_per_million_output_tokens=_per_million(kwh, outputs),
     )
 
 
-def _money(
-    profile: Profile, seen: _Seen, busy_us: int, rule: Literal["platform", "busy", "even"]
-) -> MoneyView:
+def _money(profile: Profile, did: _Did, rule: Literal["platform", "busy", "even"]) -> MoneyView:
     """Of teams that pay in the currency of the profile; nobody else has a cost price here."""
-    mine = [each for each in seen.shares if each.currency == profile.currency]
-    start_us, end_us = seen.span_us
+    mine = [each for each in did.shares if each.currency == profile.currency]
+    start_us, end_us = did.span_us
     cost = sum(each.cost_picos for each in mine)
-    found = absorbed(profile, end_us - start_us, busy_us, cost)
+    found = absorbed(profile, end_us - start_us, did.busy_us, cost)
     parts = spread(found.variance_picos, rule, {each.team_id: each.took_us for each in mine})
     return MoneyView(
+        from_=clock.rfc3339(start_us),
         currency=profile.currency,
         actual=format_picos(found.actual_picos),
         absorbed=format_picos(found.absorbed_picos),

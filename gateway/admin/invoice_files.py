@@ -17,7 +17,7 @@ from gateway.admin.operation import Answer, Call, Operation
 from gateway.admin.problems import conflict
 from gateway.admin.roles import Right
 from gateway.admin.tables import CSV, csv_file_answer, file_answer, write_csv, write_file
-from gateway.stores.sql import invoices, manifests
+from gateway.stores.sql import invoice_remarks, invoices, manifests
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.invoices import Invoice
 
@@ -57,6 +57,7 @@ class ManifestView(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     issued_sha256: str | None
     intact: bool | None
+    remarks: tuple[str, ...]
 
 
 async def _lines(call: Call) -> Answer:
@@ -94,7 +95,12 @@ async def _page(call: Call) -> Answer:
 
 async def _manifest(call: Call) -> Answer:
     invoice = await found(call)
-    made = await call.read(lambda connection: manifests.of(connection, invoice))
+    made, remarks = await call.read(
+        lambda connection: (
+            manifests.of(connection, invoice),
+            invoice_remarks.of(connection, invoice),
+        )
+    )
     return Answer(
         ManifestView(
             invoice_id=invoice.id,
@@ -109,6 +115,7 @@ async def _manifest(call: Call) -> Answer:
             sha256=made.sha256,
             issued_sha256=invoice.content_sha256,
             intact=made.intact,
+            remarks=remarks,
         )
     )
 
@@ -241,4 +248,5 @@ def _head(connection: Connection, invoice: Invoice) -> invoice_page.Head:
         ),
         sha256=invoice.content_sha256,
         exchange=invoice.exchanged,
+        remarks=invoice_remarks.of(connection, invoice),
     )

@@ -15,7 +15,7 @@ from gateway.admin.operation import Answer, Call, Filter, Operation, Page
 from gateway.admin.problems import conflict, invalid, missing
 from gateway.admin.resource import page_of
 from gateway.admin.roles import Right
-from gateway.stores.sql import drafts, invoices
+from gateway.stores.sql import drafts, invoice_remarks, invoices
 from gateway.stores.sql.drafts import NotBegunError, PeriodClosedError, UnknownTenantError
 from gateway.stores.sql.exchange_rates import NoRateError
 from gateway.stores.sql.invoices import Invoice
@@ -52,7 +52,8 @@ class ExchangeView(msgspec.Struct, frozen=True, kw_only=True):
 
 class InvoiceView(msgspec.Struct, frozen=True, kw_only=True):
     """`kind` is invoice or credit_note; the total of a note is negative, and it names the id of the
-    invoice it takes from. `content_sha256` is of lines.csv as it was at issue.
+    invoice it takes from. `content_sha256` is of lines.csv as it was at issue. `remarks` say what
+    no line does: that the month is running, and what its minimum may still ask for.
     """
 
     id: str
@@ -74,6 +75,7 @@ class InvoiceView(msgspec.Struct, frozen=True, kw_only=True):
     void_reason: str | None
     content_sha256: str | None
     exchange: ExchangeView | None
+    remarks: tuple[str, ...]
 
 
 class InvoicePage(Page, frozen=True, forbid_unknown_fields=True):
@@ -89,8 +91,9 @@ async def _list(call: Call) -> Answer:
     query: InvoicePage = call.query
     given = {name: getattr(query, name) for name in _FILTERS}
     where = {name: value for name, value in given.items() if value is not None}
-    found = await call.read(
-        lambda connection: invoices.seen(
+
+    def work(connection: Connection) -> tuple[list[InvoiceView], bool]:
+        found = invoices.seen(
             connection,
             where,
             query.cursor,
@@ -98,26 +101,23 @@ async def _list(call: Call) -> Answer:
             call.visible(connection, "invoices"),
             descending=query.descending,
         )
-    )
-    shown = found[: query.limit]
-    return Answer(
-        {
-            "items": [view(invoice) for invoice in shown],
-            "next": shown[-1].id if len(found) > query.limit else None,
-        }
-    )
+        shown = found[: query.limit]
+        return [view(connection, each) for each in shown], len(found) > query.limit
+
+    shown, more = await call.read(work)
+    return Answer({"items": shown, "next": shown[-1].id if more else None})
 
 
 async def _draft(call: Call) -> Answer:
     body = call.body(InvoiceBody)
 
-    def work(connection: Connection) -> Invoice:
+    def work(connection: Connection) -> tuple[Invoice, InvoiceView]:
         before, after = drafts.refresh(connection, body.tenant_id, body.period, call.principal.id)
         call.changed(connection, "invoices", before, after)
-        return after
+        return after, view(connection, after)
 
     try:
-        invoice = await call.write(work)
+        invoice, shown = await call.write(work)
     except PeriodClosedError as fault:
         raise conflict("period_closed", str(fault)) from None
     except NotBegunError as fault:
@@ -131,12 +131,13 @@ async def _draft(call: Call) -> Answer:
     except ValueError as fault:
         raise invalid("period", str(fault)) from None
     location = f"/admin/v1/invoices/{invoice.id}"
-    return Answer(view(invoice), invoice.version, location)
+    return Answer(shown, invoice.version, location)
 
 
 async def _read(call: Call) -> Answer:
     invoice = await found(call)
-    return Answer(view(invoice), invoice.version)
+    shown = await call.read(lambda connection: view(connection, invoice))
+    return Answer(shown, invoice.version)
 
 
 async def _delete(call: Call) -> Answer:
@@ -182,7 +183,8 @@ async def found(call: Call) -> Invoice:
     return invoice
 
 
-def view(invoice: Invoice) -> InvoiceView:
+def view(connection: Connection, invoice: Invoice) -> InvoiceView:
+    """As the API shows it."""
     return InvoiceView(
         id=invoice.id,
         tenant_id=invoice.tenant_id,
@@ -203,6 +205,7 @@ def view(invoice: Invoice) -> InvoiceView:
         void_reason=invoice.void_reason,
         content_sha256=invoice.content_sha256,
         exchange=_exchange(invoice),
+        remarks=invoice_remarks.of(connection, invoice),
     )
 
 

@@ -59,7 +59,7 @@ async def _issue(call: Call) -> Answer:
         return before, issuing.issue(connection, before, call.principal.id, early=body.early)
 
     try:
-        return _shown(await _done(call, work))
+        return _shown(*await _done(call, work))
     except OverCreditedError as fault:
         raise conflict("over_credited", str(fault)) from None
 
@@ -71,7 +71,7 @@ async def _void(call: Call) -> Answer:
         call.require_version(before.version)
         return before, issuing.void(connection, before, body.reason)
 
-    return _shown(await _done(call, work))
+    return _shown(*await _done(call, work))
 
 
 async def _credit(call: Call) -> Answer:
@@ -83,12 +83,12 @@ async def _credit(call: Call) -> Answer:
         return None, issuing.credit(connection, invoice, minor, body.reason, body.line_id, by)
 
     try:
-        note = await _done(call, work)
+        note, shown = await _done(call, work)
     except OverCreditedError as fault:
         raise invalid("amount", str(fault)) from None
     except UnknownLineError as fault:
         raise invalid("line_id", str(fault)) from None
-    return Answer(view(note), note.version, f"/admin/v1/invoices/{note.id}")
+    return Answer(shown, note.version, f"/admin/v1/invoices/{note.id}")
 
 
 def operations() -> list[Operation]:
@@ -121,14 +121,14 @@ def operations() -> list[Operation]:
 _Work = Callable[[Connection, Invoice], tuple[Invoice | None, Invoice]]
 
 
-async def _done(call: Call, work: _Work) -> Invoice:
+async def _done(call: Call, work: _Work) -> tuple[Invoice, InvoiceView]:
     """What `work` makes of the invoice in the path, its tenant locked, told in the audit chain."""
     asked = await found(call)
 
-    def told(connection: Connection) -> Invoice:
+    def told(connection: Connection) -> tuple[Invoice, InvoiceView]:
         before, after = work(connection, issuing.locked(connection, asked))
         call.changed(connection, "invoices", before, after)
-        return after
+        return after, view(connection, after)
 
     with _refusals():
         return await call.write(told)
@@ -158,5 +158,5 @@ def _minor(amount: str, currency: str) -> int:
         raise invalid("amount", str(fault), f"in whole minor units of {currency}") from None
 
 
-def _shown(invoice: Invoice) -> Answer:
-    return Answer(view(invoice), invoice.version)
+def _shown(invoice: Invoice, shown: InvoiceView) -> Answer:
+    return Answer(shown, invoice.version)

@@ -72,6 +72,15 @@ def resolved(body: Tco | None) -> Profile | None:
     return profile
 
 
+def begins_us(text: str | None, *, tco: Tco | None) -> int | None:
+    """Since when it counts, as far as that is given. 422 where there is nothing to count."""
+    if text is None:
+        return None
+    if tco is None:
+        raise invalid("tco_effective_from", "it is when a tco begins, and there is none")
+    return fields.instant(text, "tco_effective_from")
+
+
 def _given(body: Tco) -> dict[str, Any]:
     return {name: each for name, each in msgspec.structs.asdict(body).items() if each is not None}
 
@@ -85,7 +94,9 @@ def _missing(names: list[str]) -> ProblemError:
 def book(
     call: Call, connection: Connection, before: rows.Backend | None, backend: rows.Backend
 ) -> None:
-    """The cost prices of the backend's profile, where it is another than before. From now on."""
+    """The cost prices of the backend's profile, where it is another than before. From now on, or
+    from when it begins: what was rated stays as it was.
+    """
     profile = backend.tco
     if profile is None or (before is not None and before.tco == profile):
         return
@@ -96,7 +107,8 @@ def book(
     if foreign is not None:
         remedy = f"keep {foreign}, or make another backend"
         raise invalid("tco.currency", f"this backend's cost prices are in {foreign}", remedy)
-    from_us = max(clock.now_us(), *(each.effective_from_us + 1 for each in booked), 0)
+    begins = (clock.now_us(), backend.tco_from_us or 0)
+    from_us = max(*begins, *(each.effective_from_us + 1 for each in booked))
     latest = {each.meter: each for each in sorted(booked, key=lambda p: p.effective_from_us)}
     for meter, picos in cost_prices(profile).items():
         price = _price(backend, profile, meter, amount_per_million(picos), from_us)

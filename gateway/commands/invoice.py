@@ -256,6 +256,8 @@ def _show_one(args: argparse.Namespace, remote: Any, invoice: dict[str, Any]) ->
     else:
         tenant = remote.call("GET", f"/tenants/{invoice['tenant_id']}").json()
         _show(invoice, tenant["name"])
+        for remark in invoice["remarks"]:
+            print(f"  {remark}", file=sys.stderr)
 
 
 def _tenant_id(written: str, remote: Any) -> str:

@@ -46,7 +46,11 @@ _EXACT: Final = ("amount", "amount_per_million", "markup", "bytes_factor")
 _EXACT_TCO: Final = tuple(
     name for name, kind in get_type_hints(Profile).items() if kind in (str, str | None)
 )
-_UNCOMPARED: Final = {"backend": ("credential",), "budget": ("currency",)}
+_UNCOMPARED: Final = {
+    # when a tco began is a fact of one installation: given, it is sent with another tco
+    "backend": ("credential", "tco_effective_from"),
+    "budget": ("currency",),
+}
 _SETS: Final = ("jurisdictions", "data_classes", "tag_names", "capabilities")
 
 

@@ -30,7 +30,7 @@ def in_words(seen: Told) -> Iterator[str]:
         money = seen["money"]
         yield (
             f"  cost         {money['actual']} {money['currency']}: {money['absorbed']} borne by "
-            f"tokens, {money['variance']} idle"
+            f"tokens, {money['variance']} idle (since {money['from']})"
         )
 
 

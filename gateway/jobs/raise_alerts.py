@@ -29,6 +29,7 @@ from gateway.stores.sql.rows import Budget, Tenant
 
 EVERY_S: Final = 30.0
 
+_LEAST: Final = "1"  # of the currency: what goes faster than planned below that is nobody's worry
 _READ_EVERY_HOURS: Final = 6
 _LOG: Final = logging.getLogger(__name__)
 _SPANS: Final = tuple(sorted({us for pace in PACES for us in (pace.long_us, pace.short_us)}))
@@ -90,7 +91,8 @@ def _look_at(
             hard=budget.mode == "hard",
         )
         past_of = known[budget.id]
-        found = findings(watched, figures, past_of.week, past_of.foreseen(one.spent), 0)
+        least = parse_counter(_LEAST, tenant.currency)
+        found = findings(watched, figures, past_of.week, past_of.foreseen(one.spent), least)
         for finding in _marked(found, tenant, now_us):
             told = before.get((budget.id, span.id), ())
             if not any(_covers(each, finding, watched.cap, tenant.currency) for each in told):

@@ -66,7 +66,8 @@ def test_fitted_rates_stand_beside_the_assumed_and_what_idles_has_an_account(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    key, backend = organised(made), made.backend(tco=TCO | {"currency": "EUR"})
+    since = {"tco_effective_from": "2026-01-01T00:00:00Z"}
+    key, backend = organised(made), made.backend(tco=TCO | {"currency": "EUR"}, **since)
     works = worked(5, 90)
     base_us = book(admin_house, key, backend, works)
     span = {"from": clock.rfc3339(base_us), "to": clock.rfc3339(base_us + 2 * HOUR_US)}
@@ -116,6 +117,40 @@ def test_a_box_costs_nothing_before_it_was_there(admin_client: httpx.Client, mad
     to_us, minute_us = clock.parse_rfc3339(told["to"]), 60_000_000
     there_us = min(made_us - made_us % minute_us, to_us - minute_us)
     assert told["from"] == clock.rfc3339(there_us), "and not a day ago"
+
+
+def test_a_box_costs_what_its_tco_says_since_that_begins(
+    admin_house: AdminServer, admin_client: httpx.Client, made: Made
+) -> None:
+    key, backend = organised(made), made.backend()
+    base_us = book(admin_house, key, backend, [Work(0, 10**6, 90 * 60 * 10**6, 100, 0, 50)])
+    span = {"from": clock.rfc3339(base_us), "to": clock.rfc3339(base_us + 2 * HOUR_US)}
+    path = f"/backends/{backend['id']}"
+    profile = TCO | {"currency": "EUR"}
+
+    def seen() -> Any:
+        return admin_client.get(f"{path}/efficiency", params=span).json()
+
+    assert seen()["money"] is None
+    late = admin_client.put(path, json=backend | {"tco": profile}).json()
+    assert late["tco_effective_from"] > span["to"]
+    assert (seen()["money"], seen()["energy"]) == (None, None)
+    hour = {"tco_effective_from": clock.rfc3339(base_us + HOUR_US)}
+    assert (
+        admin_client.put(path, json=late | hour).json()["tco_effective_from"]
+        == hour["tco_effective_from"]
+    )
+    told = seen()
+    kept = admin_client.put(path, json=backend | {"tco": profile}).json()
+
+    assert kept["tco_effective_from"] == hour["tco_effective_from"], "the same profile stays"
+    assert (told["from"], told["money"]["from"]) == (span["from"], hour["tco_effective_from"])
+    assert told["energy"]["from"] == hour["tco_effective_from"]
+    assert Decimal(told["busy_seconds"]) == 90 * 60, "what it did is told of the whole span"
+    whole = admin_client.put(path, json=late | {"tco_effective_from": "2026-01-01T00:00:00Z"})
+    assert whole.is_success
+    assert Decimal(told["money"]["actual"]) < Decimal(seen()["money"]["actual"])
+    refused(admin_client.put(path, json=backend | hour), 422, "tco_effective_from")
 
 
 def test_of_a_backend_that_did_next_to_nothing_nothing_is_claimed(

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 from sqlalchemy import Engine, select, update
 
 from billing.meters import Meters
 from gateway.backends.webhook import Sender
+from gateway.clock import parse_rfc3339
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.raise_alerts import look
 from gateway.jobs.tell_alerts import WAITS_S, Webhooks
@@ -133,6 +135,27 @@ def test_what_goes_too_fast_is_told_once_a_day(engine: Engine) -> None:
     assert [each.mark for each in found] == ["1h d2026-11-21", "1h d2026-11-22"]
     assert "4 USD in the last hour, planned were 0.13888888" in found[0].message
     assert "/admin/v1/keys/ID/revoke" in found[0].remedy
+
+
+def test_nothing_goes_too_fast_in_the_first_minutes_of_a_window_or_for_small_money(
+    engine: Engine,
+) -> None:
+    begins_us = parse_rfc3339("2026-10-31T23:00:00Z")
+    spend(engine, 4, begins_us + 60_000_000)
+    look(deps_of(engine), begins_us + 120_000_000)
+    assert told(engine) == []
+    spend(engine, 5, begins_us + 58 * 60_000_000)
+    look(deps_of(engine), begins_us + 60 * 60_000_000)
+    assert [each.mark for each in told(engine)] == ["1h d2026-11-01"]
+
+    small = msgspec.structs.replace(BUDGET, id="bud_2", scope_kind="tenant",
+                                    scope_id="tenant_acme", amount="20")  # fmt: skip
+    with transaction(engine) as connection:
+        budgets.RECORDS.add(connection, small)
+    spend(engine, 0.9, NOON_US - 60_000_000)
+    look(deps_of(engine), NOON_US)
+
+    assert [each for each in told(engine) if each.rule == "burn_rate"][1:] == []
 
 
 def test_a_month_that_will_not_last_is_foreseen_after_a_week_and_not_before(

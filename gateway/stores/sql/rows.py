@@ -122,6 +122,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout_ms: int = 60_000
     total_timeout_ms: int = 1_800_000
     tco: Profile | None = None  # of hardware of our own; its cost prices follow from it
+    tco_from_us: int | None = None  # since when the box costs what the profile says
     version: int = 1
     created_at_us: int = 0
 

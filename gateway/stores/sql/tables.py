@@ -150,6 +150,7 @@ backends: Final = Table(
     Column("total_timeout_ms", Integer, nullable=False),
     Column("tco", Text),  # JSON object or null
     *_kept(),
+    Column("tco_from_us", BigInteger),
 )
 
 models: Final = Table(

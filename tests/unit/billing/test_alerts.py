@@ -82,10 +82,32 @@ def test_small_money_is_not_worth_a_word() -> None:
 
 
 def test_a_day_is_too_short_for_paces_of_days() -> None:
-    day = msgspec.structs.replace(MONTH, start_us=MONTH.at_us, end_us=MONTH.at_us + DAY_US)
+    day = msgspec.structs.replace(
+        MONTH, start_us=MONTH.at_us - HOUR_US, end_us=MONTH.at_us + 23 * HOUR_US
+    )
 
     assert told(day, quiet(d3=99_000, h6=99_000)) == []
     assert told(day, quiet(h1=99_000, m5=99_000)) == ["burn_rate 1h"]
+
+
+@pytest.mark.parametrize(
+    ("spent", "mark", "after_us"),
+    [
+        (quiet(h1=9_000, m5=9_000), "1h", HOUR_US),
+        (quiet(h6=9_000, m30=9_000), "6h", 6 * HOUR_US),
+        (quiet(d3=99_000, h6=9_000), "3d", 3 * DAY_US),
+    ],
+)
+def test_a_window_that_has_just_begun_has_no_pace(
+    spent: dict[int, int], mark: str, after_us: int
+) -> None:
+    """What the last hour cost was planned for the month before."""
+    early, begun = (
+        msgspec.structs.replace(MONTH, at_us=MONTH.start_us + us) for us in (after_us - 1, after_us)
+    )
+
+    assert told(early, spent) == []
+    assert told(begun, spent) == [f"burn_rate {mark}"]
 
 
 def test_a_budget_without_an_end_has_no_pace() -> None:
