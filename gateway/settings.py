@@ -62,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     decision_days: int = 400  # how long records of decisions are kept; 0: for ever
     alert_days: int = 400  # how long alerts and blocks of keys are kept; 0: for ever
     engine_metrics: str = "on"  # whether engines of one's own are asked for their load: on | off
+    tenants_see_cost: str = "off"  # whether tenants see what backends cost the operator: on | off
     queue_seconds: int = 30  # how long a request waits for a backend that is full
     queue_length: int = 1_000  # how many may wait for one backend in each worker
     shadow_requests: int = 16  # that each worker sends a second time at once; 0: none
@@ -111,6 +112,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             decision_days=_integer(ours, "DECISION_DAYS", 400, 0, 36_500),
             alert_days=_integer(ours, "ALERT_DAYS", 400, 0, 36_500),
             engine_metrics=_choice(ours, "ENGINE_METRICS", ("on", "off")),
+            tenants_see_cost=_choice(ours, "TENANTS_SEE_COST", ("off", "on")),
             queue_seconds=_integer(ours, "QUEUE_SECONDS", 30, 0, 600),
             queue_length=_integer(ours, "QUEUE_LENGTH", 1_000, 0, 100_000),
             shadow_requests=_integer(ours, "SHADOW_REQUESTS", 16, 0, 10_000),

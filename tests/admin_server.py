@@ -40,6 +40,7 @@ class AdminServer:
     published: list[int] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)  # codes of those that were counted
     accounts: dict[str, Balance] = field(default_factory=dict)
+    tenants_see_cost: bool = False
 
     def client(self, token: str | None = TOKEN, address: str = "") -> httpx.Client:
         """Of whoever has the token, from loopback or, as the server is told, from this address."""
@@ -61,7 +62,10 @@ class AdminServer:
 
 @contextlib.contextmanager
 def admin_server(
-    database_url: str, jurisdictions: frozenset[str] = frozenset({"DE"})
+    database_url: str,
+    jurisdictions: frozenset[str] = frozenset({"DE"}),
+    *,
+    tenants_see_cost: bool = False,
 ) -> Iterator[AdminServer]:
     """The server on a fresh schema in this database, of a gateway that stands there."""
     engine = with_tables(database_url)
@@ -69,6 +73,7 @@ def admin_server(
     # With its protocol known, or the event loop leaves Nagle's algorithm on: 40 ms an answer.
     with socket.socket(fileno=bound.detach()) as listener:
         server = AdminServer(f"http://127.0.0.1:{listener.getsockname()[1]}", engine)
+        server.tenants_see_cost = tenants_see_cost
         config = uvicorn.Config(
             create_app(deps_of(server, jurisdictions)),
             log_config=None,
@@ -98,6 +103,7 @@ def deps_of(server: AdminServer, jurisdictions: frozenset[str]) -> AdminDeps:
         jurisdictions=jurisdictions,
         explain=explainer(server.engine, jurisdictions),
         refused=server.refusals.append,
+        tenants_see_cost=server.tenants_see_cost,
     )
 
 

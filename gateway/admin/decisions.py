@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from gateway import clock, ids
 from gateway.admin import fields
+from gateway.admin.cost_sight import EXPECTED, as_seen
 from gateway.admin.operation import Answer, Call, Filter, Operation, PageSize
 from gateway.admin.principal import Principal
 from gateway.admin.problems import invalid, missing
@@ -232,7 +233,9 @@ async def _read(call: Call) -> Answer:
     standings = await asyncio.to_thread(_standings, call, [sealed])
     names = await call.read(_names)
     went = await call.read(lambda connection: _went(connection, request_id))
-    return Answer(_whole(sealed, standings.get(sealed.record.facts.standing), went, names))
+    whole = _whole(sealed, standings.get(sealed.record.facts.standing), went, names)
+    candidates = as_seen(call, whole.candidates, EXPECTED)
+    return Answer(msgspec.structs.replace(whole, candidates=candidates))
 
 
 def _names(connection: Connection) -> dict[str, str]:

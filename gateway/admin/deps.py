@@ -34,6 +34,7 @@ class AdminDeps:
     # unknown key or model. The data plane's snapshot is behind it, which this plane may not import.
     explain: Callable[[Any], Awaitable[dict[str, Any]]] | None = None
     refused: Callable[[str], None] = lambda _code: None
+    tenants_see_cost: bool = False  # what backends cost the operator, and the margin on it
 
     def __repr__(self) -> str:
         return "AdminDeps(***)"

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from billing.money import format_picos
 from billing.periods import MAX_US
 from gateway import clock
+from gateway.admin.cost_sight import sees_cost
 from gateway.admin.operation import Answer, Call, Operation, PageSize
 from gateway.admin.problems import conflict, invalid, missing
 from gateway.admin.requests import RequestCursor, RequestPage, cursor_of, page_of_requests
@@ -135,7 +136,7 @@ async def _export(call: Call) -> Answer:
             after=cursor_of(whose.cursor),
             limit=whose.limit + 1,
         )
-        shown = page_of_requests(connection, found, whose.limit)
+        shown = page_of_requests(connection, found, whose.limit, sees_cost(call))
         _tell(connection, call, len(mine), len(shown.items))
         return shown
 

@@ -7,6 +7,7 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from gateway import clock, ids, standing
+from gateway.admin.cost_sight import EXPECTED, as_seen
 from gateway.admin.facts import Facts
 from gateway.admin.fields import Id, ModelName, scope_of
 from gateway.admin.opening import open_accounts
@@ -250,7 +251,7 @@ async def _retire(call: Call) -> Answer:
 async def _explain(call: Call) -> Answer:
     if call.deps.explain is None:
         raise ProblemError(503, "not_available", "this process cannot explain decisions")
-    return Answer(await call.deps.explain(call.body(Explain)))
+    return Answer(as_seen(call, await call.deps.explain(call.body(Explain)), EXPECTED))
 
 
 async def _schema(_call: Call) -> Answer:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, select
 
 from gateway import clock
 from gateway.admin import fields
+from gateway.admin.cost_sight import COST, as_seen
 from gateway.admin.operation import Answer, Call, Operation
 from gateway.admin.problems import invalid, missing
 from gateway.admin.roles import Right
@@ -52,7 +53,8 @@ async def _replay(call: Call) -> Answer:
     start_us = end_us - _WEEK_US if body.from_ is None else fields.instant(body.from_, "from")
     if start_us >= end_us:
         raise invalid("from", "the span is empty: `from` must be before `to`")
-    return Answer(await asyncio.to_thread(report, call.deps.engine, chosen, start_us, end_us))
+    told = await asyncio.to_thread(report, call.deps.engine, chosen, start_us, end_us)
+    return Answer(as_seen(call, told, COST))
 
 
 async def _disagreement(call: Call) -> Answer:
@@ -68,7 +70,8 @@ async def _disagreement(call: Call) -> Answer:
     there = [step.at_us for step in steps if (step.state, step.policy_version) == entered]
     since_us = there[0] if there else shadow.created_at_us
     end_us = max(clock.now_us(), since_us + 1)
-    return Answer(await asyncio.to_thread(report, call.deps.engine, shadow, since_us, end_us))
+    told = await asyncio.to_thread(report, call.deps.engine, shadow, since_us, end_us)
+    return Answer(as_seen(call, told, COST))
 
 
 async def _versions(call: Call, policy_id: str) -> tuple[rows.Policy, ...]:

@@ -17,6 +17,7 @@ from billing.money import counter_picos, format_decimal, format_picos, parse_pic
 from billing.periods import Window, month, window
 from gateway import clock
 from gateway.admin import fields, usage
+from gateway.admin.cost_sight import OF_MARGIN, as_seen, sees_cost
 from gateway.admin.operation import Answer, Call, Filter, Operation
 from gateway.admin.problems import ProblemError, invalid
 from gateway.admin.roles import Right
@@ -98,6 +99,8 @@ async def _journal(call: Call) -> Answer:
         sums: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0])
         found = posting_reports.posted(connection, span.start_us, span.end_us, tenant_id)
         for each in found:
+            if each.kind == "cost" and not sees_cost(call):
+                continue
             day = window("day", zone, each.bucket_us).id.removeprefix("d")
             reference = numbers.get(each.entry) or each.entry or f"usage {day}"
             key = (day, reference, each.kind, each.account, each.tenant_id, each.currency)
@@ -165,7 +168,7 @@ async def _margin(call: Call) -> Answer:
     except TooManyGroupsError as fault:
         raise ProblemError(422, "too_many_groups", str(fault)) from None
     names = await call.read(_names)
-    items = [_earned(group, group_by, names) for group in groups]
+    items = as_seen(call, [_earned(group, group_by, names) for group in groups], OF_MARGIN)
     return _answer(call, Window("", start_us, end_us), (*group_by, *MARGIN), items)
 
 
@@ -324,7 +327,8 @@ def operations() -> list[Operation]:
             "GET", "/reports/journal", "reports", "Export the journal for a general ledger",
             _journal, right=Right.INVOICES_READ, query=MonthQuery, **both,
             description="A line a day, account and reference: of usage the day's, of what was "
-            "issued its number. Each reference's debits are its credits, in every currency.",
+            "issued its number. Each reference's debits are its credits, in every currency. What "
+            "backends cost is left out for tenants that are not shown it.",
         ),
         Operation(
             "GET", "/reports/accrual", "reports", "See what is charged and on no invoice", _accrual,
@@ -337,7 +341,8 @@ def operations() -> list[Operation]:
             _margin, right=Right.USAGE_READ, query=MarginQuery, **both,
             description="By anything that `/usage` groups by; with `day`, the cost of a million "
             "tokens over time. `lost_cost` is of attempts that did not win: `/usage/requests` has "
-            "them with their requests.",
+            "them with their requests. Cost and margin are null for tenants that are not shown "
+            "them.",
         ),
         Operation(
             "GET", "/reports/budgets", "reports", "Hold budgets against what was spent", _budgets,

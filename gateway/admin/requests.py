@@ -14,6 +14,7 @@ from billing.prices import RateCard, amount_per_million
 from billing.rating import RatedLine
 from billing.rating import lines as rated_lines
 from gateway import clock
+from gateway.admin.cost_sight import sees_cost
 from gateway.admin.operation import Answer, Call, Filter, Operation, PageSize
 from gateway.admin.roles import Right
 from gateway.admin.tables import CSV, csv_answer, prefers_csv
@@ -49,7 +50,8 @@ class RatingView(msgspec.Struct, frozen=True, kw_only=True):
 
 class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt that could have reached a backend, with the backend's figures and our own.
-    `rating` adds up to the charge; `invoice` is the number of the invoice that bills it.
+    `rating` adds up to the charge; `invoice` is the number of the invoice that bills it. `cost` and
+    `cost_card` are null for tenants that are not shown them.
     """
 
     attempt: int
@@ -70,7 +72,7 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     counted: dict[str, int] | None
     reasoning_tokens: int
     charge: str
-    cost: str
+    cost: str | None
     charge_card: str
     cost_card: str | None
     hold: str
@@ -89,7 +91,7 @@ class RequestView(msgspec.Struct, frozen=True, kw_only=True):
     admitted_at: str
     currency: str
     charge: str
-    cost: str
+    cost: str | None
     tags: dict[str, str]
     shadow_of: str | None  # the request that this one was sent a second time for
     end_user: str | None  # a pseudonym, where the tenant keeps any
@@ -119,17 +121,20 @@ async def _requests(call: Call) -> Answer:
         headers = {"cache-control": "no-store"} | (
             {"x-next-cursor": following} if following else {}
         )
-        return Answer(ready=csv_answer(_attempt_rows(shown), headers))
+        return Answer(ready=csv_answer(_attempt_rows(shown, sees_cost(call)), headers))
+    with_cost = sees_cost(call)
     return Answer(
-        await call.read(lambda connection: page_of_requests(connection, found, query.limit))
+        await call.read(
+            lambda connection: page_of_requests(connection, found, query.limit, with_cost)
+        )
     )
 
 
 def page_of_requests(
-    connection: Connection, found: Sequence[Sequence[Attempt]], limit: int
+    connection: Connection, found: Sequence[Sequence[Attempt]], limit: int, with_cost: bool
 ) -> RequestPage:
     """Of what was `found` the first `limit`, as they are shown."""
-    told = _told(connection, found[:limit])
+    told = _told(connection, found[:limit], with_cost)
     items = tuple(_request(each, told) for each in found[:limit])
     return RequestPage(items=items, next=_next(found, limit))
 
@@ -166,16 +171,19 @@ def cursor_of(text: str | None) -> usage_requests.Cursor | None:
 
 
 class _Told(msgspec.Struct, frozen=True):
-    """What a page's attempts are told with: cards by id, numbers of invoices by event."""
+    """What a page's attempts are told with: cards by id, numbers of invoices by event, and whether
+    they are told with their cost.
+    """
 
+    with_cost: bool
     cards: Mapping[str, RateCard]
     invoices: Mapping[str, str]
 
 
-def _told(connection: Connection, page: Sequence[Sequence[Attempt]]) -> _Told:
+def _told(connection: Connection, page: Sequence[Sequence[Attempt]], with_cost: bool) -> _Told:
     shown = [attempt for request in page for attempt in request]
     cards = rate_cards.get(connection, {each.charge_card for each in shown})
-    return _Told(cards, explained.billed_by(connection, shown))
+    return _Told(with_cost, cards, explained.billed_by(connection, shown))
 
 
 def _rating(attempt: Attempt, told: _Told) -> tuple[RatingView, ...]:
@@ -208,7 +216,7 @@ def _request(attempts: Sequence[Attempt], told: _Told) -> RequestView:
         admitted_at=clock.rfc3339(first.admitted_at_us),
         currency=first.currency,
         charge=format_picos(sum(each.charge_picos for each in attempts)),
-        cost=format_picos(sum(each.cost_picos for each in attempts)),
+        cost=_cost(sum(each.cost_picos for each in attempts), told.with_cost),
         tags=first.tags,
         shadow_of=first.shadow_of or None,
         end_user=first.end_user,
@@ -233,11 +241,16 @@ def _attempt(row: Attempt, told: _Told) -> AttemptView:
             "reported": _meters(row.reported),
             "counted": _meters(row.counted),
             "charge": format_picos(row.charge_picos),
-            "cost": format_picos(row.cost_picos),
+            "cost": _cost(row.cost_picos, told.with_cost),
+            "cost_card": row.cost_card if told.with_cost else None,
             "rating": _rating(row, told),
             "invoice": told.invoices.get(row.event_id),
         }
     )
+
+
+def _cost(picos: int, shown: bool) -> str | None:
+    return format_picos(picos) if shown else None
 
 
 def _meters(meters: Any) -> Any:
@@ -255,7 +268,7 @@ _TEXT_COLUMNS: Final = frozenset({"model", "upstream_model", "region", "request_
 
 
 def _attempt_rows(
-    requests: Sequence[Sequence[Attempt]],
+    requests: Sequence[Sequence[Attempt]], with_cost: bool
 ) -> Iterator[tuple[str, ...]]:
     yield _ATTEMPT_COLUMNS
     for request in requests:
@@ -266,7 +279,7 @@ def _attempt_rows(
             }
             values["admitted_at"] = clock.rfc3339(row.admitted_at_us)
             values["charge"] = format_picos(row.charge_picos)
-            values["cost"] = format_picos(row.cost_picos)
+            values["cost"] = _cost(row.cost_picos, with_cost) or ""
             values["end_user"] = row.end_user or ""
             values["winner"] = "true" if row.winner else "false"
             values["stream"] = "true" if row.stream else "false"

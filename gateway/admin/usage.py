@@ -14,6 +14,7 @@ from billing.periods import MAX_US
 from billing.rollups import BUCKET_US
 from gateway import clock
 from gateway.admin import fields
+from gateway.admin.cost_sight import COST, as_seen
 from gateway.admin.operation import Answer, Call, Filter, Operation
 from gateway.admin.places import Sight
 from gateway.admin.problems import ProblemError, invalid
@@ -63,12 +64,12 @@ class UsageQuery(Span, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class UsagePage(msgspec.Struct, frozen=True, kw_only=True):
     """One item a group and currency. Tokens and charge are those of winning attempts; cost is of
-    all attempts; amounts are exact.
+    all attempts, and null for tenants that are not shown it; amounts are exact.
     """
 
     from_: str = msgspec.field(name="from")
     to: str
-    items: tuple[dict[str, str | int], ...]
+    items: tuple[dict[str, str | int | None], ...]
     next: str | None = None
 
 
@@ -88,7 +89,7 @@ async def _sums(call: Call) -> Answer:
     except TooManyGroupsError as fault:
         raise ProblemError(422, "too_many_groups", str(fault)) from None
     names = await call.read(lambda connection: _names(connection, group_by))
-    items = tuple(_item(group, group_by, names) for group in groups)
+    items = as_seen(call, tuple(_item(group, group_by, names) for group in groups), COST)
     if prefers_csv(call.accept):
         return Answer(ready=csv_answer(_sum_rows(items, group_by), {"cache-control": "no-store"}))
     return Answer(UsagePage(from_=clock.rfc3339(start_us), to=clock.rfc3339(end_us), items=items))
@@ -169,8 +170,8 @@ def _names(connection: Connection, group_by: Sequence[str]) -> dict[str, dict[st
 
 def _item(
     group: Group, group_by: Sequence[str], names: Mapping[str, Mapping[str, str]]
-) -> dict[str, str | int]:
-    item: dict[str, str | int] = {}
+) -> dict[str, str | int | None]:
+    item: dict[str, str | int | None] = {}
     for name, value in zip(group_by, group.by, strict=True):
         item[name] = value
         if name in names:
@@ -184,7 +185,7 @@ def _item(
 
 
 def _sum_rows(
-    items: Sequence[Mapping[str, str | int]], group_by: Sequence[str]
+    items: Sequence[Mapping[str, str | int | None]], group_by: Sequence[str]
 ) -> Iterator[tuple[str, ...]]:
     labels = [
         column
@@ -196,5 +197,5 @@ def _sum_rows(
     for item in items:
         yield (
             *(safe_text(str(item[name])) for name in labels),
-            *(str(item[name]) for name in figures),
+            *("" if item[name] is None else str(item[name]) for name in figures),
         )

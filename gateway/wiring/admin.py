@@ -62,6 +62,7 @@ async def open_admin(settings: Settings) -> AsyncIterator[Admin]:
             jurisdictions=settings.jurisdictions,
             explain=_explaining(engine, settings.jurisdictions, channels),
             refused=lambda code: refusals.child(code).inc(),
+            tenants_see_cost=settings.tenants_see_cost == "on",
         )
         yield Admin(deps, telemetry)
 
