@@ -26,7 +26,7 @@ T = TypeVar("T")
 _NOUNS: Final = frozenset(
     {
         "tenants", "teams", "keys", "backends", "models", "prices", "policies", "budgets",
-        "grants", "limits",
+        "grants", "limits", "discounts", "loop-breakers",
     }
 )  # fmt: skip
 _VERBS: Final = frozenset({"POST", "PUT", "DELETE"})

@@ -22,10 +22,12 @@ KINDS: Final = (  # in the order in which they may refer to one another
     "backend",
     "model",
     "price",
+    "discount",
     "policy",
     "budget",
     "grant",
     "limit",
+    "loop-breaker",
 )
 NOUNS: Final = {kind: f"{kind}s" for kind in KINDS} | {"policy": "policies"}
 

@@ -75,14 +75,14 @@ def _without_defaults(kind: str, full: Mapping[str, Any]) -> dict[str, Any]:
     import msgspec
 
     from gateway.commands import kinds
-    from gateway.commands.pricing import APPROVED
+    from gateway.commands.pricing import APPROVED, DATED
 
     defaults = {
         field.name: msgspec.to_builtins(field.default)
         for field in msgspec.structs.fields(kinds.BODIES[kind])
         if field.default is not msgspec.NODEFAULT and field.name != "credential"
     }
-    if kind == "price":
+    if kind in DATED:
         defaults["state"] = APPROVED
     missing = object()
     return {name: value for name, value in full.items() if defaults.get(name, missing) != value}

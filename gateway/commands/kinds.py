@@ -14,7 +14,9 @@ from billing.tco import Profile
 from gateway import clock
 from gateway.admin import bodies
 from gateway.admin.backends import Backend
+from gateway.admin.breakers import LoopBreaker
 from gateway.admin.budgets import Budget
+from gateway.admin.discounts import Discount
 from gateway.admin.grants import Grant
 from gateway.admin.keys import Key
 from gateway.admin.limits import Limit
@@ -38,11 +40,16 @@ BODIES: Final[dict[str, type[msgspec.Struct]]] = {
     "backend": Backend,
     "model": Model,
     "price": Price,
+    "discount": Discount,
     "budget": Budget,
     "grant": Grant,
     "limit": Limit,
+    "loop-breaker": LoopBreaker,
 }
-_EXACT: Final = ("amount", "amount_per_million", "markup", "bytes_factor")
+_SCOPED: Final = ("policy", "budget", "grant", "limit", "loop-breaker")
+_EXACT: Final = (
+    *("amount", "amount_per_million", "amount_per_minute", "percent", "markup", "bytes_factor"),
+)
 _EXACT_TCO: Final = tuple(
     name for name, kind in get_type_hints(Profile).items() if kind in (str, str | None)
 )
@@ -60,7 +67,7 @@ def written(kind: str, fields: Mapping[str, Any], names: Names) -> Fields:
     UnknownNameError when a name is nobody's.
     """
     body = dict(fields) | _texts(fields, _EXACT)
-    if kind in {"policy", "budget", "grant", "limit"} and isinstance(body.get("scope"), Mapping):
+    if kind in _SCOPED and isinstance(body.get("scope"), Mapping):
         body["scope"] = names.scope(body["scope"])
     rewrite = _REWRITES.get(kind)
     return body if rewrite is None else rewrite(body, names)
@@ -106,6 +113,11 @@ def _price(body: Fields, names: Names) -> Fields:
         body["quantity_tiers"] = dict(body["quantity_tiers"])
         _write_tiers(body["quantity_tiers"], "tiers")
     return body
+
+
+def _discount(body: Fields, names: Names) -> Fields:
+    tenant = body.pop("tenant", None)
+    return body if tenant is None else {"tenant_id": names.tenant(tenant)} | body
 
 
 def _write_tiers(holder: Fields, name: str) -> None:
@@ -170,6 +182,7 @@ _REWRITES: Final[dict[str, Callable[[Fields, Names], Fields]]] = {
     "key": _key,
     "model": _model,
     "price": _price,
+    "discount": _discount,
     "policy": _policy,
     "grant": _grant,
     "backend": _backend,
@@ -177,7 +190,9 @@ _REWRITES: Final[dict[str, Callable[[Fields, Names], Fields]]] = {
 
 
 def identity(kind: str, body: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells one object of a kind from another. A price's does not hold its date."""
+    """What tells one object of a kind from another. That of a price or discount does not hold its
+    date.
+    """
     scope = tuple(sorted((body.get("scope") or {}).items()))
     match kind:
         case "team":
@@ -190,8 +205,10 @@ def identity(kind: str, body: Mapping[str, Any]) -> tuple[Any, ...]:
             return (scope, body.get("period"))
         case "grant":
             return (body.get("budget_id"), *_granted(body))
-        case "limit":
+        case "limit" | "loop-breaker":
             return (scope,)
+        case "discount":
+            return tuple(body.get(name) for name in ("tenant_id", "model", "meter"))
         case "price":
             subject = ("book", "model", "tenant_id", "backend_id", "upstream_model", "meter")
             return tuple(body.get(name) for name in subject)
@@ -233,6 +250,11 @@ _SPELLINGS: Final[dict[str, Callable[[Fields], Fields]]] = {
     "backend": _tco,
     "grant": lambda full: dict(zip(("amount", "until"), _granted(full), strict=True)),
     "price": lambda full: {"state": full["state"] or APPROVED} | _tiers(full),
+    "discount": lambda full: {
+        "state": full["state"] or APPROVED,
+        "percent": plain_decimal(full["percent"]),
+    },
+    "loop-breaker": lambda full: {"amount_per_minute": plain_decimal(full["amount_per_minute"])},
 }
 
 

@@ -1,4 +1,4 @@
-"""Which price a document means, and how far a price that is there may still change."""
+"""Which price or discount a document means, and how far one that is there may still change."""
 
 import operator
 from collections.abc import Mapping, Sequence
@@ -6,22 +6,23 @@ from decimal import Decimal
 from typing import Any, Final
 
 from gateway.admin.tco import SOURCE
-from gateway.clock import parse_rfc3339
+from gateway.clock import now_us, parse_rfc3339
 
 Fields = dict[str, Any]
 
 APPROVED: Final = "approved"
+DATED: Final = ("price", "discount")
 _ELSEWHERE: Final = (False, True, True)  # a draft that has been approved since
 
 
 class ImmutablePriceError(ValueError):
-    """The document would change a price that is approved already."""
+    """The document would change a price that is approved, or a discount that is in force."""
 
 
 def same_price(found: Sequence[Fields], wanted: Fields, kept: set[str]) -> Fields | None:
-    """Of prices for one subject and meter the one of the same date: rather one in the same state,
-    and rather one of the same amount. Without a date the newest, if it says the same. Drafts may
-    be many; one that another document means already is left to it.
+    """Of prices, or discounts, for one subject and meter the one of the same date: rather one in
+    the same state, and rather one of the same amount. Without a date the newest, if it says the
+    same. Drafts may be many; one that another document means already is left to it.
     """
     if wanted["effective_from"] is None:
         newest = max(found, key=_begins_us, default=None)
@@ -48,24 +49,38 @@ def settled(now: Fields, wanted: Fields) -> Fields:
     wanted = dict(wanted)
     if wanted["effective_from"] is None:
         wanted["effective_from"] = now["effective_from"]
-    if Decimal(wanted["amount_per_million"]) == Decimal(now["amount_per_million"]):
-        wanted["amount_per_million"] = now["amount_per_million"]
+    amount = _amount(now)
+    if Decimal(wanted[amount]) == Decimal(now[amount]):
+        wanted[amount] = now[amount]
     if now["state"] == APPROVED:
         wanted["state"] = APPROVED
-        if wanted != now:
+        if wanted != now and (stays := _stays(now)) is not None:
             raise ImmutablePriceError(
-                f"the price from {now['effective_from']} on is approved and never changes; "
-                "give the new one a later effective_from"
+                f"the {stays} and never changes; give the new one a later effective_from"
             )
     return wanted
 
 
+def _stays(approved: Fields) -> str | None:
+    """What keeps it as it is. A discount may change until it is in force."""
+    if _amount(approved) != "percent":
+        return f"price from {approved['effective_from']} on is approved"
+    if _begins_us(approved) > now_us():
+        return None
+    return f"discount is in force since {approved['effective_from']}"
+
+
+def _amount(view: Mapping[str, Any]) -> str:
+    """The field that says how much."""
+    return "percent" if "percent" in view else "amount_per_million"
+
+
 def _same(price: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[bool, ...]:
     """Whether state, currency and amount are, the weightiest first."""
-    amounts = (Decimal(each["amount_per_million"]) for each in (price, wanted))
+    amounts = (Decimal(each[_amount(each)]) for each in (price, wanted))
     return (
         price["state"] == wanted["state"],
-        price["currency"] == wanted["currency"],
+        price.get("currency") == wanted.get("currency"),
         operator.eq(*amounts),
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.commands.documents import KINDS
-from gateway.commands.pricing import APPROVED
+from gateway.commands.pricing import APPROVED, DATED
 from gateway.commands.remote import Remote
 
 View = dict[str, Any]
@@ -18,13 +18,12 @@ Refusal = tuple[str, View, str | Named]  # kind and object, and what keeps it: h
 # what refers to it
 
 USAGE: Final = "usage refers to it"
-_SCOPED: Final = ("policy", "budget", "grant", "limit")
+_SCOPED: Final = ("policy", "budget", "grant", "limit", "loop-breaker")
 _EVER: Final = {"from": "1970-01-01T00:00:00Z"}
 # What has a scope and is in no document: in words, and what it may be attached to.
 _NOT_APPLIED: Final = {
     "admin-tokens": ("admin tokens", {"tenant", "team"}),
     "alert-channels": ("alert channels", {"tenant", "team", "key"}),
-    "loop-breakers": ("loop breakers", {"tenant", "team", "key"}),
 }
 _METERED: Final = ("tenant", "team", "key")
 
@@ -34,12 +33,12 @@ class PruneRefusedError(Exception):
 
 
 def left_alone(kind: str, view: View, there: Found) -> bool:
-    """History that no prune touches: approved prices, grants that are over, and what `revoked`
-    says.
+    """History that no prune touches: approved prices and discounts, grants that are over, and what
+    `revoked` says.
     """
     if kind == "grant" and view["state"] != "active":
         return True
-    return revoked(kind, view, there) or (kind == "price" and view["state"] == APPROVED)
+    return revoked(kind, view, there) or (kind in DATED and view["state"] == APPROVED)
 
 
 def revoked(kind: str, view: View, there: Found) -> bool:

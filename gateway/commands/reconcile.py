@@ -15,14 +15,14 @@ from gateway.admin.problems import ProblemError
 from gateway.commands import kinds
 from gateway.commands.documents import KINDS, NOUNS, Document, DocumentFault
 from gateway.commands.names import Names, UnknownNameError
-from gateway.commands.pricing import ImmutablePriceError, same_price, settled
+from gateway.commands.pricing import DATED, ImmutablePriceError, same_price, settled
 from gateway.commands.prune import USAGE, PruneRefusedError, doomed, reasons
 from gateway.commands.rehearsal import Rehearsal, in_words
 from gateway.commands.remote import Remote
 from gateway.commands.standing import BarredError, holder
 from policies.document import DocumentError, parse
 
-_PREFIXES: Final = {"budget": "bud", "limit": "lim"}
+_PREFIXES: Final = {"budget": "bud", "limit": "lim", "loop-breaker": "breaker"}
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -114,8 +114,8 @@ class Reconciler:
         if isinstance(why, tuple):
             referrer, other = why
             why = f"{referrer} {self._label(referrer, other)} refers to it"
-            if referrer == "price":
-                why = "prices that were in force refer to it"
+            if referrer in DATED:
+                why = f"{referrer}s that were in force refer to it"
             if other.get("revoked_at") is not None:
                 why = f"{why}, though revoked"
         remedy = "name it in the documents"
@@ -190,7 +190,7 @@ class Reconciler:
     ) -> dict[str, Any] | None:
         same = kinds.identity(kind, body)
         found = [each for each in self._there[kind] if kinds.identity(kind, each) == same]
-        if kind == "price":
+        if kind in DATED:
             return same_price(found, wanted, self._kept)
         if kind == "policy" and found and activate:
             return self._in_force(found[0])
@@ -235,7 +235,7 @@ class Reconciler:
         activate: bool,
     ) -> Step:
         now = kinds.shown(kind, there)
-        if kind == "price":
+        if kind in DATED:
             wanted = settled(now, wanted)
             body = {name: value for name, value in wanted.items() if name != "state"}
         changes = _changes(now, wanted)
@@ -250,8 +250,8 @@ class Reconciler:
         self._holder.require(kind, create=False)
         rewritten = any(name != "state" for name, _, _ in changes)
         self._change(kind, there, body if rewritten else None, activate=must_activate)
-        if kind == "price" and wanted["state"] != now["state"]:
-            self._do("POST", f"/prices/{there['id']}/approve")
+        if kind in DATED and wanted["state"] != now["state"]:
+            self._do("POST", f"/{NOUNS[kind]}/{there['id']}/approve")
         if kind in {"team", "model"}:
             there.update(wanted)  # what refers to what decides what can be pruned
         if note and there["active_version"] is not None:
@@ -285,7 +285,7 @@ def label(names: Names, kind: str, view: dict[str, Any]) -> str:
     """`acme/core/app`; what is attached to a scope stands after it."""
     if kind in {"tenant", "team", "key"}:
         return "/".join(names.path(kind, view["id"]).values())
-    if kind in {"policy", "budget", "limit"}:
+    if kind in {"policy", "budget", "limit", "loop-breaker"}:
         ((scope_kind, scope_id),) = view["scope"].items()
         path = "/".join(names.path(scope_kind, scope_id).values())
         own = view.get("name") or view.get("period")
@@ -293,6 +293,9 @@ def label(names: Names, kind: str, view: dict[str, Any]) -> str:
     if kind == "grant":
         of = label(names, "budget", dict(names.of(view["budget_id"])))
         return f"{of} +{view['amount']} until {view['until']}"
+    if kind == "discount":
+        parts = (names.name(view["tenant_id"]), view.get("model"), view.get("meter"))
+        return " ".join([*filter(None, parts), f"{view['percent']} %"])
     if kind == "price":
         backend = names.name(view["backend_id"]) if view.get("backend_id") else None
         tenant = names.name(view["tenant_id"]) if view.get("tenant_id") else None

@@ -12,6 +12,8 @@ _CREATES: Final = {
     "backend": "catalogue:change",
     "model": "catalogue:change",
     "policy": "policies:change",
+    "discount": "prices:change",
+    "loop-breaker": "limits:change",
 }
 _CHANGES: Final = {"tenant": "tenants:change"}
 
