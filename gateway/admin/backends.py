@@ -63,8 +63,8 @@ Millis = Annotated[int, Meta(ge=1, le=86_400_000)]
 class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`credential` is write-only: left out of a PUT it stays, null takes it away.
     `tco_effective_from`: since when the box costs what its `tco` says; left out, from when that is
-    written on, and as it is where the `tco` stays the same. Its cost prices never begin before they
-    are written.
+    written on, and as it is where the `tco` stays the same; null without one. Its cost prices never
+    begin before they are written.
     """
 
     name: fields.Name
@@ -135,7 +135,7 @@ def _build(
         lambda: fields.distinct(body.data_classes, "data_classes"),
         lambda: fields.base_url(body.base_url),
         lambda: tco.resolved(body.tco),
-        lambda: tco.begins_us(body.tco_effective_from, tco=body.tco),
+        lambda: _given_us(body),
     )
     if before is None:
         before = rows.Backend(
@@ -147,7 +147,7 @@ def _build(
             created_at_us=clock.now_us(),
         )
     profile = tco.resolved(body.tco)
-    given_us = tco.begins_us(body.tco_effective_from, tco=body.tco)
+    given_us = _given_us(body)
     same = profile == before.tco and before.tco_from_us is not None
     counts_us = before.tco_from_us if same else clock.now_us()
     return msgspec.structs.replace(
@@ -160,6 +160,11 @@ def _build(
         tco_from_us=None if profile is None else given_us or counts_us,
         **{name: getattr(body, name) for name in _COPIED},
     )
+
+
+def _given_us(body: Backend) -> int | None:
+    given = body.tco_effective_from
+    return None if given is None else fields.instant(given, "tco_effective_from")
 
 
 def _jurisdiction(name: str, position: int) -> None:

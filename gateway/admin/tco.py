@@ -72,15 +72,6 @@ def resolved(body: Tco | None) -> Profile | None:
     return profile
 
 
-def begins_us(text: str | None, *, tco: Tco | None) -> int | None:
-    """Since when it counts, as far as that is given. 422 where there is nothing to count."""
-    if text is None:
-        return None
-    if tco is None:
-        raise invalid("tco_effective_from", "it is when a tco begins, and there is none")
-    return fields.instant(text, "tco_effective_from")
-
-
 def _given(body: Tco) -> dict[str, Any]:
     return {name: each for name, each in msgspec.structs.asdict(body).items() if each is not None}
 

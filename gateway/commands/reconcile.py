@@ -294,8 +294,8 @@ def label(names: Names, kind: str, view: dict[str, Any]) -> str:
         of = label(names, "budget", dict(names.of(view["budget_id"])))
         return f"{of} +{view['amount']} until {view['until']}"
     if kind == "discount":
-        parts = (names.name(view["tenant_id"]), view.get("model"), view.get("meter"))
-        return " ".join([*filter(None, parts), f"{view['percent']} %"])
+        whose = (names.name(view["tenant_id"]), view.get("model"), view.get("meter"))
+        return " ".join([*filter(None, whose), f"{view['percent']} %"])
     if kind == "price":
         backend = names.name(view["backend_id"]) if view.get("backend_id") else None
         tenant = names.name(view["tenant_id"]) if view.get("tenant_id") else None

@@ -81,7 +81,7 @@ class Shop:
                 answer = client.get(path, headers={"accept": accept})
                 if answer.is_success:
                     yield path.partition("?")[0], answer.text
-        asked = {"key_id": self.key["id"], "model": "chat", "input_tokens": 1000, "max_tokens": 0}
+        asked = {"key_id": self.key["id"], "model": "chat", "input_tokens": 1000, "max_tokens": 1}
         explained = client.post("/policies/explain", json=asked)
         if explained.is_success:
             yield "/policies/explain", explained.text

@@ -150,7 +150,10 @@ def test_a_box_costs_what_its_tco_says_since_that_begins(
     whole = admin_client.put(path, json=late | {"tco_effective_from": "2026-01-01T00:00:00Z"})
     assert whole.is_success
     assert Decimal(told["money"]["actual"]) < Decimal(seen()["money"]["actual"])
-    refused(admin_client.put(path, json=backend | hour), 422, "tco_effective_from")
+    gone = admin_client.put(path, json=late | {"tco": None}).json()
+    assert (gone["tco"], gone["tco_effective_from"]) == (None, None)
+    odd = late | {"tco_effective_from": "yesterday"}
+    refused(admin_client.put(path, json=odd), 422, "tco_effective_from")
 
 
 def test_of_a_backend_that_did_next_to_nothing_nothing_is_claimed(

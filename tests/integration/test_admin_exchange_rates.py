@@ -45,7 +45,7 @@ def test_rates_are_imported_once_however_often_they_are_sent(admin_client: httpx
 def test_of_two_rates_of_a_day_the_later_counts_and_both_say_so(
     admin_client: httpx.Client,
 ) -> None:
-    day = RATE | {"base": "NOK", "day": "2026-10-29"}
+    day = RATE | {"base": "NOK", "day": "2026-10-29", "rate": "0.0879"}
     first = admin_client.post("/exchange-rates", json=day).json()
     second = admin_client.post("/exchange-rates", json=day | {"rate": "0.0883"}).json()
 

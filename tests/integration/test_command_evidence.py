@@ -73,7 +73,7 @@ def test_the_folder_holds_what_its_manifest_says_until_somebody_changes_it(
 
 @pytest.mark.parametrize(
     ("since", "until"),
-    [("yesterday", "2026-11-01T00:00:00Z"), ("2026-11-01T00:00:00Z", "2026-10-01T00:00:00Z"),
+    [("2026-11-01T00:00:00Z", "2026-10-01T00:00:00Z"),
      ("20260101T000000Z", "2026-11-01T00:00:00Z")],
 )  # fmt: skip
 @pytest.mark.usefixtures("asking")
@@ -129,3 +129,14 @@ def test_evidence_is_not_mixed_and_a_folder_without_a_manifest_is_none(
     assert "is not empty" in capsys.readouterr().err
     assert command("check", str(tmp_path)) == 1
     assert "has no manifest" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("asking")
+def test_a_time_that_is_none_is_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command("export", "--from", "yesterday", "--to", "2026-11", "-o", str(tmp_path / "2026"))
+
+    assert ended.value.code == 2
+    assert "'yesterday' is no time such as 2026-10" in capsys.readouterr().err

@@ -81,10 +81,10 @@ def _beside(connection: Connection, entered: ExchangeRate) -> Iterator[ExchangeR
     """What holds around its day, entered whichever way round."""
     of, day = exchange_rates.c, date.fromisoformat(entered.day)
     pair = (entered.base, entered.quote)
-    span = [str(day + timedelta(days=days)) for days in (-MAX_AGE_DAYS, MAX_AGE_DAYS)]
+    first, last = (str(day + timedelta(days=n)) for n in (-MAX_AGE_DAYS, MAX_AGE_DAYS))
     query = (
         select(exchange_rates)
-        .where(tuple_(of.base, of.quote).in_([pair, pair[::-1]]), of.day.between(*span))
+        .where(tuple_(of.base, of.quote).in_([pair, pair[::-1]]), of.day.between(first, last))
         .where(of.state == "approved")
         .order_by(of.day, of.created_at_us, of.id)
     )
