@@ -33,7 +33,10 @@ _METERS: Final = {
     "output": "Output",
 }
 _COLUMNS: Final = ("Cost centre", "Team", "App", "Model", "Region", "Meter")
-_FIGURES: Final = ("Tokens", "Per million", "Amount")
+_ESTIMATED: Final = (
+    "Estimated: what the backend would have reported is lost, and the tokens are by what was kept "
+    "of the request. Such lines can be credited."
+)
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -160,11 +163,13 @@ def _summary(head: Head, lines: Iterable[InvoiceLine]) -> Iterator[str]:
 
 def _detail(head: Head, lines: Iterable[InvoiceLine]) -> Iterator[str]:
     yield "<h2>Lines</h2><table>"
-    yield _header(_COLUMNS, _FIGURES) + "<tbody>"
+    figures = ("Tokens", f"{escape(head.currency)} per million", "Amount")
+    yield _header(_COLUMNS, figures) + "<tbody>"
     shown = iter(line for line in lines if line.line_kind != "rounding")
     section: tuple[int, str | None] = (head.period_start_us, None)
-    amounts = Amounts(head.exchange)
+    amounts, estimated = Amounts(head.exchange), False
     for line in islice(shown, MOST_LINES):
+        estimated = estimated or line.provenance == "estimated"
         begun = (line.period_start_us, line.corrects_invoice)
         if begun != section and line.line_kind != "credit" and line.line_kind not in _OF_TERMS:
             section = begun
@@ -177,6 +182,8 @@ def _detail(head: Head, lines: Iterable[InvoiceLine]) -> Iterator[str]:
         rest = (f"{count:,} more lines, in lines.csv", *[""] * (len(_COLUMNS) - 1))
         yield _row(rest, ("", "", _minor(minor, head)))
     yield f"</tbody>{_total(head, 8)}</table>\n"
+    if estimated:
+        yield f"<p>{_ESTIMATED}</p>\n"
 
 
 def _section(line: InvoiceLine, head: Head) -> str:

@@ -70,6 +70,7 @@ class BehindPage(msgspec.Struct, frozen=True, kw_only=True):
     invoice_id: str
     number: str | None
     line_id: str | None
+    currency: str
     meter: str | None
     unit_price_per_million: str | None
     price_version: str | None
@@ -117,10 +118,12 @@ def _page(
     events = explained.events(connection, behind, _cursor(query.cursor), query.limit + 1)
     shown = events[: query.limit]
     rated = line if line is not None and line.line_kind in OF_USAGE else None
+    exchange = invoice.exchanged
     return BehindPage(
         invoice_id=invoice.id,
         number=invoice.number,
         line_id=query.line_id,
+        currency=invoice.currency if exchange is None else exchange.currency,
         meter=None if rated is None else rated.meter,
         unit_price_per_million=None if rated is None else amount_per_million(rated.picos_per_token),
         price_version=None if rated is None else rated.price_version,

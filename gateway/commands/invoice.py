@@ -192,11 +192,13 @@ def _explain(args: argparse.Namespace, remote: Any) -> int:
     path = f"{_path(args, remote)}/requests"
     params: dict[str, str | int] = {"limit": 200}
     params |= {} if args.line is None else {"line_id": args.line}
+    teams = {} if args.json else {each["id"]: each["name"] for each in remote.all("teams")}
     while True:
         page = remote.call("GET", path, params=params).json()
         for each in page["items"]:
             figures = f"{each['quantity']} tokens  {each['amount']}  {each['provenance']}"
-            line = f"{each['admitted_at']}  {each['request_id']}  {figures}"
+            whose = f"{teams.get(each['team_id'], each['team_id'])}  {each['model']}"
+            line = f"{each['admitted_at']}  {each['request_id']}  {whose}  {figures}"
             print(json.dumps(each) if args.json else line)
         if page["next"] is None:
             break
@@ -214,13 +216,14 @@ def _sum_up(page: dict[str, Any]) -> None:
     asked = page["unit_price_per_million"]
     at = page["booked_at_per_million"] or asked
     price = f" at {at} a million" if page["meter"] else ""
-    print(f"{page['requests']} bookings, {page['quantity']} tokens{price}: {page['amount']}")
+    booked = f"{page['amount']} {page['currency']}"
+    print(f"{page['requests']} bookings, {page['quantity']} tokens{price}: {booked}")
     if page["changes"]:
         for each in page["changes"]:
             tokens = f", {each['quantity']} tokens" if each["quantity"] else ""
             print(f"  {_CAUSES[each['cause']]}{tokens}: {each['amount']}")
         of = f"the line, {page['billed_quantity']} tokens at {asked} a million"
-        print(f"  {of if page['meter'] else 'billed'}: {page['billed']}")
+        print(f"  {of if page['meter'] else 'billed'}: {page['billed']} {page['currency']}")
 
 
 def _rating(args: argparse.Namespace, remote: Any) -> int:

@@ -75,9 +75,10 @@ def test_a_draft_is_issued_checked_credited_and_voided(
     assert "USD" in said("rating", "req_2")
     explained = said("explain", "INV-000001")
     assert [word for word in explained if word.startswith("req_")] == ["req_1", "req_2"]
-    assert explained[-5:] == [
-        "3.00438", "rounding:", "-0.00438", "billed:", "3",
+    assert explained[-7:] == [
+        "3.00438", "USD", "rounding:", "-0.00438", "billed:", "3", "USD",
     ]  # fmt: skip
+    assert explained.count("chat-default") == 2, "and whose, of which model"
     note = said("credit", "INV-000001", "--amount", "1", "--reason", "slow")
     assert note[1:] == ["acme", "2026-10", "issued", "INV-CN-000001", "-1.00", "USD"]
     assert main(["invoice", "void", "INV-000001", "--reason", "typo"]) == 1

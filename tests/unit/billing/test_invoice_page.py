@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from html import unescape
 from html.parser import HTMLParser
 
+from msgspec.structs import replace
+
 from billing import credit_notes
 from billing.invoice_page import MOST_LINES, Head, Note, page
 from billing.invoices import InvoiceLine, draft
@@ -166,3 +168,23 @@ def test_beyond_what_a_page_can_hold_the_rest_is_one_row() -> None:
 
     rest = [row for row in cells.rows if row[0] == "7 more lines, in lines.csv"]
     assert [row[-1] for row in rest] == [f"{7 * line.amount_minor / 100:.2f}"]
+
+
+def test_prices_name_their_currency_and_what_is_estimated_is_explained() -> None:
+    lines = thirds()
+    guessed = tuple(replace(line, provenance="estimated") for line in lines)
+
+    plain, estimated = written(HEAD, lines), written(HEAD, guessed)
+
+    assert "USD per million" in plain
+    assert "Such lines can be credited" in estimated
+    assert "Such lines can be credited" not in plain
+
+
+def test_what_no_line_says_stands_above_all() -> None:
+    head = replaced(status="draft", remarks=(f"made while 2026-10 {EVIL} runs",))
+
+    text = written(head, thirds())
+
+    assert "Made while 2026-10 " in text.partition("<dl>")[0]
+    assert EVIL not in text
