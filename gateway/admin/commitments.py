@@ -24,6 +24,7 @@ from gateway.stores.sql.exact import require_room
 from gateway.stores.sql.invoice_tables import invoices
 from gateway.stores.sql.rows import plain_decimal
 
+_EARLIEST: Final = "2020-01-01"
 Percent = Annotated[
     str,
     Meta(
@@ -149,6 +150,8 @@ def _check(body: CommitmentBody, tenant: rows.Tenant, dialect: str) -> None:
         lambda: fields.checked("last_day", date.fromisoformat, body.last_day or body.first_day),
     )
     require_room(dialect, billing.check(body.amount, tenant.currency), "the amount")
+    if body.first_day < _EARLIEST:
+        raise invalid("first_day", f"it is before {_EARLIEST}, when nothing could be used")
     if body.last_day is not None and body.last_day < body.first_day:
         raise invalid("last_day", f"it is before the first day, {body.first_day}")
 
@@ -224,9 +227,10 @@ def _today(tenant: rows.Tenant) -> date:
 
 def _remove(connection: Connection, row: rows.Commitment) -> None:
     """What an invoice was made by is part of the books."""
-    drafts.locked_tenant(connection, row.tenant_id)
-    keys = commitments.sums(connection, row.tenant_id)
-    if any(key.partition("/")[0] == row.id for key in keys):
+    tenant = drafts.locked_tenant(connection, row.tenant_id)
+    mine = [commitments.commitment_of(row, tenant.currency)]
+    terms = billing.terms(mine, _today(tenant), tenant.currency)
+    if commitments.sums(connection, tenant.id, [each.key for each in terms]):
         raise conflict("immutable", "invoices were issued by the commitment, and it stays")
 
 
@@ -235,9 +239,9 @@ def _terms(connection: Connection, row: rows.Commitment) -> tuple[CommitmentTerm
     tenant = tenants.RECORDS.one(connection, id=row.tenant_id)
     if tenant is None or row.state != "approved":
         return ()
-    kept = commitments.sums(connection, tenant.id)
     found = commitments.terms_of(connection, tenant, _today(tenant))
     mine = [each for each in found if each.commitment.id == row.id]
+    kept = commitments.sums(connection, tenant.id, [each.key for each in mine])
     return tuple(_term(each, kept.get(each.key, Sums())) for each in mine)
 
 

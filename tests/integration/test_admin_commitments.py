@@ -51,6 +51,7 @@ def test_a_commitment_that_has_begun_stays_and_a_later_one_begins_with_a_term(
         ({"overage_percent": "1001"}, "overage_percent"),
         ({"rollover_percent": "101"}, "rollover_percent"),
         ({"first_day": "2026-02-30"}, "first_day"),
+        ({"first_day": "1026-07-01"}, "first_day"),
         ({"last_day": "2026-06-30"}, "last_day"),
         ({"tenant_id": "tenant_01aaaaaaaaaaaaaaaaaaaaaaaa"}, "tenant_id"),
     ],
@@ -96,7 +97,7 @@ def test_its_terms_say_what_issued_invoices_have_of_them(
     issued = admin_client.post(f"/invoices/{draft['id']}/issue", json={})
 
     assert (issued.status_code, issued.json()["total"]) == (200, "300.00")
-    first, _ = admin_client.get(f"/commitments/{begun['id']}").json()["terms"]
+    first, *_ = admin_client.get(f"/commitments/{begun['id']}").json()["terms"]
     assert first == {
         "id": f"{begun['id']}/2026-07-01", "first_day": "2026-07-01", "last_day": "2026-09-30",
         "committed": "300", "charged": "300", "used": "60", "unused": "0", "open": "240",

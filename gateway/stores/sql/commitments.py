@@ -1,7 +1,7 @@
 """Commitments as they are kept, and how each term of them stands before an invoice is made."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from itertools import pairwise
 from typing import Final
@@ -34,7 +34,7 @@ _PARTS: Final = {
 
 class Drafting(msgspec.Struct, frozen=True):
     """The invoice that is made: its month, whether that is over, the instants at which the months
-    begin that it takes from, and the months that are invoiced as a whole.
+    begin that it has usage of, and the months that are invoiced as a whole.
     """
 
     period: str
@@ -69,25 +69,53 @@ def terms_of(connection: Connection, tenant: Tenant, until: date) -> list[Term]:
     return billing.terms(agreed(connection, tenant), until, tenant.currency)
 
 
-def standings(connection: Connection, tenant: Tenant, drafting: Drafting) -> list[Standing]:
-    """Every term up to the month that is drafted, as issued invoices left it."""
-    year, month = (int(part) for part in drafting.period.split("-"))
-    # The term after the one that ends with this month is what its rest rolls over to.
-    until = date(year, month, 1) + _ONE_MONTH
-    found = terms_of(connection, tenant, until)
-    if not found:
-        return []
-    kept = sums(connection, tenant.id)
+def terms_for(connection: Connection, tenant: Tenant, period: str) -> list[Term]:
+    """Those that the invoice of the month may draw on, and the one after, to which rests roll."""
+    return terms_of(connection, tenant, _after(period))
+
+
+def months_of(terms: Iterable[Term]) -> frozenset[str]:
+    return frozenset(month for term in terms for month in term.months())
+
+
+def standings(
+    connection: Connection, tenant: Tenant, terms: Sequence[Term], drafting: Drafting
+) -> list[Standing]:
+    """As issued invoices left them, those of `terms_for` that usage of the drafted months may draw
+    on, and the one before.
+    """
+    found = [
+        (term, following)
+        for term, following in pairwise([*terms, None])
+        if term is not None and _concerns(term, following, drafting)
+    ]
+    kept = sums(connection, tenant.id, [term.key for term, _ in found])
     zone = ZoneInfo(tenant.timezone)
     return [
         _standing(term, following, drafting, zone, kept.get(term.key, Sums()))
-        for term, following in pairwise([*found, None])
-        if term is not None and term.months()[0] <= drafting.period
+        for term, following in found
     ]
 
 
-def sums(connection: Connection, tenant_id: str) -> dict[str, Sums]:
-    """By the key of the term, what issued invoices have of it."""
+def _concerns(term: Term, following: Term | None, drafting: Drafting) -> bool:
+    own = term.months()
+    if own[0] > drafting.period:
+        return False
+    if _after(own[-1]).isoformat().startswith(drafting.period):
+        return True  # its rest may have nothing to roll over to any more
+    return not drafting.months.keys().isdisjoint({*own, *_carry(term, following)})
+
+
+def _after(period: str) -> date:
+    """The first day of the next month."""
+    year, month = (int(part) for part in period.split("-"))
+    return (date(year, month, 1) + _ONE_MONTH).replace(day=1)
+
+
+def sums(connection: Connection, tenant_id: str, keys: Collection[str]) -> dict[str, Sums]:
+    """By the key of the term, what issued invoices have of it. Nothing of what none has."""
+    if not keys:
+        return {}
     of, dialect = invoice_lines.c, connection.dialect.name
     query = (
         select(
@@ -98,7 +126,7 @@ def sums(connection: Connection, tenant_id: str) -> dict[str, Sums]:
         )
         .join(invoices, invoices.c.id == of.invoice_id)
         .where(invoices.c.tenant_id == tenant_id, invoices.c.status == "issued")
-        .where(of.commitment.is_not(None))
+        .where(of.commitment.in_(keys))
         .group_by(of.commitment, of.line_kind)
     )
     found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))

@@ -179,9 +179,9 @@ def _made(
     connection: Connection, fresh: Invoice, parts: list[_Part], tenant: Tenant, closed: set[str]
 ) -> tuple[Draft, list[Covered]]:
     """In the currency of the ledger."""
-    drafting = _drafting(parts, closed)
-    standings = commitments.standings(connection, tenant, drafting)
-    committed = {month for each in standings for month in each.own}
+    terms_agreed = commitments.terms_for(connection, tenant, fresh.period)
+    committed = commitments.months_of(terms_agreed)
+    months = {fresh.period: fresh.span.start_us}
     centers = CostCenters(connection, fresh.tenant_id)
     key_names = _key_names(connection, fresh.tenant_id)
     found: list[tuple[_Part, Covered]] = []
@@ -198,7 +198,9 @@ def _made(
         of = coverage.unbilled(connection, fresh.tenant_id, part.span, centers)
         cards |= rate_cards.get(connection, {payer.charge_card for payer, _ in of.both} - {*cards})
         charged_picos = _charged_picos(of, cards)
-        if part.span.start_us not in committed:
+        if of.left:
+            months[part.period] = part.span.start_us
+        if part.period not in committed:
             minimums.append(_minimum(connection, part, charged_picos, tenant))
         found += [covered(part, payer, used) for payer, used in sorted(of.left.items())]
         before += [covered(part, *each) for each in of.taken.items() if _counts(each[0], cards)]
@@ -210,15 +212,12 @@ def _made(
         minimums=minimums,
         before=(_aggregate(part, each, cards) for part, each in before),
     )
-    lines = drawn(lines, standings, fresh.id)
+    if terms_agreed:
+        drafting = Drafting(fresh.period, fresh.span.end_us <= clock.now_us(), months, closed)
+        standings = commitments.standings(connection, tenant, terms_agreed, drafting)
+        lines = drawn(lines, standings, fresh.id)
     made = rounded(lines, invoice_id=fresh.id, currency=tenant.currency, period=fresh.span)
     return made, [each for _, each in found]
-
-
-def _drafting(parts: list[_Part], closed: set[str]) -> Drafting:
-    own = parts[0]
-    months = {part.period: part.span.start_us for part in parts}
-    return Drafting(own.period, own.span.end_us <= clock.now_us(), months, closed)
 
 
 def _charged_picos(month: Month, cards: dict[str, RateCard]) -> int:

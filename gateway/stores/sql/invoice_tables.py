@@ -80,6 +80,12 @@ invoice_lines: Final = Table(
     Column("commitment_paid", Boolean),  # of usage on it: whether it was charged before
     PrimaryKeyConstraint("invoice_id", "position"),
 )
+Index(
+    "ix_invoice_lines_commitment",
+    invoice_lines.c.commitment,
+    sqlite_where=invoice_lines.c.commitment.is_not(None),
+    postgresql_where=invoice_lines.c.commitment.is_not(None),
+)
 
 # What an invoice took from the rollups, by ids and with the names it was billed under: what is
 # still to be billed of a month is its rollups less this of everything that was issued.
