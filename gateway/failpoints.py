@@ -29,6 +29,8 @@ POINTS: Final = frozenset(
         "relay.metered", "relay.ended", "sliced.piece",
         "settle.begins", "settle.counted", "settle.spooled", "settle.answered",
         "settle.resent", "release.spooled", "release.answered",
+        # a shadow of one, which walks the same way beside it
+        "shadow.begins", "shadow.admitted", "shadow.answered", "shadow.heard",
         # beside the requests of a worker
         "upkeep.extends", "spool.turns", "spool.syncs", "spool.rotates", "refresh.loaded",
         "leases.asked", "leases.granted", "leases.written", "leases.given_back",

@@ -26,6 +26,7 @@ from gateway.dataplane.relay import relay_plain, relay_stream
 from gateway.dataplane.snapshot import Route, Snapshot
 from gateway.dataplane.turns import claim_of
 from gateway.errors import render_openai
+from gateway.failpoints import failpoint
 from gateway.stores.redis.holds import Replay
 from gateway.stores.spool import Spool
 from gateway.telemetry.metrics import Counter
@@ -161,6 +162,7 @@ class Shadows:
 
     async def _walk(self, flow: Flow, reading: Reading, aim: _Aim) -> str:
         """As any request's, for an answer that nobody gets; what became of it."""
+        failpoint("shadow.begins")
         deny: Deny | Replay | None = self._aim(flow, reading, aim)
         if deny is None:
             deny = self._steps.plan(flow, aim.model)
@@ -174,6 +176,7 @@ class Shadows:
                 self._steps.refused(flow, deny)
             return "refused"
         self._steps.track(flow, asyncio.current_task())
+        failpoint("shadow.admitted")
         return await self._send(flow)
 
     def _aim(self, flow: Flow, reading: Reading, aim: _Aim) -> Deny | None:
@@ -227,8 +230,10 @@ class Shadows:
         if turn is None and candidate.max_concurrency is not None:
             return "shed"
         answer = await self._forwarder.once(flow, candidate, turn)
+        failpoint("shadow.answered")
         if isinstance(answer, Answer):
             deny = await self._hear(flow, answer)
+            failpoint("shadow.heard")
         else:
             deny, flow.end_by, flow.end_phase = answer, "upstream", "ttfb"
         if deny is not None:

@@ -26,13 +26,19 @@ SCRIPTS: dict[str, dict[str, Any]] = {
     "hedged": {"tokens": 6},
     "hedged stream": {"tokens": 8, "chunk_delay_ms": 2},
     "enduring": {"tokens": 240, "chunk_delay_ms": 50},  # through a rebuild of the counters
+    "shadowed": {"tokens": 8, "chunk_delay_ms": 2},  # and another key pays for it once more
     "dead": {"tokens": 1},
     "sliced": {"tokens": 60, "chunk_delay_ms": 2},  # its hold grows with it
     "keyed": {"tokens": 6},  # with an idempotency key; the client asks until it is told
     "kept": {"tokens": 6},  # the same, and asked once more: its answer is stored
 }
-STREAMS = frozenset({"stream", "long", "lasting", "enduring", "counted", "sliced", "hedged stream"})
-MODELS = frozenset({"dead", "sliced", "kept", "hedged"})  # kinds with a model of their own
+STREAMS = frozenset(
+    {
+        "stream", "long", "lasting", "enduring", "counted", "sliced", "hedged stream", "shadowed"
+    }
+)  # fmt: skip
+# Kinds with a model of their own.
+MODELS = frozenset({"dead", "sliced", "kept", "hedged", "shadowed"})
 _TOLD_APART = frozenset({"retried", "hedged", "hedged stream"})  # what a backend does is told there
 
 

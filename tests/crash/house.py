@@ -56,13 +56,22 @@ class CrashHouse:
         self._budgets: dict[str, dict[str, Any]] = {}  # as they were made, by id
         self._outage = "bounded"
         self.key_id = ""
+        self._own: tuple[str, ...] = ()  # the budget and the limit of that key
         self._secret = ""
 
     @property
     def place(self) -> Place:
         books = (backend.book for backend in self.backends)
         by_id = dict(zip(self.backend_ids, books, strict=False))
-        return Place(self.store, self.engine, self.settings.spool_dir, by_id, self._recount)
+        return Place(
+            self.store,
+            self.engine,
+            self.settings.spool_dir,
+            by_id,
+            self._recount,
+            key_id=self.key_id,
+            of_key=self._own,
+        )
 
     @property
     def on_postgres(self) -> bool:
@@ -187,15 +196,20 @@ class CrashHouse:
             budget = {"scope": scope, "amount": "1000", "period": "month", "mode": "hard"}
             made = await self.make("budgets", **budget)
             self._budgets[made["id"]] = budget
+            if "key" in scope:
+                self._own = (made["id"],)
         for scope in (scopes[0], scopes[3]):
-            await self.make(
+            made = await self.make(
                 "limits", scope=scope, concurrent_requests=100, tokens_per_day=10_000_000
             )
+        self._own += (made["id"],)
         for number, line in enumerate(self.lines):
             await self._backend(number, f"http://127.0.0.1:{line.port}/v1", f"0.{number + 1}")
         await self._backend(9, f"{self.nobody}/v1", "0.1")
-        for name in ("chat", "sliced", "kept", "hedged"):
+        for name in ("chat", "sliced", "kept", "hedged", "shadowed"):
             await self._model(name, self.backend_ids[:2])
+        await self._model("aside", self.backend_ids[1:2])
+        lab = await self.make("keys", team_id=squad["id"], name="lab")
         await self._model("dead", self.backend_ids[2:])
         for document in (
             {"name": "cheap", "prefer": "cheapest"},
@@ -213,6 +227,14 @@ class CrashHouse:
                 "name": "hedged",
                 "match": {"models": ["hedged"]},
                 "retries": {"hedge_after_ms": 100, "hedge_percent": 100},
+            },
+            {
+                "name": "shadowed",
+                "match": {"models": ["shadowed"]},
+                "experiment": {
+                    "name": "aside",
+                    "shadow": {"model": "aside", "percent": 100, "payer": {"key": lab["id"]}},
+                },
             },
         ):
             made = await self.make("policies", scope={"tenant": tenant["id"]}, **document)

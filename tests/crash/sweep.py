@@ -38,7 +38,7 @@ class Kind:
 
     of: str
     model: str = "chat"
-    key: Literal["app", "poor", "small", "open", "leased", "strict"] = "app"
+    key: Literal["app", "poor", "small", "open", "leased", "strict", "lab"] = "app"
     attempts: int = 1  # when it is not cancelled
     # An idempotency key. asked: for the first time; repeated: the request is over, its answer kept.
     ticket: Literal["", "asked", "repeated"] = ""
@@ -53,6 +53,8 @@ KINDS: Final = {
     "retried": Kind("retried", attempts=2),
     "hedged": Kind("hedged", "hedged", attempts=2),
     "hedged stream": Kind("hedged stream", "hedged", attempts=2),
+    "shadowed": Kind("plain", "shadowed", attempts=2),
+    "shadowed stream": Kind("stream", "shadowed", attempts=2),
     "dead": Kind("dead", "dead", attempts=0),
     "refused": Kind("plain", key="poor", attempts=0),
     "degraded": Kind("plain", key="small"),
@@ -209,6 +211,7 @@ class Sweep:
             async with asyncio.timeout(60):
                 while (
                     data.plane.in_flight
+                    or data.plane.shadows.under_way
                     or data.plane.holds.busy
                     or data.plane._settler.waiting
                     or await store.ask("ZCARD", keys.holds(TAG))
@@ -236,8 +239,9 @@ class Sweep:
             by_backend[one.backend_id] = max(0, known - 1)
             self.posted[one.key_id] += one.counter_nanos
         assert not any(by_backend.values()), f"{told}: a backend did more than was told"
-        winners = [one for one in events if one.winner]
-        assert len(winners) <= 1, told
+        winners = Counter(one.request_id for one in events if one.winner)
+        assert all(times == 1 for times in winners.values()), told
+        assert len(winners) <= (2 if "shadowed" in told else 1), told
 
     async def sums(self) -> None:
         """Counters, journal and ledger say the same in the end, and no lease waits for anybody."""
@@ -300,6 +304,7 @@ async def _keys(house: House, world: World, sweep: Sweep) -> None:
         ("open", "1000", "open"),
         ("leased", "1000", "bounded"),
         ("strict", "1000", "strict"),
+        ("lab", "1000", "bounded"),
     ):
         key = world.key
         if name != "app":
@@ -309,6 +314,8 @@ async def _keys(house: House, world: World, sweep: Sweep) -> None:
             "budgets", scope={"key": key["id"]}, amount=amount, period="month", outage=outage
         )
         sweep.budgets[key["id"]] = made["id"]
+        if name == "lab":
+            await _trial(house, world, key["id"])
         if name == "leased":
             sweep.leased = made["id"]
         if name == "small":
@@ -319,6 +326,17 @@ async def _keys(house: House, world: World, sweep: Sweep) -> None:
                 budget={"on_exhausted": {"degrade_to": "cheap"}},
             )
     await house.make("limits", scope={"key": world.key["id"]}, concurrent_requests=2)
+
+
+async def _trial(house: House, world: World, payer: str) -> None:
+    """Requests for one model go to another one as well, and this key pays."""
+    shadow = {"model": "aside", "percent": 100, "payer": {"key": payer}}
+    await house.policy(
+        name="trial",
+        scope={"tenant": world.tenant["id"]},
+        match={"models": ["shadowed"]},
+        experiment={"name": "aside", "shadow": shadow},
+    )
 
 
 async def _models(house: House, world: World, closed: str) -> None:
@@ -335,6 +353,8 @@ async def _models(house: House, world: World, closed: str) -> None:
         ("cheap", there, "0.01"),
         ("kept", there, "1"),
         ("hedged", there, "1"),
+        ("shadowed", there, "1"),
+        ("aside", there[1:], "1"),
     ):
         targets = [{"upstream_model": "m", "weight": 1, "backend_id": one} for one in backends]
         await house.make(
