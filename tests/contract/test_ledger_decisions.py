@@ -4,15 +4,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import Engine, delete, select, update
 
 from billing.usage import UsageEvent
 from gateway.stores.sql import decisions, usage
-from gateway.stores.sql.decision_tables import decision_blocks
+from gateway.stores.sql.decision_tables import decision_blocks, decision_standings
 from gateway.stores.sql.decisions import Anchor, Sealed
 from gateway.stores.sql.engine import reading, transaction
-from policies.facts import DECODER, Record, Recorder
+from policies.facts import DECODER, ENCODER, Record, Recorder
 from tests.ledger_events import NOON_US, a_ledger, an_event
 from tests.policy_builders import an_ask
 from tests.unit.policies.test_facts import a_standing
@@ -139,9 +140,18 @@ def _swap(engine: Engine) -> None:
     _change(engine, 2, records=other)
 
 
+def _retell(engine: Engine) -> None:
+    """Other candidates and another policy under the name of those that decided."""
+    other = msgspec.structs.replace(a_standing(), candidates=())
+    with transaction(engine) as connection:
+        told = update(decision_standings).values(standing=ENCODER.encode(other))
+        connection.execute(told)
+
+
 @pytest.mark.parametrize(
     ("tamper", "number", "fault"),
     [
+        (_retell, 1, "what its decisions were made by is not what they name"),
         (_swap, 2, "its records are not those that were sealed"),
         (lambda engine: _change(engine, 2, records=b"x"), 2, "0 records where 1 were sealed"),
         (lambda engine: _change(engine, 2, sealed_at_us=1), 2, "its hash is not that of"),
@@ -165,6 +175,15 @@ def test_tampering_with_raw_sql_is_found_at_the_first_broken_link(
         assert found is not None
         assert (found.chain, found.number) == ("s00", number)
         assert fault in found.fault
+
+
+def test_what_somebody_put_in_the_place_of_what_decided_is_not_told(database_url: str) -> None:
+    with a_ledger(database_url) as engine:
+        usage.record(engine, [(decided(ONE), True)])
+
+        _retell(engine)
+
+        assert decisions.standings(engine, [RECORDER.digest]) == {}
 
 
 def test_a_chain_that_was_remade_does_not_hold_against_what_somebody_kept(

@@ -21,13 +21,14 @@ from gateway.stores.sql.decision_tables import (
 )
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.tables import usage_rows
-from policies.facts import ENCODER, RECORDS, STANDINGS, Record, Standing
+from policies.facts import ENCODER, RECORDS, STANDINGS, Record, Standing, digest_of
 from policies.seals import ORIGIN, Block, Break, Chain, seal
 
 _LEVEL: Final = 1  # records of one minute are much alike: the fastest level makes a third of them
 _PACK: Final = msgspec.msgpack.Encoder().encode
 _UNPACK: Final = msgspec.msgpack.Decoder(list[bytes]).decode
 _REMADE: Final = "it is not the block whose hash somebody kept"
+_TOUCHED: Final = "what its decisions were made by is not what they name"
 _AT_ONCE: Final = 20  # blocks
 _SOON_US: Final = 2_000_000  # between the time in a request id and that of its decision
 _MOST_BLOCKS: Final = 500  # looked through for one request of which no usage was recorded
@@ -113,13 +114,19 @@ def _lock(connection: Connection, chain: str) -> tuple[int, bytes]:
 
 
 def standings(engine: Engine, digests: Sequence[bytes]) -> dict[bytes, Standing]:
-    """Those that are known; one that is missing has not been handed in yet."""
+    """Those that are known; one that is missing has not been handed in yet, and one that is not
+    what its digest says was touched by somebody: neither tells anything of a decision.
+    """
     wanted = [digest.hex() for digest in digests]
     with reading(engine) as connection:
         rows = connection.execute(
             select(decision_standings).where(decision_standings.c.digest.in_(wanted))
         )
-        return {bytes.fromhex(row.digest): STANDINGS.decode(row.standing) for row in rows}
+        return {
+            bytes.fromhex(row.digest): STANDINGS.decode(row.standing)
+            for row in rows
+            if _is_whole(row)
+        }
 
 
 def in_span(
@@ -196,12 +203,16 @@ def verify(engine: Engine, anchors: Sequence[Anchor] = ()) -> Verified:
     kept = {(anchor.chain, anchor.number): anchor.hash for anchor in anchors}
     with reading(engine) as connection:
         heads = connection.execute(select(decision_chains).order_by(decision_chains.c.chain)).all()
+    touched = _touched(engine)
     lasts, blocks, records, retired, fault = [], 0, 0, 0, None
     for head in heads:
         chain, last = Chain(head.chain), None
         for row in _chain(engine, head.chain, head.number):
             last = _block(row)
-            chain.follow(last, None if row.records is None else _unpacked(row.records))
+            kept_there = None if row.records is None else _unpacked(row.records)
+            chain.follow(last, kept_there)
+            if touched and chain.fault is None and _refers(kept_there, touched):
+                chain.fault = Break(last.chain, last.number, _TOUCHED)
             if kept.pop((last.chain, last.number), last.hash) != last.hash:
                 chain.fault = chain.fault or Break(last.chain, last.number, _REMADE)
             blocks, records = blocks + 1, records + last.count
@@ -214,6 +225,21 @@ def verify(engine: Engine, anchors: Sequence[Anchor] = ()) -> Verified:
     for name, number in kept:  # no chain goes so far
         fault = fault or Break(name, number, "it is missing: somebody kept its hash")
     return Verified(tuple(lasts), blocks, records, retired, fault)
+
+
+def _touched(engine: Engine) -> frozenset[str]:
+    """The digests that do not belong to what stands under them."""
+    of = decision_standings.c
+    rows = _paged(engine, select(decision_standings).order_by(of.digest), (of.digest,))
+    return frozenset(row.digest for row in rows if not _is_whole(row))
+
+
+def _is_whole(row: Row[Any]) -> bool:
+    return bool(digest_of(row.standing).hex() == row.digest)
+
+
+def _refers(records: Sequence[bytes] | None, digests: frozenset[str]) -> bool:
+    return any(RECORDS.decode(each).facts.standing.hex() in digests for each in records or ())
 
 
 def heads(engine: Engine) -> tuple[Block, ...]:
