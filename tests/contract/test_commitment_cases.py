@@ -13,7 +13,15 @@ from billing.focus import Bill
 from billing.meters import Meters
 from billing.money import format_picos
 from billing.prices import PriceBook, RateCard
-from gateway.stores.sql import books, commitments, exchange_rates, explained, issuing, prices
+from gateway.stores.sql import (
+    books,
+    commitments,
+    exchange_rates,
+    explained,
+    issuing,
+    prices,
+    repricing,
+)
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.exchange_rates import ExchangeRate
 from gateway.stores.sql.invoices import Invoice
@@ -289,3 +297,26 @@ def written(engine: Engine, invoice: Invoice) -> Decimal:
     file = "".join(csv_text([head, *rows])).encode()
     assert faults(file, {str(invoice.number): billed}) == []
     return billed
+
+
+def test_a_month_priced_anew_draws_on_it_anew(engine: Engine) -> None:
+    commit(engine, "30", prepaid=True)
+    commit(engine, "0", "cmt_2", first_day="2026-08-01")
+    use(engine, "2026-07", 120)
+    (july,) = bill(engine, "2026-07")
+    less = Price(
+        id="p_less", book="charge", model="chat-default", meter="input", currency="USD",
+        amount_per_million="2", effective_from_us=0,
+    )  # fmt: skip
+    with transaction(engine) as connection:
+        prices.RECORDS.add(connection, less)
+        row, lines = repricing.compute(connection, ACME, "2026-07", None, "adm_ada")
+        repricing.add(connection, row, lines)
+        repricing.approve(connection, repricing.locked(connection, row), "adm_grace")
+
+    (august,) = bill(engine, "2026-08")
+
+    assert (total(july), format_picos(row.new_picos - row.old_picos)) == ("120.00", "-40")
+    assert told(engine, august) == {"usage": "0", "overage": "-40"}
+    assert (total(august), prepaid(engine)) == ("-40.00", "0")
+    holds_together(engine, july, august)
