@@ -59,18 +59,21 @@ def test_a_long_export_takes_no_more_memory_than_a_short_one(database_url: str) 
 
 
 @pytest.mark.long
-def test_a_million_lines_are_exported_in_constant_memory(sqlite_url: str, figure: Figure) -> None:
-    with a_ledger(sqlite_url) as engine:
+def test_a_million_lines_are_exported_in_constant_memory(database_url: str, figure: Figure) -> None:
+    with a_ledger(database_url) as engine:
         invoice = with_lines(engine, "2026-09", 1_000_000)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        started = time.monotonic()
+        started, used = time.monotonic(), time.process_time()
         rows = records_of(engine, invoice)
-        seconds = time.monotonic() - started
+        seconds, spent = time.monotonic() - started, time.process_time() - used
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 
     assert rows == 2 * 1_000_001
     assert grown < 30 * 1024, "KiB"
-    figure(f"1,000,000 lines as CSV and as FOCUS: {seconds:.0f} s, {grown} KiB more")
+    figure(
+        f"1,000,000 lines as CSV and as FOCUS: {seconds:.0f} s, {spent:.0f} s of one processor, "
+        f"{grown} KiB more; load {os.getloadavg()[0]:.1f}"
+    )
 
 
 def test_every_level_of_a_small_month_comes_to_the_same_last_pico(
