@@ -8,7 +8,7 @@ from typing import Final
 def csv_text(rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """RFC 4180, one record at a time, so that an export of any size needs no memory."""
     for row in rows:
-        yield ",".join(map(_field, row)) + "\r\n"
+        yield ",".join([_quoted(each) if _NEEDS_QUOTES(each) else each for each in row]) + "\r\n"
 
 
 def safe_text(text: str) -> str:
@@ -24,7 +24,5 @@ _FORMULA_STARTS: Final = (
 _NEEDS_QUOTES: Final = re.compile('[,"\r\n]').search
 
 
-def _field(text: str) -> str:
-    if _NEEDS_QUOTES(text) is not None:
-        return '"' + text.replace('"', '""') + '"'
-    return text
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'

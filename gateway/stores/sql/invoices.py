@@ -97,13 +97,13 @@ def lines(engine: Engine, invoice_id: str) -> Iterator[InvoiceLine]:
 
 def lines_of(connection: Connection, invoice_id: str) -> Iterator[InvoiceLine]:
     """The same of the caller's view."""
-    query = select(*(invoice_lines.c[name] for name in InvoiceLine.__struct_fields__)).where(
-        invoice_lines.c.invoice_id == invoice_id
-    )
+    names = InvoiceLine.__struct_fields__
+    of_it = invoice_lines.c.invoice_id == invoice_id
+    query = select(*(invoice_lines.c[name] for name in names)).where(of_it)
     ordered = query.order_by(invoice_lines.c.position)
     found = connection.execute(ordered, execution_options={"yield_per": 1_000})
-    for row in found.mappings():
-        yield InvoiceLine(**row)
+    for row in found:
+        yield InvoiceLine(**dict(zip(names, row, strict=True)))
 
 
 def terms_of(connection: Connection, invoice: Invoice) -> IssuedTerms:
