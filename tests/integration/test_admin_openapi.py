@@ -22,7 +22,7 @@ from gateway.admin.api import operations
 from gateway.admin.operation import Operation
 from tests.admin_server import TOKEN, AdminServer, admin_server
 
-EXAMPLES = 15
+EXAMPLES = [6, pytest.param(60, marks=pytest.mark.long)]  # of each operation in each mode
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -45,17 +45,18 @@ def described(server: AdminServer) -> Any:
     return schemathesis.openapi.from_url(f"{server.url}/admin/openapi.json")
 
 
+@pytest.mark.parametrize("examples", EXAMPLES)
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 @pytest.mark.parametrize("each", operations(), ids=lambda each: f"{each.method} {each.path}")
 def test_the_api_behaves_as_its_description_says(
-    described: Any, each: Operation, mode: GenerationMode
+    described: Any, each: Operation, mode: GenerationMode, examples: int
 ) -> None:
     if mode is GenerationMode.NEGATIVE and not (each.query or each.body or each.if_match):
         return  # nothing of it can be got wrong
 
     @given(case=described["/admin/v1" + each.path][each.method].as_strategy(generation_mode=mode))
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         deadline=None,
         derandomize=True,
         database=None,
