@@ -1,5 +1,6 @@
 """Further data plane workers of a house, each a process of its own."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -21,6 +22,14 @@ class Worker:
         self.process = process
         self.client = client
 
+    async def stop(self) -> None:
+        """Ends it as a supervisor would. Its client leaves first, or the worker would give it
+        seconds for that; what stands between it and its store may be in this event loop.
+        """
+        await self.client.aclose()
+        self.process.terminate()
+        await asyncio.to_thread(self.process.wait, HANGS_AFTER_S)
+
 
 @asynccontextmanager
 async def another_worker(house: House, number: int, skew_s: float = 0) -> AsyncIterator[Worker]:
@@ -31,6 +40,7 @@ async def another_worker(house: House, number: int, skew_s: float = 0) -> AsyncI
             "METERHOUSE_HOME": str(house.settings.home),
             "METERHOUSE_REDIS_URL": house.settings.redis_url,
             "METERHOUSE_DATABASE_URL": house.settings.database_url,
+            "METERHOUSE_STORE_TIMEOUT_MS": str(house.settings.store_timeout_ms),
             "METERHOUSE_ACCESS_LOG": "off",
             "PYTHONTZPATH": os.pathsep.join(zoneinfo.TZPATH),
         }
@@ -40,11 +50,10 @@ async def another_worker(house: House, number: int, skew_s: float = 0) -> AsyncI
             env=environ,
             pass_fds=[listener.fileno()],
         )
-    async with plain_client(url) as client:
-        try:
-            # The kernel keeps the request until somebody serves the socket.
-            assert (await client.get("/readyz")).status_code == 200
-            yield Worker(process, client)
-        finally:
-            process.terminate()
-            process.wait(timeout=HANGS_AFTER_S)
+    worker = Worker(process, plain_client(url))
+    try:
+        # The kernel keeps the request until somebody serves the socket.
+        assert (await worker.client.get("/readyz")).status_code == 200
+        yield worker
+    finally:
+        await worker.stop()
