@@ -44,7 +44,7 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Rehearsal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    steps: Annotated[tuple[Step, ...], Meta(max_length=2_000)]
+    steps: Annotated[tuple[Step, ...], Meta(max_length=500)]
 
 
 class StepView(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from gateway.admin.problems import Fault
 from gateway.commands.documents import Document, DocumentFault
 from gateway.commands.remote import Remote, RemoteError
 
-_MOST_STEPS: Final = 2_000  # that the API judges at a time
+_MOST_STEPS: Final = 500  # that the API judges at a time: who writes to SQLite waits meanwhile
 _NOT_THERE: Final = frozenset({404, 405, 413})  # an older release; more than it reads
 _FIELD_NAMES: Final = {
     "tenant_id": "tenant", "team_id": "team", "parent_id": "parent", "backend_id": "backend"
