@@ -20,26 +20,35 @@ _LOG: Final = logging.getLogger(__name__)
 # entry stays where it is until that is mended.
 _ITS_OWN_FAULT: Final = (ValueError, OverflowError, DataError, IntegrityError)
 
+# Clocks of one installation differ by less. What is dated further ahead was dated by a wrong one.
+MOST_AHEAD_US: Final = 600_000_000
+
 _Read = tuple[Entry, UsageEvent]
 
 
 def book(engine: Engine, tag: str, entries: Sequence[Entry]) -> tuple[int, list[Refused]]:
-    """How many rows are new, and the entries that can never become one, with the reason. The
-    decisions are sealed into the chain of `tag`.
+    """How many rows are new, and the entries that cannot become one, with the reason: never, or not
+    before the time that they are dated. The decisions are sealed into the chain of `tag`.
 
     Every other entry is in the ledger when this returns. Raises what the database raises when it
     is out of reach: then some of the entries may be booked, and booking them again is harmless.
     """
     read: list[_Read] = []
     refused: list[Refused] = []
+    latest_us = clock.now_us() + MOST_AHEAD_US
     _seal(engine, tag, [entry for entry in entries if not entry.event])
     for entry in entries:
         if not entry.event:
             continue
         try:
-            read.append((entry, DECODER.decode(entry.event)))
+            event = DECODER.decode(entry.event)
         except (msgspec.DecodeError, ValueError) as fault:
             refused.append(_refused(entry, entry.id.decode(), f"not a usage event: {fault}"))
+            continue
+        if event.admitted_at_us > latest_us:
+            refused.append(_early(entry, event))
+        else:
+            read.append((entry, event))
     return _book(engine, tag, read, refused), refused
 
 
@@ -69,6 +78,15 @@ def _book(engine: Engine, tag: str, read: Sequence[_Read], refused: list[Refused
             return 0
     middle = len(read) // 2
     return _book(engine, tag, read[:middle], refused) + _book(engine, tag, read[middle:], refused)
+
+
+def _early(entry: Entry, event: UsageEvent) -> Refused:
+    reason = (
+        f"it is dated {clock.rfc3339(event.admitted_at_us)}, more than ten minutes ahead: look at "
+        "the clock of the worker that served it; it is booked when that time has come"
+    )
+    early = _refused(entry, event.event_id, reason)
+    return msgspec.structs.replace(early, again_us=event.admitted_at_us)
 
 
 def _refused(entry: Entry, id_: str, reason: str) -> Refused:

@@ -59,6 +59,8 @@ class JobDeps:
     past: dict[str, "Read"] = field(default_factory=dict)
     # By tenant, until when loops were looked for. Forgetting costs time, nothing else.
     seen_us: dict[str, int] = field(default_factory=dict)
+    # By tag, when it was last looked for what is set aside. Forgetting costs time, nothing else.
+    looked_aside: dict[str, int] = field(default_factory=dict)
     # By tenant, the turn at which its spending was compared. Forgetting costs time, nothing else.
     compared: dict[str, int] = field(default_factory=dict)
     # To whoever reads it, a dead worker's spool that another reads looks like a living one's.

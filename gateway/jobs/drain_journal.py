@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy import Engine, select
 
+from gateway import clock
 from gateway.clock import monotonic_us
 from gateway.failpoints import failpoint
 from gateway.jobs.booking import book
@@ -28,6 +29,7 @@ WAIT_MS: Final = 500
 ASK_AGAIN_S: Final = 0.05
 FAILED_PAUSE_S: Final = 1.0
 TURN_US: Final = 4_000_000
+ASIDE_EVERY_US: Final = 60_000_000  # what is set aside is looked through
 LEASE_MS: Final = 8_000  # a turn and its last transaction; overrunning it is harmless
 
 _LOG: Final = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ async def _turn(deps: JobDeps, tag: str, stopping: asyncio.Event) -> int:
     booked = 0
     while orphans := await journal.reclaim(MOST_ENTRIES, idle_ms=0):
         booked += await _book(deps, tag, journal, orphans)
+    booked += await _take_up(deps, tag)
     end_us = monotonic_us() + TURN_US
     while monotonic_us() < end_us:
         if await leases.is_held(deps.client, keys.still(tag)):
@@ -87,6 +90,22 @@ async def _turn(deps: JobDeps, tag: str, stopping: asyncio.Event) -> int:
             break
         if few:
             await pause(stopping, PAUSE_S)
+    return booked
+
+
+async def _take_up(deps: JobDeps, tag: str) -> int:
+    """Of what was set aside as dated ahead of our clock, that whose time has come."""
+    before_us, at_us = deps.looked_aside.get(tag), monotonic_us()
+    if before_us is not None and at_us - before_us < ASIDE_EVERY_US:
+        return 0
+    deps.looked_aside[tag] = at_us
+    aside, now_us = await quarantine.read(deps.client, tag), clock.now_us()
+    due = [each for each in aside.values() if 0 < each.again_us <= now_us][:MOST_ENTRIES]
+    if not due:
+        return 0
+    entries = [Entry(each.id.encode(), each.event, each.hold_found) for each in due]
+    booked, refused = await asyncio.to_thread(book, deps.engine, tag, entries)
+    await quarantine.taken_up(deps.client, tag, [each.id for each in due], refused)
     return booked
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, func, select, text
 from sqlalchemy.exc import OperationalError
 
 from billing.usage import ENCODER, UsageEvent
+from gateway import clock
 from gateway.jobs.deps import JobDeps
 from gateway.jobs.drain_journal import drain
 from gateway.stores.redis import keys, leases, quarantine
@@ -134,6 +135,50 @@ def test_what_the_ledger_refuses_is_set_aside_and_the_rest_goes_on(
             assert "req_huge:1" in reasons
             assert await Journal(deps.client, TAG, "x").length() == 0
             assert booked(engine)["rows"] == 20
+
+    with a_ledger(database_url) as engine:
+        run(story(engine))
+
+
+def test_what_is_dated_ahead_of_our_clock_is_set_aside_until_its_time_has_come(
+    sqlite_url: str, store_url: str, tmp_path: Path
+) -> None:
+    async def story(engine: Engine) -> None:
+        now_us = clock.now_us()
+        near, far = now_us + 9 * 60_000_000, now_us + 3_600_000_000
+        async with some_jobs(engine, store_url, tmp_path) as deps:
+            await settle(deps, an_event("req_near", admitted_at_us=near, finished_at_us=near))
+            await settle(deps, an_event("req_far", admitted_at_us=far, finished_at_us=far))
+
+            assert await drain(deps, TAG, at_once()) == 1
+
+            (early,) = (await quarantine.read(deps.client, TAG)).values()
+            assert (early.id, early.again_us) == ("req_far:1", far)
+            assert "look at the clock of the worker" in early.reason
+            assert await drain(deps, TAG, at_once()) == 0
+            assert await quarantine.ids(deps.client, TAG) == {"req_far:1"}
+
+    with a_ledger(sqlite_url) as engine:
+        run(story(engine))
+
+
+def test_what_was_dated_ahead_is_booked_once_and_what_is_unfit_then_stays(
+    database_url: str, store_url: str, tmp_path: Path
+) -> None:
+    async def story(engine: Engine) -> None:
+        good, bad = an_event("req_then"), an_event("req_odd", charge_picos=1)
+        aside = [
+            quarantine.Refused(each.event_id, ENCODER.encode(each), True, "early", 1, again_us=1)
+            for each in (good, bad)
+        ]
+        async with some_jobs(engine, store_url, tmp_path) as deps:
+            await quarantine.set_aside(deps.client, TAG, aside)
+
+            assert await drain(deps, TAG, at_once()) == 1
+
+            (left,) = (await quarantine.read(deps.client, TAG)).values()
+            assert (left.id, left.again_us) == ("req_odd:1", 0)
+            assert booked(engine)["rows"] == 1
 
     with a_ledger(database_url) as engine:
         run(story(engine))

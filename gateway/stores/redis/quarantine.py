@@ -1,4 +1,6 @@
-"""Events that the ledger refuses, set aside by id: neither dropped nor tried again."""
+"""Events that the ledger refuses, set aside by id: not dropped, and not tried again but for what is
+dated ahead of our clock.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -15,7 +17,7 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 
 class Refused(msgspec.Struct, frozen=True):
     """One event as it came, and why it was refused. `id` is the event's, or the journal entry's
-    where the event cannot be read.
+    where the event cannot be read. `again_us`: from when it may be tried again; 0: never.
     """
 
     id: str
@@ -23,6 +25,7 @@ class Refused(msgspec.Struct, frozen=True):
     hold_found: bool
     reason: str
     at_us: int
+    again_us: int = 0
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(Refused)
@@ -46,6 +49,23 @@ async def read(client: Redis, tag: str) -> Mapping[str, Refused]:
     except (RedisError, OSError) as fault:
         raise StoreUnavailable(str(fault)) from fault
     return {name.decode(): _DECODER.decode(packed) for name, packed in found.items()}
+
+
+async def taken_up(client: Redis, tag: str, ids: Iterable[str], refused: Iterable[Refused]) -> None:
+    """What was tried again is gone, but for what was `refused` again, which stands as it is now.
+    Raises StoreUnavailable.
+    """
+    still = {each.id: _ENCODER.encode(each) for each in refused}
+    try:
+        async with client.pipeline(transaction=True) as pipe:
+            for each in ids:
+                if each in still:
+                    pipe.hset(keys.quarantine(tag), each, still[each])
+                else:
+                    pipe.hdel(keys.quarantine(tag), each)
+            await pipe.execute()
+    except (RedisError, OSError) as fault:
+        raise StoreUnavailable(str(fault)) from fault
 
 
 async def ids(client: Redis, tag: str) -> set[str]:
