@@ -79,6 +79,7 @@ def _introduced(connection: Connection, events: Sequence[UsageEvent]) -> Mapping
             for pseudonym in new
         ]
         connection.execute(_insert(connection).on_conflict_do_nothing(), made)
+        known |= of(connection, new)  # of those whom somebody else was first with, too
     back = {
         str(event.end_user)
         for event in events
@@ -89,7 +90,7 @@ def _introduced(connection: Connection, events: Sequence[UsageEvent]) -> Mapping
     for pseudonym in sorted(back):
         mine = (end_users.c.pseudonym == pseudonym) & end_users.c.subject.is_(None)
         connection.execute(update(end_users).where(mine).values(subject=ids.new(SUBJECT)))
-    return known | of(connection, back.union(new)) if new or back else known
+    return known | of(connection, back) if back else known
 
 
 def of(connection: Connection, pseudonyms: Collection[str]) -> dict[str, Known]:
