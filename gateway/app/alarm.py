@@ -27,6 +27,8 @@ class Alarm:
         self._timer = self._loop.call_at(at, self._rings)
 
     def stop(self) -> None:
+        """For good: whom it would ring is let go."""
+        self._ring = _nobody
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -34,3 +36,7 @@ class Alarm:
     def _rings(self) -> None:
         self._timer = None
         self._ring()
+
+
+def _nobody() -> None:
+    """Is rung after the end."""

@@ -75,8 +75,9 @@ class HangUp:
         trace: TracebackType | None,
     ) -> None:
         self._inside = False
-        if self._watcher is not None:
-            self._watcher.cancel()
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.cancel()  # and let go: its end leads to us, and that would be a knot
         task, self.task = self.task, None
         if self._gone and kind is asyncio.CancelledError and task and task.uncancel() == 0:
             raise ClientGone from fault
