@@ -133,7 +133,7 @@ def house(home: Path, *words: str, within_s: float = 120, **settings: str) -> It
         up.says(READY, within_s)
         yield up
     finally:
-        up.stop()
+        up.stop(signal.SIGINT)  # which gives idle clients no time to take their leave
 
 
 def end_of(pid: int, within_s: float = 60) -> bool:
