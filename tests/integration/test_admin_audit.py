@@ -22,7 +22,7 @@ from tests.admin_world import BILL
 HOOK_SECRET = "a-hook-secret-nobody-may-read-0123456789"
 CANARY = "sk-canary-0123456789"
 UNTIL = {"until": "2099-01-01T00:00:00Z", "reason": "a launch", "approver": "Ada"}
-READS = {"POST /policies/explain", "POST /policies/replay"}
+READS = {"POST /policies/explain", "POST /policies/replay", "POST /rehearsals"}
 
 
 def rows(client: httpx.Client, **filters: Any) -> list[dict[str, Any]]:
