@@ -5,6 +5,7 @@ its credential, and a request by its text.
 
 import asyncio
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
@@ -263,17 +264,21 @@ def _policy(town: Town, number: int, kind: str, scope_id: str) -> rows.Policy:
 
 
 def _prices(town: Town) -> Iterator[rows.Price]:
-    """What a model charges, and what each backend costs for each."""
-    for model, sites in town.models.items():
-        amount = DEAR if model in town.dear else CHEAP
-        for meter in ("input", "output"):
+    """What a model charges, and what each backend costs for each. In every other town a dear model
+    charges what it costs, and that is dear at some backends only.
+    """
+    for (model, sites), meter in itertools.product(town.models.items(), ("input", "output")):
+        by_backend = model in town.dear and int(town.id[1:]) % 2 == 0
+        if not by_backend:
             yield rows.Price(
                 id=f"{model}-{meter}", book="charge", model=model, meter=meter,
-                amount_per_million=amount, currency="USD", effective_from_us=0,
+                amount_per_million=DEAR if model in town.dear else CHEAP, currency="USD",
+                effective_from_us=0,
             )  # fmt: skip
-            for site in sites:
-                yield rows.Price(
-                    id=f"{model}-{site.id}-{meter}", book="cost", backend_id=site.id,
-                    upstream_model=model, meter=meter, amount_per_million=str(site.cost),
-                    currency="USD", effective_from_us=0,
-                )  # fmt: skip
+        for site in sites:
+            amount = (DEAR if site.cost else CHEAP) if by_backend else str(site.cost)
+            yield rows.Price(
+                id=f"{model}-{site.id}-{meter}", book="cost", backend_id=site.id,
+                upstream_model=model, meter=meter, amount_per_million=amount,
+                currency="USD", effective_from_us=0,
+            )  # fmt: skip
