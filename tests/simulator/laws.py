@@ -185,7 +185,7 @@ class Laws(Watcher):
         if done.event is not None and (found or done.reaping is None):
             self._told(DECODER.decode(done.event))
         self._leases.settled(before, after, done)
-        self._counted_once(before, after, done)
+        self._counted_once(before, after, done, found)
         if after.accounts is before.accounts:
             return
         if found:
@@ -194,9 +194,11 @@ class Laws(Watcher):
             self._posted_without_hold(before, after, done, found)
         self._look(after)
 
-    def _counted_once(self, before: State, after: State, done: Settlement) -> None:
+    def _counted_once(self, before: State, after: State, done: Settlement, found: bool) -> None:
         """What came into the journal alone is counted from there, and not posted later as well."""
-        if done.event is None or not done.event or not self._is_whole:
+        if done.event is None or not self._is_whole:
+            return
+        if done.reaping is not None and not found:  # it was not to be reaped, so nothing was told
             return
         event_id = DECODER.decode(done.event).event_id
         if not any(
