@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gateway import ids
 from gateway.stores import spooled
+from gateway.stores.redis import keys
 from gateway.stores.redis.scripts import (
     ADMIT,
     CLOSE_EPOCH,
@@ -26,7 +27,7 @@ from gateway.stores.redis.scripts import (
 from tests.crash.cells import Call, Cell, Point
 from tests.crash.clients import MOST_REPEATS, Reply
 from tests.crash.house import CrashHouse
-from tests.crash.laws import Found, check
+from tests.crash.laws import TAG, Found, check
 from tests.crash.processes import SAYS_WITHIN_S, Process
 from tests.fault_proxy import FaultProxy, Strike
 from tests.scripted_answers import Script
@@ -151,8 +152,9 @@ async def _worker_call(house: CrashHouse, cell: Cell, stop_s: float) -> tuple[li
     await _jobs_run(house)
     worker = await house.start_worker()
     replies = [await house.ask(call.kind)]
+    await _settled(house)  # what it calls is not to be struck
     if call.leased:
-        await house.has_leases()  # their own calls are not the ones to be struck
+        await house.has_leases()  # nor are theirs
     proxy = house.worker_store if call.line == "worker_store" else house.lines[0]
     strike = _strike(proxy, call, cell.fault, worker)
     asked = await _asked(house, call)
@@ -161,6 +163,12 @@ async def _worker_call(house: CrashHouse, cell: Cell, stop_s: float) -> tuple[li
         await _suffer(worker, cell.fault, stop_s)
     strike.release.set()
     return replies + await _ended(house, worker, asked), struck
+
+
+async def _settled(house: CrashHouse) -> None:
+    async with asyncio.timeout(SAYS_WITHIN_S):
+        while await house.store.zcard(keys.holds(TAG)):
+            await asyncio.sleep(0.01)
 
 
 def _strike(proxy: FaultProxy, call: Call, fault: str, victim: Process) -> Strike:
