@@ -180,6 +180,7 @@ def test_a_months_invoice_adds_up_to_its_total(api: TestClient, engine: Engine) 
         "kind": "invoice",
         "exchange": None,
         "early": False,
+        "remarks": made.json()["remarks"],
         **dict.fromkeys(
             ("credits_invoice", "reason", "issued_at", "voided_at", "void_reason", "content_sha256")
         ),
