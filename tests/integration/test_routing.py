@@ -311,6 +311,12 @@ def test_explain_sees_what_the_workers_see(tmp_path: Path, store_url: str) -> No
             assert slow["reasons"][0].startswith("slo: p95 of TTFT is 398 ms")
             assert dead["reasons"] == ["unavailable: the circuit breaker is open after failures"]
             assert (slow["breaker"], dead["breaker"]) == ("closed", "open")
+            assert [each["trial"] for each in told["candidates"]] == [None, None]
+            await told_by_a_worker(house, us, breaker="half_open")
+            told = (await house.admin.post("/policies/explain", json=body)).json()
+            _, tried = told["candidates"]
+            assert (tried["eligible"], tried["breaker"]) == (True, "half_open")
+            assert tried["trial"].startswith("half open: one trial at a time")
 
             # The worker of this house sees no other's counts yet: it serves, and tells of itself
             # what policies ask for, by their windows.
