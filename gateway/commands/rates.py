@@ -10,6 +10,7 @@ from typing import Any, Final
 
 COLUMNS: Final = ("day", "base", "quote", "rate")
 _AT_ONCE: Final = 1_000  # as many as one import takes
+_APPROVES: Final = "`meterhouse rates approve ID`"
 
 
 class RatesFileError(ValueError):
@@ -73,9 +74,16 @@ def _list(args: argparse.Namespace, remote: Any) -> None:
 
 
 def _set(args: argparse.Namespace, remote: Any) -> None:
+    from gateway.commands.remote import RemoteError
+
     body = {name: getattr(args, name) for name in ("base", "quote", "rate", "day", "source")}
     body |= {"state": "draft"} if args.draft else {}
-    made = remote.call("POST", "/exchange-rates", body).json()
+    try:
+        made = remote.call("POST", "/exchange-rates", body).json()
+    except RemoteError as fault:  # in the words of who types, not of who posts
+        said = str(fault).replace('POST it with "state": "draft"', "enter it with --draft")
+        said = said.replace("POST /admin/v1/exchange-rates/{id}/approve", _APPROVES)
+        raise RemoteError(said) from fault
     print(json.dumps(made) if args.json else _told(made))
     if made["state"] == "draft" and not args.json:
         print(f"a colleague's `meterhouse rates approve {made['id']}` puts it in force",
