@@ -53,9 +53,11 @@ async def drain(deps: JobDeps, tag: str, stopping: asyncio.Event) -> int:
     """Entries of one tag for as long as a turn takes; when `stopping`, until there are none.
     Answers how many rows are new; 0 while another process has the lease.
     """
-    lease = None
-    if not await leases.is_held(deps.client, keys.still(tag)):
-        lease = await leases.take(deps.client, keys.drain(tag), LEASE_MS)
+    lease = await _leased(deps, tag)
+    while lease is None and stopping.is_set() and await _waits(deps, tag):
+        # Nobody may have it but a store that was away when it was to be given back.
+        await asyncio.sleep(ASK_AGAIN_S)
+        lease = await _leased(deps, tag)
     if lease is None:
         await pause(stopping, ASK_AGAIN_S)
         return 0
@@ -63,6 +65,16 @@ async def drain(deps: JobDeps, tag: str, stopping: asyncio.Event) -> int:
         return await _turn(deps, tag, stopping)
     finally:
         await leases.give_back(deps.client, lease)
+
+
+async def _leased(deps: JobDeps, tag: str) -> leases.Lease | None:
+    if await leases.is_held(deps.client, keys.still(tag)):
+        return None
+    return await leases.take(deps.client, keys.drain(tag), LEASE_MS)
+
+
+async def _waits(deps: JobDeps, tag: str) -> bool:
+    return await Journal(deps.client, tag, deps.name).length() > 0
 
 
 async def _turn(deps: JobDeps, tag: str, stopping: asyncio.Event) -> int:

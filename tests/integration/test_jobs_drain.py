@@ -77,6 +77,23 @@ def test_what_was_settled_is_booked_and_leaves_the_journal(
         run(story(engine))
 
 
+def test_who_stops_waits_for_a_lease_that_a_lost_store_was_not_given_back(
+    database_url: str, store_url: str, tmp_path: Path
+) -> None:
+    """It was its own: with nothing booked the entries would wait for the next start."""
+
+    async def story(engine: Engine) -> None:
+        async with some_jobs(engine, store_url, tmp_path) as deps:
+            assert await leases.take(deps.client, keys.drain(TAG), 1_000) is not None
+            assert await drain(deps, TAG, at_once()) == 0  # nothing waits: neither does it
+            await settle(deps, an_event("req_1"))
+
+            assert await drain(deps, TAG, at_once()) == 1
+
+    with a_ledger(database_url) as engine:
+        run(story(engine))
+
+
 def test_entries_that_a_dead_reader_had_taken_are_booked_by_the_next(
     sqlite_url: str, store_url: str, tmp_path: Path
 ) -> None:
@@ -212,7 +229,7 @@ def test_one_process_at_a_time_drains_a_tag(
             await settle(deps, an_event("req_1"))
             other = await leases.take(deps.client, keys.drain(TAG), 60_000)
             assert other is not None
-            assert await drain(deps, TAG, at_once()) == 0
+            assert await drain(deps, TAG, asyncio.Event()) == 0
             await leases.give_back(deps.client, other)
             assert await drain(deps, TAG, at_once()) == 1
 

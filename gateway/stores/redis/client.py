@@ -1,13 +1,15 @@
 """redis-py for what is not hot: the jobs' leases, journals and reads of holds."""
 
+from contextlib import suppress
 from typing import Any, Final, cast
+from weakref import WeakSet
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as NotConnected
-from redis.exceptions import RedisClusterException
+from redis.exceptions import RedisClusterException, RedisError
 
 from gateway.stores.redis.address import StoreAddress, parse
 
@@ -16,14 +18,29 @@ ANSWER_WITHIN_S: Final = 10.0  # above the longest blocking read
 
 
 class _Cluster(RedisCluster):
-    """As the client of one server, a fault of the store is a RedisError."""
+    """As the client of one server, a fault of the store is a RedisError. Closes also what it has to
+    servers that left the cluster while they were asked something, which redis-py forgets.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._seen: WeakSet[ClusterNode] = WeakSet()
 
     async def initialize(self, *args: Any, **options: Any) -> "_Cluster":
         try:
             await super().initialize(*args, **options)
         except RedisClusterException as fault:
             raise NotConnected(str(fault)) from fault
+        finally:
+            for nodes in (self.nodes_manager.startup_nodes, self.nodes_manager.nodes_cache):
+                self._seen.update(nodes.values())
         return self
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        for node in tuple(self._seen):
+            with suppress(RedisError, OSError):  # it is lost anyway
+                await node.disconnect()
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         try:
