@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from typing import Any, Final, cast
-from weakref import WeakSet
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
@@ -24,21 +23,28 @@ class _Cluster(RedisCluster):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._seen: WeakSet[ClusterNode] = WeakSet()
+        self._left: dict[int, ClusterNode] = {}  # two of a name are equal, so by identity
 
     async def initialize(self, *args: Any, **options: Any) -> "_Cluster":
+        before = self._members()
         try:
             await super().initialize(*args, **options)
         except RedisClusterException as fault:
             raise NotConnected(str(fault)) from fault
         finally:
-            for nodes in (self.nodes_manager.startup_nodes, self.nodes_manager.nodes_cache):
-                self._seen.update(nodes.values())
+            now, left = self._members(), self._left | before
+            self._left = {n: one for n, one in left.items() if n not in now and _is_connected(one)}
         return self
+
+    def _members(self) -> dict[int, ClusterNode]:
+        known = self.nodes_manager
+        return {
+            id(one): one for one in (*known.startup_nodes.values(), *known.nodes_cache.values())
+        }
 
     async def aclose(self) -> None:
         await super().aclose()
-        for node in tuple(self._seen):
+        for node in self._left.values():
             with suppress(RedisError, OSError):  # it is lost anyway
                 await node.disconnect()
 
@@ -47,6 +53,11 @@ class _Cluster(RedisCluster):
             return await super().execute_command(*args, **options)
         except RedisClusterException as fault:
             raise NotConnected(str(fault)) from fault
+
+
+def _is_connected(node: ClusterNode) -> bool:
+    connections = cast("Any", node)._connections  # noqa: SLF001 - it has no other way to tell
+    return any(one.is_connected for one in connections)
 
 
 class _OfService(Redis):
