@@ -14,7 +14,7 @@ from gateway.settings import Settings
 from gateway.stores.redis import address
 from gateway.stores.redis.channel import Channels, StoreUnavailable
 from gateway.stores.redis.holds import HoldStore
-from gateway.stores.sql.engine import open_engine
+from gateway.stores.sql.engine import close, open_engine
 from gateway.telemetry.sampling import ratio_of
 from gateway.telemetry.service import Telemetry, TelemetrySettings
 
@@ -46,7 +46,7 @@ async def started_telemetry(stack: AsyncExitStack, settings: Settings, process: 
 
 def opened_engine(stack: AsyncExitStack, settings: Settings) -> Engine:
     engine = open_engine(settings.database_url)
-    stack.callback(engine.dispose)
+    stack.callback(close, engine)
     return engine
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DatabaseError
 
 from gateway.stores.sql import configuration, revisions
 from gateway.stores.sql.engine import (
+    close,
     migrate,
     open_engine,
     reading,
@@ -185,3 +186,14 @@ def test_nothing_is_known_of_a_database_that_is_no_such_file(tmp_path: Path) -> 
 
     assert not revisions.known_current(f"sqlite:///{odd}")
     assert not revisions.known_current("postgresql://127.0.0.1/meterhouse")
+
+
+def test_what_a_thread_still_reads_with_is_closed_when_it_gives_it_back(database_url: str) -> None:
+    engine = open_engine(database_url)
+    with reading(engine) as connection:
+        raw = connection.connection.driver_connection
+        close(engine)
+        assert connection.scalar(text("SELECT 1")) == 1
+    assert raw is not None
+    with pytest.raises(Exception, match="closed"):
+        raw.cursor().execute("SELECT 1")

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from gateway import clock
 from gateway.failpoints import failpoint
@@ -35,6 +37,19 @@ def open_engine(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         return _open_sqlite(parsed)
     return _open_postgres(parsed)
+
+
+def close(engine: Engine) -> None:
+    """For good. A thread that is still at it keeps its connection until it gives it back, and it is
+    closed then: the pool, which is disposed of, would keep it.
+    """
+    event.listen(engine.pool, "checkin", _close_now)
+    engine.dispose()
+
+
+def _close_now(connection: DBAPIConnection | None, _record: ConnectionPoolEntry) -> None:
+    if connection is not None:
+        connection.close()
 
 
 def _open_postgres(url: URL) -> Engine:
