@@ -11,10 +11,14 @@ context, draws come from a fixed seed, so that the same days always give the sam
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 from decimal import Context, Decimal, localcontext
 from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 import msgspec
+
+from billing.periods import Window, window
 
 LEAST_DAYS: Final = 7  # with spending: below there is no interval
 FULL_DAYS: Final = 14  # from here on weekdays count in full
@@ -81,6 +85,17 @@ def forecast(
         totals = sorted(_paths(recent, first_weekday, ahead))
     low, middle, high = (totals[_PATHS * percent // 100] for percent in (10, 50, 90))
     return Forecast(spent_picos + low, spent_picos + middle, spent_picos + high, True, len(recent))
+
+
+def days_left(span: Window, zone: ZoneInfo, at_us: int) -> tuple[tuple[int, int], ...]:
+    """What is left of the window, day by day on the zone's clock, as `forecast` takes it."""
+    found = []
+    while at_us < span.end_us:
+        day = window("day", zone, at_us)
+        share = (day.end_us - at_us) * _SCALE // (day.end_us - day.start_us)
+        found.append((date.fromisoformat(day.id.removeprefix("d")).weekday(), share))
+        at_us = day.end_us
+    return tuple(found)
 
 
 def pattern(days: Sequence[int], first_weekday: int) -> Pattern:

@@ -58,6 +58,7 @@ _FIGURES: Final = frozenset(
         *("requests", "tokens", "charge", "cost", "lost_cost", "margin", "margin_percent"),
         *("charge_per_million", "cost_per_million"),
         *("budget", "actual", "left", "used_percent", "elapsed_percent"),
+        *("low", "forecast", "high", "interval_percent", "history_days"),
     )
 )
 _AT_BEFORE_US: Final = clock.parse_rfc3339("9999-01-01T00:00:00Z")  # a quarter on is a date still
@@ -95,7 +96,7 @@ async def _journal(call: Call) -> Answer:
 
     def work(connection: Connection) -> tuple[Window, list[Item]]:
         tenant_id, zone, span = _month(call, connection)
-        names, numbers = _names(connection), _numbers(connection)
+        names, numbers = names_of_all(connection), _numbers(connection)
         sums: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0])
         found = posting_reports.posted(connection, span.start_us, span.end_us, tenant_id)
         for each in found:
@@ -111,7 +112,7 @@ async def _journal(call: Call) -> Answer:
         ]
 
     span, items = await call.read(work)
-    return _answer(call, span, JOURNAL, items)
+    return report_answer(call, span, JOURNAL, items)
 
 
 def _line(key: tuple[str, ...], picos: int, entries: int, names: Mapping[str, str]) -> Item:
@@ -134,7 +135,7 @@ def _line(key: tuple[str, ...], picos: int, entries: int, names: Mapping[str, st
 async def _accrual(call: Call) -> Answer:
     def work(connection: Connection) -> tuple[Window, list[Item]]:
         tenant_id, _, span = _month(call, connection)
-        names = _names(connection)
+        names = names_of_all(connection)
         found = posting_reports.unbilled(connection, span.start_us, span.end_us, tenant_id)
         return span, [
             {
@@ -149,7 +150,7 @@ async def _accrual(call: Call) -> Answer:
         ]
 
     span, items = await call.read(work)
-    return _answer(call, span, ACCRUAL, items)
+    return report_answer(call, span, ACCRUAL, items)
 
 
 async def _margin(call: Call) -> Answer:
@@ -167,9 +168,9 @@ async def _margin(call: Call) -> Answer:
         groups = await asyncio.to_thread(usage_reports.report, call.deps.engine, question)
     except TooManyGroupsError as fault:
         raise ProblemError(422, "too_many_groups", str(fault)) from None
-    names = await call.read(_names)
+    names = await call.read(names_of_all)
     items = as_seen(call, [_earned(group, group_by, names) for group in groups], OF_MARGIN)
-    return _answer(call, Window("", start_us, end_us), (*group_by, *MARGIN), items)
+    return report_answer(call, Window("", start_us, end_us), (*group_by, *MARGIN), items)
 
 
 async def _margin_span(call: Call, query: MarginQuery) -> tuple[int, int]:
@@ -225,7 +226,7 @@ async def _budgets(call: Call) -> Answer:
         only = call.visible(connection, "budgets")
         found = list(budgets.RECORDS.page(connection, {}, only=only))
         everyone = {each.id: each for each in tenants.RECORDS.all(connection)}
-        return found, everyone, _names(connection)
+        return found, everyone, names_of_all(connection)
 
     found, everyone, names = await call.read(work)
     asked = {}
@@ -258,7 +259,7 @@ async def _budgets(call: Call) -> Answer:
                 "currency": currency,
             }
         )
-    return _answer(call, Window("", at_us, at_us), BUDGETS, items)
+    return report_answer(call, Window("", at_us, at_us), BUDGETS, items)
 
 
 def _month(call: Call, connection: Connection) -> tuple[str | None, ZoneInfo, Window]:
@@ -283,7 +284,7 @@ def _month(call: Call, connection: Connection) -> tuple[str | None, ZoneInfo, Wi
         raise invalid("period", str(fault)) from None
 
 
-def _names(connection: Connection) -> dict[str, str]:
+def names_of_all(connection: Connection) -> dict[str, str]:
     """What everything is called, or was."""
     tables = (former_names, backends, keys, teams, tenants.RECORDS.table)
     return {
@@ -298,7 +299,10 @@ def _numbers(connection: Connection) -> dict[str, str]:
     return {row.id: row.number for row in connection.execute(issued)}
 
 
-def _answer(call: Call, span: Window, columns: Sequence[str], items: Sequence[Item]) -> Answer:
+def report_answer(
+    call: Call, span: Window, columns: Sequence[str], items: Sequence[Item]
+) -> Answer:
+    """As JSON, or as CSV where that is preferred; `columns` are those of the CSV."""
     if prefers_csv(call.accept):
         rows = _csv(columns, items)
         return Answer(ready=csv_answer(rows, {"cache-control": "no-store"}))

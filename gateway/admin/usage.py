@@ -149,7 +149,7 @@ def dimensions_of(text: str) -> tuple[str, ...]:
     return names
 
 
-def filters_of(query: Span) -> dict[str, str]:
+def filters_of(query: msgspec.Struct) -> dict[str, str]:
     given = msgspec.structs.asdict(query)
     columns = (*usage_reports.FILTERS, "request_id")
     return {name: given[name] for name in columns if given.get(name) is not None}

@@ -8,7 +8,7 @@ from gateway.commands.times import HELP, EmptySpanError, check_span, instant
 
 
 def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
-    parser = subparsers.add_parser("report", help="journal, accrual, margin, budgets: as CSV")
+    parser = subparsers.add_parser("report", help="a month's figures and its forecast, as CSV")
     verbs = parser.add_subparsers(dest="verb", metavar="REPORT", required=True)
     journal = verbs.add_parser("journal", help="postings by day and account, for a general ledger")
     accrual = verbs.add_parser("accrual", help="by team, what is charged and on no invoice")
@@ -30,7 +30,13 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     budgets.add_argument(
         "--at", type=instant, metavar="TIME", help=f"of the windows it is in: {HELP}; now"
     )
-    for each in (journal, accrual, margin, budgets):
+    forecast = verbs.add_parser("forecast", help="what the month will have cost, and how sure")
+    forecast.add_argument("--tenant", help="name or id; all of them by default")
+    forecast.add_argument("--by", default="", metavar="A,B", help="such as team or team,model")
+    forecast.add_argument(
+        "--at", type=instant, metavar="TIME", help=f"by what was known then: {HELP}; now"
+    )
+    for each in (journal, accrual, margin, budgets, forecast):
         each.add_argument("-o", "--output", metavar="FILE", help="standard output by default")
         each.add_argument("--json", action="store_true", help="for machines")
 

@@ -1,6 +1,6 @@
 """The past of a budget, as alerts need it: hours of the week, and days on the tenant's clock."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from billing.alerts import DAY_US, HOUR_US, hours_of_week
-from billing.forecast import MOST_DAYS, Forecast, forecast
-from billing.periods import Window, window
+from billing.forecast import MOST_DAYS, Forecast, days_left, forecast
+from billing.periods import Window
 from gateway.stores.sql.rows import Budget
 from gateway.stores.sql.spending import Spent
 
@@ -17,7 +17,6 @@ SPAN_US: Final = (MOST_DAYS + 1) * DAY_US
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FORESEEN: Final = ("week", "month", "quarter")
-_SHARE: Final = 10**6
 _LEARNT_HOURS: Final = 28 * 24
 
 
@@ -67,19 +66,9 @@ def past(viewed: Viewed, rows: Iterable[Spent], zone: ZoneInfo, at_us: int) -> P
     end = None
     if budget.period in _FORESEEN:
         # The first of January of the year 1 was a Monday.
-        ahead = tuple(_ahead(viewed.span, zone, at_us))
-        end = forecast(days, (first - 1) % 7, ahead, viewed.spent)
+        left = days_left(viewed.span, zone, at_us)
+        end = forecast(days, (first - 1) % 7, left, viewed.spent)
     return Past(hours_of_week(recent, today - first), end)
-
-
-def _ahead(span: Window, zone: ZoneInfo, at_us: int) -> Sequence[tuple[int, int]]:
-    found = []
-    while at_us < span.end_us:
-        day = window("day", zone, at_us)
-        share = (day.end_us - at_us) * _SHARE // (day.end_us - day.start_us)
-        found.append(((_date(at_us, zone) - 1) % 7, share))
-        at_us = day.end_us
-    return found
 
 
 def _since(at_us: int) -> int:
