@@ -11,16 +11,11 @@ from msgspec.structs import replace
 
 from billing.discounts import Discount, discounted, in_force
 from billing.meters import METERS, Meter
-from billing.money import counter_exponent, format_decimal, parse_decimal
+from billing.money import format_decimal, parse_decimal
 from billing.quantity import Schedule
+from billing.service_tiers import ServiceTier, versioned
 
 _PRICE_DECIMALS: Final = 6  # so that picos per token are whole
-_MARKUP_DECIMALS: Final = 6
-_LEAP: Final = 3
-_PLAUSIBLE_PICOS: Final = (500, 1_000_000_000)  # 0.0005 to 1000 a million tokens
-_LARGE_UNIT: Final = 9  # decimals of the counters of a currency whose unit is worth some
-_SMALL_UNIT_WORTH: Final = 1_000
-_MARKUP_ONE: Final = 10**_MARKUP_DECIMALS
 MAX_PICOS_PER_TOKEN: Final = 2**53 - 1
 
 
@@ -76,17 +71,19 @@ class PriceVersion(msgspec.Struct, frozen=True):
     effective_from_us: int
     context_tiers: tuple[ContextTier, ...] = ()  # by rising size
     schedule: Schedule | None = None  # instead of them: by the quantity of a month
+    service_tier: ServiceTier = ServiceTier.STANDARD
 
     def at(self, above_tokens: int) -> Rate:
-        """The price of prompts of just more than `above_tokens`. A tier is named in the version:
-        `price_01>200000`.
+        """The price of prompts of just more than `above_tokens`. Tiers are named in the version:
+        `price_01@priority>200000`.
         """
+        whole = versioned(self.id, self.service_tier)
         if self.schedule is not None:
-            return Rate(self.meter, self.schedule.dearest_picos, self.id, self.schedule)
-        found, name = self.picos_per_token, self.id
+            return Rate(self.meter, self.schedule.dearest_picos, whole, self.schedule)
+        found, name = self.picos_per_token, whole
         for tier in self.context_tiers:
             if tier.above_tokens <= above_tokens:
-                found, name = tier.picos_per_token, f"{self.id}>{tier.above_tokens}"
+                found, name = tier.picos_per_token, f"{whole}>{tier.above_tokens}"
         return Rate(self.meter, found, name)
 
 
@@ -107,27 +104,11 @@ def amount_per_million(picos_per_token: int) -> str:
     return format_decimal(picos_per_token, _PRICE_DECIMALS)
 
 
-def is_leap(before: int, after: int) -> bool:
-    """Whether a price moves so far that a unit was mistaken rather than a price changed: over
-    threefold, up or down, from nothing or to nothing.
-    """
-    if before == after:
-        return False
-    return max(before, after) > _LEAP * min(before, after)
-
-
-def is_implausible(picos_per_token: int, currency: str) -> bool:
-    """Whether a price is so far from what models cost that its unit was mistaken: a price of a
-    token or of a thousand, written as one of a million. Nothing at all is a price that is meant.
-    ValueError for an unknown currency.
-    """
-    worth = 1 if counter_exponent(currency) == _LARGE_UNIT else _SMALL_UNIT_WORTH
-    least, most = (picos * worth for picos in _PLAUSIBLE_PICOS)
-    return picos_per_token != 0 and not least <= picos_per_token <= most
-
-
 class PriceBook:
     """All approved prices of one configuration; answers the card in force at an instant.
+
+    Each service tier has prices of its own, and none stands in for another's: a tier without an
+    `input` price has no card, and what a contract asks in one tier says nothing of the others.
 
     A version is in force from its `effective_from_us` until the next one of its subject and meter
     begins; of two that begin together the one with the later id holds. Nothing here knows what time
@@ -143,6 +124,10 @@ class PriceBook:
         self._versions: dict[_Subject, list[PriceVersion]] = defaultdict(list)
         for version in sorted(versions, key=lambda v: (v.effective_from_us, v.id)):
             self._versions[_subject_of(version)].append(version)
+        standard = ServiceTier.STANDARD
+        self.tiers: Final = frozenset(
+            tier for _, _, _, tier in self._versions if tier is not standard
+        )
         self._starts = sorted(
             {v.effective_from_us for group in self._versions.values() for v in group}
             | {d.effective_from_us for group in self._discounts.values() for d in group}
@@ -150,13 +135,23 @@ class PriceBook:
         self._timelines: dict[tuple[_Subject, str | None], _Timeline] = {}
 
     def charge_card(
-        self, tenant_id: str, model: str, at_us: int, currency: str | None = None
+        self,
+        tenant_id: str,
+        model: str,
+        at_us: int,
+        currency: str | None = None,
+        tier: ServiceTier = ServiceTier.STANDARD,
     ) -> RateCard | None:
         """What a team pays for the smallest prompts."""
-        return _first(self.charge_bands(tenant_id, model, at_us, currency))
+        return _first(self.charge_bands(tenant_id, model, at_us, currency, tier))
 
     def charge_bands(
-        self, tenant_id: str, model: str, at_us: int, currency: str | None = None
+        self,
+        tenant_id: str,
+        model: str,
+        at_us: int,
+        currency: str | None = None,
+        tier: ServiceTier = ServiceTier.STANDARD,
     ) -> tuple[Band, ...]:
         """What a team pays, by the size of the prompt; the first band is above 0. Meter by meter
         the tenant's contract price with its tiers, else the list price with its own; nothing where
@@ -164,8 +159,8 @@ class PriceBook:
         price stands as it is. With `currency`, prices in any other are not there; without it the
         input price decides, and a meter priced in another currency has no price.
         """
-        listed: _Subject = ("charge", None, model)
-        contract: _Subject = ("charge", tenant_id, model)
+        listed: _Subject = ("charge", None, model, tier)
+        contract: _Subject = ("charge", tenant_id, model, tier)
         if contract in self._versions or (
             tenant_id in self._discounts and listed in self._versions
         ):
@@ -173,22 +168,41 @@ class PriceBook:
         return self._bands(listed, listed, at_us, currency)
 
     def cost_card(
-        self, backend_id: str, upstream_model: str, at_us: int, currency: str | None = None
+        self,
+        backend_id: str,
+        upstream_model: str,
+        at_us: int,
+        currency: str | None = None,
+        tier: ServiceTier = ServiceTier.STANDARD,
     ) -> RateCard | None:
         """What a backend costs us for the smallest prompts."""
-        return _first(self.cost_bands(backend_id, upstream_model, at_us, currency))
+        return _first(self.cost_bands(backend_id, upstream_model, at_us, currency, tier))
 
     def cost_bands(
-        self, backend_id: str, upstream_model: str, at_us: int, currency: str | None = None
+        self,
+        backend_id: str,
+        upstream_model: str,
+        at_us: int,
+        currency: str | None = None,
+        tier: ServiceTier = ServiceTier.STANDARD,
     ) -> tuple[Band, ...]:
         """What a backend costs us, by the same rules: meter by meter the price of this upstream
         model, else what the backend costs whatever it serves (`billing.tco`). Nothing where we know
-        no `input` price.
+        no `input` price; other tiers than the standard one are priced by upstream model only.
         """
-        whole: _Subject = ("cost", backend_id, None)
-        of_model: _Subject = ("cost", backend_id, upstream_model)
+        whole: _Subject = ("cost", backend_id, None, ServiceTier.STANDARD)
+        of_model: _Subject = ("cost", backend_id, upstream_model, tier)
+        if tier is not ServiceTier.STANDARD:
+            return self._bands(of_model, of_model, at_us, currency)
         if of_model in self._versions:
             return self._bands(of_model, whole, at_us, currency)
+        return self._bands(whole, whole, at_us, currency)
+
+    def box_bands(
+        self, backend_id: str, at_us: int, currency: str | None = None
+    ) -> tuple[Band, ...]:
+        """What a backend costs us whatever it serves: own hardware, which knows no tiers."""
+        whole: _Subject = ("cost", backend_id, None, ServiceTier.STANDARD)
         return self._bands(whole, whole, at_us, currency)
 
     def next_change_us(self, after_us: int) -> int | None:
@@ -207,7 +221,7 @@ class PriceBook:
             if first not in self._versions and second not in self._versions:
                 return ()
             layers = [self._versions.get(each, []) for each in dict.fromkeys((second, first))]
-            book, owner, _ = first
+            book, owner, _, _ = first
             off = self._discounts.get(owner or "", []) if book == "charge" else []
             timeline = self._timelines[first, currency] = _timeline(layers, currency, off)
         index = bisect_right(timeline.starts, at_us)
@@ -252,29 +266,6 @@ def can_price(card: RateCard, with_output: bool) -> bool:
     return rate_of(card, Meter.OUTPUT if with_output else Meter.INPUT) is not None
 
 
-def marked_up(card: RateCard, markup: str) -> RateCard:
-    """The charge that follows from a cost: every rate x `markup`, rounded up to a whole pico per
-    token. Versions carry the factor (`price_01*1.25`); a markup of 1 answers the card itself.
-    ValueError unless the markup is a decimal above zero with at most 6 decimals. The caller keeps
-    the result by (card.id, markup): making it costs a few microseconds.
-    """
-    factor = parse_decimal(markup, _MARKUP_DECIMALS)
-    if factor <= 0:
-        raise ValueError(f"a markup of {markup!r} would give tokens away; it must be above zero")
-    if factor == _MARKUP_ONE:
-        return card
-    suffix = f"*{format_decimal(factor, _MARKUP_DECIMALS)}"
-    return sealed_card(
-        card.currency,
-        [
-            Rate(
-                rate.meter, -(-rate.picos_per_token * factor // _MARKUP_ONE), rate.version + suffix
-            )
-            for rate in card.rates
-        ],
-    )
-
-
 def worst_input_picos(card: RateCard) -> int:
     """Picos per token of the dearest meter a token of the prompt can land on."""
     return max(rate.picos_per_token for rate in card.rates if rate.meter is not Meter.OUTPUT)
@@ -301,7 +292,8 @@ def _named(rate: Rate) -> tuple[object, ...]:
     return said
 
 
-_Subject = tuple[str, str | None, str | None]  # book, tenant or backend, model
+# Book, tenant or backend, model, service tier.
+_Subject = tuple[str, str | None, str | None, ServiceTier]
 
 
 class _Timeline(msgspec.Struct, frozen=True):
@@ -313,8 +305,8 @@ class _Timeline(msgspec.Struct, frozen=True):
 
 def _subject_of(version: PriceVersion) -> _Subject:
     if version.book == "charge":
-        return ("charge", version.tenant_id, version.model)
-    return ("cost", version.backend_id, version.upstream_model)
+        return ("charge", version.tenant_id, version.model, version.service_tier)
+    return ("cost", version.backend_id, version.upstream_model, version.service_tier)
 
 
 def _timeline(

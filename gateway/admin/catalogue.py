@@ -20,8 +20,9 @@ from billing.meters import METERS, Meter
 from billing.prices import picos_per_token
 from gateway import clock, ids
 from gateway.admin import fields
+from gateway.admin.odd_prices import odd
 from gateway.admin.operation import Answer, Call, Operation
-from gateway.admin.prices import PerMillion, PriceView, odd, view
+from gateway.admin.prices import PerMillion, PriceView, view
 from gateway.admin.problems import ProblemError, invalid
 from gateway.admin.roles import Right
 from gateway.stores.sql import backends, prices, tenants

@@ -1,6 +1,6 @@
 """Prices: dated versions. A draft may change; an approved one ends when a later one begins."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 
@@ -9,10 +9,11 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from billing.meters import Meter
-from billing.prices import is_implausible, is_leap, picos_per_token
+from billing.service_tiers import ServiceTier
 from gateway import clock, ids
 from gateway.admin import dated, fields
 from gateway.admin.deps import AdminDeps
+from gateway.admin.odd_prices import odd
 from gateway.admin.operation import Answer, Call, Filter, Nothing, Operation, Page
 from gateway.admin.problems import conflict, invalid, together
 from gateway.admin.resource import Resource
@@ -60,6 +61,7 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     book: Literal["charge", "cost"]
     meter: Meter
+    service_tier: ServiceTier = ServiceTier.STANDARD  # that a request asks for, or is served in
     amount_per_million: PerMillion
     context_tiers: ContextTiers = ()
     quantity_tiers: QuantityTiers | None = None  # of a charge without context_tiers
@@ -80,6 +82,7 @@ class PriceView(msgspec.Struct, frozen=True, kw_only=True):
     backend_id: str | None
     upstream_model: str | None
     meter: str
+    service_tier: str
     amount_per_million: str
     context_tiers: ContextTiers
     quantity_tiers: QuantityTiers | None
@@ -98,6 +101,7 @@ class PricePage(Page, frozen=True, forbid_unknown_fields=True):
     backend_id: Filter | None = None
     upstream_model: Filter | None = None
     meter: Meter | None = None
+    service_tier: ServiceTier | None = None
     state: Literal["draft", "approved"] | None = None
 
 
@@ -114,6 +118,7 @@ def _build(
         backend_id=body.backend_id,
         upstream_model=body.upstream_model,
         meter=body.meter.value,
+        service_tier=body.service_tier.value,
         amount_per_million=body.amount_per_million,
         context_tiers=msgspec.convert(
             msgspec.to_builtins(body.context_tiers), tuple[rows.TierPrice, ...]
@@ -145,58 +150,6 @@ def _check_odd(connection: Connection, price: rows.Price) -> None:
     if told is not None:
         remedy = 'POST it with "state": "draft", look at it, and POST /admin/v1/prices/{id}/approve'
         raise invalid("amount_per_million", told, remedy)
-
-
-def odd(connection: Connection, price: rows.Price) -> str | None:
-    """What makes one think that a unit was mistaken; None when nothing does."""
-    return _implausible(price) or _leap(connection, price)
-
-
-def _implausible(price: rows.Price) -> str | None:
-    tiers = [tier for tiers_of in _KINDS.values() for tier in tiers_of(price)]
-    for amount in (price.amount_per_million, *(tier.amount_per_million for tier in tiers)):
-        if is_implausible(picos_per_token(amount), price.currency):
-            return (
-                f"{amount} {price.currency} a million tokens of {price.meter} is far from what any "
-                "model costs: a price of one token, or of a thousand?"
-            )
-    return None
-
-
-def _leap(connection: Connection, price: rows.Price) -> str | None:
-    """Beside the one that it would follow; a contract's first beside the list, as it is when both
-    are in force. A tier is beside what its tokens cost now.
-    """
-    follows, told = prices.before(connection, price), "the {} before it"
-    if follows is None and price.tenant_id is not None:
-        both_us = max(price.effective_from_us, clock.now_us())
-        follows, told = prices.listed(connection, price, both_us), "the list's {}"
-    return None if follows is None else _leap_from(follows, price, told)
-
-
-def _leap_from(follows: rows.Price, price: rows.Price, told: str) -> str | None:
-    for kind, tiers_of in _KINDS.items():
-        edges = {0, *(tier.above_tokens for each in (follows, price) for tier in tiers_of(each))}
-        for above in sorted(edges):
-            was, is_to_be = (_amount_at(each, tiers_of(each), above) for each in (follows, price))
-            if is_leap(picos_per_token(was), picos_per_token(is_to_be)):
-                where = f" above {above} tokens of {kind}" if above else ""
-                return (
-                    f"{is_to_be} for {price.meter}{where} is more than three times, or less than a "
-                    f"third of, {told.format(was)}"
-                )
-    return None
-
-
-def _amount_at(price: rows.Price, tiers: Sequence[rows.TierPrice], above_tokens: int) -> str:
-    reached = [tier for tier in tiers if tier.above_tokens <= above_tokens]
-    return reached[-1].amount_per_million if reached else price.amount_per_million
-
-
-_KINDS: Final[dict[str, Callable[[rows.Price], Sequence[rows.TierPrice]]]] = {
-    "prompt": lambda price: price.context_tiers,
-    "a month": lambda price: price.quantity_tiers.tiers if price.quantity_tiers else (),
-}
 
 
 def _state(body: Price, before: rows.Price | None) -> str:
@@ -270,7 +223,7 @@ def _check_alone(connection: Connection, price: rows.Price) -> None:
     if twin is not None:
         raise conflict(
             "already_exists",
-            f"{twin.id} is a price for the same meter from the same instant on",
+            f"{twin.id} is a price for the same meter and service tier from the same instant on",
         )
 
 
@@ -288,6 +241,7 @@ def view(row: rows.Price) -> PriceView:
         backend_id=row.backend_id,
         upstream_model=row.upstream_model,
         meter=row.meter,
+        service_tier=row.service_tier,
         amount_per_million=row.amount_per_million,
         context_tiers=msgspec.convert(
             msgspec.to_builtins(row.context_tiers), tuple[TierPrice, ...]

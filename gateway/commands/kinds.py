@@ -10,6 +10,7 @@ from typing import Any, Final, get_type_hints
 
 import msgspec
 
+from billing.service_tiers import ServiceTier
 from billing.tco import Profile
 from gateway import clock
 from gateway.admin import bodies
@@ -211,7 +212,8 @@ def identity(kind: str, body: Mapping[str, Any]) -> tuple[Any, ...]:
             return tuple(body.get(name) for name in ("tenant_id", "model", "meter"))
         case "price":
             subject = ("book", "model", "tenant_id", "backend_id", "upstream_model", "meter")
-            return tuple(body.get(name) for name in subject)
+            tier = body.get("service_tier") or ServiceTier.STANDARD.value
+            return (*(body.get(name) for name in subject), tier)
         case _:
             return (body.get("name"),)
 

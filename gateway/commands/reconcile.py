@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from billing.service_tiers import ServiceTier
 from gateway import ids, standing
 from gateway.admin.policy_references import doubts
 from gateway.admin.problems import ProblemError
@@ -300,7 +301,10 @@ def label(names: Names, kind: str, view: dict[str, Any]) -> str:
         backend = names.name(view["backend_id"]) if view.get("backend_id") else None
         tenant = names.name(view["tenant_id"]) if view.get("tenant_id") else None
         parts = (view["book"], tenant, view.get("model"), backend, view.get("upstream_model"))
-        return " ".join(filter(None, (*parts, view["meter"])))
+        tier = view.get("service_tier")
+        if tier == ServiceTier.STANDARD:
+            tier = None  # as nearly all prices are
+        return " ".join(filter(None, (*parts, view["meter"], tier)))
     return str(view["name"])
 
 

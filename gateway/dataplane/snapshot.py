@@ -11,12 +11,12 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from billing.markups import marked_up
 from billing.money import MAX_COUNTER, most_counted
 from billing.prices import (
     Band,
     PriceBook,
     RateCard,
-    marked_up,
     output_picos,
     worst_input_picos,
 )

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from billing.discounts import Discount
 from billing.holds import worst_case
+from billing.markups import marked_up
 from billing.meters import METERS, Meter, Meters
 from billing.money import counter_units
 from billing.prices import (
@@ -14,7 +15,6 @@ from billing.prices import (
     Rate,
     RateCard,
     card_for,
-    marked_up,
     reachable,
     sealed_card,
 )

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from billing.meters import Meter
 from billing.prices import ContextTier, PriceVersion, picos_per_token
 from billing.quantity import Mode, Schedule, Step
+from billing.service_tiers import ServiceTier
 from gateway.stores.sql.records import Records
 from gateway.stores.sql.rows import Price
 from gateway.stores.sql.tables import prices
@@ -16,20 +17,28 @@ RECORDS: Final = Records(prices, Price)
 
 
 def twin(connection: Connection, price: Price) -> Price | None:
-    """An approved price for the same subject and meter from the same instant on."""
+    """An approved price for the same subject, meter and tier from the same instant on."""
     begins_us = price.effective_from_us
     found = of_same_subject(connection, price, effective_from_us=begins_us, state="approved")
     return next((each for each in found if each.id != price.id), None)
 
 
 def before(connection: Connection, price: Price) -> Price | None:
-    """The approved price that this one would follow: of its subject, meter and currency."""
+    """The approved price that this one would follow: of its subject, meter, tier and currency."""
     return _newest(connection, price, price.effective_from_us)
 
 
 def listed(connection: Connection, price: Price, at_us: int) -> Price | None:
     """What the list asks at an instant for what this price, a contract's, is for."""
     return _newest(connection, replace(price, tenant_id=None), at_us)
+
+
+def standard(connection: Connection, price: Price, at_us: int) -> Price | None:
+    """What is asked at an instant for the same in the standard tier: by its contract, if one says,
+    else by the list.
+    """
+    plain = replace(price, service_tier=ServiceTier.STANDARD.value)
+    return _newest(connection, plain, at_us) or listed(connection, plain, at_us)
 
 
 def _newest(connection: Connection, price: Price, at_us: int) -> Price | None:
@@ -43,7 +52,9 @@ def _newest(connection: Connection, price: Price, at_us: int) -> Price | None:
 
 
 def of_same_subject(connection: Connection, price: Price, **where: Any) -> tuple[Price, ...]:
-    """Prices of whatever state and date for what this one is for, and its meter; oldest first."""
+    """Prices of whatever state and date for what this one is for, its meter and its tier; oldest
+    first.
+    """
     return RECORDS.all(
         connection,
         book=price.book,
@@ -52,6 +63,7 @@ def of_same_subject(connection: Connection, price: Price, **where: Any) -> tuple
         backend_id=price.backend_id,
         upstream_model=price.upstream_model,
         meter=price.meter,
+        service_tier=price.service_tier,
         **where,
     )
 
@@ -74,6 +86,7 @@ def version_of(price: Price) -> PriceVersion:
             for tier in price.context_tiers
         ),
         schedule=_schedule(price),
+        service_tier=ServiceTier(price.service_tier),
     )
 
 

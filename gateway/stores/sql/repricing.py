@@ -14,8 +14,9 @@ import msgspec
 from msgspec.structs import replace
 from sqlalchemy import Connection, RowMapping, exists, or_, select
 
+from billing.markups import marked_up
 from billing.periods import month
-from billing.prices import Band, PriceBook, RateCard, marked_up
+from billing.prices import Band, PriceBook, RateCard
 from billing.rating import rate
 from billing.repricing import Line, Repriced, Tally, card_instead
 from billing.usage import UsageEvent

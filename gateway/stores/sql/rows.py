@@ -296,6 +296,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     backend_id: str | None = None
     upstream_model: str | None = None
     meter: str
+    service_tier: str = "standard"  # of `billing.service_tiers`
     amount_per_million: str  # decimal with at most 6 decimals
     context_tiers: tuple[TierPrice, ...] = ()
     quantity_tiers: QuantityTiers | None = None

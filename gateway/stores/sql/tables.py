@@ -248,6 +248,7 @@ prices: Final = Table(
     Column("effective_from_us", BigInteger, nullable=False),
     *_texts("state", "source"),
     *_kept(),
+    Column("service_tier", Text, nullable=False, server_default="standard"),
 )
 
 discounts: Final = Table(

@@ -9,9 +9,6 @@ from billing.prices import (
     Rate,
     amount_per_million,
     can_price,
-    is_implausible,
-    is_leap,
-    marked_up,
     output_picos,
     picos_per_token,
     rate_of,
@@ -218,56 +215,6 @@ def test_a_card_that_lost_its_input_price_prices_nothing() -> None:
 def test_the_worst_input_price_looks_at_every_way_to_read_a_prompt() -> None:
     assert worst_input_picos(card(input="3", cache_write_1h="6", output="15")) == 6_000_000
     assert worst_input_picos(card(input="3", cache_read="0.3", output="15")) == 3_000_000
-
-
-def test_a_markup_is_rounded_up_and_leaves_its_mark_on_the_version() -> None:
-    sample = sealed_card("USD", [Rate(Meter.INPUT, 3, "p1"), Rate(Meter.OUTPUT, 4, "p2")])
-
-    charged = marked_up(sample, "1.250")
-
-    assert charged.rates == (
-        Rate(Meter.INPUT, 4, "p1*1.25"),
-        Rate(Meter.OUTPUT, 5, "p2*1.25"),
-    )
-    assert charged.id != sample.id
-
-
-def test_a_markup_of_one_is_the_cost_itself() -> None:
-    sample = card()
-
-    assert marked_up(sample, "1.00") is sample
-
-
-@pytest.mark.parametrize("markup", ["0", "-1", "1.0000001", "twice"])
-def test_a_markup_that_makes_no_sense_is_refused(markup: str) -> None:
-    with pytest.raises(ValueError):
-        marked_up(card(), markup)
-
-
-def test_a_price_that_moves_over_threefold_is_a_leap() -> None:
-    assert not is_leap(100, 300)
-    assert not is_leap(300, 100)
-    assert not is_leap(0, 0)
-    assert is_leap(100, 301)
-    assert is_leap(301, 100)
-    assert is_leap(0, 1)
-    assert is_leap(1, 0)
-
-
-@pytest.mark.parametrize(
-    ("amount", "currency", "odd"),
-    [
-        ("0", "USD", False),
-        ("0.0005", "USD", False),
-        ("1000", "USD", False),
-        ("0.000003", "USD", True),
-        ("15000", "USD", True),
-        ("15000", "JPY", False),
-        ("0.0005", "JPY", True),
-    ],
-)
-def test_a_price_far_from_any_is_a_unit_mistaken(amount: str, currency: str, odd: bool) -> None:
-    assert is_implausible(picos_per_token(amount), currency) is odd
 
 
 def test_a_contract_s_price_knows_what_the_list_asks_for_at_the_same_instant() -> None:
