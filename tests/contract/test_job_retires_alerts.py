@@ -12,9 +12,11 @@ from sqlalchemy import Engine, func, select
 from gateway import clock
 from gateway.jobs import retire_alerts
 from gateway.jobs.deps import JobDeps
-from gateway.stores.sql import alerts, audit, breakers
+from gateway.stores.sql import alerts, audit, breakers, retention
 from gateway.stores.sql.alert_tables import alert_deliveries
+from gateway.stores.sql.breaker_tables import key_blocks
 from gateway.stores.sql.engine import reading, transaction
+from gateway.stores.sql.retention import AT_ONCE
 from gateway.stores.sql.rows import KeyBlock
 from tests.ledger_events import a_ledger
 from tests.running import run
@@ -67,6 +69,21 @@ def test_old_alerts_go_with_their_deliveries_and_blocks(engine: Engine) -> None:
     told = json.loads(row.after or "")
     assert (told["alerts"], told["blocks"]) == (1, 1)
     assert audit.verify(engine).broken_at is None
+
+
+def test_very_many_go_some_at_a_time_so_that_nobody_waits_for_long(engine: Engine) -> None:
+    now_us = clock.now_us()
+    texts = ("tenant_id", "team_id", "key_id", "breaker_id", "alert_id", "shape", "reason")
+    of = dict.fromkeys(texts, "x") | {"from_us": 0, "version": 1}
+    with transaction(engine) as connection:
+        rows = [of | {"id": f"block_{n}", "until_us": n} for n in range(2 * AT_ONCE + 1)]
+        connection.execute(key_blocks.insert(), rows)
+
+    steps = [retention.forget_alerts(engine, 2 * AT_ONCE, now_us, "retire_alerts") for _ in "123"]
+
+    assert [each.blocks for each in steps if each is not None] == [AT_ONCE, AT_ONCE]
+    with reading(engine) as connection:
+        assert [each.id for each in breakers.BLOCKS.all(connection)] == [f"block_{2 * AT_ONCE}"]
 
 
 def test_with_zero_days_nothing_ever_goes(engine: Engine) -> None:

@@ -14,7 +14,7 @@ from gateway.stores.sql.alert_tables import alert_deliveries, alerts
 from gateway.stores.sql.breaker_tables import key_blocks
 from gateway.stores.sql.engine import transaction
 
-_AT_ONCE: Final = 2_000
+AT_ONCE: Final = 2_000  # rows of a kind in a transaction: who writes waits for no more
 
 
 class Gone(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ def forget_alerts(engine: Engine, before_us: int, now_us: int, operation: str) -
 
 def _alerts(connection: Connection, before_us: int) -> int:
     of = alerts.c
-    query = select(of.id).where(of.fired_at_us < before_us).limit(_AT_ONCE)
+    query = select(of.id).where(of.fired_at_us < before_us).limit(AT_ONCE)
     found = connection.execute(query).scalars().all()
     if found:
         mine = alert_deliveries.c.alert_id.in_(found)
@@ -47,7 +47,9 @@ def _alerts(connection: Connection, before_us: int) -> int:
 
 
 def _blocks(connection: Connection, before_us: int) -> int:
-    return connection.execute(delete(key_blocks).where(key_blocks.c.until_us < before_us)).rowcount
+    of = key_blocks.c
+    over = select(of.id).where(of.until_us < before_us).order_by(of.until_us).limit(AT_ONCE)
+    return connection.execute(delete(key_blocks).where(of.id.in_(over))).rowcount
 
 
 def _entry(gone: Gone, now_us: int, operation: str) -> audit.Entry:
