@@ -26,6 +26,33 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
     unused: int = 0  # said to have expired
     overage: int = 0  # at what it was booked at
 
+    def __add__(self, more: "Sums") -> "Sums":
+        both = zip(msgspec.structs.astuple(self), msgspec.structs.astuple(more), strict=True)
+        names = self.__struct_fields__
+        return Sums(**dict(zip(names, (one + other for one, other in both), strict=True)))
+
+
+# By the kind of a line, which sum its amount is of, and which one its part of the commitment.
+AMOUNTS: Final = {"commitment": "fee", "drawdown": "drawn", "true_up": "true_up"}
+PARTS: Final = {
+    "usage": "used",
+    "overage": "overage",
+    "true_up": "unused",
+    "unused": "unused",
+}
+
+
+def sums_of(lines: Iterable[InvoiceLine]) -> dict[str, Sums]:
+    """By the key of the term, what the lines of an invoice have of it."""
+    found: dict[str, Sums] = {}
+    for line in lines:
+        if line.commitment is None:
+            continue
+        amounts = ((AMOUNTS, line.amount_picos), (PARTS, line.commitment_picos or 0))
+        more = {of[line.line_kind]: picos for of, picos in amounts if line.line_kind in of}
+        found[line.commitment] = found.get(line.commitment, Sums()) + Sums(**more)
+    return found
+
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """A term before an invoice is made. Months by the instants at which their invoices begin."""

@@ -9,6 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from gateway import __version__
 from gateway.admin import (
+    accruals,
     admin_tokens,
     alerts,
     audit,
@@ -82,6 +83,7 @@ def operations() -> list[Operation]:
         *repricing.operations(),
         *provider_bills.operations(),
         *reports.operations(),
+        *accruals.operations(),
         *forecasts.operations(),
         *decisions.operations(),
         *replay.operations(),

@@ -16,7 +16,8 @@ from gateway.admin.problems import conflict, invalid, missing
 from gateway.admin.resource import page_of
 from gateway.admin.roles import Right
 from gateway.stores.sql import drafts, invoice_remarks, invoices
-from gateway.stores.sql.drafts import NotBegunError, PeriodClosedError, UnknownTenantError
+from gateway.stores.sql.draft_lines import PeriodClosedError
+from gateway.stores.sql.drafts import NotBegunError, UnknownTenantError
 from gateway.stores.sql.exchange_rates import NoRateError
 from gateway.stores.sql.invoices import Invoice
 

@@ -20,7 +20,8 @@ from gateway.admin.problems import conflict, invalid
 from gateway.admin.roles import Right
 from gateway.admin.second_person import by_another
 from gateway.stores.sql import drafts, issuing
-from gateway.stores.sql.drafts import NotBegunError, PeriodClosedError
+from gateway.stores.sql.draft_lines import PeriodClosedError
+from gateway.stores.sql.drafts import NotBegunError
 from gateway.stores.sql.exchange_rates import NoRateError
 from gateway.stores.sql.invoices import Invoice
 from gateway.stores.sql.issuing import StandingError, UnknownLineError

@@ -1,5 +1,5 @@
-"""Reports for whoever closes a month: the journal for the general ledger, what is accrued, what
-is earned on what is spent, and budgets against what was spent.
+"""Reports for whoever closes a month: the journal for the general ledger, what is earned on what
+is spent, and budgets against what was spent.
 """
 
 import asyncio
@@ -42,7 +42,6 @@ JOURNAL: Final = (
     "date", "reference", "kind", "account", "tenant", "part", "debit", "credit", "currency",
     "postings",
 )  # fmt: skip
-ACCRUAL: Final = ("tenant", "team", "charged", "unbilled", "currency")
 MARGIN: Final = (
     "requests", "tokens", "charge", "cost", "lost_cost", "margin", "margin_percent",
     "charge_per_million", "cost_per_million", "currency",
@@ -54,7 +53,8 @@ BUDGETS: Final = (
 # Every other cell could have been named by somebody, and is shown as text.
 _FIGURES: Final = frozenset(
     (
-        *("postings", "debit", "credit", "charged", "unbilled"),
+        *("postings", "debit", "credit"),
+        *("charged", "unbilled", "covered", "accrued"),
         *("requests", "tokens", "charge", "cost", "lost_cost", "margin", "margin_percent"),
         *("charge_per_million", "cost_per_million"),
         *("budget", "actual", "left", "used_percent", "elapsed_percent"),
@@ -95,7 +95,7 @@ async def _journal(call: Call) -> Answer:
     """Days are the tenant's own, or UTC's where several are asked for."""
 
     def work(connection: Connection) -> tuple[Window, list[Item]]:
-        tenant_id, zone, span = _month(call, connection)
+        tenant_id, zone, span = month_asked(call, connection)
         names, numbers = names_of_all(connection), _numbers(connection)
         sums: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0])
         found = posting_reports.posted(connection, span.start_us, span.end_us, tenant_id)
@@ -132,27 +132,6 @@ def _line(key: tuple[str, ...], picos: int, entries: int, names: Mapping[str, st
     }
 
 
-async def _accrual(call: Call) -> Answer:
-    def work(connection: Connection) -> tuple[Window, list[Item]]:
-        tenant_id, _, span = _month(call, connection)
-        names = names_of_all(connection)
-        found = posting_reports.unbilled(connection, span.start_us, span.end_us, tenant_id)
-        return span, [
-            {
-                "tenant": names.get(each.tenant_id, each.tenant_id),
-                "team": names.get(each.team_id, each.team_id),
-                "charged": format_picos(each.charged_picos),
-                "unbilled": format_picos(each.picos),
-                "currency": each.currency,
-            }
-            for each in found
-            if each.picos or each.charged_picos
-        ]
-
-    span, items = await call.read(work)
-    return report_answer(call, span, ACCRUAL, items)
-
-
 async def _margin(call: Call) -> Answer:
     query: MarginQuery = call.query
     start_us, end_us = await _margin_span(call, query)
@@ -178,7 +157,7 @@ async def _margin_span(call: Call, query: MarginQuery) -> tuple[int, int]:
         return usage.span_of(query)
     if (query.from_, query.to) != (None, None):
         raise invalid("period", "it stands in place of `from` and `to`", "give one or the other")
-    _, _, span = await call.read(lambda connection: _month(call, connection))
+    _, _, span = await call.read(lambda connection: month_asked(call, connection))
     return span.start_us, span.end_us
 
 
@@ -262,7 +241,7 @@ async def _budgets(call: Call) -> Answer:
     return report_answer(call, Window("", at_us, at_us), BUDGETS, items)
 
 
-def _month(call: Call, connection: Connection) -> tuple[str | None, ZoneInfo, Window]:
+def month_asked(call: Call, connection: Connection) -> tuple[str | None, ZoneInfo, Window]:
     """The tenant that is asked for or the only one in sight, and the month of its calendar."""
     query: MonthQuery = call.query
     tenant_id = query.tenant_id
@@ -333,12 +312,6 @@ def operations() -> list[Operation]:
             description="A line a day, account and reference: of usage the day's, of what was "
             "issued its number. Each reference's debits are its credits, in every currency. What "
             "backends cost is left out for tenants that are not shown it.",
-        ),
-        Operation(
-            "GET", "/reports/accrual", "reports", "See what is charged and on no invoice", _accrual,
-            right=Right.INVOICES_READ, query=MonthQuery, **both,
-            description="By team: what the month was charged, and what was on no invoice at its "
-            "end.",
         ),
         Operation(
             "GET", "/reports/margin", "reports", "Hold what is charged against what it costs",

@@ -31,6 +31,7 @@ from gateway.stores.sql import (
     teams,
     usage_reports,
 )
+from gateway.stores.sql.draft_lines import PeriodClosedError
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.invoice_tables import team_places
 from gateway.stores.sql.rows import AdminToken, Key, Team
@@ -160,7 +161,7 @@ def test_case_07_usage_that_comes_too_late_is_corrected_on_the_next_invoice(
     assert {(line.period_start_us, line.period_end_us) for line in corrections} == {
         (invoice.period_start_us, invoice.period_end_us)
     }
-    with pytest.raises(drafts.PeriodClosedError):
+    with pytest.raises(PeriodClosedError):
         drafted(engine)
 
 

@@ -17,7 +17,7 @@ from gateway.stores.sql import budgets, teams, tenants
 from gateway.stores.sql.engine import transaction
 from gateway.stores.sql.rows import Budget, Team, Tenant
 from tests.admin_server import TOKEN, admin_server
-from tests.invoicing import book, credited, drafted, issued, october
+from tests.invoicing import agree, book, credited, drafted, issued, october, total
 from tests.ledger_events import COST
 
 TENANT, TEAM = f"tenant_{'a' * 26}", f"team_{'b' * 26}"
@@ -96,13 +96,27 @@ def test_the_journal_balances_by_reference_and_ties_to_what_was_charged(
 def test_what_is_accrued_is_what_is_on_no_invoice_at_the_month_s_end(
     engine: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    issued(engine, drafted(engine, "2026-10", TENANT))
+    """Of the minimum of 10, what October's usage leaves of it."""
+    agree(engine, TENANT, minimum="10")
+    invoice = issued(engine, drafted(engine, "2026-10", TENANT))
+    book(engine, used("req_4", "2026-10-20T12:00:00Z"))
 
-    (october_,) = said(capsys, "accrual", "--period", "2026-10", "--tenant", "acme")
-    (november,) = said(capsys, "accrual", "--period", "2026-11", "--tenant", "acme")
+    october_ = said(capsys, "accrual", "--period", "2026-10", "--tenant", "acme")
+    november = said(capsys, "accrual", "--period", "2026-11")
+    assert main(["report", "accrual", "--period", "2999-01", "--tenant", "acme"]) == 1
+    unbegun = capsys.readouterr().err
 
-    assert (october_["team"], october_["charged"], october_["unbilled"]) == ("'=core", "6", "6")
-    assert (november["charged"], november["unbilled"]) == ("3", "3")
+    assert total(invoice) == "10.00"
+    assert [tuple(each.values())[2:] for each in october_] == [
+        ("'=core", "usage", "9", "9", "0", "9", "USD"),
+        ("", "minimum", "0", "0", "0", "1", "USD"),
+    ]
+    assert [(each["team"], each["kind"], each["accrued"]) for each in november] == [
+        # what came late of October, of which the minimum was charged already
+        ("'=core", "usage", "6"), ("", "minimum", "4"),
+    ]  # fmt: skip
+    assert {each["period"] for each in november} == {"2026-11"}
+    assert "2999-01 has not begun in Europe/Berlin" in unbegun
 
 
 def test_margin_has_both_views_and_the_cost_of_a_million_tokens_over_time(

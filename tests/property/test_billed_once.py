@@ -15,7 +15,7 @@ from billing.periods import month
 from billing.usage import UsageEvent
 from gateway import clock
 from gateway.stores.sql import books, drafts, invoices, issuing
-from gateway.stores.sql.drafts import PeriodClosedError
+from gateway.stores.sql.draft_lines import PeriodClosedError
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.invoices import Invoice
 from tests.invoicing import ACME, book, drafted, issued, lines_of, october

@@ -16,7 +16,7 @@ from billing.ledger import Billed, credit_postings, invoice_postings, void_posti
 from billing.meters import Meters
 from billing.money import minor_picos
 from gateway.stores.sql import books, invoices, issuing, ledger
-from gateway.stores.sql.drafts import PeriodClosedError
+from gateway.stores.sql.draft_lines import PeriodClosedError
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.issuing import StandingError
 from gateway.stores.sql.tables import postings

@@ -12,24 +12,17 @@ from sqlalchemy import Connection, select
 
 from billing import commitments as billing
 from billing.commitments import Term
-from billing.drawdown import Standing, Sums
+from billing.drawdown import AMOUNTS, PARTS, Standing, Sums
 from billing.periods import days
 from gateway.stores.sql.exact import exact_sum, whole
 from gateway.stores.sql.invoice_tables import commitments, invoice_lines, invoices
+from gateway.stores.sql.invoices import stood
 from gateway.stores.sql.records import Records
 from gateway.stores.sql.rows import Commitment, Tenant
 
 RECORDS: Final = Records(commitments, Commitment)
 _DAY: Final = timedelta(days=1)
 _ONE_MONTH: Final = timedelta(days=31)
-# Of a line, which of its two amounts counts, and for what.
-_AMOUNTS: Final = {"commitment": "fee", "drawdown": "drawn", "true_up": "true_up"}
-_PARTS: Final = {
-    "usage": "used",
-    "overage": "overage",
-    "true_up": "unused",
-    "unused": "unused",
-}
 
 
 class Drafting(msgspec.Struct, frozen=True):
@@ -41,6 +34,8 @@ class Drafting(msgspec.Struct, frozen=True):
     is_over: bool
     months: Mapping[str, int]
     closed: Collection[str]
+    stood_at_us: int | None = None
+    drawn: Mapping[str, Sums] = {}
 
 
 def commitment_of(row: Commitment, currency: str) -> billing.Commitment:
@@ -89,12 +84,12 @@ def standings(
         for term, following in pairwise([*terms, None])
         if term is not None and _concerns(term, following, drafting)
     ]
-    kept = sums(connection, tenant.id, [term.key for term, _ in found])
-    zone = ZoneInfo(tenant.timezone)
-    return [
-        _standing(term, following, drafting, zone, kept.get(term.key, Sums()))
-        for term, following in found
-    ]
+    kept = sums(connection, tenant.id, [term.key for term, _ in found], drafting.stood_at_us)
+    zone, none = ZoneInfo(tenant.timezone), Sums()
+    both = {
+        term.key: kept.get(term.key, none) + drafting.drawn.get(term.key, none) for term, _ in found
+    }
+    return [_standing(term, following, drafting, zone, both[term.key]) for term, following in found]
 
 
 def _concerns(term: Term, following: Term | None, drafting: Drafting) -> bool:
@@ -112,8 +107,12 @@ def _after(period: str) -> date:
     return (date(year, month, 1) + _ONE_MONTH).replace(day=1)
 
 
-def sums(connection: Connection, tenant_id: str, keys: Collection[str]) -> dict[str, Sums]:
-    """By the key of the term, what issued invoices have of it. Nothing of what none has."""
+def sums(
+    connection: Connection, tenant_id: str, keys: Collection[str], stood_at_us: int | None = None
+) -> dict[str, Sums]:
+    """By the key of the term, what invoices have of it which stand, or stood then. Nothing of what
+    none has.
+    """
     if not keys:
         return {}
     of, dialect = invoice_lines.c, connection.dialect.name
@@ -125,16 +124,16 @@ def sums(connection: Connection, tenant_id: str, keys: Collection[str]) -> dict[
             *exact_sum(dialect, of.commitment_picos),
         )
         .join(invoices, invoices.c.id == of.invoice_id)
-        .where(invoices.c.tenant_id == tenant_id, invoices.c.status == "issued")
+        .where(invoices.c.tenant_id == tenant_id, stood(stood_at_us))
         .where(of.commitment.in_(keys))
         .group_by(of.commitment, of.line_kind)
     )
     found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for key, kind, high, low, part_high, part_low in connection.execute(query):
-        if kind in _AMOUNTS:
-            found[key][_AMOUNTS[kind]] += whole(high, low)
-        if kind in _PARTS:
-            found[key][_PARTS[kind]] += whole(part_high, part_low)
+        if kind in AMOUNTS:
+            found[key][AMOUNTS[kind]] += whole(high, low)
+        if kind in PARTS:
+            found[key][PARTS[kind]] += whole(part_high, part_low)
     return {key: Sums(**each) for key, each in found.items()}
 
 

@@ -17,6 +17,7 @@ from gateway.stores.sql.bulk import Row, append
 from gateway.stores.sql.cost_centers import CostCenters
 from gateway.stores.sql.exact import exact_sum, whole
 from gateway.stores.sql.invoice_tables import invoice_usage, invoices
+from gateway.stores.sql.invoices import stood
 
 _TOKENS: Final = (
     "input_tokens",
@@ -87,15 +88,17 @@ def booked(
     return found
 
 
-def covered(connection: Connection, tenant_id: str, period: Window) -> dict[Payer, Used]:
-    """All that issued invoices took of the month; none of those that were voided."""
+def covered(
+    connection: Connection, tenant_id: str, period: Window, stood_at_us: int | None = None
+) -> dict[Payer, Used]:
+    """All that invoices took of the month which stand, or stood then."""
     of = invoice_usage.c
     keys = [of[name] for name in Payer.__struct_fields__]
     high, low = exact_sum(connection.dialect.name, of.charge_picos)
     found = connection.execute(
         select(*keys, *(func.sum(of[name]) for name in _TOKENS), high, low)
         .join(invoices, invoices.c.id == of.invoice_id)
-        .where(invoices.c.tenant_id == tenant_id, invoices.c.status == "issued")
+        .where(invoices.c.tenant_id == tenant_id, stood(stood_at_us))
         .where(of.period_start_us == period.start_us, of.period_end_us == period.end_us)
         .group_by(*keys)
     )
@@ -116,9 +119,15 @@ class Month(msgspec.Struct, frozen=True):
         return [*self.left.items(), *self.taken.items()]
 
 
-def unbilled(connection: Connection, tenant_id: str, period: Window, centers: CostCenters) -> Month:
+def unbilled(
+    connection: Connection,
+    tenant_id: str,
+    period: Window,
+    centers: CostCenters,
+    stood_at_us: int | None = None,
+) -> Month:
     left = booked(connection, tenant_id, period, centers)
-    taken = covered(connection, tenant_id, period)
+    taken = covered(connection, tenant_id, period, stood_at_us)
     for payer, used in taken.items():
         left[payer] = left.get(payer, NOTHING).less(used)
     return Month({payer: used for payer, used in left.items() if used != NOTHING}, taken)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, select
+from sqlalchemy import ColumnElement, Connection, Engine, and_, or_, select
 
 from billing.exchange import Exchange
 from billing.invoices import InvoiceLine
@@ -117,6 +117,14 @@ def terms_of(connection: Connection, invoice: Invoice) -> IssuedTerms:
         tenant=tenant.name,
         timezone=tenant.timezone,
     )
+
+
+def stood(at_us: int | None) -> ColumnElement[bool]:
+    """Of what is issued, what was not voided by then; None: what stands now."""
+    of = invoices.c
+    if at_us is None:
+        return of.status == "issued"
+    return and_(of.issued_at_us < at_us, or_(of.voided_at_us.is_(None), of.voided_at_us >= at_us))
 
 
 def credit_notes(connection: Connection, invoice_id: str) -> list[Invoice]:

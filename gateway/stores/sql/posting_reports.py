@@ -1,4 +1,4 @@
-"""What the journal says of a span of time: amounts by account, and what is on no invoice yet."""
+"""What the journal says of a span of time: amounts by account."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -28,18 +28,6 @@ class Posted(msgspec.Struct, frozen=True):
     entries: int
 
 
-class Unbilled(msgspec.Struct, frozen=True):
-    """What a team was charged and is on no invoice issued before an instant; and what of it was
-    charged since another.
-    """
-
-    tenant_id: str
-    team_id: str
-    currency: str
-    picos: int
-    charged_picos: int
-
-
 def posted(
     connection: Connection, start_us: int, end_us: int, tenant_id: str | None
 ) -> Iterator[Posted]:
@@ -63,30 +51,3 @@ def posted(
         yield Posted(
             int(bucket_us), kind, of_entry, account, tenant, currency, whole(*sums), int(entries)
         )
-
-
-def unbilled(
-    connection: Connection, start_us: int, end_us: int, tenant_id: str | None
-) -> list[Unbilled]:
-    """As of `end_us`; charged since `start_us`."""
-    of, dialect = postings.c, connection.dialect.name
-    charged = case((of.at_us >= start_us, of.amount_picos), else_=0)
-    charged = case((of.kind == "charge", charged), else_=0)
-    query = (
-        select(
-            of.account,
-            of.tenant_id,
-            of.currency,
-            *exact_sum(dialect, of.amount_picos),
-            *exact_sum(dialect, charged),
-        )
-        .where(of.account.like("receivable/%"), of.at_us < end_us)
-        .group_by(of.account, of.tenant_id, of.currency)
-        .order_by(of.account, of.currency)
-    )
-    if tenant_id is not None:
-        query = query.where(of.tenant_id == tenant_id)
-    return [
-        Unbilled(tenant, account.rpartition("/")[2], currency, whole(a, b), whole(c, d))
-        for account, tenant, currency, a, b, c, d in connection.execute(query)
-    ]
