@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from billing import credit_notes
 from billing.invoice_page import MOST_LINES, Head, Note, page
-from billing.invoices import InvoiceLine, draft
+from billing.invoices import InvoiceLine, Minimum, csv_rows, draft
 from billing.meters import Meters
 from billing.periods import Window
 from billing.terms import IssuedTerms, Party
@@ -50,6 +50,7 @@ class Cells(HTMLParser):
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
         self._inside = False
+        self._at = -1
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -58,7 +59,9 @@ class Cells(HTMLParser):
         if tag == "tr":
             self.rows.append([])
         if tag in {"td", "th"}:
-            self.rows[-1].append("")
+            width = int(dict(attrs).get("colspan") or 1)
+            self.rows[-1] += [""] * width
+            self._at = -width
             self._inside = True
 
     def handle_endtag(self, tag: str) -> None:
@@ -66,7 +69,7 @@ class Cells(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._inside:
-            self.rows[-1][-1] += data
+            self.rows[-1][self._at] += data
 
 
 def thirds() -> tuple[InvoiceLine, ...]:
@@ -93,9 +96,9 @@ def amounts(cells: Cells, width: int) -> Iterator[float]:
 def test_printed_amounts_add_up_in_both_tables() -> None:
     cells = Cells(written(replaced(total_minor=101), thirds()))
 
-    assert sum(amounts(cells, 9)) == 1.01
+    assert sum(amounts(cells, 10)) == 1.01
     assert sum(amounts(cells, 3)) == 1.01
-    assert [row[-1] for row in cells.rows if row[0] == "Total"] == ["1.01 USD"] * 2
+    assert [max(row[1:]) for row in cells.rows if row[0] == "Total"] == ["1.01 USD"] * 2
 
 
 def test_nothing_on_it_is_somebody_elses_markup_or_loaded_from_elsewhere() -> None:
@@ -140,9 +143,37 @@ def test_what_came_late_has_a_part_of_its_own() -> None:
     late = aggregate(period=september, corrects_invoice="INV-000000")
     made = draft([aggregate(), late], invoice_id="inv_1", currency="USD", period=OCTOBER)
 
-    parts = [row[0] for row in Cells(written(HEAD, made.lines)).rows if len(row) == 1]
+    rows = Cells(written(HEAD, made.lines)).rows
+    parts = [row[0] for row in rows if len(row) == 10 and not any(row[1:])]
 
     assert parts == ["Usage of September 2026 that came after invoice INV-000000"]
+
+
+def test_lines_have_the_numbers_that_they_have_in_the_file_and_every_row_all_columns() -> None:
+    minimum = Minimum(picos=10**12, period=OCTOBER)
+    made = draft(
+        [aggregate(), aggregate(provenance="estimated")], invoice_id="inv_1", currency="USD",
+        period=OCTOBER, minimums=[minimum],
+    )  # fmt: skip
+    csv = list(csv_rows(made.lines, invoice_number=None, tenant="", currency="USD"))[1:]
+
+    rows = Cells(written(HEAD, made.lines)).rows
+    numbered = {row[0]: row for row in rows if row[0].isdigit()}
+
+    assert {len(row) for row in rows} == {3, 10}
+    tokens = [f"{int(row[9]):,}" if row[8] else "" for row in csv if row[18] != "rounding"]
+    assert [numbered[str(n)][7] for n in range(1, len(numbered) + 1)] == tokens
+    assert "Agreed minimum" in numbered[str(len(tokens))][1]
+
+
+def test_every_printed_sheet_says_what_it_is_and_nothing_ends_the_style() -> None:
+    running = '</style><b>"}'
+    text = written(replaced(number=running, status="voided"), ())
+
+    style = text.partition("<style>")[2].partition("</style>")[0]
+    assert 'content:"Page " counter(page) " of " counter(pages)' in style
+    assert "Invoice \\3c \\2f style\\3e \\3c b\\3e \\22 \\7d \\2c  voided" in style
+    assert text.count("</style>") == 1
 
 
 def test_a_credit_note_names_its_invoice_and_the_invoice_what_is_left() -> None:
@@ -154,7 +185,7 @@ def test_a_credit_note_names_its_invoice_and_the_invoice_what_is_left() -> None:
     assert "Credit note" in text
     assert "Credit on invoice INV-000001" in text
     assert "Payable by" not in text
-    assert sum(amounts(Cells(text), 9)) == -0.5
+    assert sum(amounts(Cells(text), 10)) == -0.5
 
     credited = replaced(total_minor=101, notes=(Note("INV-CN-000001", -50, "slow"),))
     assert "0.51" in written(credited, thirds())
