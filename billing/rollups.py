@@ -5,7 +5,7 @@ are only ever added, so that nobody who books waits for whoever sums.
 """
 
 from collections.abc import Iterable, Iterator
-from operator import itemgetter
+from operator import add, itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -101,14 +101,16 @@ def canonical(merged: Iterable[Delta]) -> Iterator[bytes]:
 
 
 def _added(rows: Iterable[tuple[RollupKey, str, tuple[int, ...]]]) -> tuple[Delta, ...]:
-    sums: dict[RollupKey, tuple[str, list[int]]] = {}
+    sums: dict[RollupKey, tuple[str, tuple[int, ...]]] = {}
     for key, currency, figures in rows:
-        _, row = sums.setdefault(key, (currency, [0] * len(SUM_FIELDS)))
-        for index, figure in enumerate(figures):
-            row[index] += figure
+        known = sums.get(key)
+        if known is None:
+            sums[key] = currency, figures
+        else:
+            sums[key] = known[0], tuple(map(add, known[1], figures))
     return tuple(
-        _delta((*msgspec.structs.astuple(key), currency, *row))
-        for key, (currency, row) in sorted(sums.items(), key=itemgetter(0))
+        _delta((*msgspec.structs.astuple(key), currency, *figures))
+        for key, (currency, figures) in sorted(sums.items(), key=itemgetter(0))
     )
 
 

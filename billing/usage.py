@@ -3,11 +3,13 @@
 from typing import Final
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from billing.meters import Meters, Provenance
 from billing.prices import RateCard
 
 VERSION: Final = 1
+_CARDS: Final = ("charge_card", "cost_card")
 # Of a hold that left no evidence nobody can tell which attempt it paid for: its estimate is this
 # one's, and gives way to whatever becomes known of the request. Real ones are numbered from 0.
 UNKNOWN_ATTEMPT: Final = -1
@@ -69,6 +71,22 @@ class UsageEvent(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 ENCODER: Final = msgspec.msgpack.Encoder()
 DECODER: Final = msgspec.msgpack.Decoder(UsageEvent)
+
+
+class Cards:
+    """The cards of one delivery: there are few, and each event comes with copies of its own."""
+
+    def __init__(self) -> None:
+        self._met: dict[str, RateCard] = {}
+
+    def share(self, event: UsageEvent) -> None:
+        """For an event that was just read and nobody else has. A namesake that differs stays."""
+        for name in _CARDS:
+            card = getattr(event, name)
+            if card is not None:
+                met = self._met.setdefault(card.id, card)
+                if met is not card and met == card:
+                    force_setattr(event, name, met)
 
 
 def blank(  # noqa: PLR0913 - what an event says of its price and its place

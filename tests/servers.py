@@ -140,13 +140,13 @@ def postgres() -> Iterator[str]:
 class Postgres:
     """A server of our own, that a test may stop and start."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, options: Mapping[str, str]) -> None:
         self.socket = directory / ".s.PGSQL.5432"
         self.url = f"postgresql+psycopg://mh:{_PASSWORD}@/postgres?host={quote(str(directory))}"
         self._log = directory / "log"
         binaries = _postgres_binaries()
         wrap = _as_somebody() if os.geteuid() == 0 else []
-        self._argv = _postgres_argv(wrap, binaries, directory / "data", directory)
+        self._argv = _postgres_argv(wrap, binaries, directory / "data", directory, options)
         self._ready = [str(binaries / "pg_isready"), "-q", "-h", str(directory), "-U", "mh"]
         _init_cluster([*wrap, str(binaries / "initdb")], directory / "data")
         self.start()
@@ -155,16 +155,20 @@ class Postgres:
         self._process = spawn(self._argv, self._log)
         _wait_for(lambda: _succeeds(self._ready), self._process, self._log)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def stop(self) -> None:
         self._process.send_signal(signal.SIGINT)  # fast shutdown: its children end with it
         self._process.wait(timeout=START_WITHIN_S)
 
 
 @contextlib.contextmanager
-def own_postgres() -> Iterator[Postgres]:
-    """A fresh one; nobody else's."""
+def own_postgres(**options: str) -> Iterator[Postgres]:
+    """A fresh one; nobody else's. `options` are parameters (`fsync="on"`)."""
     with short_directory("mh-pg-") as directory:
-        server = Postgres(directory)
+        server = Postgres(directory, options)
         try:
             yield server
         finally:
@@ -196,10 +200,11 @@ def _init_cluster(initdb: Sequence[str], data: Path) -> None:
 
 
 def _postgres_argv(
-    wrap: Sequence[str], binaries: Path, data: Path, directory: Path
+    wrap: Sequence[str], binaries: Path, data: Path, directory: Path, given: Mapping[str, str]
 ) -> Sequence[str]:
     settings = ["listen_addresses=", f"unix_socket_directories={directory}", "fsync=off"]
     settings += ["max_connections=50", "shared_buffers=16MB", "timezone=UTC"]
+    settings += [f"{name}={value}" for name, value in given.items()]
     options = [word for setting in settings for word in ("-c", setting)]
     return [*wrap, str(binaries / "postgres"), "-D", str(data), *options]
 

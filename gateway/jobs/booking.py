@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, IntegrityError
 
-from billing.usage import DECODER, UsageEvent
+from billing.usage import DECODER, Cards, UsageEvent
 from gateway import clock
 from gateway.stores.redis.journal import Entry
 from gateway.stores.redis.quarantine import Refused
@@ -37,6 +37,7 @@ def book(engine: Engine, tag: str, entries: Sequence[Entry]) -> tuple[int, list[
     refused: list[Refused] = []
     latest_us = clock.now_us() + MOST_AHEAD_US
     _seal(engine, tag, [entry for entry in entries if not entry.event])
+    cards = Cards()
     for entry in entries:
         if not entry.event:
             continue
@@ -48,6 +49,7 @@ def book(engine: Engine, tag: str, entries: Sequence[Entry]) -> tuple[int, list[
         if event.admitted_at_us > latest_us:
             refused.append(_early(entry, event))
         else:
+            cards.share(event)
             read.append((entry, event))
     return _book(engine, tag, read, refused), refused
 

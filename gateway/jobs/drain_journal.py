@@ -22,7 +22,7 @@ from gateway.stores.redis.keys import DEFAULT_TAG
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.tables import tenants
 
-MOST_ENTRIES: Final = 1_000
+MOST_ENTRIES: Final = 2_000  # a transaction; more save nothing and keep other writers waiting
 FEW_ENTRIES: Final = 250
 PAUSE_S: Final = 0.2  # after few entries: a transaction for each request would only wear the disk
 WAIT_MS: Final = 500

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from gateway.stores.redis import keys
 from gateway.stores.redis.holds import Settlement, StoreUnavailable
-from gateway.stores.redis.journal import Journal
+from gateway.stores.redis.journal import AT_ONCE, Journal
 from tests.holding import TAG, ask, open_holds, open_reader
 from tests.running import run
 
@@ -45,6 +45,27 @@ def test_what_a_dead_consumer_had_taken_is_claimed_by_the_next(any_store_url: st
         (last,) = await alive.take(10)
         await alive.done([*(entry.id for entry in taken), last.id])
         assert await dead.reclaim(10, idle_ms=0) == ()
+
+    run(_with(any_store_url, story))
+
+
+def test_however_many_are_asked_for_no_command_holds_the_store_still_for_all(
+    any_store_url: str,
+) -> None:
+    async def story(reader: Redis) -> None:
+        journal = Journal(reader, TAG, "job-1")
+        await _write(reader, 2 * AT_ONCE + 1)
+        await reader.config_resetstat()
+        taken = await journal.take(10 * AT_ONCE)
+        await journal.done([entry.id for entry in taken])
+        told = await reader.info("commandstats")
+
+        assert [entry.event for entry in taken] == [b"event %d" % n for n in range(2 * AT_ONCE + 1)]
+        assert await journal.length() == 0
+        commands = ("xreadgroup", "xack", "xdel")
+        calls = {name: told[f"cmdstat_{name}"]["calls"] for name in commands}
+        failed = told["cmdstat_xreadgroup"]["failed_calls"]  # before there is a group
+        assert calls | {"xreadgroup": calls["xreadgroup"] - failed} == dict.fromkeys(commands, 3)
 
     run(_with(any_store_url, story))
 

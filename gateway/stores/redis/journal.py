@@ -16,6 +16,7 @@ from gateway.stores.redis.channel import StoreUnavailable
 
 GROUP: Final = "ledger"
 LONGEST_BLOCK_MS: Final = 5_000  # below the client's own patience
+AT_ONCE: Final = 250  # entries in one command: admissions wait in the store behind it
 
 T = TypeVar("T")
 
@@ -41,7 +42,19 @@ class Journal:
         self._consumer = consumer
 
     async def take(self, most: int, block_ms: int = 0) -> tuple[Entry, ...]:
-        """Entries nobody has read yet; waits up to `block_ms` for the first (0: not at all)."""
+        """Entries nobody has read yet; waits up to `block_ms` for the first (0: not at all). Those
+        of a call that fails come back as orphans.
+        """
+        found: list[Entry] = []
+        while len(found) < most:
+            wanted = min(most - len(found), AT_ONCE)
+            entries = await self._taken(wanted, 0 if found else block_ms)
+            found += entries
+            if len(entries) < wanted:
+                break
+        return tuple(found)
+
+    async def _taken(self, most: int, block_ms: int) -> tuple[Entry, ...]:
         block = min(block_ms, LONGEST_BLOCK_MS) or None
         streams = await self._grouped(
             lambda: self._client.xreadgroup(
@@ -51,10 +64,13 @@ class Journal:
         return _entries(streams[0][1]) if streams else ()
 
     async def reclaim(self, most: int, idle_ms: int) -> tuple[Entry, ...]:
-        """Entries that were read at least `idle_ms` ago, by anybody, and never marked done."""
+        """Entries that were read at least `idle_ms` ago, by anybody, and never marked done: some of
+        them at least.
+        """
+        some = min(most, AT_ONCE)
         answer = await self._grouped(
             lambda: self._client.xautoclaim(
-                self._key, GROUP, self._consumer, min_idle_time=idle_ms, count=most
+                self._key, GROUP, self._consumer, min_idle_time=idle_ms, count=some
             )
         )
         return _entries(answer[1])
@@ -76,12 +92,12 @@ class Journal:
 
     async def done(self, ids: Sequence[bytes]) -> None:
         """The ledger has these: they leave the stream."""
-        if not ids:
-            return
-        async with self._client.pipeline(transaction=True) as pipe:
-            pipe.xack(self._key, GROUP, *ids)
-            pipe.xdel(self._key, *ids)
-            await _reaching(pipe.execute())
+        for start in range(0, len(ids), AT_ONCE):
+            some = ids[start : start + AT_ONCE]
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.xack(self._key, GROUP, *some)
+                pipe.xdel(self._key, *some)
+                await _reaching(pipe.execute())
 
     async def length(self) -> int:
         """Entries that the ledger does not have yet."""

@@ -64,7 +64,7 @@ class Verified(msgspec.Struct, frozen=True):
 def add(
     connection: Connection,
     chain: str,
-    records: Sequence[Record],
+    records: Iterable[Record],
     standings: Mapping[bytes, bytes],
     sealed_at_us: int,
 ) -> None:
@@ -73,12 +73,14 @@ def add(
     """
     rows = [(digest.hex(), packed) for digest, packed in sorted(standings.items())]
     insert_new(connection, decision_standings, rows)
-    if not records:
+    packed, decided = [], []
+    for record in records:  # one after another, as they are made: together they are large
+        packed.append(ENCODER.encode(record))
+        decided.append(record.facts.decided_at_us)
+    if not packed:
         return
     number, head = _lock(connection, chain)
-    packed = [ENCODER.encode(record) for record in records]
     block = seal(chain, number + 1, head, packed, sealed_at_us)
-    decided = [record.facts.decided_at_us for record in records]
     connection.execute(
         decision_blocks.insert().values(
             **msgspec.structs.asdict(block),

@@ -55,19 +55,17 @@ def seal_usage(
     connection: Connection,
     chain: str,
     rows: Sequence[Sequence[Any]],
-    posted: Iterable[Posting],
+    entries: Sequence[Sequence[Sequence[Any]]],
     now_us: int,
 ) -> None:
-    """Rows of `usage_rows` that have just been booked, in the order of the table's columns."""
-    by_id = _by_entry(posted)
-    ids = [str(row[0]) for row in rows]
-    _seal(
-        connection,
-        _USAGE + chain,
-        ids,
-        [_record(sealed_row(row), by_id.get(row[0], ())) for row in rows],
-        now_us,
-    )
+    """Rows of `usage_rows` that have just been booked, and of each its rows of `postings`, all in
+    the order of their tables' columns.
+    """
+    records = [
+        _record(sealed_row(row), [tuple(posting[1:]) for posting in entry])
+        for row, entry in zip(rows, entries, strict=True)
+    ]
+    _seal(connection, _USAGE + chain, [str(row[0]) for row in rows], records, now_us)
 
 
 def seal_invoice(
@@ -339,13 +337,6 @@ def _postings(
             found[row.event_id].append(
                 (row.kind, row.account, row.tenant_id, row.amount_picos, row.currency, row.at_us)
             )
-    return found
-
-
-def _by_entry(posted: Iterable[Posting]) -> Mapping[str, list[Told]]:
-    found = defaultdict[str, list[Told]](list)
-    for each in posted:
-        found[each.event_id].append(told_of(each))
     return found
 
 

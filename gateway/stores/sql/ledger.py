@@ -1,27 +1,27 @@
 """Postings: the double entry of every booked attempt. Append-only; balances are sums over them."""
 
 from collections.abc import Sequence
+from itertools import chain
 
+from msgspec.structs import astuple
 from sqlalchemy import Connection, Engine, select
 
-from billing.ledger import Posting
 from billing.ledger import postings as postings_of
 from billing.usage import UsageEvent
-from gateway.stores.sql.bulk import append
+from gateway.stores.sql.bulk import Row, append
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.exact import exact_sum, whole
 from gateway.stores.sql.tables import postings
 
 
-def post(connection: Connection, events: Sequence[UsageEvent]) -> list[Posting]:
-    """The postings of events that have just been booked; each must be new."""
-    new = [posting for event in events for posting in postings_of(event)]
-    rows = [
-        (p.event_id, p.kind, p.account, p.tenant_id, p.amount_picos, p.currency, p.at_us)
-        for p in new
-    ]
-    append(connection, postings, rows)
-    return new
+def post(connection: Connection, events: Sequence[UsageEvent]) -> list[list[Row]]:
+    """The postings of events that have just been booked, as rows of the table: a list for each
+    event. Each must be new.
+    """
+    # A posting's fields are the table's columns.
+    entries = [[astuple(posting) for posting in postings_of(event)] for event in events]
+    append(connection, postings, list(chain.from_iterable(entries)))
+    return entries
 
 
 def balances(engine: Engine, tenant_id: str) -> dict[tuple[str, str], int]:

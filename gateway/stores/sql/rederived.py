@@ -65,15 +65,17 @@ class Booked(NamedTuple):
 # Columns that came after the chains began: null in every row that was sealed without them.
 LATER: Final = ("end_user",)
 _FIRST: Final = len(Booked._fields) - len(LATER)
+_NOTHING: Final = (None,) * len(LATER)
 
 
 def sealed(row: Sequence[Any]) -> Sequence[Any]:
     """A row as it is sealed: what it says in later columns stands in an object at the end. One that
     says nothing there is sealed as it was before there were any.
     """
-    later = {
-        name: value for name, value in zip(LATER, row[_FIRST:], strict=True) if value is not None
-    }
+    said = row[_FIRST:]
+    if said == _NOTHING:
+        return row[:_FIRST]
+    later = {name: value for name, value in zip(LATER, said, strict=True) if value is not None}
     return (*row[:_FIRST], later) if later else row[:_FIRST]
 
 

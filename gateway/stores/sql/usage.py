@@ -22,7 +22,7 @@ from gateway.stores.sql import (
 )
 from gateway.stores.sql.bulk import Row, among, insert_new
 from gateway.stores.sql.engine import reading, transaction
-from gateway.stores.sql.exact import require_room
+from gateway.stores.sql.exact import most_picos, require_room
 from gateway.stores.sql.tables import usage_rows
 from policies import facts
 from policies.facts import Record
@@ -92,7 +92,7 @@ def _seal(
     ]
     for request_id in _known_before(connection, late, [event.event_id for event in new]):
         del bearing[request_id]
-    records = [record for event in bearing.values() if (record := _decision(event)) is not None]
+    records = (record for event in bearing.values() if (record := _decision(event)) is not None)
     told = {facts.digest_of(event.standing): event.standing for event in new if event.standing}
     decisions.add(connection, chain, records, told, now_us)
 
@@ -141,14 +141,14 @@ def _booked(
     """Those that were new, with all that belongs to them in the books. Sorted by their ids."""
     if not delivered:
         return []
-    rate_cards.put(connection, _cards(event for event, _ in delivered))
+    rate_cards.put(connection, _cards(delivered))
     rows = [_row(event, hold_found, recorded_at_us) for event, hold_found in delivered]
     new_ids = insert_new(connection, usage_rows, rows)
     new = [event for event, _ in delivered if event.event_id in new_ids]
     rollups.add(connection, new)
-    posted = ledger.post(connection, new)
+    entries = ledger.post(connection, new)
     sealed = [row for row in rows if row[0] in new_ids]
-    journal.seal_usage(connection, chain, sealed, posted, recorded_at_us)
+    journal.seal_usage(connection, chain, sealed, entries, recorded_at_us)
     return new
 
 
@@ -234,21 +234,26 @@ def _counted(connection: Connection, request_ids: Sequence[str]) -> dict[str, tu
 
 def _require_fit(dialect: str, event: UsageEvent, tariffs: "Tariffs") -> None:
     check(event, tariffs)
+    most = most_picos(dialect)
+    if most is None or (abs(event.charge_picos) <= most and abs(event.cost_picos) <= most):
+        return
     for name, picos in (("charge", event.charge_picos), ("cost", event.cost_picos)):
         require_room(dialect, picos, f"the {name} of {event.event_id}")
 
 
 class Tariffs:
-    """What the cards of one delivery come to: there are few, and each event has its own copies."""
+    """What the cards of one delivery come to: there are few."""
 
     def __init__(self) -> None:
         self._met: dict[str, tuple[RateCard, Tariff]] = {}
 
     def of(self, card: RateCard) -> Tariff:
         met = self._met.get(card.id)
-        if met is None or met[0] != card:  # a namesake that differs is rated as what it is
-            met = self._met[card.id] = (card, tariff(card))
-        return met[1]
+        if met is not None and (met[0] is card or met[0] == card):
+            return met[1]
+        made = tariff(card)  # a namesake that differs is rated as what it is
+        self._met[card.id] = (card, made)
+        return made
 
 
 def check(event: UsageEvent, tariffs: Tariffs) -> None:
@@ -257,8 +262,8 @@ def check(event: UsageEvent, tariffs: Tariffs) -> None:
         raise UnfitEventError(
             f"{event.event_id}: event version {event.v}; this release reads up to {VERSION}"
         )
-    cards = (event.charge_card, event.cost_card or event.charge_card)
-    if any(card.currency != event.currency for card in cards):
+    cost_card = event.cost_card or event.charge_card
+    if not event.charge_card.currency == cost_card.currency == event.currency:
         raise UnfitEventError(f"{event.event_id}: its cards are not all in {event.currency}")
     charge = tariffs.of(event.charge_card).of(event.usage) if event.winner else 0
     if event.charge_picos != charge:
@@ -272,11 +277,14 @@ def check(event: UsageEvent, tariffs: Tariffs) -> None:
         )
 
 
-def _cards(events: Iterable[UsageEvent]) -> Iterator[RateCard]:
-    for event in events:
-        yield event.charge_card
+def _cards(delivered: Iterable[tuple[UsageEvent, bool]]) -> Iterable[RateCard]:
+    """Each once where the events share them."""
+    found: dict[int, RateCard] = {}
+    for event, _ in delivered:
+        found[id(event.charge_card)] = event.charge_card
         if event.cost_card is not None:
-            yield event.cost_card
+            found[id(event.cost_card)] = event.cost_card
+    return found.values()
 
 
 def _row(event: UsageEvent, hold_found: bool, recorded_at_us: int) -> Row:
