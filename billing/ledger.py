@@ -11,8 +11,10 @@ hold; debit is positive:
     prepaid/TENANT           what was paid for usage to come: commitments, until used or expired
     conversion/TENANT/CUR    between the ledger's currency and the invoice's
     cost_of_service/TENANT/TEAM, provider/BACKEND   what serving cost, and to whom
+    idle/BACKEND             what a box of our own cost beyond its tokens, and nobody bears
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -25,7 +27,7 @@ class Posting(msgspec.Struct, frozen=True):
     """One side of a transaction. Fields are named as the table's columns."""
 
     event_id: str  # or the invoice's id
-    kind: str  # charge | cost | invoice | credit_note | void
+    kind: str  # charge | cost | idle | invoice | credit_note | void
     account: str
     tenant_id: str
     amount_picos: int  # debit positive, credit negative
@@ -79,6 +81,38 @@ def cost_pair(
 ) -> tuple[Posting, ...]:
     debit, credit = f"cost_of_service/{tenant_id}/{team_id}", f"provider/{backend_id}"
     return _pair(event_id, "cost", debit, credit, tenant_id, picos, currency, at_us)
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """What of a box's idle cost somebody bears: a team, or with two empty words the platform."""
+
+    tenant_id: str
+    team_id: str
+    picos: int
+
+
+def idle_postings(
+    booking_id: str, backend_id: str, parts: Iterable[Part], currency: str, at_us: int
+) -> tuple[Posting, ...]:
+    """What a box cost beyond its tokens: on its own account, or borne by teams. An entry for the
+    platform and one for each tenant, `{booking}:{tenant}`; each adds up to nothing.
+    """
+    provider = f"provider/{backend_id}"
+    amounts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for part in parts:
+        team = f"cost_of_service/{part.tenant_id}/{part.team_id}"
+        account = team if part.tenant_id else f"idle/{backend_id}"
+        amounts[part.tenant_id][account] += part.picos
+        amounts[part.tenant_id][provider] -= part.picos
+    return tuple(
+        Posting(
+            f"{booking_id}:{tenant_id}" if tenant_id else booking_id,
+            *("idle", account, tenant_id, picos, currency, at_us),
+        )
+        for tenant_id, accounts in sorted(amounts.items())
+        for account, picos in sorted(accounts.items())
+        if picos
+    )
 
 
 class Billed(msgspec.Struct, frozen=True, kw_only=True):

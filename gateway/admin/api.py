@@ -26,6 +26,7 @@ from gateway.admin import (
     explaining,
     forecasts,
     grants,
+    idle,
     invoice_files,
     invoice_lines,
     invoices,
@@ -92,6 +93,7 @@ def operations() -> list[Operation]:
         *alerts.operations(),
         *breakers.operations(),
         *efficiency.operations(),
+        *idle.operations(),
         *audit.operations(),
         *whoami.operations(),
     ]

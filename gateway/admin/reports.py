@@ -38,6 +38,7 @@ Month = Annotated[
 Item = dict[str, Any]
 _UTC: Final = ZoneInfo("UTC")
 _PRICE_DECIMALS: Final = 6
+_OF_COST: Final = ("cost", "idle")
 JOURNAL: Final = (
     "date", "reference", "kind", "account", "tenant", "part", "debit", "credit", "currency",
     "postings",
@@ -100,10 +101,11 @@ async def _journal(call: Call) -> Answer:
         sums: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0])
         found = posting_reports.posted(connection, span.start_us, span.end_us, tenant_id)
         for each in found:
-            if each.kind == "cost" and not sees_cost(call):
+            if each.kind in _OF_COST and not sees_cost(call):
                 continue
             day = window("day", zone, each.bucket_us).id.removeprefix("d")
-            reference = numbers.get(each.entry) or each.entry or f"usage {day}"
+            said = "idle" if each.kind == "idle" else "usage"
+            reference = numbers.get(each.entry) or each.entry or f"{said} {day}"
             key = (day, reference, each.kind, each.account, each.tenant_id, each.currency)
             figures = sums[key]
             figures[0], figures[1] = figures[0] + each.picos, figures[1] + each.entries

@@ -1,6 +1,6 @@
 """What `meterhouse tco` says of a backend at work: fitted beside assumed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -32,6 +32,26 @@ def in_words(seen: Told) -> Iterator[str]:
             f"  cost         {money['actual']} {money['currency']}: {money['absorbed']} borne by "
             f"tokens, {money['variance']} idle (since {money['from']})"
         )
+
+
+def idle_in_words(told: Told, names: Mapping[str, str]) -> Iterator[str]:
+    """Of the admin API's answer on a month of a box. `names`: of teams, by id."""
+    left = told["left"]
+    if left is None:
+        yield f"{told['because']}"
+    else:
+        money, busy = left["currency"], left["busy_seconds"]
+        yield f"{told['period']}, from {left['from']} to {left['to']}: busy {busy} s"
+        yield (
+            f"  cost         {left['actual']} {money}: {left['absorbed']} borne by tokens, "
+            f"{left['variance']} beyond them"
+        )
+        for part in left["parts"]:
+            due = "" if part["due"] == "0" else f", of which {part['due']} is not booked"
+            whose = names.get(part["account"], part["account"])
+            yield f"  {whose:<12} {part['amount']} {money}{due}"
+    for entry in told["booked"]:
+        yield f"  booked       {entry['amount']} on {entry['created_at']} ({entry['id']})"
 
 
 def _rate(rate: Told | None, fitted: Told) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from gateway.commands.remote import Remote
 
+_WITHIN_S: Final = 600.0  # every attempt of the month is looked at
 _SHORTHANDS: Final = {
     "utilisation": "planned_utilisation",
     "electricity": "electricity_per_kwh",
@@ -27,6 +28,17 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument(
         "--observed-from", metavar="TIME",
         help="with --backend: what it did since then stands beside; the last day by default",
+    )  # fmt: skip
+    parser.add_argument(
+        "--book", metavar="MONTH",
+        help="with --backend: book what the box cost in a month that is over beyond its tokens",
+    )  # fmt: skip
+    parser.add_argument(
+        "--look", metavar="MONTH", help="with --backend: what --book would book, and booked"
+    )
+    parser.add_argument(
+        "--spread", choices=("platform", "busy", "even"), default="platform",
+        help="who bears that: the account `idle`, or teams, by busy time or evenly",
     )  # fmt: skip
     whose.add_argument("--file", type=Path, metavar="FILE", help="a profile as JSON")
     parser.add_argument("--utilisation", metavar="SHARE", help="busy hours of all, such as 0.5")
@@ -52,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
     from gateway.commands.remote import RemoteError
 
     try:
-        if args.box is None and args.backend is None and args.file is None:
+        if args.book or args.look:
+            told, lines = _booked(args)
+        elif args.box is None and args.backend is None and args.file is None:
             told, lines = _boxes()
         else:
             told, lines = _explained(args)
@@ -122,6 +136,23 @@ def _observed(named: str, since: str | None) -> dict[str, Any]:
         path = f"/backends/{_backend(remote, named)['id']}/efficiency"
         params = {} if since is None else {"from": since}
         return dict(remote.call("GET", path, params=params).json())
+
+
+def _booked(args: argparse.Namespace) -> tuple[Any, Iterator[str]]:
+    from gateway.commands import observing
+    from gateway.commands.remote import Remote
+
+    if args.backend is None:
+        raise ValueError("--book and --look speak of a backend: name it with --backend")
+    with Remote.from_env() as remote:
+        path = f"/backends/{_backend(remote, args.backend)['id']}/idle"
+        asked = {"period": args.book or args.look, "spread": args.spread}
+        if args.book:
+            told = remote.call("POST", path, asked, within_s=_WITHIN_S).json()
+        else:
+            told = remote.call("GET", path, params=asked, within_s=_WITHIN_S).json()
+        names = {each["id"]: each["name"] for each in remote.all("teams")}
+    return told, observing.idle_in_words(told, names)
 
 
 def _changes(args: argparse.Namespace) -> dict[str, str]:

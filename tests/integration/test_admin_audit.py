@@ -152,6 +152,9 @@ class Walk:
         self.do("POST /prices/import", model="gpt-4o-mini", as_model=self.made.name())
         bill = BILL | {"name": self.made.name(), "backend_ids": [self.made.backend()["id"]]}
         self.do("POST /provider-bills", **bill)
+        box = {"profile": "h100", "prefill_tokens_per_second": "9"}
+        rack = self.made.backend(tco=box, tco_effective_from="2026-01-01T00:00:00Z")
+        self.do("POST /backends/{id}/idle", rack["id"], period="2026-10")
         rate = {"base": "USD", "quote": "EUR", "day": "2026-10-31", "rate": "0.9"}
         self.do("POST /exchange-rates", **rate, source="ECB")
         self.do("POST /exchange-rates/import", rates=[rate], source="another")

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from billing.money import format_picos
 from billing.rollups import BUCKET_US, KEY_FIELDS
-from gateway.stores.sql import invoice_postings, invoices, journal, manifests
+from gateway.stores.sql import idle_entries, invoice_postings, invoices, journal, manifests
 from gateway.stores.sql.exact import comes_to_something, exact_sum, whole
 from gateway.stores.sql.invoice_tables import invoice_series
 from gateway.stores.sql.invoice_tables import invoices as invoice_table
@@ -229,4 +229,5 @@ _LOOKS: Final[Mapping[str, Callable[[Connection], Iterable[str]]]] = {
     "the invoices": _invoices,
     "the invoices' postings": _billed,
     "the invoices' numbers": _series,
+    "what boxes cost": idle_entries.faults,
 }

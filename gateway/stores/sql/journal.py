@@ -1,9 +1,10 @@
 """The ledger's chains: entries sealed in the transaction that books them, and whether they hold.
 
 An entry's record is a JSON array that anybody can make again from the tables: FORMAT, the source's
-columns (a usage row's as `rederived.sealed` has them, or what `invoice_sources` has of an invoice),
-and the entry's postings in the order of kind and account. Blocks and hashes are those of
-`policies.seals`; what was there before the chains began is sealed as `journal_origin` has it.
+columns (a usage row's as `rederived.sealed` has them, those of a row of `idle_bookings`, or what
+`invoice_sources` has of an invoice), and the entry's postings in the order of kind and account.
+Blocks and hashes are those of `policies.seals`; what was there before the chains began is sealed as
+`journal_origin` has it.
 """
 
 import zlib
@@ -17,8 +18,9 @@ from sqlalchemy import Connection, Row, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from billing.ledger import Posting
-from gateway.stores.sql import invoice_sources
+from gateway.stores.sql import idle_entries, invoice_sources
 from gateway.stores.sql.bulk import among
+from gateway.stores.sql.idle_tables import idle_bookings
 from gateway.stores.sql.invoice_tables import invoices
 from gateway.stores.sql.journal_origin import CHAIN as START
 from gateway.stores.sql.journal_origin import VOIDED, Outside
@@ -32,6 +34,7 @@ from policies.seals import ORIGIN, Block, Chain, content_of, seal
 
 FORMAT: Final = 1
 INVOICES: Final = "invoices"  # the chain of what was issued and voided
+IDLE: Final = "idle"  # that of what boxes cost beyond their tokens
 _USAGE: Final = "usage/"  # the chains of usage rows, one for each shard
 _AT_ONCE: Final = 20  # blocks
 _IDS_AT_ONCE: Final = 5_000
@@ -78,6 +81,15 @@ def seal_invoice(
     """One that has just been issued or, as `{id}:voided`, voided."""
     record = _record(source, map(told_of, posted), invoice_sources.FORMAT)
     _seal(connection, INVOICES, [entry_id], [record], now_us)
+
+
+def seal_idle(
+    connection: Connection, booking_id: str, posted: Sequence[Posting], now_us: int
+) -> None:
+    """A booking that has just been made."""
+    found = idle_entries.found(connection, booking_id)
+    source = () if found is None else found[1]
+    _seal(connection, IDLE, [booking_id], [_record(source, map(told_of, posted))], now_us)
 
 
 def began_at_us(connection: Connection) -> int:
@@ -175,6 +187,7 @@ class _Seen:
         self.start = start  # usage rows, postings, and the time in us
         self.outside = Outside()
         self.invoices: set[str] = set()  # entries of the chain of what was issued
+        self.idle = 0  # bookings of what boxes cost beyond their tokens
         self.issued_before: frozenset[str] = frozenset()
         self.faults: list[str] = []
         self.lasts: dict[str, Block] = {}
@@ -247,6 +260,7 @@ def _uncounted(connection: Connection, seen: _Seen) -> Iterator[str]:
     for name, table, sealed in (
         ("usage rows", usage_rows, seen.usage_rows + seen.start[0]),
         ("postings", postings, seen.postings + seen.start[1]),
+        ("idle bookings", idle_bookings, seen.idle),
     ):
         there = connection.scalar(select(func.count()).select_from(table)) or 0
         if there != sealed:
@@ -279,6 +293,8 @@ def _records(connection: Connection, block: Block, ids: Sequence[str], seen: _Se
         return _start(connection, ids, seen)
     if block.chain == INVOICES:
         return _invoices(connection, block, ids, seen)
+    if block.chain == IDLE:
+        return _idle(connection, ids, seen)
     return _usage(connection, ids, seen)
 
 
@@ -297,6 +313,25 @@ def _usage(connection: Connection, ids: Sequence[str], seen: _Seen) -> list[byte
     else:
         seen.derive(connection, list(rows.values()), told)
     return [_record(sealed_row(rows[i]), told.get(i, ())) for i in ids if i in rows]
+
+
+def _idle(connection: Connection, ids: Sequence[str], seen: _Seen) -> list[bytes]:
+    records = []
+    for booking_id in ids:
+        kept = idle_entries.found(connection, booking_id)
+        if kept is None:
+            continue
+        row, source = kept
+        wanted = idle_entries.derived(row)
+        there = _postings(connection, sorted({each.event_id for each in wanted}))
+        told = [each for entry in there.values() for each in entry]
+        seen.idle, seen.postings = seen.idle + 1, seen.postings + len(told)
+        if sorted(told) != sorted(map(told_of, wanted)):
+            seen.faults.append(
+                f"idle booking {booking_id}: its postings are not those that follow from it"
+            )
+        records.append(_record(source, told))
+    return records
 
 
 def _invoices(connection: Connection, block: Block, ids: Sequence[str], seen: _Seen) -> list[bytes]:

@@ -10,12 +10,12 @@ from billing.rollups import BUCKET_US
 from gateway.stores.sql.exact import exact_sum, whole
 from gateway.stores.sql.tables import postings
 
-_OF_USAGE: Final = ("charge", "cost")
+_MANY: Final = ("charge", "cost", "idle")  # an entry a request, or a tenant
 
 
 class Posted(msgspec.Struct, frozen=True):
     """Postings of a quarter of an hour, kind and account, added up. `entry` is the invoice's id;
-    empty of usage, whose entries are many.
+    empty where entries are many.
     """
 
     bucket_us: int
@@ -36,7 +36,7 @@ def posted(
     """
     of = postings.c
     bucket = of.at_us - of.at_us % BUCKET_US
-    entry = case((of.kind.in_(_OF_USAGE), literal("")), else_=of.event_id)
+    entry = case((of.kind.in_(_MANY), literal("")), else_=of.event_id)
     keys = [
         each.label(f"key{n}")
         for n, each in enumerate((bucket, of.kind, entry, of.account, of.tenant_id, of.currency))

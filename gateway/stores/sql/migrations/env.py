@@ -9,6 +9,7 @@ from gateway.stores.sql import (
     breaker_tables,
     decision_tables,
     end_user_tables,
+    idle_tables,
     invoice_tables,
     journal_tables,
     policy_tables,
@@ -20,8 +21,9 @@ from gateway.stores.sql import (
 
 # They declare their tables with the rest.
 _OTHERS = (
-    admin_tables, alert_tables, breaker_tables, decision_tables, end_user_tables, invoice_tables,
-    journal_tables, policy_tables, provider_bill_tables, repricing_tables, self_check_tables
+    admin_tables, alert_tables, breaker_tables, decision_tables, end_user_tables, idle_tables,
+    invoice_tables, journal_tables, policy_tables, provider_bill_tables, repricing_tables,
+    self_check_tables
 )  # fmt: skip
 
 
