@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.backends.dialect import AnswerRead, Reported, Seen
+from gateway.backends.openai_alike import Alike
 from gateway.backends.openai_plain import MOST_TOKENS, disjoint, read_plain
 from gateway.backends.openai_whole import OpenAIEnding, OpenAIWhole
 from gateway.backends.sse import kind, payload
@@ -16,7 +17,6 @@ _PATHS: Final = {
     "completions": "/completions",
     "embeddings": "/embeddings",
 }
-_MOST_LESSONS: Final = 4  # a stream that has not shown what its events have in common never will
 
 # The Structs name only what is metered, and leave types open wherever servers are known to differ:
 # a surprise in one field must not hide the others.
@@ -51,30 +51,6 @@ class _Answer(_Chunk, frozen=True):
     data: msgspec.Raw = msgspec.Raw(b"")  # embeddings; a Raw cannot be optional
 
 
-class _TextDelta(msgspec.Struct, frozen=True, gc=False):
-    """Nothing but text; whatever could be something else makes it undecodable."""
-
-    content: str
-    reasoning_content: None = None
-    reasoning: None = None
-    refusal: None = None
-    tool_calls: None = None
-    function_call: None = None
-
-
-class _TextChoice(msgspec.Struct, frozen=True, gc=False):
-    delta: _TextDelta
-    finish_reason: None = None
-
-
-class _TextChunk(msgspec.Struct, frozen=True, gc=False):
-    choices: tuple[_TextChoice]
-    usage: None = None
-    error: None = None
-
-
-_TEXT: Final = msgspec.json.Decoder(_TextChunk)
-_STRING: Final = msgspec.json.Decoder(str)
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
 _UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
@@ -82,8 +58,7 @@ _UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _NOTHING: Final = Seen()
 _DONE: Final = Seen(done=True)
 _UNREADABLE: Final = Seen(unreadable=True)
-_Frame = tuple[bytes, bytes, int, int]  # before and after the text; where it begins and ends
-_NO_FRAME: Final = (b"\0", b"", 0, 0)  # of no event
+_END: Final = b"data: [DONE]\n\n"
 _SIZES: Final = tuple(Seen(size) for size in range(64))  # nearly every event is one of these
 
 
@@ -141,15 +116,10 @@ def read_any(body: bytes) -> AnswerRead:
 
 
 class OpenAIMeter:
-    """Sums over one stream.
-
-    Nearly all events of a stream differ in their text alone. What stands before and after it is
-    learned from one of them (`_learn`), and of those alike only the text is decoded.
-    """
+    """Sums over one stream."""
 
     __slots__ = (
-        "_frame",
-        "_lessons",
+        "_alike",
         "_texts",
         "chunks",
         "done",
@@ -165,14 +135,16 @@ class OpenAIMeter:
         self.done = False
         self.error_code: str | None = None
         self._texts = Texts()
-        self._frame = _NO_FRAME
-        self._lessons = _MOST_LESSONS
+        self._alike = Alike()
 
     @property
     def text_bytes(self) -> int:
         return self._texts.bytes_in_all()
 
     def feed(self, event: bytes) -> Seen:
+        if event == _END:
+            self.done = True
+            return _DONE
         # One data field on one line is the rule. Whatever else there is makes the slice invalid
         # JSON, so that trying is the cheapest test; a stray CR at its end is white space.
         if not event.startswith(b"data: "):
@@ -191,24 +163,11 @@ class OpenAIMeter:
         return self._keep(texts) if texts else _NOTHING
 
     def feed_texts(self, events: Sequence[bytes], begin: int) -> int:
-        new, end = self._texts.new, begin
+        if self.finish_reasons:
+            return begin  # hardly any text comes after one
+        new = self._texts.new
         before = len(new)
-        opening, closing, text_from, text_to = self._frame
-        try:
-            for event in events[begin:] if begin else events:
-                if event.startswith(opening) and event.endswith(closing):
-                    text = _STRING.decode(event[text_from:text_to])
-                elif event.startswith(b"data: "):
-                    text = _TEXT.decode(event[6:-2]).choices[0].delta.content
-                    if self._lessons:
-                        opening, closing, text_from, text_to = self._learn(event, text)
-                else:
-                    break
-                if text:
-                    new.append(text)
-                end += 1
-        except _UNDECODABLE:
-            pass  # something else than text; `feed` will say what
+        end = self._alike.read(events, begin, new)
         self.chunks += len(new) - before
         if end - begin != 1 or len(new) >= MOST_NEW or len(events[begin]) > LARGE_BYTES:
             self._texts.fold()
@@ -216,23 +175,6 @@ class OpenAIMeter:
 
     def generated_text(self) -> str:
         return self._texts.kept()
-
-    def _learn(self, event: bytes, text: str) -> _Frame:
-        """What surrounds the text of this event, if it can be told. JSON being what it is, another
-        event with the same surroundings and any other string between them is the same but for it.
-        """
-        self._lessons -= 1
-        string = msgspec.json.encode(text)
-        opening, name, rest = event.partition(b'"content":')
-        opening += name + b" " * rest.startswith(b" ")  # some servers write one
-        rest = event[len(opening) :]
-        closing = rest.removeprefix(string)
-        if not name or len(closing) == len(rest):
-            return self._frame
-        other = b"%b.%b" % (string[:-1], string[-1:])
-        if _TEXT.decode(opening[6:] + other + closing[:-2]).choices[0].delta.content == text + ".":
-            self._frame = opening, closing, len(opening), -len(closing)
-        return self._frame
 
     def _feed_any(self, event: bytes) -> Seen:
         data = payload(event)

@@ -1,6 +1,7 @@
 """Server-sent events cut out of a byte stream, every byte kept as it came."""
 
 import re
+from io import BytesIO
 from typing import Final
 
 # A line ends with CRLF, LF or CR. A CR counts only when the next byte is known not to be LF, so
@@ -47,9 +48,14 @@ class Splitter:
         return rest
 
     def _cut_at_line_feeds(self, data: bytes) -> list[bytes]:
-        pieces = data.split(b"\n\n")
-        rest = pieces.pop()
-        return self._keep(rest, [piece + b"\n\n" for piece in pieces])
+        lines = BytesIO(data).readlines()  # looks for one byte, where `split` looks for two
+        blank = lines[1::2]
+        if b"\n" in lines[::2] or blank.count(b"\n") < len(blank):  # not each has one line
+            pieces = data.split(b"\n\n")
+            rest = pieces.pop()
+            return self._keep(rest, [piece + b"\n\n" for piece in pieces], len(data))
+        rest = lines.pop() if len(lines) > 2 * len(blank) else b""
+        return self._keep(rest, [line + b"\n" for line in lines[::2]], len(data))
 
     def _feed_any(self, data: bytes) -> list[bytes]:
         pending = self._pending
@@ -67,13 +73,16 @@ class Splitter:
         rest = bytes(pending[start:]) if start else b""
         if start:
             pending.clear()
-            return self._keep(rest, events)
-        return self._keep(b"", events)
+            return self._keep(rest, events, start)
+        return self._keep(b"", events, start)
 
-    def _keep(self, rest: bytes, events: list[bytes]) -> list[bytes]:
+    def _keep(self, rest: bytes, events: list[bytes], size: int) -> list[bytes]:
+        """`size`: of the events together, or more."""
         self._pending += rest
         limit = self._limit_bytes
-        if len(self._pending) > limit or max(map(len, events), default=0) > limit:
+        if len(self._pending) > limit or (
+            size > limit and max(map(len, events), default=0) > limit
+        ):
             raise OversizedEventError(f"an event is larger than {limit} bytes")
         return events
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,6 +87,7 @@ STRINGS = st.one_of(
         [
             b'"a","content":"b"', b'"a"', b' "a" ', b'"a\nb"', b"null", b"7", b'"', b'""', b"",
             b'"a"}', b'"a","tool_calls":[{}]', b'"\\ud800"', b'"\xff"', b'"a\\"', b'"\\u0041"',
+            b'"a","b"', b'"a', b'b"', b'"a"\n', b'"a",\n"b"', b'"a"],["b"',
             b'{"content":"a"}', b'"a\n\nb"', b'"a"}}],"usage":{},"x":[{"y":{"z":"a"',
         ]
     ),
@@ -129,22 +131,56 @@ ALIKE = st.lists(AROUND, min_size=1, max_size=3).flatmap(
 )
 
 
-@given(ALIKE, st.integers(1, 4))
+@given(ALIKE, st.integers(1, 12))
 def test_events_that_differ_in_their_text_alone_are_metered_as_if_each_were_the_first(
     events: list[bytes], together_at_most: int
 ) -> None:
-    alone, together = OpenAIMeter(), OpenAIMeter()
-    for one in events:
-        alone.feed(one)
+    assert metered(events, together_at_most) == metered(events, 0)
 
+
+def metered(events: list[bytes], together_at_most: int) -> tuple[object, ...]:
+    """0: each alone, the long way."""
+    meter = OpenAIMeter()
+    if not together_at_most:
+        for one in events:
+            meter.feed(one)
+        return found(meter)
     for begin in range(0, len(events), together_at_most):
         some = events[begin : begin + together_at_most]
         at = 0
-        while (at := together.feed_texts(some, at)) < len(some):
-            together.feed(some[at])
+        while (at := meter.feed_texts(some, at)) < len(some):
+            meter.feed(some[at])
             at += 1
+    return found(meter)
 
-    assert found(together) == found(alone)
+
+@pytest.mark.parametrize(
+    "strings",
+    [
+        [b'"a"', b'"b","c"', b'"d"'],
+        [b'"a"', b'"b","c"', b'"d', b'e"', b'"f"'],
+        [b'"a"', b'"b",\n"c"', b'"d', b'e"', b'"f"'],
+        [b'"a"', b'"b"],["c"', b'"d"'],
+        [b'"a"', b'"b\\', b'"', b'"c"'],
+        [b'"a"', b"", b'"b","c"', b'"d"'],
+        [b'"a"', b'""', b'"b"', b'"\\u0041"'],
+    ],
+)
+def test_strings_that_only_together_look_like_strings_are_read_one_by_one(
+    strings: list[bytes],
+) -> None:
+    frame = b'data: {"choices":[{"delta":{"content":%b}}]}\n\n'
+    events = [frame % string for string in (b'"first"', *strings)]
+
+    assert metered(events, len(events)) == metered(events, 0)
+
+
+def test_an_event_that_is_as_long_as_those_around_it_is_not_taken_for_one_of_them() -> None:
+    text, other = ({"choices": [{name: {"content": "a"}}]} for name in ("delta", "other"))
+    events = [event(b"data: ", one) for one in (text, text, other, text, text)]
+
+    assert metered(events, len(events)) == metered(events, 0)
+    assert metered(events, len(events))[1:3] == (4, 4)
 
 
 def test_what_events_have_in_common_is_learned_and_only_their_text_decoded() -> None:
@@ -152,9 +188,9 @@ def test_what_events_have_in_common_is_learned_and_only_their_text_decoded() -> 
     same = [event(b"data: ", {"choices": [{"delta": {"content": word}}]}) for word in "abc"]
 
     assert meter.feed_texts(same[:1], 0) == 1
-    opening, closing, text_from, text_to = meter._frame
+    alike = meter._alike
 
-    assert [one[text_from:text_to] for one in same] == [b'"a"', b'"b"', b'"c"']
-    assert all(one.startswith(opening) and one.endswith(closing) for one in same)
+    assert [alike._text_of(one) for one in same] == [b'"a"', b'"b"', b'"c"']
+    assert all(one.startswith(alike._opening) and alike._closes(one) for one in same)
     assert meter.feed_texts(same, 1) == 3
     assert meter.generated_text() == "abc"
