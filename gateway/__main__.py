@@ -21,6 +21,7 @@ COMMANDS: Final = (
     "policy",
     "invoice",
     "bill",
+    "commitment",
     "reprice",
     "report",
     "rates",

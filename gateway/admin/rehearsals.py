@@ -26,7 +26,7 @@ T = TypeVar("T")
 _NOUNS: Final = frozenset(
     {
         "tenants", "teams", "keys", "backends", "models", "prices", "policies", "budgets",
-        "grants", "limits", "discounts", "loop-breakers",
+        "grants", "limits", "discounts", "commitments", "loop-breakers",
     }
 )  # fmt: skip
 _VERBS: Final = frozenset({"POST", "PUT", "DELETE"})

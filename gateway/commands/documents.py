@@ -23,6 +23,7 @@ KINDS: Final = (  # in the order in which they may refer to one another
     "model",
     "price",
     "discount",
+    "commitment",
     "policy",
     "budget",
     "grant",

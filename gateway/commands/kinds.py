@@ -17,6 +17,7 @@ from gateway.admin import bodies
 from gateway.admin.backends import Backend
 from gateway.admin.breakers import LoopBreaker
 from gateway.admin.budgets import Budget
+from gateway.admin.commitments import CommitmentBody
 from gateway.admin.discounts import Discount
 from gateway.admin.grants import Grant
 from gateway.admin.keys import Key
@@ -42,6 +43,7 @@ BODIES: Final[dict[str, type[msgspec.Struct]]] = {
     "model": Model,
     "price": Price,
     "discount": Discount,
+    "commitment": CommitmentBody,
     "budget": Budget,
     "grant": Grant,
     "limit": Limit,
@@ -50,6 +52,7 @@ BODIES: Final[dict[str, type[msgspec.Struct]]] = {
 _SCOPED: Final = ("policy", "budget", "grant", "limit", "loop-breaker")
 _EXACT: Final = (
     *("amount", "amount_per_million", "amount_per_minute", "percent", "markup", "bytes_factor"),
+    *("overage_percent", "rollover_percent"),
 )
 _EXACT_TCO: Final = tuple(
     name for name, kind in get_type_hints(Profile).items() if kind in (str, str | None)
@@ -116,7 +119,7 @@ def _price(body: Fields, names: Names) -> Fields:
     return body
 
 
-def _discount(body: Fields, names: Names) -> Fields:
+def _of_tenant(body: Fields, names: Names) -> Fields:
     tenant = body.pop("tenant", None)
     return body if tenant is None else {"tenant_id": names.tenant(tenant)} | body
 
@@ -183,7 +186,8 @@ _REWRITES: Final[dict[str, Callable[[Fields, Names], Fields]]] = {
     "key": _key,
     "model": _model,
     "price": _price,
-    "discount": _discount,
+    "discount": _of_tenant,
+    "commitment": _of_tenant,
     "policy": _policy,
     "grant": _grant,
     "backend": _backend,
@@ -192,7 +196,7 @@ _REWRITES: Final[dict[str, Callable[[Fields, Names], Fields]]] = {
 
 def identity(kind: str, body: Mapping[str, Any]) -> tuple[Any, ...]:
     """What tells one object of a kind from another. That of a price or discount does not hold its
-    date.
+    date; of commitments one begins on a day, and drafts.
     """
     scope = tuple(sorted((body.get("scope") or {}).items()))
     match kind:
@@ -210,6 +214,8 @@ def identity(kind: str, body: Mapping[str, Any]) -> tuple[Any, ...]:
             return (scope,)
         case "discount":
             return tuple(body.get(name) for name in ("tenant_id", "model", "meter"))
+        case "commitment":
+            return (body.get("tenant_id"), body.get("first_day"))
         case "price":
             subject = ("book", "model", "tenant_id", "backend_id", "upstream_model", "meter")
             tier = body.get("service_tier") or ServiceTier.STANDARD.value
@@ -248,6 +254,7 @@ def _plain(tiers: Iterable[Fields]) -> list[Fields]:
     ]
 
 
+_AGREED: Final = ("amount", "overage_percent", "rollover_percent")
 _SPELLINGS: Final[dict[str, Callable[[Fields], Fields]]] = {
     "backend": _tco,
     "grant": lambda full: dict(zip(("amount", "until"), _granted(full), strict=True)),
@@ -255,6 +262,10 @@ _SPELLINGS: Final[dict[str, Callable[[Fields], Fields]]] = {
     "discount": lambda full: {
         "state": full["state"] or APPROVED,
         "percent": plain_decimal(full["percent"]),
+    },
+    "commitment": lambda full: {
+        "state": full["state"] or APPROVED,
+        **{name: plain_decimal(full[name]) for name in _AGREED},
     },
     "loop-breaker": lambda full: {"amount_per_minute": plain_decimal(full["amount_per_minute"])},
 }

@@ -1,4 +1,6 @@
-"""Which price or discount a document means, and how far one that is there may still change."""
+"""Which price, discount or commitment a document means, and how far one that is there may still
+change.
+"""
 
 import operator
 from collections.abc import Mapping, Sequence
@@ -6,33 +8,41 @@ from decimal import Decimal
 from typing import Any, Final
 
 from gateway.admin.tco import SOURCE
-from gateway.clock import now_us, parse_rfc3339
+from gateway.clock import now_us, parse_rfc3339, rfc3339
 
 Fields = dict[str, Any]
 
 APPROVED: Final = "approved"
-DATED: Final = ("price", "discount")
+DATED: Final = ("price", "discount", "commitment")
+_WESTMOST_US: Final = 12 * 3_600_000_000  # how far behind UTC a calendar is at most
 _ELSEWHERE: Final = (False, True, True)  # a draft that has been approved since
 
 
 class ImmutablePriceError(ValueError):
-    """The document would change a price that is approved, or a discount that is in force."""
+    """The document would change a price that is approved, or a discount or commitment that is in
+    force.
+    """
 
 
 def same_price(found: Sequence[Fields], wanted: Fields, kept: set[str]) -> Fields | None:
-    """Of prices, or discounts, for one subject and meter the one of the same date: rather one in
-    the same state, and rather one of the same amount. Without a date the newest, if it says the
-    same. Drafts may be many; one that another document means already is left to it.
+    """Of those for one subject the one of the same date: rather one in the same state, and rather
+    one of the same amount. Without a date the newest, if it says the same. Drafts may be many; one
+    that another document means already is left to it.
     """
-    if wanted["effective_from"] is None:
+    if _date(wanted) is None:
         newest = max(found, key=_begins_us, default=None)
         return newest if newest is not None and all(_same(newest, wanted)) else None
-    dated = [each for each in found if each["effective_from"] == wanted["effective_from"]]
+    dated = [each for each in found if _date(each) == _date(wanted)]
     if wanted["state"] == APPROVED:
         able = [e for e in dated if e["state"] == APPROVED or e["id"] not in kept]
     else:
         able = [e for e in dated if e["id"] not in kept and (_same(e, wanted) >= _ELSEWHERE)]
     return max(able, key=lambda each: _same(each, wanted), default=None)
+
+
+def imagined(body: Fields) -> Fields:
+    """What the body would make, as far as documents after it look at it."""
+    return body if _date(body) is not None else body | {"effective_from": rfc3339(now_us())}
 
 
 def follows(price: Mapping[str, Any]) -> bool:
@@ -47,7 +57,7 @@ def settled(now: Fields, wanted: Fields) -> Fields:
     ImmutablePriceError when what is left of the change cannot be made.
     """
     wanted = dict(wanted)
-    if wanted["effective_from"] is None:
+    if _date(wanted) is None:
         wanted["effective_from"] = now["effective_from"]
     amount = _amount(now)
     if Decimal(wanted[amount]) == Decimal(now[amount]):
@@ -56,23 +66,36 @@ def settled(now: Fields, wanted: Fields) -> Fields:
         wanted["state"] = APPROVED
         if wanted != now and (stays := _stays(now)) is not None:
             raise ImmutablePriceError(
-                f"the {stays} and never changes; give the new one a later effective_from"
+                f"the {stays} and never changes; give the new one a later {_date_field(now)}"
             )
     return wanted
 
 
 def _stays(approved: Fields) -> str | None:
-    """What keeps it as it is. A discount may change until it is in force."""
-    if _amount(approved) != "percent":
-        return f"price from {approved['effective_from']} on is approved"
-    if _begins_us(approved) > now_us():
-        return None
-    return f"discount is in force since {approved['effective_from']}"
+    """What keeps it as it is. What is no price may change until it is in force."""
+    since = _date(approved)
+    match _amount(approved):
+        case "amount":
+            day = rfc3339(now_us() - _WESTMOST_US)[:10]  # in every zone; elsewhere the API says it
+            return f"commitment is in force since {since}" if since <= day else None
+        case "percent":
+            begun = _begins_us(approved) <= now_us()
+            return f"discount is in force since {since}" if begun else None
+    return f"price from {since} on is approved"
+
+
+def _date_field(view: Mapping[str, Any]) -> str:
+    return "first_day" if "first_day" in view else "effective_from"
+
+
+def _date(view: Mapping[str, Any]) -> Any:
+    return view[_date_field(view)]
 
 
 def _amount(view: Mapping[str, Any]) -> str:
     """The field that says how much."""
-    return "percent" if "percent" in view else "amount_per_million"
+    names = ("percent", "amount", "amount_per_million")
+    return next(name for name in names if name in view)
 
 
 def _same(price: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[bool, ...]:

@@ -16,11 +16,12 @@ from gateway.admin.problems import ProblemError
 from gateway.commands import kinds
 from gateway.commands.documents import KINDS, NOUNS, Document, DocumentFault
 from gateway.commands.names import Names, UnknownNameError
-from gateway.commands.pricing import DATED, ImmutablePriceError, same_price, settled
+from gateway.commands.pricing import DATED, ImmutablePriceError, imagined, same_price, settled
 from gateway.commands.prune import USAGE, PruneRefusedError, doomed, reasons
 from gateway.commands.rehearsal import Rehearsal, in_words
 from gateway.commands.remote import Remote
 from gateway.commands.standing import BarredError, holder
+from gateway.stores.sql.rows import plain_decimal
 from policies.document import DocumentError, parse
 
 _PREFIXES: Final = {"budget": "bud", "limit": "lim", "loop-breaker": "breaker"}
@@ -207,7 +208,8 @@ class Reconciler:
 
     def _create(self, kind: str, body: dict[str, Any], *, activate: bool) -> Step:
         if self._dry_run:
-            view = body | {"id": ids.new(_PREFIXES.get(kind, kind))}
+            view = imagined(kinds.comparable(kind, body)) if kind in DATED else body
+            view = view | {"id": ids.new(_PREFIXES.get(kind, kind))}
             if kind == "key":
                 team = next(t for t in self._there["team"] if t["id"] == body["team_id"])
                 view["tenant_id"] = team["tenant_id"]
@@ -294,6 +296,9 @@ def label(names: Names, kind: str, view: dict[str, Any]) -> str:
     if kind == "grant":
         of = label(names, "budget", dict(names.of(view["budget_id"])))
         return f"{of} +{view['amount']} until {view['until']}"
+    if kind == "commitment":
+        said = f"{plain_decimal(view['amount'])} a {view['term']} from {view['first_day']}"
+        return f"{names.name(view['tenant_id'])} {said}"
     if kind == "discount":
         whose = (names.name(view["tenant_id"]), view.get("model"), view.get("meter"))
         return " ".join([*filter(None, whose), f"{view['percent']} %"])

@@ -13,6 +13,7 @@ _CREATES: Final = {
     "model": "catalogue:change",
     "policy": "policies:change",
     "discount": "prices:change",
+    "commitment": "prices:change",
     "loop-breaker": "limits:change",
 }
 _CHANGES: Final = {"tenant": "tenants:change"}

@@ -142,6 +142,13 @@ def test_what_is_in_force_is_followed_and_what_is_to_come_is_changed(
     assert actions(applied(remote, file, ORGANISATION + later)) == []
 
 
+def test_a_rehearsal_sees_that_one_without_a_date_is_said_twice(remote: Remote, file: Path) -> None:
+    twice = "\n---\n{kind: discount, tenant: acme, percent: 15}" * 2
+
+    with pytest.raises(DocumentFault, match="the same object is described twice"):
+        applied(remote, file, ORGANISATION + twice, dry_run=True)
+
+
 def test_prune_takes_breakers_and_drafts_and_leaves_what_was_approved(
     remote: Remote, file: Path
 ) -> None:
