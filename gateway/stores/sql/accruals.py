@@ -48,13 +48,14 @@ def of_month(connection: Connection, tenant: Tenant, period: str) -> list[Accrue
     """
     end_us = month(period, ZoneInfo(tenant.timezone)).end_us
     issued = draft_lines.issued(connection, tenant.id, end_us)
+    kept = draft_lines.with_spans(connection, tenant.id, issued, end_us)
     agreed = terms.of(connection, tenant.id).terms
     closed = draft_lines.closed(issued)
     drawn: dict[str, Sums] = {}
     late: set[str] = set()  # closed months whose late usage an earlier one of these takes
     found: list[Accrued] = []
     for each in _open(connection, tenant, period, issued):
-        own = Part(each, draft_lines.span(_calendar(each, tenant), each, issued), agreed)
+        own = Part(each, draft_lines.span(_calendar(each, tenant), each, kept), agreed)
         others = draft_lines.late_parts(connection, each, issued)
         parts = [own, *(part for part in others if part.period not in late)]
         late |= {part.period for part in parts}

@@ -6,6 +6,7 @@ Memory does not grow with the ledger, but for the lines of one invoice at a time
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
@@ -26,7 +27,7 @@ from billing.money import format_picos
 from billing.rollups import BUCKET_US, KEY_FIELDS
 from gateway.stores.sql import idle_entries, invoice_postings, invoices, journal, manifests
 from gateway.stores.sql.exact import comes_to_something, exact_sum, whole
-from gateway.stores.sql.invoice_tables import invoice_series
+from gateway.stores.sql.invoice_tables import invoice_series, invoice_usage
 from gateway.stores.sql.invoice_tables import invoices as invoice_table
 from gateway.stores.sql.invoices import Invoice
 from gateway.stores.sql.rollups import rolled
@@ -222,6 +223,22 @@ def _beyond(connection: Connection) -> Iterator[str]:
             yield f"invoice {number} has a number that its series has not given out"
 
 
+def _months(connection: Connection) -> Iterator[str]:
+    """No instant is billed in two months of a tenant: in neither would the other's be missed."""
+    of, head = invoice_usage.c, invoice_table.c
+    span = (head.tenant_id, of.period_start_us, of.period_end_us)
+    query = (
+        select(*span)
+        .join(invoice_table, head.id == of.invoice_id)
+        .where(head.status == "issued")
+        .distinct()
+        .order_by(*span)
+    )
+    for (tenant_id, _, end_us), (next_id, start_us, _) in pairwise(connection.execute(query)):
+        if tenant_id == next_id and start_us < end_us:
+            yield f"two months that {tenant_id} was invoiced for overlap at {start_us} us"
+
+
 _LOOKS: Final[Mapping[str, Callable[[Connection], Iterable[str]]]] = {
     "the rollups": _rollups,
     "the postings": _events,
@@ -230,4 +247,5 @@ _LOOKS: Final[Mapping[str, Callable[[Connection], Iterable[str]]]] = {
     "the invoices' postings": _billed,
     "the invoices' numbers": _series,
     "what boxes cost": idle_entries.faults,
+    "the invoices' months": _months,
 }

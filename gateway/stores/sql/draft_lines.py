@@ -8,7 +8,7 @@ the next invoice, with its own period.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, exists, select
 
 from billing.drawdown import Sums, drawn
 from billing.invoices import Aggregate, InvoiceLine, Minimum, charged
@@ -20,7 +20,7 @@ from gateway.stores.sql import commitments, coverage, former_names, invoices, ra
 from gateway.stores.sql.commitments import Drafting
 from gateway.stores.sql.cost_centers import CostCenters
 from gateway.stores.sql.coverage import Covered, Month, Payer, Used
-from gateway.stores.sql.invoice_tables import invoice_lines
+from gateway.stores.sql.invoice_tables import invoice_lines, invoice_usage
 from gateway.stores.sql.invoice_tables import invoices as table
 from gateway.stores.sql.invoices import Invoice
 from gateway.stores.sql.rows import Tenant
@@ -70,6 +70,30 @@ def issued(connection: Connection, tenant_id: str, stood_at_us: int | None = Non
     return [Invoice(**row) for row in found.mappings()]
 
 
+def with_spans(
+    connection: Connection, tenant_id: str, found: list[Invoice], stood_at_us: int | None = None
+) -> list[Invoice]:
+    """`found`, which are all that stand, and those voided of whose months they have usage: in
+    whichever time zone such a month is invoiced anew, it begins and ends where it did, or that
+    usage would be billed twice.
+    """
+    of, head = invoice_usage.c, table.alias()
+    query = (
+        select(head)
+        .where(head.c.tenant_id == tenant_id, head.c.kind == "invoice", head.c.status == "voided")
+        .where(
+            exists()
+            .where(of.invoice_id == table.c.id, table.c.tenant_id == tenant_id)
+            .where(invoices.stood(stood_at_us), table.c.id != head.c.id)
+            .where(of.period_start_us == head.c.period_start_us)
+            .where(of.period_end_us == head.c.period_end_us)
+        )
+    )
+    taken = [Invoice(**row) for row in connection.execute(query).mappings()]
+    there = {each.id for each in found}
+    return found + [each for each in taken if each.id not in there]
+
+
 def closed(found: Iterable[Invoice]) -> set[str]:
     """The months that are invoiced as a whole."""
     return {each.period for each in found if not each.early}
@@ -81,7 +105,7 @@ def span(calendar: Window, period: str, found: Iterable[Invoice]) -> Window:
     """
     start_us, end_us = calendar.start_us, calendar.end_us
     for each in found:
-        if each.period == period and not each.early:
+        if each.period == period and each.status == "issued" and not each.early:
             raise PeriodClosedError(
                 f"{period} is closed by invoice {each.number}; what is booked of it since goes on "
                 "the next month's invoice as a correction"

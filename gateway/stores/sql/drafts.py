@@ -61,7 +61,8 @@ def refresh(
     """
     tenant = locked_tenant(connection, tenant_id)
     issued = draft_lines.issued(connection, tenant_id)
-    span = draft_lines.span(month(period, ZoneInfo(tenant.timezone)), period, issued)
+    kept = draft_lines.with_spans(connection, tenant_id, issued)
+    span = draft_lines.span(month(period, ZoneInfo(tenant.timezone)), period, kept)
     if span.start_us > clock.now_us():
         raise NotBegunError(f"{period} has not begun in {tenant.timezone}")
     before = _draft(connection, tenant_id, period)
@@ -93,8 +94,12 @@ def remove_draft(engine: Engine, invoice_id: str) -> bool:
 
 
 def take_back(connection: Connection, invoice_id: str) -> bool:
-    """The same in the caller's transaction."""
-    draft = select(table.c.id).filter_by(id=invoice_id, status="draft").with_for_update()
+    """The same in the caller's transaction. Whoever issues it meanwhile is waited for."""
+    tenant_id = connection.scalar(select(table.c.tenant_id).filter_by(id=invoice_id))
+    if tenant_id is None:
+        return False
+    locked_tenant(connection, tenant_id)
+    draft = select(table.c.id).filter_by(id=invoice_id, status="draft")
     if connection.scalar(draft) is None:
         return False
     connection.execute(invoice_lines.delete().filter_by(invoice_id=invoice_id))

@@ -280,7 +280,9 @@ def _next_number(connection: Connection, series: str) -> int:
 
 def _write(connection: Connection, invoice: Invoice) -> None:
     values: dict[str, Any] = msgspec.structs.asdict(invoice)
-    connection.execute(update(table).where(table.c.id == invoice.id).values(**values))
+    written = connection.execute(update(table).where(table.c.id == invoice.id).values(**values))
+    if written.rowcount != 1:
+        raise StandingError("not_a_draft", "the draft is gone; make it anew")
 
 
 def _line(connection: Connection, invoice: Invoice, line_id: str) -> InvoiceLine:

@@ -2,9 +2,10 @@
 
 from typing import Final
 
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
-from gateway.stores.sql import admin_tokens, former_names, scopes
+from gateway.stores.sql import admin_tokens, cost_centers, former_names, scopes
 from gateway.stores.sql.former_names import FormerName
 from gateway.stores.sql.records import Records, first_in_use
 from gateway.stores.sql.rollups import rolled
@@ -40,14 +41,14 @@ def in_use(connection: Connection, team: Team) -> str | None:
 
 
 def take_leave(connection: Connection, team: Team) -> None:
-    """What comes before a team is deleted: its name is kept, and where it is billed to."""
+    """What comes before a team is deleted: its name is kept, and where it is billed to; where it
+    was until now as well, because teams that were inside it were billed by that.
+    """
     centers = (each.cost_center for each in (team, *ancestors(connection, team)))
-    former = FormerName(
-        id=team.id,
-        tenant_id=team.tenant_id,
-        name=team.name,
-        cost_center=next(filter(None, centers), ""),
-    )
+    center = next(filter(None, centers), "")
+    alone = replace(team, parent_id=None, cost_center=center)
+    cost_centers.note_change(connection, team, alone)
+    former = FormerName(id=team.id, tenant_id=team.tenant_id, name=team.name, cost_center=center)
     former_names.RECORDS.add(connection, former)
 
 

@@ -1,0 +1,123 @@
+"""Months that are voided, moved or thrown away while others stand: nothing is billed twice, nothing
+is lost, and no number is given out for what is gone.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+from msgspec.structs import replace
+from sqlalchemy import Engine, text
+
+from billing.meters import Meters
+from gateway.stores.sql import books, cost_centers, drafts, invoices, issuing, teams, tenants
+from gateway.stores.sql.engine import reading, transaction
+from gateway.stores.sql.invoices import Invoice
+from gateway.stores.sql.rows import Team
+from tests.invoicing import ACME, book, drafted, issued, lines_of, october, total
+from tests.ledger_events import a_ledger
+from tests.tampering import faults_after
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    with a_ledger(database_url) as engine:
+        yield engine
+
+
+def move(engine: Engine, timezone: str) -> None:
+    with transaction(engine) as connection:
+        row = tenants.RECORDS.one(connection, id=ACME)
+        assert row is not None
+        tenants.RECORDS.replace(connection, replace(row, timezone=timezone))
+
+
+def void(engine: Engine, invoice: Invoice) -> None:
+    with transaction(engine) as connection:
+        issuing.void(connection, issuing.locked(connection, invoice), "wrong address")
+
+
+def faults(engine: Engine) -> tuple[str, ...]:
+    with reading(engine) as connection:
+        return books.check(connection).faults
+
+
+@pytest.mark.parametrize("elsewhere", ["Europe/Berlin", "Pacific/Kiritimati", "Etc/GMT+12"])
+def test_a_month_voided_and_moved_is_billed_without_what_the_next_one_has_of_it(
+    engine: Engine, elsewhere: str
+) -> None:
+    move(engine, "Etc/UTC")
+    book(engine, october("req_1", usage=Meters(input=10_000_000)))
+    first = issued(engine, drafted(engine))
+    book(engine, october("req_late", usage=Meters(input=1_000_000)))
+    november = issued(engine, drafted(engine, "2026-11"), early=True)
+    assert (total(first), total(november)) == ("30.00", "3.00")
+
+    void(engine, first)
+    move(engine, elsewhere)
+    again = issued(engine, drafted(engine))
+    september = issued(engine, drafted(engine, "2026-09"))
+
+    assert total(again) == "30.00", "33.00 were used, and 3.00 of them stand on November's"
+    assert again.span == first.span
+    assert september.period_end_us == first.period_start_us
+    assert drafted(engine, "2026-11").total_minor == 0
+    assert faults(engine) == ()
+
+
+def test_months_that_overlap_are_named(engine: Engine) -> None:
+    book(engine, october("req_1"), october("req_2", "2026-09-14T12:00:00Z"))
+    for month in ("2026-09", "2026-10"):
+        issued(engine, drafted(engine, month))
+
+    found = faults_after(engine, "UPDATE invoice_usage SET period_end_us = period_end_us + 1")
+
+    assert any("two months that tenant_acme was invoiced for overlap" in fault for fault in found)
+
+
+def test_a_draft_that_is_thrown_away_while_it_is_issued_stays(postgres_url: str) -> None:
+    with a_ledger(postgres_url) as engine, ThreadPoolExecutor(1) as pool:
+        book(engine, october("req_1"))
+        draft = drafted(engine)
+        with transaction(engine) as connection:
+            locked = issuing.locked(connection, draft)
+            thrown = pool.submit(drafts.remove_draft, engine, draft.id)
+            until_it_waits(engine, thrown)
+            invoice = issuing.issue(connection, locked, "adm_1", early=False)
+
+        assert thrown.result() is False
+        assert invoices.one(engine, draft.id) == invoice
+        assert faults(engine) == ()
+
+
+def until_it_waits(engine: Engine, step: Future[bool]) -> None:
+    """Or has come to its end, having waited for nobody."""
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    while not step.done():
+        with reading(engine) as connection:
+            if connection.scalar(waiting):
+                return
+
+
+def test_a_team_that_is_deleted_takes_no_history_of_others_with_it(engine: Engine) -> None:
+    above = Team(id="team_above", tenant_id=ACME, name="Above", cost_center="CC-OLD")
+    between = Team(id="team_between", tenant_id=ACME, name="Between", parent_id=above.id)
+    inside = Team(id="team_inside", tenant_id=ACME, name="Inside", parent_id=between.id)
+    with transaction(engine) as connection:
+        for team in (above, between, inside):
+            teams.RECORDS.add(connection, team)
+    book(engine, october("req_1", team_path=(above.id, between.id, inside.id)))
+    invoice = issued(engine, drafted(engine))
+    assert {line.cost_center for line in lines_of(engine, invoice) if line.team} == {"CC-OLD"}
+
+    with transaction(engine) as connection:
+        for before, after in (
+            (above, replace(above, cost_center="CC-NEW")),
+            (inside, replace(inside, parent_id=None, cost_center="CC-7")),
+        ):
+            cost_centers.note_change(connection, before, after)
+            teams.RECORDS.replace(connection, after)
+        teams.take_leave(connection, between)
+        teams.RECORDS.remove(connection, id=between.id)
+
+    assert lines_of(engine, drafted(engine, "2026-11")) == []
