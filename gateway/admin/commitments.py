@@ -12,13 +12,13 @@ from billing import commitments as billing
 from billing.drawdown import Sums
 from billing.money import format_picos
 from gateway import clock, ids
-from gateway.admin import fields
+from gateway.admin import approving, fields
+from gateway.admin.approving import Approving
 from gateway.admin.deps import AdminDeps
-from gateway.admin.operation import Answer, Call, Filter, Nothing, Operation, Page
+from gateway.admin.operation import Filter, Operation, Page
 from gateway.admin.problems import conflict, invalid, together
 from gateway.admin.resource import Resource
 from gateway.admin.roles import Right
-from gateway.admin.second_person import require_another
 from gateway.stores.sql import commitments, drafts, rows, tenants
 from gateway.stores.sql.exact import require_room
 from gateway.stores.sql.invoice_tables import invoices
@@ -118,7 +118,7 @@ def _build(
         prepaid=body.prepaid,
         overage_percent=plain_decimal(body.overage_percent),
         rollover_percent=plain_decimal(body.rollover_percent),
-        state=_state(body, before),
+        state=approving.written_state(body.state, before, "commitment", "commitments"),
         drafted_by=None if before is None else before.drafted_by,
         approved_by=None if before is None else before.approved_by,
         version=1 if before is None else before.version,
@@ -129,8 +129,7 @@ def _build(
     if row.state == "approved" and row != before:
         why = _placed(connection, row, tenant)
         if why is not None:
-            remedy = 'POST it with "state": "draft"; a colleague approves it with '
-            raise invalid("amount", why, f"{remedy}POST /admin/v1/commitments/{{id}}/approve")
+            raise invalid("amount", why, approving.by_a_colleague("commitments"))
     return row
 
 
@@ -154,15 +153,6 @@ def _check(body: CommitmentBody, tenant: rows.Tenant, dialect: str) -> None:
         raise invalid("first_day", f"it is before {_EARLIEST}, when nothing could be used")
     if body.last_day is not None and body.last_day < body.first_day:
         raise invalid("last_day", f"it is before the first day, {body.first_day}")
-
-
-def _state(body: CommitmentBody, before: rows.Commitment | None) -> str:
-    if before is None:
-        return body.state or "approved"
-    if body.state == "approved" and before.state == "draft":
-        remedy = f"POST /admin/v1/commitments/{before.id}/approve"
-        raise invalid("state", "a PUT never approves a commitment", remedy)
-    return body.state or before.state
 
 
 def _placed(connection: Connection, row: rows.Commitment, tenant: rows.Tenant) -> str | None:
@@ -191,6 +181,10 @@ def _placed(connection: Connection, row: rows.Commitment, tenant: rows.Tenant) -
             f"{row.first_day} is not after invoice {invoiced}: begin in a month that is on none",
         )
     return billing.odd(given, before)
+
+
+def _odd(connection: Connection, row: rows.Commitment) -> str | None:
+    return _placed(connection, row, drafts.locked_tenant(connection, row.tenant_id))
 
 
 def _begins(each: billing.Commitment) -> date:
@@ -266,10 +260,6 @@ def _term(term: billing.Term, sums: Sums) -> CommitmentTerm:
 async def _show(
     _deps: AdminDeps, row: rows.Commitment, terms: tuple[CommitmentTerm, ...]
 ) -> CommitmentView:
-    return _view(row, terms)
-
-
-def _view(row: rows.Commitment, terms: tuple[CommitmentTerm, ...]) -> CommitmentView:
     return CommitmentView(
         id=row.id,
         tenant_id=row.tenant_id,
@@ -284,37 +274,6 @@ def _view(row: rows.Commitment, terms: tuple[CommitmentTerm, ...]) -> Commitment
         created_at=clock.rfc3339(row.created_at_us),
         terms=terms,
     )
-
-
-async def _approve(call: Call) -> Answer:
-    call.body(Nothing)
-
-    def work(connection: Connection) -> tuple[rows.Commitment, tuple[CommitmentTerm, ...]]:
-        before = RESOURCE.row(connection, call)
-        call.require_version(before.version)
-        if before.state == "approved":
-            return before, _terms(connection, before)
-        why = _placed(connection, before, drafts.locked_tenant(connection, before.tenant_id))
-        if why is not None:
-            require_another(connection, before.drafted_by, call.principal, why)
-        approved = msgspec.structs.replace(
-            before, state="approved", approved_by=call.principal.id, version=before.version + 1
-        )
-        call.changed(connection, "commitments", before, approved)
-        commitments.RECORDS.replace(connection, approved)
-        return approved, _terms(connection, approved)
-
-    row, terms = await call.change(work)
-    return Answer(_view(row, terms), row.version)
-
-
-def _signed(
-    call: Call, connection: Connection, _before: rows.Commitment | None, after: rows.Commitment
-) -> None:
-    by = call.principal.id
-    approved_by = by if after.state == "approved" else None
-    signed = msgspec.structs.replace(after, drafted_by=by, approved_by=approved_by)
-    commitments.RECORDS.replace(connection, signed)
 
 
 RESOURCE: Final = Resource(
@@ -332,16 +291,12 @@ RESOURCE: Final = Resource(
     reads=Right.PRICES_READ,
     changes=Right.PRICES_CHANGE,
     remove=_remove,
-    entails=_signed,
+    entails=approving.signed(commitments.RECORDS),
 )
 
 
+APPROVING: Final = Approving(RESOURCE, _odd)
+
+
 def operations() -> list[Operation]:
-    return [
-        *RESOURCE.operations(),
-        Operation(
-            "POST", "/commitments/{id}/approve", "commitments", "Put a drafted commitment in force",
-            _approve, right=Right.PRICES_CHANGE, body=Nothing, body_optional=True,
-            answers=CommitmentView, etag=True, if_match=True, refusals=(404, 409, 412),
-        ),
-    ]  # fmt: skip
+    return [*RESOURCE.operations(), APPROVING.operation()]

@@ -9,13 +9,13 @@ from sqlalchemy import Connection
 from billing.discounts import is_odd, parse_percent
 from billing.meters import Meter
 from gateway import clock, ids
-from gateway.admin import dated, fields
+from gateway.admin import approving, dated, fields
+from gateway.admin.approving import Approving
 from gateway.admin.deps import AdminDeps
-from gateway.admin.operation import Answer, Call, Filter, Nothing, Operation, Page
+from gateway.admin.operation import Filter, Operation, Page
 from gateway.admin.problems import conflict, invalid
 from gateway.admin.resource import Resource
 from gateway.admin.roles import Right
-from gateway.admin.second_person import require_another
 from gateway.stores.sql import discounts, models, rows, tenants
 
 Percent = Annotated[
@@ -77,7 +77,7 @@ def _build(
         model=body.model,
         meter=None if body.meter is None else body.meter.value,
         effective_from_us=_effective_from(body, before, now_us),
-        state=_state(body, before),
+        state=approving.written_state(body.state, before, "discount", "discounts"),
         drafted_by=None if before is None else before.drafted_by,
         approved_by=None if before is None else before.approved_by,
         version=1 if before is None else before.version,
@@ -87,22 +87,12 @@ def _build(
         _check_not_begun(connection, before)
     if discount.state == "approved":
         _check_alone(connection, discount)
-        if discount != before and (told := _odd(discount)) is not None:
-            remedy = 'POST it with "state": "draft"; a colleague approves it with '
-            raise invalid("percent", told, f"{remedy}POST /admin/v1/discounts/{{id}}/approve")
+        if discount != before and (told := _odd(connection, discount)) is not None:
+            raise invalid("percent", told, approving.by_a_colleague("discounts"))
     return discount
 
 
-def _state(body: Discount, before: rows.Discount | None) -> str:
-    if before is None:
-        return body.state or "approved"
-    if body.state == "approved" and before.state == "draft":
-        remedy = f"POST /admin/v1/discounts/{before.id}/approve"
-        raise invalid("state", "a PUT never approves a discount", remedy)
-    return body.state or before.state
-
-
-def _odd(discount: rows.Discount) -> str | None:
+def _odd(_connection: Connection, discount: rows.Discount) -> str | None:
     if not is_odd(parse_percent(discount.percent)):
         return None
     return f"{discount.percent} percent is more than half of the price"
@@ -140,10 +130,6 @@ def _unknown(connection: Connection, row: rows.Discount) -> tuple[str, ...]:
 
 
 async def _show(_deps: AdminDeps, row: rows.Discount, unknown: tuple[str, ...]) -> DiscountView:
-    return _view(row, unknown)
-
-
-def _view(row: rows.Discount, unknown: tuple[str, ...]) -> DiscountView:
     return DiscountView(
         id=row.id,
         tenant_id=row.tenant_id,
@@ -155,44 +141,6 @@ def _view(row: rows.Discount, unknown: tuple[str, ...]) -> DiscountView:
         created_at=clock.rfc3339(row.created_at_us),
         warnings=(*unknown, *dated.warnings(row.effective_from_us, row.created_at_us)),
     )
-
-
-async def _approve(call: Call) -> Answer:
-    call.body(Nothing)
-
-    def work(connection: Connection) -> tuple[rows.Discount, tuple[str, ...]]:
-        before = RESOURCE.row(connection, call)
-        call.require_version(before.version)
-        unknown = _unknown(connection, before)
-        if before.state == "approved":
-            return before, unknown
-        told = _odd(before)
-        if told is not None:
-            require_another(connection, before.drafted_by, call.principal, told)
-        # One that names no day begins when it is approved, not when it was written down.
-        undated = before.effective_from_us == before.created_at_us
-        approved = msgspec.structs.replace(
-            before,
-            state="approved",
-            effective_from_us=clock.now_us() if undated else before.effective_from_us,
-            approved_by=call.principal.id,
-            version=before.version + 1,
-        )
-        _check_alone(connection, approved)
-        call.changed(connection, "discounts", before, approved)
-        return discounts.RECORDS.replace(connection, approved), unknown
-
-    discount, unknown = await call.change(work)
-    return Answer(_view(discount, unknown), discount.version)
-
-
-def _signed(
-    call: Call, connection: Connection, _before: rows.Discount | None, after: rows.Discount
-) -> None:
-    by = call.principal.id
-    approved_by = by if after.state == "approved" else None
-    signed = msgspec.structs.replace(after, drafted_by=by, approved_by=approved_by)
-    discounts.RECORDS.replace(connection, signed)
 
 
 RESOURCE: Final = Resource(
@@ -210,16 +158,12 @@ RESOURCE: Final = Resource(
     reads=Right.PRICES_READ,
     changes=Right.PRICES_CHANGE,
     remove=_check_not_begun,
-    entails=_signed,
+    entails=approving.signed(discounts.RECORDS),
 )
 
 
+APPROVING: Final = Approving(RESOURCE, _odd, _check_alone)
+
+
 def operations() -> list[Operation]:
-    return [
-        *RESOURCE.operations(),
-        Operation(
-            "POST", "/discounts/{id}/approve", "discounts", "Put a drafted discount in force",
-            _approve, right=Right.PRICES_CHANGE, body=Nothing, body_optional=True,
-            answers=DiscountView, etag=True, if_match=True, refusals=(404, 409, 412),
-        ),
-    ]  # fmt: skip
+    return [*RESOURCE.operations(), APPROVING.operation()]

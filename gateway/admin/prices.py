@@ -11,14 +11,14 @@ from sqlalchemy import Connection
 from billing.meters import Meter
 from billing.service_tiers import ServiceTier
 from gateway import clock, ids
-from gateway.admin import dated, fields
+from gateway.admin import approving, dated, fields
+from gateway.admin.approving import Approving
 from gateway.admin.deps import AdminDeps
 from gateway.admin.odd_prices import odd
-from gateway.admin.operation import Answer, Call, Filter, Nothing, Operation, Page
+from gateway.admin.operation import Filter, Operation, Page
 from gateway.admin.problems import conflict, invalid, together
 from gateway.admin.resource import Resource
 from gateway.admin.roles import Right
-from gateway.admin.second_person import require_another
 from gateway.stores.sql import backends, prices, rows, tenants
 
 PerMillion = Annotated[
@@ -128,7 +128,7 @@ def _build(
         ),
         currency=body.currency,
         effective_from_us=_effective_from(body, before, now_us),
-        state=_state(body, before),
+        state=approving.written_state(body.state, before, "price", "prices"),
         source="manual" if before is None else before.source,
         version=1 if before is None else before.version,
         drafted_by=None if before is None else before.drafted_by,
@@ -148,17 +148,8 @@ def _check_odd(connection: Connection, price: rows.Price) -> None:
     """Nobody puts a mistaken unit in force with one call."""
     told = odd(connection, price)
     if told is not None:
-        remedy = 'POST it with "state": "draft", look at it, and POST /admin/v1/prices/{id}/approve'
+        remedy = f"{approving.DRAFT_IT}, look at it, and POST /admin/v1/prices/{{id}}/approve"
         raise invalid("amount_per_million", told, remedy)
-
-
-def _state(body: Price, before: rows.Price | None) -> str:
-    if before is None:
-        return body.state or "approved"
-    if body.state == "approved" and before.state == "draft":
-        remedy = f"POST /admin/v1/prices/{before.id}/approve"
-        raise invalid("state", "a PUT never approves a price", remedy)
-    return body.state or before.state
 
 
 def _effective_from(body: Price, before: rows.Price | None, now_us: int) -> int:
@@ -258,45 +249,6 @@ def view(row: rows.Price) -> PriceView:
     )
 
 
-async def _approve(call: Call) -> Answer:
-    call.body(Nothing)
-
-    def work(connection: Connection) -> rows.Price:
-        price = RESOURCE.row(connection, call)
-        call.require_version(price.version)
-        if price.state == "approved":
-            return price
-        # One that names no day begins when it is approved, not when it was written down.
-        undated = price.effective_from_us == price.created_at_us
-        approved = msgspec.structs.replace(
-            price,
-            state="approved",
-            effective_from_us=clock.now_us() if undated else price.effective_from_us,
-            approved_by=call.principal.id,
-            version=price.version + 1,
-        )
-        told = odd(connection, approved)
-        if told is not None:
-            require_another(connection, price.drafted_by, call.principal, told)
-        _check_alone(connection, approved)
-        call.changed(connection, "prices", price, approved)
-        return prices.RECORDS.replace(connection, approved)
-
-    price = await call.change(work)
-    return Answer(view(price), price.version)
-
-
-def _signed(
-    call: Call, connection: Connection, before: rows.Price | None, after: rows.Price
-) -> None:
-    """Who wrote it as it is, and who put it in force with that."""
-    by = call.principal.id
-    signed = msgspec.structs.replace(after, drafted_by=by)
-    if after.state == "approved" and before is None:
-        signed = msgspec.structs.replace(signed, approved_by=by)
-    prices.RECORDS.replace(connection, signed)
-
-
 def _check_not_begun(_connection: Connection, price: rows.Price) -> None:
     """What was in force once is part of the books; a price that only will be may be withdrawn."""
     if price.state == "approved" and price.effective_from_us <= clock.now_us():
@@ -321,16 +273,12 @@ RESOURCE: Final = Resource(
     reads=Right.PRICES_READ,
     changes=Right.PRICES_CHANGE,
     remove=_check_not_begun,
-    entails=_signed,
+    entails=approving.signed(prices.RECORDS),
 )
 
 
+APPROVING: Final = Approving(RESOURCE, odd, _check_alone)
+
+
 def operations() -> list[Operation]:
-    return [
-        *RESOURCE.operations(),
-        Operation(
-            "POST", "/prices/{id}/approve", "prices", "Put a drafted price in force", _approve,
-            right=Right.PRICES_CHANGE, body=Nothing, body_optional=True, answers=PriceView,
-            etag=True, if_match=True, refusals=(404, 409, 412),
-        ),
-    ]  # fmt: skip
+    return [*RESOURCE.operations(), APPROVING.operation()]
