@@ -67,6 +67,10 @@ class UsageEvent(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     # Whom of the app's own users it was for. A keyed hash on its way, `gateway.pseudonyms` makes
     # it; in the ledger an id that was drawn for it. None: nobody said so, or nothing is kept of it.
     end_user: str | None = None
+    # Of `billing.service_tiers`; all None where the standard tier was asked for and served.
+    service_tier: str | None = None  # whose prices the charge is made of
+    tier_asked: str | None = None  # a tier, or `auto`
+    tier_served: str | None = None  # in the backend's own word; None: it said nothing
 
 
 ENCODER: Final = msgspec.msgpack.Encoder()

@@ -34,6 +34,7 @@ class Script(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     usage: Literal["honest", "missing", "zero", "lying", "twice", "continuous", "broken"] = "honest"
     lie_percent: int = 200  # `lying` reports this share of the truth
     force_usage: bool = False  # in streams that did not ask, too
+    service_tier: str | None = None  # that it says it serves in
     # how it is said
     status: int = 200
     retry_after: str | None = None
@@ -158,7 +159,7 @@ def plain(asked: Asked, script: Script, number: int) -> dict[str, Any]:
     figures = usage(asked, script, 0 if asked.operation == "embeddings" else _all(asked, script))
     if figures is not None:
         answer["usage"] = figures
-    return answer
+    return answer | _tier(script)
 
 
 def events(asked: Asked, script: Script, number: int) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -169,7 +170,7 @@ def events(asked: Asked, script: Script, number: int) -> Iterator[tuple[int, dic
     for at in range(count):
         for index in range(asked.choices):
             done += 1
-            chunk = _envelope(asked, number, streamed=True)
+            chunk = _envelope(asked, number, streamed=True) | _tier(script)
             chunk["choices"] = [_delta_choice(asked, script, index, at)]
             if script.event_padding_bytes:
                 chunk["padding"] = "x" * script.event_padding_bytes
@@ -179,7 +180,7 @@ def events(asked: Asked, script: Script, number: int) -> Iterator[tuple[int, dic
                 )
             yield 1, chunk
     for index in range(asked.choices):
-        chunk = _envelope(asked, number, streamed=True)
+        chunk = _envelope(asked, number, streamed=True) | _tier(script)
         ending = {"index": index, "finish_reason": _finish_reason(asked, script, count)}
         chunk["choices"] = [ending | ({"delta": {}} if asked.operation == "chat" else {"text": ""})]
         if reports:
@@ -189,6 +190,10 @@ def events(asked: Asked, script: Script, number: int) -> Iterator[tuple[int, dic
         for generated in (done // 2, done) if script.usage == "twice" else (done,):
             chunk = _envelope(asked, number, streamed=True)
             yield 0, chunk | {"choices": [], "usage": usage(asked, script, generated)}
+
+
+def _tier(script: Script) -> dict[str, str]:
+    return {} if script.service_tier is None else {"service_tier": script.service_tier}
 
 
 def _all(asked: Asked, script: Script) -> int:

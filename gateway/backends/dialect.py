@@ -34,6 +34,7 @@ class AnswerRead(msgspec.Struct, frozen=True):
     finish_reasons: tuple[str, ...]  # one a choice that gave one
     text: str
     readable: bool  # False: not this dialect's JSON, whatever its status said
+    service_tier: str | None = None  # that was served, in the backend's own word
 
 
 class StreamMeter(Protocol):
@@ -44,6 +45,7 @@ class StreamMeter(Protocol):
     finish_reasons: tuple[str, ...]  # in the order they came; one a choice
     done: bool
     error_code: str | None  # of the first error event; "" where it gave none
+    service_tier: str | None  # the last that it said it serves in, in its own word
 
     @property
     def text_bytes(self) -> int:

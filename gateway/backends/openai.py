@@ -7,7 +7,7 @@ import msgspec
 
 from gateway.backends.dialect import AnswerRead, Reported, Seen
 from gateway.backends.openai_alike import Alike
-from gateway.backends.openai_plain import MOST_TOKENS, disjoint, read_plain
+from gateway.backends.openai_plain import MOST_TOKENS, disjoint, named_tier, read_plain
 from gateway.backends.openai_whole import OpenAIEnding, OpenAIWhole
 from gateway.backends.sse import kind, payload
 from gateway.backends.texts import LARGE_BYTES, MOST_NEW, Texts
@@ -45,6 +45,7 @@ class _Chunk(msgspec.Struct, frozen=True):
     usage: Any = None
     error: Any = None
     object: Any = None
+    service_tier: Any = None
 
 
 class _Answer(_Chunk, frozen=True):
@@ -111,7 +112,11 @@ def read_any(body: bytes) -> AnswerRead:
             reasons.append(choice.finish_reason)
     known = answer.choices is not None or bool(memoryview(answer.data))
     return AnswerRead(
-        _reported(answer.usage), tuple(reasons), "".join(texts), known and not answer.error
+        _reported(answer.usage),
+        tuple(reasons),
+        "".join(texts),
+        known and not answer.error,
+        _tier(answer),
     )
 
 
@@ -126,6 +131,7 @@ class OpenAIMeter:
         "error_code",
         "finish_reasons",
         "reported",
+        "service_tier",
     )
 
     def __init__(self) -> None:
@@ -134,6 +140,7 @@ class OpenAIMeter:
         self.finish_reasons: tuple[str, ...] = ()
         self.done = False
         self.error_code: str | None = None
+        self.service_tier: str | None = None
         self._texts = Texts()
         self._alike = Alike()
 
@@ -154,6 +161,8 @@ class OpenAIMeter:
         except _UNDECODABLE:
             return self._feed_any(event)
         choices = chunk.choices
+        if chunk.service_tier is not None and self.service_tier is None:
+            self.service_tier = _tier(chunk)
         if choices is None or chunk.usage is not None or len(choices) != 1:
             return self._feed_chunk(chunk)
         choice = choices[0]
@@ -168,6 +177,8 @@ class OpenAIMeter:
         new = self._texts.new
         before = len(new)
         end = self._alike.read(events, begin, new)
+        if self._alike.tier is not None and self.service_tier is None:
+            self.service_tier = named_tier(self._alike.tier)
         self.chunks += len(new) - before
         if end - begin != 1 or len(new) >= MOST_NEW or len(events[begin]) > LARGE_BYTES:
             self._texts.fold()
@@ -193,6 +204,7 @@ class OpenAIMeter:
         choices = chunk.choices
         if chunk.error or chunk.object == "error":
             return self._failed(chunk.error)
+        self.service_tier = _tier(chunk) or self.service_tier
         reported = None
         if chunk.usage is not None:
             reported = _reported(chunk.usage)
@@ -313,6 +325,14 @@ def _reported(usage: Any) -> Reported | None:
     return disjoint(
         prompt, output, total, reasoning=reasoning, cache_read=cached, cache_write=written
     )
+
+
+def _tier(chunk: _Chunk) -> str | None:
+    """Some say it of the answer, some of its usage."""
+    found = chunk.service_tier
+    if found is None and isinstance(chunk.usage, dict):
+        found = chunk.usage.get("service_tier")
+    return named_tier(found)
 
 
 def _count(value: Any) -> int | None:

@@ -6,7 +6,7 @@ them, and of those alike only the texts are decoded: of many that came together 
 
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -34,6 +34,7 @@ class _TextChunk(msgspec.Struct, frozen=True, gc=False):
     choices: tuple[_TextChoice]
     usage: None = None
     error: None = None
+    service_tier: Any = None
 
 
 _TEXT: Final = msgspec.json.Decoder(_TextChunk)
@@ -45,13 +46,14 @@ _UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 class Alike:
     """Belongs to one stream."""
 
-    __slots__ = ("_closing", "_lessons", "_opening", "_text_from", "_text_of", "_text_to")
+    __slots__ = ("_closing", "_lessons", "_opening", "_text_from", "_text_of", "_text_to", "tier")
 
     def __init__(self) -> None:
         self._opening = self._closing = b"\0"  # of no event
         self._text_from, self._text_to = 1, -1
         self._text_of = itemgetter(slice(1, -1))
         self._lessons = _MOST_LESSONS
+        self.tier: Any = None  # what stands for the service tier in what was learned from
 
     def read(self, events: Sequence[bytes], begin: int, texts: list[str]) -> int:
         """Adds the texts of the events from `begin` on that are mere text, except empty ones.
@@ -68,8 +70,10 @@ class Alike:
                         continue
                     text = _STRING.decode(event[self._text_from : self._text_to])
                 elif event.startswith(b"data: "):
-                    text = _TEXT.decode(event[6:-2]).choices[0].delta.content
+                    chunk = _TEXT.decode(event[6:-2])
+                    text = chunk.choices[0].delta.content
                     if self._lessons:
+                        self.tier = chunk.service_tier
                         self._learn(event, text)
                 else:
                     break

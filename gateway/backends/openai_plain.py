@@ -10,6 +10,7 @@ from billing.meters import Meters
 from gateway.backends.dialect import AnswerRead, Reported
 
 MOST_TOKENS: Final = 1 << 40  # a figure above is not a count of tokens
+_MOST_TIER: Final = 32  # characters; nothing longer is the name of a service tier
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 _None = Annotated[list[Any], msgspec.Meta(max_length=0)] | None
@@ -59,6 +60,7 @@ class _Answer(msgspec.Struct, frozen=True, gc=False):
     choices: list[_Choice]
     usage: _Usage | None = None
     error: None = None
+    service_tier: Annotated[str, msgspec.Meta(max_length=_MOST_TIER)] | None = None
 
 
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
@@ -75,10 +77,11 @@ def read_plain(body: bytes) -> AnswerRead | None:
     reported = _reported(usage) if usage is not None else None
     if len(choices) == 1:
         text, reason = choices[0].message.content or "", choices[0].finish_reason
-        return AnswerRead(reported, () if reason is None else (reason,), text, True)
+        ends = () if reason is None else (reason,)
+        return AnswerRead(reported, ends, text, True, answer.service_tier)
     reasons = tuple(c.finish_reason for c in choices if c.finish_reason is not None)
     text = "".join(choice.message.content or "" for choice in choices)
-    return AnswerRead(reported, reasons, text, readable=True)
+    return AnswerRead(reported, reasons, text, True, answer.service_tier)
 
 
 def _reported(usage: _Usage) -> Reported:
@@ -94,6 +97,11 @@ def _reported(usage: _Usage) -> Reported:
         cache_read=cached or usage.prompt_cache_hit_tokens or 0,
         cache_write=read.cache_write_tokens or 0 if read is not None else 0,
     )
+
+
+def named_tier(value: Any) -> str | None:
+    """A service tier in the backend's own word, if it is one."""
+    return value if type(value) is str and 0 < len(value) <= _MOST_TIER else None
 
 
 def disjoint(

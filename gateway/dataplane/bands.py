@@ -21,6 +21,7 @@ from billing.prices import (
     worst_input_picos,
 )
 from billing.rating import rate
+from gateway.dataplane.ways import Way
 from policies.candidates import Candidate
 from policies.panel import Panel
 
@@ -28,14 +29,16 @@ _MOST_PANELS: Final = 256  # of one route, remembered at a time: a bound, there 
 
 Place = tuple[str, str]  # backend id, upstream model
 Bands = Mapping[Place, Sequence[Band]]
+# Of what may be charged there is more than one where the backend chooses the service tier.
+Groups = Mapping[Place, Sequence[Sequence[Band]]]
 
 
 class Sizes:
     """Of one route, where a price on it has more than one band."""
 
-    def __init__(self, charges: Bands, costs: Bands) -> None:
+    def __init__(self, charges: Groups, costs: Bands) -> None:
         self._charges, self._costs = charges, costs
-        self._charge_edges = _edges(charges.values())
+        self._charge_edges = _edges(bands for groups in charges.values() for bands in groups)
         self._cost_edges = _edges(costs.values())
         self._known: dict[tuple[Panel, int, int], Panel] = {}
 
@@ -62,12 +65,8 @@ class Sizes:
         place = candidate.backend_id, candidate.upstream_model
         charges, costs = self._charges.get(place), self._costs.get(place)
         if charges:
-            cards = reachable(charges, most)
-            candidate = replace(
-                candidate,
-                charge_input_picos=max(map(worst_input_picos, cards)),
-                charge_output_picos=max(map(output_picos, cards)),
-            )
+            cards = [card for bands in charges for card in reachable(bands, most)]
+            candidate = at_most(candidate, cards)
         if costs:
             card = card_for(costs, likely)
             candidate = replace(
@@ -76,6 +75,32 @@ class Sizes:
                 cost_output_picos=output_picos(card),
             )
         return candidate
+
+
+def at_most(candidate: Candidate, cards: Sequence[RateCard]) -> Candidate:
+    """As it looks to a request that may be charged by any of these cards."""
+    answers = candidate.charge_output_picos is not None
+    return replace(
+        candidate,
+        charge_input_picos=max(map(worst_input_picos, cards)),
+        charge_output_picos=max(map(output_picos, cards)) if answers else None,
+    )
+
+
+def sizes_of(ways: Iterable[Way], *, any_tier: bool = False) -> Sizes | None:
+    """None where no price on them depends on the size of a prompt."""
+    charges: dict[Place, Sequence[Sequence[Band]]] = {}
+    costs: dict[Place, Sequence[Band]] = {}
+    for way in ways:
+        place = way.candidate.backend_id, way.candidate.upstream_model
+        groups = [way.charge_bands] if way.charge_bands else []
+        if any_tier:
+            groups = [each.charges for each in way.tiers.values() if each.charges]
+        if any(len(bands) > 1 for bands in groups):
+            charges[place] = groups
+        if way.cost_bands:
+            costs[place] = way.cost_bands
+    return Sizes(charges, costs) if charges or costs else None
 
 
 def dearest(bands: Sequence[Band], worst: Meters) -> RateCard:

@@ -12,7 +12,8 @@ from billing.usage import UsageEvent
 from gateway.dataplane.bands import dearest
 from gateway.dataplane.figures import Figures
 from gateway.dataplane.flow import Attempt, Flow
-from gateway.dataplane.snapshot import Way
+from gateway.dataplane.service_tiers import PLAIN, expected_in, on_tier
+from gateway.dataplane.ways import Way
 from policies.candidates import Candidate
 
 
@@ -29,7 +30,7 @@ def template(flow: Flow) -> UsageEvent:
         expected = replace(expected, charge_card=dearest(way.charge_bands, worst))
     if way.cost_bands:
         expected = replace(expected, cost_card=dearest(way.cost_bands, worst))
-    return expected
+    return expected_in(expected, way, route.tier, worst) if route.tier else expected
 
 
 def event(flow: Flow, attempt: Attempt, figures: Figures) -> UsageEvent:
@@ -40,8 +41,11 @@ def event(flow: Flow, attempt: Attempt, figures: Figures) -> UsageEvent:
         expected = _expected(flow, number, way, figures.usage)
     began, granted = attempt.started_us, flow.granted
     finished = attempt.finished_us or began
+    rated, tier = _rated(expected, attempt, figures), flow.route.tier if flow.route else ""
+    if tier or attempt.told_tier not in PLAIN:
+        rated = on_tier(rated, way, tier, attempt.told_tier)
     return replace(
-        _rated(expected, attempt, figures),
+        rated,
         # By the store's clock, which chose the hold's windows, however wrong ours is (L9).
         admitted_at_us=granted.now_ms * 1000 if granted is not None else expected.admitted_at_us,
         finished_at_us=finished,

@@ -17,8 +17,9 @@ from gateway.dataplane.envelope import Envelope, Fields
 from gateway.dataplane.lease import Spend
 from gateway.dataplane.levels import Levels, Standing
 from gateway.dataplane.quote import Quote
-from gateway.dataplane.snapshot import Principal, Route, Way
+from gateway.dataplane.snapshot import Principal, Route
 from gateway.dataplane.transcript import Transcript
+from gateway.dataplane.ways import Way
 from gateway.stores.redis.holds import Granted, Ticket
 from gateway.telemetry.record import TraceIds
 from policies import failover
@@ -56,6 +57,7 @@ class Attempt(msgspec.Struct, gc=False):
     meter: StreamMeter | None = None
     finish_reasons: tuple[str, ...] = ()
     plain_text: str = ""  # of a whole answer, for counting only
+    told_tier: str | None = None  # the service tier that the backend says it served
     paid: int | None = None  # output tokens that were held for, where more may have come
 
     @property

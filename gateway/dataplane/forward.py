@@ -29,8 +29,8 @@ from gateway.dataplane.envelope import CHAT, EMBEDDINGS
 from gateway.dataplane.flow import CLIENT_FAULTS, Attempt, Flow
 from gateway.dataplane.hedge import Hedges
 from gateway.dataplane.rewrite import rewrite
-from gateway.dataplane.snapshot import Way
 from gateway.dataplane.turns import Given, Turns, claim_of
+from gateway.dataplane.ways import Way
 from gateway.failpoints import failpoint
 from gateway.stores.spool import Spool, SpoolUnavailable
 from gateway.telemetry.names import ErrorType

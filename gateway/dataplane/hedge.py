@@ -228,6 +228,7 @@ async def _hear_out(flow: Flow, loser: Attempt, answer: Answer | Deny) -> None:
     with suppress(TransportError):  # nothing is waited for: all of it is here
         read = loser.way.dialect.read_answer(await answer.read(_MOST_HEARD_BYTES))
         loser.reported, loser.complete = read.reported, read.readable
+        loser.told_tier = read.service_tier
 
 
 def _streams(flow: Flow) -> bool:

@@ -66,7 +66,7 @@ async def relay_plain(flow: Flow, answer: Answer, send: Send, spool: Spool) -> D
         return GARBAGE
     attempt.complete = attempt.won = True
     attempt.reported, attempt.finish_reasons = read.reported, read.finish_reasons
-    attempt.plain_text = read.text
+    attempt.plain_text, attempt.told_tier = read.text, read.service_tier
     now_us = flow.arrival.now_us()
     attempt.land(_SERVED, now_us)
     mark(flow, attempt, spool, len(read.text) // _BYTES_A_TOKEN, now_us)
@@ -106,7 +106,7 @@ async def relay_stream(
         answer.abort()  # the client hung up or we are told to stop: the backend is let go at once
         raise
     finally:
-        attempt.reported = attempt.meter.reported
+        attempt.reported, attempt.told_tier = attempt.meter.reported, attempt.meter.service_tier
         attempt.finish_reasons, flow.chunks = attempt.meter.finish_reasons, attempt.meter.chunks
     if fault is None:
         await complete(flow, attempt, answer, send, stream.kept)

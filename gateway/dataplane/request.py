@@ -35,6 +35,7 @@ from gateway.dataplane.quote import ask_of, beyond_counting, quote
 from gateway.dataplane.reading import Reading
 from gateway.dataplane.relay import relay_plain, relay_stream
 from gateway.dataplane.replies import limit_headers, send_rendered
+from gateway.dataplane.service_tiers import asked_for
 from gateway.dataplane.settle import Settler
 from gateway.dataplane.shadow import MakeShadows, Steps
 from gateway.dataplane.sliced import Slicer
@@ -254,6 +255,10 @@ class DataPlane:
         found = snapshot.route(principal, envelope.model, arrival.arrived_us)
         if type(found) is Deny:
             return found
+        if "service_tier" in reading.fields:
+            found = asked_for(found, reading.fields, flow.operation)
+            if type(found) is Deny:
+                return found
         flow.envelope, flow.fields, flow.tags, flow.route = envelope, reading.fields, tags, found
         needs = capabilities(envelope, reading.fields, flow.operation, reading.parts)
         estimate = self._calibration.estimate(envelope.model, len(flow.body))

@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from billing.service_tiers import ASKABLE, asked_tier
 from gateway.dataplane.envelope import Fields, absent, given
 from policies.decision import Deny, DenyCode
 
@@ -44,18 +45,21 @@ _AROUND: Final = {
 }
 
 
-# Tiers that cost no more than what a model is priced at: what is held and charged is that.
-_PRICED_TIERS: Final = frozenset((b'"auto"', b'"default"', b'"flex"', b'"batch"', b"null"))
+# What may stand in `service_tier`, as it is sent, and which tier it asks for; None: no tier at all.
+SERVICE_TIERS: Final[dict[bytes, str | None]] = {
+    **{b'"%b"' % name.encode(): asked_tier(name) for name in ASKABLE},
+    b"null": None,
+}
 
 
 def around_limits(fields: Fields) -> Deny | None:
     """A field that goes around a limit, whatever its name is made to look like."""
     tier = fields.get("service_tier")
-    if tier is not None and bytes(tier) not in _PRICED_TIERS:
+    if tier is not None and bytes(tier) not in SERVICE_TIERS:
         return Deny(
             DenyCode.UNPRICED_MODEL,
-            "service_tier: this tier may cost more than what the model is priced at, and has no"
-            " price here; leave it out, or ask for auto, default or flex",
+            "service_tier: this is no tier that prices are known by here; leave it out, or ask for"
+            " auto, default, batch, flex or priority",
             param="service_tier",
         )
     if fields.keys() <= _KNOWN:

@@ -115,7 +115,10 @@ class Slicer:
             answer.abort()
             raise
         finally:
-            attempt.reported = _believed(meter.reported, slices)
+            attempt.reported, attempt.told_tier = (
+                _believed(meter.reported, slices),
+                meter.service_tier,
+            )
             # However it ends but whole: what came and was not held for is not billed.
             attempt.paid = slices.used
             attempt.finish_reasons, flow.chunks = meter.finish_reasons, meter.chunks

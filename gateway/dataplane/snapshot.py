@@ -11,24 +11,15 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from billing.markups import marked_up
 from billing.money import MAX_COUNTER, most_counted
-from billing.prices import (
-    Band,
-    PriceBook,
-    RateCard,
-    output_picos,
-    worst_input_picos,
-)
-from billing.rating import Tariff, tariff
+from billing.prices import PriceBook
 from billing.usage import UsageEvent, blank
-from gateway.backends.dialect import Dialect
-from gateway.backends.endpoint import Endpoint, Timeouts
-from gateway.dataplane.bands import Sizes
+from gateway.dataplane.bands import Sizes, sizes_of
 from gateway.dataplane.blocks import Blocks
 from gateway.dataplane.end_users import EndUsers, by_tenant
 from gateway.dataplane.levels import Level, Levels
 from gateway.dataplane.reach import Reach, Unseal
+from gateway.dataplane.ways import ONLY_STANDARD, STANDARD, Tiers, Way, at_prices, prices_of
 from gateway.stores.redis.keys import DEFAULT_TAG
 from gateway.stores.sql import discounts, policies, prices, rows
 from gateway.stores.team_hours import TeamHour, team_hours
@@ -61,27 +52,6 @@ class Principal(msgspec.Struct, frozen=True):
     end_users: EndUsers | None = None  # of a tenant that keeps whom its requests are for
 
 
-class Way(msgspec.Struct, frozen=True):
-    """All that is needed to go to one candidate and to price what it does."""
-
-    candidate: Candidate
-    backend: rows.Backend
-    endpoint: Endpoint
-    dialect: Dialect
-    timeouts: Timeouts
-    headers: list[tuple[bytes, bytes]]  # what the dialect needs on every call, credential included
-    account: int  # equal where address and credential are: a limit of one is the other's too
-    provider: str  # gen_ai.provider.name
-    told_region: tuple[bytes, bytes]  # the header of an answer that says where it comes from
-    charge: RateCard | None
-    cost: RateCard | None
-    charge_tariff: Tariff | None
-    cost_tariff: Tariff | None
-    expected: UsageEvent | None  # what its events have in common; None without a charge
-    charge_bands: tuple[Band, ...] = ()  # where the price depends on the size of the prompt
-    cost_bands: tuple[Band, ...] = ()
-
-
 class Route(msgspec.Struct, frozen=True):
     """One key's way to one model: the policy in force and every candidate, on its panel."""
 
@@ -97,6 +67,8 @@ class Route(msgspec.Struct, frozen=True):
     branches: "Branches | None" = None  # where documents ask more of a request than its model
     sizes: Sizes | None = None  # where a price depends on the size of the prompt
     most: int = MAX_COUNTER  # counter units that a request may come to at worst
+    tier: str = ""  # that a request asks for, if it is not the standard one
+    tiered: "dict[str, Route] | None" = None  # the same in other tiers; None: there are no prices
 
 
 class Branches:
@@ -249,7 +221,8 @@ class Snapshot:
             timezone=zone,
             documents=tuple(ref for _, ref in documents),
             branches=Branches(occasions, ZoneInfo(zone)) if occasions.differ else None,
-            sizes=_sizes(ways),
+            sizes=sizes_of(ways.values()),
+            tiered={} if any(way.tiers for way in ways.values()) else None,
             most=most_counted(principal.tenant.currency, self._most_picos),
         )
 
@@ -261,13 +234,8 @@ class Snapshot:
         reach: "Reach",
         now_us: int,
     ) -> Way:
-        backend, tenant = reach.backend, principal.tenant
-        currency = tenant.currency
-        costs = self._prices.cost_bands(backend.id, target.upstream_model, now_us, currency)
-        charges = self._prices.charge_bands(tenant.id, model.name, now_us, currency)
-        if not charges:
-            charges = tuple(Band(b.above_tokens, marked_up(b.card, model.markup)) for b in costs)
-        cost, charge = (bands[0].card if bands else None for bands in (costs, charges))
+        backend = reach.backend
+        found = prices_of(self._prices, principal.tenant, model, target, now_us)
         candidate = Candidate(
             backend_id=backend.id,
             upstream_model=target.upstream_model,
@@ -277,14 +245,14 @@ class Snapshot:
             capabilities=frozenset(model.capabilities),
             context_window=model.context_window,
             weight=target.weight,
-            cost_input_picos=worst_input_picos(cost) if cost else None,
-            cost_output_picos=output_picos(cost) if cost else None,
-            charge_input_picos=worst_input_picos(charge) if charge else None,
-            charge_output_picos=output_picos(charge) if charge else None,
+            cost_input_picos=None,
+            cost_output_picos=None,
+            charge_input_picos=None,
+            charge_output_picos=None,
             max_concurrency=backend.max_concurrency,
             data_classes=frozenset(backend.data_classes),
         )
-        return Way(
+        way = Way(
             candidate=candidate,
             backend=backend,
             endpoint=reach.endpoint,
@@ -294,14 +262,10 @@ class Snapshot:
             account=reach.account,
             provider=reach.provider,
             told_region=(b"x-meterhouse-backend-region", backend.region.encode()),
-            charge=charge,
-            cost=cost,
-            charge_tariff=tariff(charge) if charge else None,
-            cost_tariff=tariff(cost) if cost else None,
-            expected=_blank(principal, model.name, candidate, charge, cost) if charge else None,
-            charge_bands=charges if len(charges) > 1 else (),
-            cost_bands=costs if len(costs) > 1 else (),
+            expected=_blank(principal, model.name, candidate, found),
+            tiers=found if len(found) > 1 else ONLY_STANDARD,
         )
+        return at_prices(way, found[STANDARD])
 
     def _documents_of(self, principal: Principal) -> list[tuple[Scoped, DocumentRef]]:
         """Outermost first, then by name; each with what names its version."""
@@ -366,8 +330,12 @@ def _kept(policies: tuple[rows.Policy, ...], before: "Snapshot | None") -> _Docu
 
 
 def _blank(
-    principal: Principal, model: str, candidate: Candidate, charge: RateCard, cost: RateCard | None
-) -> UsageEvent:
+    principal: Principal, model: str, candidate: Candidate, tiers: Tiers
+) -> UsageEvent | None:
+    """At the prices of any tier; None where there are none."""
+    priced = next((each for each in tiers.values() if each.charges), None)
+    if priced is None:
+        return None
     return blank(
         tenant_id=principal.tenant.id,
         team_path=principal.team_path,
@@ -377,15 +345,9 @@ def _blank(
         upstream_model=candidate.upstream_model,
         region=candidate.region,
         currency=principal.tenant.currency,
-        charge_card=charge,
-        cost_card=cost,
+        charge_card=priced.charges[0].card,
+        cost_card=priced.costs[0].card if priced.costs else None,
     )
-
-
-def _sizes(ways: Mapping[tuple[str, str], Way]) -> Sizes | None:
-    charges = {place: way.charge_bands for place, way in ways.items() if way.charge_bands}
-    costs = {place: way.cost_bands for place, way in ways.items() if way.cost_bands}
-    return Sizes(charges, costs) if charges or costs else None
 
 
 def _by_tenant(items: Iterable[Row]) -> dict[str, list[Row]]:

@@ -68,6 +68,11 @@ CASES: dict[str, tuple[str, ...]] = {
         "integration/test_admin_prices.py::an_import_says_which_drafts_leap",
         "integration/test_admin_prices.py::an_odd_price_is_approved_by_somebody_else",
     ),
+    "a batch flag with the wrong key is an error": (
+        "contract/test_tier_cases.py::a_batch_flag_with_the_wrong_key",
+        "integration/test_admin_tier_prices.py::a_flag_with_the_wrong_key",
+        "integration/test_service_tiers.py::a_tier_without_a_price_is_refused_by_name",
+    ),
     "a success of no tokens is a row of nothing": (
         "contract/test_attempt_cases.py::a_success_of_no_tokens",
     ),

@@ -68,13 +68,13 @@ def test_a_field_that_goes_around_the_clamp_is_refused_by_name(
     run(scenario())
 
 
-def test_a_tier_that_may_cost_more_than_the_price_is_refused_and_others_pass(
+def test_a_tier_without_a_price_is_refused_however_it_is_spelt_and_the_standard_one_passes(
     tmp_path: Path, store_url: str
 ) -> None:
     async def scenario() -> None:
         async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
             world = await capped(house, backend, "1")
-            for tier in ("priority", "scale", "", 1):
+            for tier in ("priority", "flex", "batch", "scale", "", 1):
                 answer = await house.ask(
                     world.secret, model="chat", messages=HELLO, max_tokens=5, service_tier=tier
                 )
@@ -85,7 +85,7 @@ def test_a_tier_that_may_cost_more_than_the_price_is_refused_and_others_pass(
             answer = await house.ask(world.secret, model="chat", messages=HELLO, **spelled)
             assert answer.json()["error"]["param"] == "Service_Tier"
             assert backend.book == []
-            for tier in ("flex", "auto", None):
+            for tier in ("default", "auto", None):
                 answer = await house.ask(
                     world.secret, model="chat", messages=HELLO, max_tokens=5, service_tier=tier
                 )

@@ -60,10 +60,13 @@ class Booked(NamedTuple):
     hold: str
     shadow_of: str
     end_user: str | None
+    service_tier: str | None
+    tier_asked: str | None
+    tier_served: str | None
 
 
 # Columns that came after the chains began: null in every row that was sealed without them.
-LATER: Final = ("end_user",)
+LATER: Final = ("end_user", "service_tier", "tier_asked", "tier_served")
 _FIRST: Final = len(Booked._fields) - len(LATER)
 _NOTHING: Final = (None,) * len(LATER)
 

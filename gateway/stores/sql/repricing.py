@@ -19,6 +19,7 @@ from billing.periods import month
 from billing.prices import Band, PriceBook, RateCard
 from billing.rating import rate
 from billing.repricing import Line, Repriced, Tally, card_instead
+from billing.service_tiers import ServiceTier
 from billing.usage import UsageEvent
 from gateway import clock, ids
 from gateway.stores.sql import corrections, discounts, models, prices, rate_cards, tenants, usage
@@ -190,12 +191,19 @@ class _Prices:
     def card(self, event: UsageEvent) -> RateCard | None:
         """As `card_instead`, of the prices in force when it was admitted."""
         at_us, currency = event.admitted_at_us, event.currency
-        bands = self._book.charge_bands(event.tenant_id, event.model, at_us, currency)
-        if not bands and event.model in self._markups:
-            costs = self._book.cost_bands(event.backend_id, event.upstream_model, at_us, currency)
+        tier = ServiceTier(event.service_tier or ServiceTier.STANDARD)
+        bands = self._book.charge_bands(event.tenant_id, event.model, at_us, currency, tier)
+        if not bands and event.model in self._markups and self._follows(event):
+            place = event.backend_id, event.upstream_model
+            costs = self._book.cost_bands(*place, at_us, currency, tier)
             markup = self._markups[event.model]
             bands = tuple(Band(each.above_tokens, self._up(each.card, markup)) for each in costs)
         return card_instead(event.usage, event.charge_card, bands)
+
+    def _follows(self, event: UsageEvent) -> bool:
+        """Whether what is charged follows from what it costs: its standard tier has no charge."""
+        at_us, currency = event.admitted_at_us, event.currency
+        return not self._book.charge_bands(event.tenant_id, event.model, at_us, currency)
 
     def _up(self, card: RateCard, markup: str) -> RateCard:
         """Made once: it takes its time."""

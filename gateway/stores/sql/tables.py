@@ -324,6 +324,9 @@ usage_rows: Final = Table(
     Column("hold", Text, nullable=False),
     Column("shadow_of", Text, nullable=False, server_default=""),  # a request, or empty
     Column("end_user", Text),
+    Column("service_tier", Text),  # null: the standard one, asked for and served
+    Column("tier_asked", Text),
+    Column("tier_served", Text),  # in the backend's own word
     Index("ix_usage_rows_tenant_admitted", "tenant_id", "admitted_at_us"),
     _times("usage_rows", "admitted_at_us"),
 )

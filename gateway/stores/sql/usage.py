@@ -332,6 +332,9 @@ def _row(event: UsageEvent, hold_found: bool, recorded_at_us: int) -> Row:
         _hold(event, hold_found),
         event.shadow_of,
         event.end_user,
+        event.service_tier,
+        event.tier_asked,
+        event.tier_served,
     )
 
 

@@ -25,7 +25,7 @@ PANEL = Panel(EffectivePolicy(), [CANDIDATE])
 
 def seen(bound: int, estimate: int) -> tuple[int | None, ...]:
     """Millionths of the prices that the only candidate has."""
-    sizes = Sizes({PLACE: (SMALL, MIDDLE, LARGE)}, {PLACE: (CHEAP, DEAR)})
+    sizes = Sizes({PLACE: [(SMALL, MIDDLE, LARGE)]}, {PLACE: (CHEAP, DEAR)})
     (it,) = sizes.panel(PANEL, bound, estimate).candidates
     found = (
         it.charge_input_picos, it.charge_output_picos, it.cost_input_picos, it.cost_output_picos,
@@ -45,7 +45,7 @@ def test_what_it_is_expected_to_cost_is_the_card_of_the_estimate() -> None:
 
 
 def test_a_panel_is_made_once_for_all_prompts_of_a_band() -> None:
-    sizes = Sizes({PLACE: (SMALL, MIDDLE)}, {})
+    sizes = Sizes({PLACE: [(SMALL, MIDDLE)]}, {})
 
     assert sizes.panel(PANEL, 100, 100) is PANEL
     assert sizes.panel(PANEL, 101, 50) is sizes.panel(PANEL, 5_000, 900)

@@ -74,3 +74,30 @@ def test_a_request_may_come_to_what_the_ledger_has_room_for() -> None:
 
     assert not isinstance(route, Deny)
     assert route.most == 10**12, "a million dong, counted in millionths"
+
+
+def test_a_model_without_a_price_for_answers_has_none_for_whoever_wants_one() -> None:
+    backend = rows.Backend(
+        id="b", name="b", dialect="openai", base_url="http://127.0.0.1:1/v1", region="eu",
+        jurisdictions=(), placement="cloud",
+    )  # fmt: skip
+    target = rows.Target(backend_id="b", upstream_model="up")
+    price = rows.Price(
+        id="p", book="charge", model="chat", meter="input", amount_per_million="1",
+        currency="USD", effective_from_us=0,
+    )  # fmt: skip
+    config = msgspec.structs.replace(
+        CONFIG,
+        backends=(backend,),
+        models=(rows.Model(id="m", name="chat", targets=(target,)),),
+        prices=(price,),
+    )
+    snapshot = Snapshot(config, lambda _: None)
+    found = snapshot.principal(SECRET.public_id)
+    assert found is not None
+
+    route = snapshot.route(found[0], "chat", 1)
+
+    assert not isinstance(route, Deny)
+    (candidate,) = route.panel.candidates
+    assert (candidate.charge_input_picos, candidate.charge_output_picos) == (1_000_000, None)
