@@ -2,7 +2,7 @@
 
 A plain answer is about 1 KB. A stream has 64 chunks, each with the monotonic time at which it left,
 so that whoever reads it knows how long it took. `#d=MS` in the body puts MS milliseconds between
-chunks. Usage comes where it is asked for.
+chunks. Usage comes where it is asked for, and never where the body says `#quiet`.
 """
 
 import asyncio
@@ -26,10 +26,17 @@ _ANSWER: Final = (
     + _USAGE
     + b"}"
 )
-_PLAIN: Final = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-    % (len(_ANSWER), _ANSWER)
-)
+
+
+def _head_of(answer: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % len(answer)
+
+
+_PLAIN: Final = _head_of(_ANSWER) + _ANSWER
+_QUIET: Final = b"#quiet"
+_UNTOLD: Final = _ANSWER.replace(b"," + _USAGE, b"")
+_PLAIN_QUIET: Final = _head_of(_UNTOLD) + _UNTOLD
 _STREAM_HEAD: Final = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 )
@@ -66,7 +73,7 @@ class Backend(asyncio.Protocol):
             self._transport.write(_STREAM_HEAD)
             self._next(0, int(delay[1]) / 1000 if delay else 0.0, b'"include_usage"' in body)
         else:
-            self._transport.write(_PLAIN)
+            self._transport.write(_PLAIN_QUIET if _QUIET in body else _PLAIN)
 
     def _next(self, number: int, delay_s: float, with_usage: bool) -> None:
         """One chunk, and the next one later; without a delay all of them in a row."""

@@ -108,7 +108,7 @@ def seed(admin_url: str, token: str, backend_port: int) -> str:
             name=MODEL,
             targets=[{"backend_id": backend["id"], "upstream_model": MODEL, "weight": 1}],
             capabilities=["chat"],
-            context_window=32768,
+            context_window=1_000_000,
             max_output_tokens=4096,
         )
         for meter, amount in _PRICES.items():

@@ -18,6 +18,7 @@ class Scenario(msgspec.Struct, frozen=True):
     connections: int
     stream: bool = False
     delay_ms: int = 0
+    text: str = _PROMPT
 
 
 SCENARIOS: Final = (
@@ -43,8 +44,8 @@ class Measurement(msgspec.Struct, frozen=True):
         return self.result.requests / self.result.seconds
 
 
-def measure(subject: Subject, scenario: Scenario, seconds: float) -> Measurement:
-    job = Job(
+def job_of(subject: Subject, scenario: Scenario, seconds: float) -> Job:
+    return Job(
         host="127.0.0.1",
         port=subject.port,
         path=PATH,
@@ -55,6 +56,10 @@ def measure(subject: Subject, scenario: Scenario, seconds: float) -> Measurement
         warm_up_s=max(0.5, seconds / 6),
         seconds=seconds,
     )
+
+
+def measure(subject: Subject, scenario: Scenario, seconds: float) -> Measurement:
+    job = job_of(subject, scenario, seconds)
     command = [sys.executable, "-m", "tests.bench.load"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         machine.pin([process.pid], machine.cores()[1])
@@ -80,7 +85,7 @@ def measure(subject: Subject, scenario: Scenario, seconds: float) -> Measurement
 
 
 def _body(scenario: Scenario) -> str:
-    text = f"#d={scenario.delay_ms} {_PROMPT}" if scenario.delay_ms else _PROMPT
+    text = f"#d={scenario.delay_ms} {scenario.text}" if scenario.delay_ms else scenario.text
     body: dict[str, object] = {
         "model": "bench",
         "messages": [{"role": "user", "content": text}],

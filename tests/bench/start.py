@@ -22,10 +22,13 @@ import httpx
 import msgspec
 
 from tests.bench import machine
+from tests.bench.goals import Goal, told
 from tests.bench.house import seed
 
 _KEYS: Final = 100
 _CALM_SECONDS: Final = 3.0  # jobs load after the ready line
+_MOST_READY_S: Final = 2.0
+_MOST_MIB: Final = 124  # 130 MB
 _SAID_LAST: Final = "Ctrl-C drains"
 
 
@@ -45,8 +48,28 @@ def main() -> int:
     parser.add_argument("--database", default="", help="METERHOUSE_DATABASE_URL; default SQLite")
     arguments = parser.parse_args()
     machine.prefer([os.getpid()])  # what it starts inherits that
-    print(text(measure(arguments.starts, arguments.workers, arguments.database)))
-    return 0
+    starts = measure(arguments.starts, arguments.workers, arguments.database)
+    print(text(starts))
+    return told(_goals(starts))
+
+
+def _goals(starts: list[Start]) -> list[Goal]:
+    ready_s = median(each.ready_s for each in starts)
+    mib = median(each.rss_mib["data-0"] for each in starts)
+    return [
+        Goal(
+            "ready on existing data",
+            f"{ready_s:.2f} s",
+            f"<= {_MOST_READY_S:g} s",
+            ready_s <= _MOST_READY_S,
+        ),
+        Goal(
+            f"an idle worker with {_KEYS} keys",
+            f"{mib:.0f} MiB",
+            f"<= {_MOST_MIB} MiB",
+            mib <= _MOST_MIB,
+        ),
+    ]
 
 
 def measure(starts: int, workers: int = 1, database_url: str = "") -> list[Start]:

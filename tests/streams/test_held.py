@@ -20,7 +20,7 @@ HOLD_LIFE_S = 32  # longer than a hold lives when nobody extends it
 
 
 def test_every_stream_of_a_vanished_crowd_is_let_go(shared: Rig) -> None:
-    _hold_and_vanish(shared, streams=400, seconds=0.0)
+    hold_and_vanish(shared, streams=400, seconds=0.0)
 
 
 @pytest.mark.long
@@ -30,12 +30,12 @@ def test_five_thousand_streams_fit_and_are_all_let_go_when_every_client_vanishes
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2 * MANY + 1_000:
         pytest.skip("the hard limit of open files is too low here")
     with rig(tmp_path / "home") as r:
-        weight = _hold_and_vanish(r, streams=MANY, seconds=HOLD_LIFE_S)
+        weight, _ = hold_and_vanish(r, streams=MANY, seconds=HOLD_LIFE_S)
         assert weight <= MOST_MIB
 
 
-def _hold_and_vanish(r: Rig, streams: int, seconds: float) -> float:
-    """MiB that the worker weighed with the streams open."""
+def hold_and_vanish(r: Rig, streams: int, seconds: float) -> tuple[float, float]:
+    """MiB that the worker weighed with the streams open; seconds until nothing was left of them."""
     began_us = clock.now_us()
     with r.crowd() as crowd:
         body = stream_body(MODEL, tokens=4_000, chunk_delay_ms=CHUNK_EVERY_MS)
@@ -53,7 +53,7 @@ def _hold_and_vanish(r: Rig, streams: int, seconds: float) -> float:
     rows = r.ledger(streams, began_us)
     assert sorted(row.request_id for row in rows) == sorted(e.request_id for e in r.book())
     _report(r, streams, weight, took)
-    return weight
+    return weight, took
 
 
 def _report(r: Rig, streams: int, weight: float, took: float) -> None:
