@@ -21,6 +21,7 @@ from billing.printed import (
     document,
     facts,
     grouped,
+    heading,
     part,
     row,
     row_of_words,
@@ -107,9 +108,7 @@ def _kind(head: Head) -> str:
 def _heading(head: Head, title: str) -> Iterator[str]:
     terms = head.terms
     recipient = msgspec.structs.replace(terms.recipient, name=terms.recipient.name or terms.tenant)
-    yield f'<header><div class="title"><h1>{escape(title)}</h1>'
-    total = escape(_money(head.total_minor, head.currency))
-    yield f'<p class="total"><span>Total</span><strong>{total}</strong></p></div>'
+    yield "<header>" + heading(title, "Total", _money(head.total_minor, head.currency))
     if head.status in _NOTICES:
         yield f'<p class="notice">{_NOTICES[head.status]}</p>'
     for each in head.remarks:

@@ -26,6 +26,14 @@ def document(title: str, running: str, style: str, body: Iterable[str]) -> Itera
     yield "</body></html>\n"
 
 
+def heading(title: str, word: str, figure: str) -> str:
+    """What the page is of, and the one figure that matters."""
+    return (
+        f'<div class="title"><h1>{escape(title)}</h1><p class="total"><span>{escape(word)}</span>'
+        f"<strong>{escape(figure)}</strong></p></div>\n"
+    )
+
+
 def facts(named: Iterable[tuple[str, str]]) -> Iterator[str]:
     """What is known, each by its name."""
     yield "<dl>"

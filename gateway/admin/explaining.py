@@ -7,7 +7,6 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from billing.invoices import OF_USAGE, InvoiceLine
-from billing.meters import Meter
 from billing.money import format_picos
 from billing.prices import amount_per_million
 from gateway import clock
@@ -16,7 +15,7 @@ from gateway.admin.operation import Answer, Call, Operation, PageSize
 from gateway.admin.problems import invalid
 from gateway.admin.requests import RequestCursor
 from gateway.admin.roles import Right
-from gateway.stores.sql import explained
+from gateway.stores.sql import explained, invoices
 from gateway.stores.sql.invoices import Invoice
 from gateway.stores.sql.usage_requests import Attempt
 
@@ -24,6 +23,8 @@ LineId = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class BehindQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`line_id`: or the line's number, as the page of the invoice has it."""
+
     line_id: LineId | None = None
     limit: PageSize = 50
     cursor: RequestCursor | None = None
@@ -93,9 +94,7 @@ async def _requests(call: Call) -> Answer:
     def work(connection: Connection) -> BehindPage:
         line = None
         if query.line_id is not None:
-            line = explained.line_of(connection, invoice, query.line_id)
-            if line is None:
-                raise invalid("line_id", f"the invoice has no line {query.line_id!r}")
+            _, line = line_of(connection, invoice, query.line_id)
         return _page(connection, invoice, line, query)
 
     return Answer(await call.read(work))
@@ -109,6 +108,14 @@ def operations() -> list[Operation]:
             refusals=(404, 422),
         )
     ]  # fmt: skip
+
+
+def line_of(connection: Connection, invoice: Invoice, named: str) -> tuple[int, InvoiceLine]:
+    """422 where the invoice has none of this id or number."""
+    found = invoices.line_of(connection, invoice.id, named)
+    if found is None:
+        raise invalid("line_id", f"the invoice has no line {named!r}")
+    return found
 
 
 def _page(
@@ -149,10 +156,7 @@ def _per_million(picos_per_token: int | None) -> str | None:
 
 
 def _item(event: Attempt, line: InvoiceLine | None, booked_at: int | None) -> BehindItem:
-    quantity, amount = event.usage.total, event.charge_picos
-    if line is not None:
-        quantity = event.usage.of(Meter(line.meter))
-        amount = quantity * (line.picos_per_token if booked_at is None else booked_at)
+    quantity, amount = explained.part_of(event, line, booked_at)
     return BehindItem(
         request_id=event.request_id,
         admitted_at=clock.rfc3339(event.admitted_at_us),

@@ -22,11 +22,11 @@ from gateway.stores.sql.engine import reading
 from gateway.stores.sql.invoices import Invoice
 
 HTML: Final = "text/html"
-_SEALED: Final = {
+SEALED: Final = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
     "x-content-type-options": "nosniff",
 }
-_STYLE: Final = (files("gateway.admin") / "invoice_page.css").read_text(encoding="ascii")
+STYLE: Final = (files("gateway.admin") / "invoice_page.css").read_text(encoding="ascii")
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -88,7 +88,7 @@ async def _page(call: Call) -> Answer:
     name = file_name(invoice, "html")
     return Answer(
         ready=file_answer(
-            file, HTML, _SEALED | {"content-disposition": f'inline; filename="{name}"'}
+            file, HTML, SEALED | {"content-disposition": f'inline; filename="{name}"'}
         )
     )
 
@@ -223,7 +223,7 @@ def _bill(invoice: Invoice, terms: IssuedTerms) -> focus.Bill:
 def _write_page(engine: Engine, invoice: Invoice) -> IO[bytes]:
     with reading(engine) as connection:
         head = _head(connection, invoice)
-        parts = invoice_page.page(head, lambda: invoices.lines_of(connection, invoice.id), _STYLE)
+        parts = invoice_page.page(head, lambda: invoices.lines_of(connection, invoice.id), STYLE)
         return write_file(parts)
 
 

@@ -42,7 +42,9 @@ class VoidBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CreditBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """With `line_id` the note is on one line, and never above what is left of that."""
+    """With `line_id`, a line's id or its number, the note is on that line, and never above what is
+    left of it.
+    """
 
     amount: fields.Decimal
     reason: Reason

@@ -2,25 +2,32 @@
 
 import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 class FileError(Exception):
     """A file cannot be read or written. The message names it as it was typed."""
 
 
-def write_whole(output: str, content: bytes) -> None:
-    """Only once it is all there: what fails leaves what was before. FileError."""
-    whole = Path(output)
-    part = whole.with_name(f"{whole.name}.part")
+@contextlib.contextmanager
+def whole(output: str) -> Iterator[IO[bytes]]:
+    """To write to. It has the name only once it is all there: what fails leaves what was before.
+    FileError.
+    """
+    named = Path(output)
+    part = named.with_name(f"{named.name}.part")
     try:
-        part.write_bytes(content)
-        part.replace(whole)
-    except OSError as fault:
+        with part.open("wb") as file:
+            yield file
+        part.replace(named)
+    except BaseException as fault:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        raise FileError(f"cannot write {output}: {fault.strerror or fault}") from fault
+        if isinstance(fault, OSError):
+            raise FileError(f"cannot write {output}: {fault.strerror or fault}") from fault
+        raise
 
 
 def read_json(file: str) -> Any:

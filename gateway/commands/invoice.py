@@ -20,18 +20,6 @@ _NAMELESS: Final = (
 
 _LIKE_LIVE_ONES: Final = ("lines.csv", "focus.csv")  # nothing in them says that they are voided
 
-_CAUSES: Final = {
-    "other_steps": "on the lines of the price's other steps",
-    "quantity_tiers": "what the month's quantity makes of the price",
-    "minimum": "agreed minimum",
-    "commitment": "commitment, paid in advance",
-    "drawdown": "what the commitment had paid before",
-    "overage": "what usage beyond the commitment has for a price",
-    "true_up": "rest of the commitment",
-    "credit": "credit",
-    "rounding": "rounding",
-}
-
 
 def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     parser = subparsers.add_parser("invoice", help="draft, issue, export, credit or void invoices")
@@ -51,16 +39,25 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     export.add_argument("--voided", action="store_true", help="though it counts no more")
     credit = verbs.add_parser("credit", help="take some of an issued invoice back")
     credit.add_argument("--amount", required=True, help="such as 12.50")
-    credit.add_argument("--line", metavar="LINE_ID", help="of this line; of the whole by default")
+    credit.add_argument(
+        "--line", metavar="LINE", help="its number on the page, or id; of the whole by default"
+    )
     void = verbs.add_parser("void", help="an issued one counts no more; it keeps its number")
     check = verbs.add_parser("check", help="whether it is still what was issued")
     explain = verbs.add_parser("explain", help="the requests behind an invoice, or its line")
-    explain.add_argument("--line", metavar="LINE_ID", help="of this line; of all usage by default")
+    explain.add_argument(
+        "--line", metavar="LINE", help="its number on the page, or id; of all usage by default"
+    )
     terms = verbs.add_parser("terms", help="who bills whom: names, addresses, currency, rules")
     terms.add_argument("--tenant", required=True, help="name or id")
     terms.add_argument("--replace", metavar="FILE", help="by this JSON; as printed without it")
     rating = verbs.add_parser("rating", help="how a request was rated, and what bills it")
     rating.add_argument("request", help="its id: req_...")
+    for each in (explain, rating):
+        each.add_argument("--page", action="store_true", help="as a page to print and send on")
+        each.add_argument(
+            "-o", "--output", metavar="FILE", help="of the page; else standard output"
+        )
     for each in (issue, export, credit, void, check, explain):
         each.add_argument("invoice", help="its id or number")
     for each in (credit, void):
@@ -168,7 +165,7 @@ def _check(args: argparse.Namespace, remote: Any) -> int:
 
 def _export(args: argparse.Namespace, remote: Any) -> None:
     """To a file only once it is all there: a broken export leaves what was before."""
-    from gateway.commands.files import write_whole
+    from gateway.commands.downloads import save
     from gateway.commands.remote import RemoteError
 
     file, params = _FILES[args.format]
@@ -176,22 +173,21 @@ def _export(args: argparse.Namespace, remote: Any) -> None:
         params = params | {"voided": "true"}
     path = f"{_path(args, remote)}/{file}"
     try:
-        lines = remote.call("GET", path, params=params).content
+        save(remote, path, args.output, params)
     except RemoteError as fault:
         raise RemoteError(str(fault).replace("`voided=true`", "--voided")) from fault
-    if args.output is None:
-        sys.stdout.buffer.write(lines)
-        sys.stdout.buffer.flush()
-        return
-    write_whole(args.output, lines)
-    print(f"{args.output}: {len(lines)} bytes", file=sys.stderr)
 
 
 def _explain(args: argparse.Namespace, remote: Any) -> int:
     """All requests, page by page; 1 if they do not come to what the invoice says."""
+    from gateway.commands.downloads import save
+
     path = f"{_path(args, remote)}/requests"
-    params: dict[str, str | int] = {"limit": 200}
-    params |= {} if args.line is None else {"line_id": args.line}
+    of = {} if args.line is None else {"line_id": args.line}
+    if args.page:
+        save(remote, f"{path}.html", args.output, of)
+        return 0
+    params: dict[str, str | int] = {"limit": 200, **of}
     teams = {} if args.json else {each["id"]: each["name"] for each in remote.all("teams")}
     while True:
         page = remote.call("GET", path, params=params).json()
@@ -219,14 +215,21 @@ def _sum_up(page: dict[str, Any]) -> None:
     booked = f"{page['amount']} {page['currency']}"
     print(f"{page['requests']} bookings, {page['quantity']} tokens{price}: {booked}")
     if page["changes"]:
+        from billing.explained_page import CAUSES
+
         for each in page["changes"]:
             tokens = f", {each['quantity']} tokens" if each["quantity"] else ""
-            print(f"  {_CAUSES[each['cause']]}{tokens}: {each['amount']}")
+            print(f"  {CAUSES[each['cause']]}{tokens}: {each['amount']}")
         of = f"the line, {page['billed_quantity']} tokens at {asked} a million"
         print(f"  {of if page['meter'] else 'billed'}: {page['billed']} {page['currency']}")
 
 
 def _rating(args: argparse.Namespace, remote: Any) -> int:
+    from gateway.commands.downloads import save
+
+    if args.page:
+        save(remote, "/usage/rating.html", args.output, {"request_id": args.request})
+        return 0
     params = {"request_id": args.request, "from": "1970-01-01T00:00:00Z"}
     found = remote.call("GET", "/usage/requests", params=params).json()["items"]
     if args.json:

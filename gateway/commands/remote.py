@@ -1,16 +1,18 @@
 """The commands' way to the admin API: where it is, with which token, and its refusals in words."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Final, Self
 
 import httpx
 
 from gateway.secrets import admin_token_path
 from gateway.settings import Settings
 
-_TIMEOUT_S = 30.0
+DOWNLOAD_S: Final = 600.0  # a million lines are made before the first is sent
+_TIMEOUT_S: Final = 30.0
 
 
 class RemoteError(Exception):
@@ -62,10 +64,35 @@ class Remote:
     ) -> httpx.Response:
         """The answer of a success. RemoteError with the problem's own words otherwise."""
         given = {} if body is None else {"json": body}
-        try:
+        with self._in_words(within_s):
             answer = self._http.request(
                 method, path, headers=headers, params=params, timeout=within_s, **given
             )
+        if answer.is_success:
+            return answer
+        raise RemoteError(_reason(answer), answer.status_code)
+
+    def download(
+        self,
+        path: str,
+        into: IO[bytes],
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str | int] | None = None,
+    ) -> int:
+        """The body of a success, written part by part: memory does not grow with it. Its bytes.
+        RemoteError as of `call`; `into` has what came until then.
+        """
+        asking = self._http.stream("GET", path, headers=headers, params=params, timeout=DOWNLOAD_S)
+        with self._in_words(DOWNLOAD_S), asking as answer:
+            if not answer.is_success:
+                answer.read()
+                raise RemoteError(_reason(answer), answer.status_code)
+            return sum(into.write(part) for part in answer.iter_bytes())
+
+    @contextlib.contextmanager
+    def _in_words(self, within_s: float) -> Iterator[None]:
+        try:
+            yield
         except httpx.TimeoutException as fault:
             raise RemoteError(
                 f"the admin API at {self._http.base_url} had no answer within {within_s:g} s; "
@@ -76,9 +103,6 @@ class Remote:
                 f"the admin API at {self._http.base_url} does not answer ({fault}); "
                 "start it with `meterhouse up`, or set METERHOUSE_ADMIN_URL"
             ) from fault
-        if answer.is_success:
-            return answer
-        raise RemoteError(_reason(answer), answer.status_code)
 
     def all(
         self, noun: str, filters: Mapping[str, str | int] | None = None

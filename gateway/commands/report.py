@@ -42,6 +42,7 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from gateway.commands.downloads import save
     from gateway.commands.files import FileError
     from gateway.commands.names import Names, UnknownNameError
     from gateway.commands.remote import Remote, RemoteError
@@ -54,26 +55,14 @@ def run(args: argparse.Namespace) -> int:
             if getattr(args, "tenant", None) is not None:
                 names = Names({"tenant": list(remote.all("tenants"))})
                 params["tenant_id"] = names.tenant(args.tenant)
-            answer = remote.call(
-                "GET",
+            save(
+                remote,
                 f"/reports/{args.verb}",
-                headers={"accept": "application/json" if args.json else "text/csv"},
-                params={name: value for name, value in params.items() if value},
-                within_s=600.0,
+                args.output,
+                {name: value for name, value in params.items() if value},
+                {"accept": "application/json" if args.json else "text/csv"},
             )
-            _put(answer.content, args.output)
     except (RemoteError, UnknownNameError, FileError, EmptySpanError) as fault:
         print(f"meterhouse: {fault}", file=sys.stderr)
         return 1
     return 0
-
-
-def _put(content: bytes, output: str | None) -> None:
-    """To a file only once it is all there."""
-    from gateway.commands.files import write_whole
-
-    if output is None:
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
-        return
-    write_whole(output, content)

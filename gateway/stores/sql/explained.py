@@ -66,13 +66,6 @@ class Behind(msgspec.Struct, frozen=True, kw_only=True):
         return self.amount_picos + sum(each.picos for each in self.changes) == self.billed_picos
 
 
-def line_of(connection: Connection, invoice: Invoice, line_id: str) -> InvoiceLine | None:
-    columns = (invoice_lines.c[name] for name in InvoiceLine.__struct_fields__)
-    query = select(*columns).filter_by(invoice_id=invoice.id, line_id=line_id)
-    row = connection.execute(query).mappings().one_or_none()
-    return None if row is None else InvoiceLine(**row)
-
-
 def behind(connection: Connection, invoice: Invoice, line: InvoiceLine | None) -> Behind:
     """Of the line, or of all usage that the invoice has."""
     covered = [each for _, each in coverage.of(connection, [invoice.id])]
@@ -178,6 +171,16 @@ def events(
     if after is not None:
         query = query.where(tuple_(of.admitted_at_us, of.event_id) > after)
     return [attempt_of(row) for row in connection.execute(query.limit(limit)).mappings()]
+
+
+def part_of(event: Attempt, line: InvoiceLine | None, booked_at: int | None) -> tuple[int, int]:
+    """Tokens and picos of a booking that are of the line of usage, which was `booked_at` so many
+    picos a token; of all meters without one.
+    """
+    if line is None:
+        return event.usage.total, event.charge_picos
+    quantity = event.usage.of(Meter(line.meter))
+    return quantity, quantity * (line.picos_per_token if booked_at is None else booked_at)
 
 
 def billed_by(connection: Connection, attempts: Sequence[Attempt]) -> dict[str, str]:

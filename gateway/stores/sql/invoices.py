@@ -1,5 +1,6 @@
 """Invoices and credit notes as they are kept: heads, lines, and the terms they were made by."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -19,6 +20,7 @@ from gateway.stores.sql.tables import tenants
 LINE_COLUMNS: Final = tuple(column.name for column in invoice_lines.columns)[2:]  # of the line
 _TERMS: Final = msgspec.json.Decoder(IssuedTerms)
 _EXCHANGE: Final = msgspec.json.Decoder(Exchange)
+_NUMBER: Final = re.compile("[1-9][0-9]{0,8}")
 
 
 class Invoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +106,23 @@ def lines_of(connection: Connection, invoice_id: str) -> Iterator[InvoiceLine]:
     found = connection.execute(ordered, execution_options={"yield_per": 1_000})
     for row in found:
         yield InvoiceLine(**dict(zip(names, row, strict=True)))
+
+
+def line_of(connection: Connection, invoice_id: str, named: str) -> tuple[int, InvoiceLine] | None:
+    """A line by its id or by its number, which is its place in lines.csv and on the page; the
+    number, and the line.
+    """
+    of = invoice_lines.c
+    is_it = of.line_id == named
+    if _NUMBER.fullmatch(named) is not None:
+        is_it = of.position == int(named)
+    columns = (of[name] for name in InvoiceLine.__struct_fields__)
+    query = select(of.position, *columns).where(of.invoice_id == invoice_id, is_it)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    number, *values = row
+    return number, InvoiceLine(**dict(zip(InvoiceLine.__struct_fields__, values, strict=True)))
 
 
 def terms_of(connection: Connection, invoice: Invoice) -> IssuedTerms:

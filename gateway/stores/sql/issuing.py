@@ -285,13 +285,11 @@ def _write(connection: Connection, invoice: Invoice) -> None:
         raise StandingError("not_a_draft", "the draft is gone; make it anew")
 
 
-def _line(connection: Connection, invoice: Invoice, line_id: str) -> InvoiceLine:
-    columns = (invoice_lines.c[name] for name in InvoiceLine.__struct_fields__)
-    query = select(*columns).filter_by(invoice_id=invoice.id, line_id=line_id)
-    row = connection.execute(query).mappings().one_or_none()
-    if row is None or row["line_kind"] not in _CREDITABLE:
-        raise UnknownLineError(f"the invoice has no line {line_id!r:.80} to credit")
-    return InvoiceLine(**row)
+def _line(connection: Connection, invoice: Invoice, named: str) -> InvoiceLine:
+    found = invoices.line_of(connection, invoice.id, named)
+    if found is None or found[1].line_kind not in _CREDITABLE:
+        raise UnknownLineError(f"the invoice has no line {named!r:.80} to credit")
+    return found[1]
 
 
 def _credited(connection: Connection, line: InvoiceLine) -> int:
