@@ -1,5 +1,6 @@
 """Commitments: what a tenant agreed to spend in a term. One that has begun is not changed."""
 
+import calendar
 from datetime import UTC, date, datetime
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
@@ -125,7 +126,7 @@ def _build(
         created_at_us=clock.now_us() if before is None else before.created_at_us,
     )
     if before is not None and row != before:
-        _check_not_begun(before, tenant)
+        _check_not_begun(connection, before, tenant)
     if row.state == "approved" and row != before:
         why = _placed(connection, row, tenant)
         if why is not None:
@@ -204,14 +205,31 @@ def _invoiced(connection: Connection, row: rows.Commitment) -> str | None:
     return connection.scalar(query)
 
 
-def _check_not_begun(row: rows.Commitment, tenant: rows.Tenant) -> None:
-    if row.state == "approved" and row.first_day <= _today(tenant).isoformat():
+def _check_not_begun(connection: Connection, row: rows.Commitment, tenant: rows.Tenant) -> None:
+    if row.state != "approved":
+        return
+    if row.first_day <= _today(tenant).isoformat():
         raise conflict(
             "immutable",
             f"the commitment is in force since {row.first_day} and stays as it is; a later one "
             'takes its place from the first day of a term on, one of "0" ends it, and while no '
             "invoice was issued by it, it can be deleted",
         )
+    _check_not_billed(connection, row, tenant)
+
+
+def _check_not_billed(connection: Connection, row: rows.Commitment, tenant: rows.Tenant) -> None:
+    """What an invoice was made by is part of the books: also one that was issued early, before the
+    first day.
+    """
+    if commitments.sums(connection, tenant.id, [each.key for each in _billable(row, tenant)]):
+        raise conflict("immutable", "invoices were issued by the commitment, and it stays")
+
+
+def _billable(row: rows.Commitment, tenant: rows.Tenant) -> list[billing.Term]:
+    """The terms of it that an invoice may have by now: of this month as a whole."""
+    mine = [commitments.commitment_of(row, tenant.currency)]
+    return billing.terms(mine, _month_ends(tenant), tenant.currency)
 
 
 def _today(tenant: rows.Tenant) -> date:
@@ -219,24 +237,29 @@ def _today(tenant: rows.Tenant) -> date:
     return now.astimezone(ZoneInfo(tenant.timezone)).date()
 
 
+def _month_ends(tenant: rows.Tenant) -> date:
+    """The last day of this month."""
+    today = _today(tenant)
+    return today.replace(day=calendar.monthrange(today.year, today.month)[1])
+
+
 def _remove(connection: Connection, row: rows.Commitment) -> None:
-    """What an invoice was made by is part of the books."""
-    tenant = drafts.locked_tenant(connection, row.tenant_id)
-    mine = [commitments.commitment_of(row, tenant.currency)]
-    terms = billing.terms(mine, _today(tenant), tenant.currency)
-    if commitments.sums(connection, tenant.id, [each.key for each in terms]):
-        raise conflict("immutable", "invoices were issued by the commitment, and it stays")
+    _check_not_billed(connection, row, drafts.locked_tenant(connection, row.tenant_id))
 
 
 def _terms(connection: Connection, row: rows.Commitment) -> tuple[CommitmentTerm, ...]:
-    """Those that have begun."""
+    """Those that have begun, or that an invoice was issued of."""
     tenant = tenants.RECORDS.one(connection, id=row.tenant_id)
     if tenant is None or row.state != "approved":
         return ()
-    found = commitments.terms_of(connection, tenant, _today(tenant))
+    found = commitments.terms_of(connection, tenant, _month_ends(tenant))
     mine = [each for each in found if each.commitment.id == row.id]
-    kept = commitments.sums(connection, tenant.id, [each.key for each in mine])
-    return tuple(_term(each, kept.get(each.key, Sums())) for each in mine)
+    kept, today = (
+        commitments.sums(connection, tenant.id, [each.key for each in mine]),
+        _today(tenant),
+    )
+    shown = (each for each in mine if each.first <= today or each.key in kept)
+    return tuple(_term(each, kept.get(each.key, Sums())) for each in shown)
 
 
 def _term(term: billing.Term, sums: Sums) -> CommitmentTerm:

@@ -1,5 +1,8 @@
 """What a tenant committed to, over HTTP: agreed, drawn on, told, and never cut short."""
 
+import calendar
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -114,3 +117,27 @@ def test_its_terms_say_what_issued_invoices_have_of_them(
     assert "Purchase" in focus
     lines = admin_client.get(f"/invoices/{draft['id']}/lines?line_kind=drawdown").json()["items"]
     assert [line["amount"] for line in lines] == ["-60"]
+
+
+def test_what_was_billed_before_its_first_day_stays_as_it_was_agreed(
+    admin_client: httpx.Client, made: Made
+) -> None:
+    tenant = made.tenant(currency="USD", timezone="Etc/UTC")["id"]
+    today = datetime.now(UTC).date()
+    last = today.replace(day=calendar.monthrange(today.year, today.month)[1])
+    agreed = QUARTER | {"tenant_id": tenant, "first_day": str(last), "term": "month"}
+    path = f"/commitments/{made.make('commitments', **agreed)['id']}"
+    draft = made.make("invoices", tenant_id=tenant, period=str(today)[:7])
+    invoice = admin_client.post(f"/invoices/{draft['id']}/issue", json={"early": True}).json()
+
+    (term,) = admin_client.get(path).json()["terms"]
+    assert Decimal(term["charged"]) == Decimal(invoice["total"]) > 0
+    for answer in (
+        admin_client.put(path, json=agreed | {"state": "draft"}),
+        admin_client.put(path, json=agreed | {"amount": "1"}),
+        admin_client.delete(path),
+    ):
+        refused(answer, 409)
+        assert answer.json()["code"] == "immutable"
+    admin_client.post(f"/invoices/{draft['id']}/void", json={"reason": "too early"})
+    assert admin_client.delete(path).status_code == 204

@@ -40,6 +40,7 @@ _AT_ONCE: Final = 20  # blocks
 _IDS_AT_ONCE: Final = 5_000
 _LEVEL: Final = 1
 _REMADE: Final = "it is not the block whose hash somebody kept"
+_STANDINGS: Final = ("draft", "issued", "voided")
 _MOST: Final = 20  # faults of one kind that are told
 _PACK: Final = msgspec.json.Encoder().encode
 _IDS: Final = msgspec.json.Decoder(list[str]).decode
@@ -242,6 +243,8 @@ def _unsealed(connection: Connection, seen: _Seen) -> Iterator[str]:
     for row in found:
         if row.of_voids and row.status != "voided":
             yield f"invoice {row.id} is {row.status}, and says when or why it was voided"
+        if row.status not in _STANDINGS:
+            yield f"invoice {row.id} is {row.status}, which no invoice is"
     sealed = {entry.removesuffix(VOIDED) for entry in seen.invoices} | seen.issued_before
     for invoice_id in sorted(sealed | standing.keys()):
         status = standing.get(invoice_id, "draft")
