@@ -5,7 +5,7 @@ rated in; what is rounded says so.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -126,9 +126,11 @@ def requests_page(of: Explained, bookings: Iterable[Booking], style: str) -> Ite
     yield from document(f"{what}: requests", what, style, _of_requests(of, bookings, what))
 
 
-def rating_page(of: Rated, style: str) -> Iterator[str]:
-    title = f"Rating of {of.request_id}"
-    yield from document(title, title, style, _of_rating(of, title))
+def rating_page(of: Sequence[Rated], style: str) -> Iterator[str]:
+    """One request, or several one after another."""
+    one = len(of) == 1
+    title = f"Rating of {of[0].request_id if one else f'{len(of):,} requests'}"
+    yield from document(title, title, style, _of_ratings(of, title))
 
 
 def _of_requests(of: Explained, bookings: Iterable[Booking], what: str) -> Iterator[str]:
@@ -200,9 +202,18 @@ def _bookings(of: Explained, bookings: Iterable[Booking]) -> Iterator[str]:
     yield table_end(5, 2, _counted(of.requests), _money(of.amount_picos, of))
 
 
-def _of_rating(of: Rated, title: str) -> Iterator[str]:
-    charged = sum(each.picos for each in of.attempts)
-    yield "<header>" + heading(title, "Charged", f"{_exact(charged)} {of.currency}")
+def _of_ratings(of: Sequence[Rated], title: str) -> Iterator[str]:
+    if len(of) != 1:
+        yield f"<h1>{title}</h1>"
+    for each in of:
+        charged = f"{_exact(sum(one.picos for one in each.attempts))} {each.currency}"
+        yield "<header>" + heading(title if len(of) == 1 else each.request_id, "Charged", charged)
+        yield from _of_rating(each)
+    yield "<footer><p>Tokens times the price that was in force when the request was admitted, "
+    yield "exactly: nothing is rounded here. The invoice's total is rounded once.</p></footer>\n"
+
+
+def _of_rating(of: Rated) -> Iterator[str]:
     named = (
         ("Admitted", shown_time(of.at_us, ZoneInfo(of.timezone))), ("Tenant", of.tenant),
         ("Team", of.team), ("App", of.app), ("Model", of.model), ("Operation", of.operation),
@@ -211,8 +222,6 @@ def _of_rating(of: Rated, title: str) -> Iterator[str]:
     yield "</header>\n"
     for each in of.attempts:
         yield from _attempt(each, of.currency)
-    yield "<footer><p>Tokens times the price that was in force when the request was admitted, "
-    yield "exactly: nothing is rounded here. The invoice's total is rounded once.</p></footer>\n"
 
 
 def _attempt(of: RatedAttempt, currency: str) -> Iterator[str]:

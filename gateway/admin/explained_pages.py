@@ -15,29 +15,25 @@ from billing.rating import lines as rated_lines
 from gateway.admin.explaining import LineId, line_of
 from gateway.admin.invoice_files import HTML, SEALED, STYLE, file_name
 from gateway.admin.invoices import found
-from gateway.admin.operation import Answer, Call, Filter, Operation
+from gateway.admin.operation import Answer, Call, Operation
 from gateway.admin.problems import missing
 from gateway.admin.reports import names_of_all
+from gateway.admin.requests import RequestQuery, cursor_of
 from gateway.admin.roles import Right
 from gateway.admin.tables import file_answer, write_file
-from gateway.admin.usage import within
+from gateway.admin.usage import filters_of, span_of, within
 from gateway.stores.sql import explained, invoices, rate_cards, tenants, usage_requests
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.invoices import Invoice
 from gateway.stores.sql.usage_requests import Attempt
 
 _AT_ONCE: Final = 500
-_EVER: Final = (0, 2**62)
 
 
 class LineQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`line_id`: or the line's number, as the page of the invoice has it; all usage without it."""
 
     line_id: LineId | None = None
-
-
-class RequestQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    request_id: Filter
 
 
 async def _requests(call: Call) -> Answer:
@@ -49,16 +45,20 @@ async def _requests(call: Call) -> Answer:
 
 async def _rating(call: Call) -> Answer:
     query: RequestQuery = call.query
+    start_us, end_us = span_of(query)
+    if query.request_id is not None and query.from_ is None:
+        start_us = 0
     seen = await within(call)
 
     def work(connection: Connection) -> IO[bytes]:
         requests = usage_requests.page_of(
-            connection, start_us=_EVER[0], end_us=_EVER[1], after=None, limit=1, within=seen,
-            filters={"request_id": query.request_id},
+            connection, start_us=start_us, end_us=end_us, after=cursor_of(query.cursor),
+            limit=query.limit, within=seen, filters=filters_of(query),
         )  # fmt: skip
-        if not requests:
+        if query.request_id is not None and not requests:
             raise missing("request", query.request_id)
-        return write_file(explained_page.rating_page(_rated(connection, requests[0]), STYLE))
+        rated = [_rated(connection, each) for each in requests]
+        return write_file(explained_page.rating_page(rated, STYLE))
 
     return _page(await call.read(work), "rating.html")
 
@@ -73,9 +73,10 @@ def operations() -> list[Operation]:
             description="From what was booked to what the line says, and request by request.",
         ),
         Operation(
-            "GET", "/usage/rating.html", "usage", "How a request was rated, as a page to print",
+            "GET", "/usage/rating.html", "usage", "How requests were rated, as a page to print",
             _rating, right=Right.USAGE_READ, query=RequestQuery, answers={"type": "string"},
-            refusals=(404,), media_types=(HTML,),
+            refusals=(404, 422), media_types=(HTML,),
+            description="Of those that `/usage/requests` lists; of `request_id` whenever it was.",
         ),
     ]  # fmt: skip
 

@@ -98,12 +98,16 @@ def test_the_pages_are_sealed_off_and_what_is_not_there_is_refused(server: Admin
         path = f"/invoices/{invoice['id']}/requests.html"
         answers = [client.get(path), client.get("/usage/rating.html", params={"request_id": ONE})]
         no_line = client.get(path, params={"line_id": "99"})
+        both = client.get("/usage/rating.html", params={"from": "2026-10-01T00:00:00Z"}).text
         no_request = client.get("/usage/rating.html", params={"request_id": "req_none"})
 
     for answer in answers:
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
         assert "sandbox" in answer.headers["content-security-policy"]
         assert "no-store" in answer.headers["cache-control"]
+    assert "Rating of 2 requests" in both
+    assert ONE in both
+    assert OTHER in both
     assert (no_line.status_code, no_request.status_code) == (422, 404)
 
 

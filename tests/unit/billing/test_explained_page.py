@@ -129,7 +129,9 @@ def test_a_request_s_rating_says_what_decided_each_price() -> None:
         operation="chat", at_us=0, currency="USD", attempts=(lost, rated),
     )  # fmt: skip
 
-    text = "".join(rating_page(of, ""))
+    text = "".join(rating_page([of], ""))
+    assert "Rating of req_1" in text
+    assert "<h1>Rating of 2 requests" in "".join(rating_page([of, of], ""))
     found = Cells(text).rows
 
     assert found[1][0] == "Input"
