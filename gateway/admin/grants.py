@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from billing import money
 from gateway import clock, ids
-from gateway.admin import fields
+from gateway.admin import fields, repeats
 from gateway.admin.deps import AdminDeps
 from gateway.admin.operation import Answer, Call, Filter, Operation, Page
 from gateway.admin.problems import conflict, invalid, missing, together
@@ -196,10 +196,15 @@ async def _grant(call: Call) -> Answer:
 
     def work(connection: Connection) -> tuple[rows.Grant, _Of]:
         of = _budget_in_path(connection, call)
+        made = repeats.made_before(call, connection)
+        known = None if made is None else grants.RECORDS.one(connection, id=made)
+        if known is not None:
+            return known, of
         body = Grant(**msgspec.structs.asdict(allowed), budget_id=call.id)
         row = _build(connection, call.deps, body, None)
         call.changed(connection, "grants", None, row)
         grants.RECORDS.add(connection, row)
+        repeats.keep(call, connection, row.id)
         return row, of
 
     row, of = await call.change(work)
@@ -247,6 +252,6 @@ def operations() -> list[Operation]:
         Operation(
             "POST", path, "budgets", "Let the budget spend more until a time", _grant,
             right=Right.GRANTS_CHANGE, status=201, body=Allowance, answers=GrantView, etag=True,
-            refusals=(404, 422),
+            repeatable=True, refusals=(404, 422),
         ),
     ]  # fmt: skip

@@ -13,13 +13,13 @@ from sqlalchemy import Connection
 from billing.credit_notes import OverCreditedError
 from billing.invoices import UnbalancedError
 from billing.money import minor_exponent, parse_decimal
-from gateway.admin import fields
+from gateway.admin import fields, repeats
 from gateway.admin.invoices import InvoiceView, found, view
 from gateway.admin.operation import Answer, Call, Operation
 from gateway.admin.problems import conflict, invalid
 from gateway.admin.roles import Right
 from gateway.admin.second_person import by_another
-from gateway.stores.sql import drafts, issuing
+from gateway.stores.sql import drafts, invoices, issuing
 from gateway.stores.sql.draft_lines import PeriodClosedError
 from gateway.stores.sql.drafts import NotBegunError
 from gateway.stores.sql.exchange_rates import NoRateError
@@ -80,10 +80,18 @@ async def _void(call: Call) -> Answer:
 async def _credit(call: Call) -> Answer:
     body = call.body(CreditBody)
 
-    def work(connection: Connection, invoice: Invoice) -> tuple[None, Invoice]:
+    def work(connection: Connection, invoice: Invoice) -> tuple[Invoice | None, Invoice]:
+        made = repeats.made_before(call, connection)
+        known = None if made is None else invoices.find(connection, made)
+        if known is not None:
+            return known, known
+        if made is not None:
+            raise conflict("not_a_draft", "the draft that this call made was thrown away")
         minor = _minor(body.amount, invoice.currency)
         by = call.principal.id
-        return None, issuing.credit(connection, invoice, minor, body.reason, body.line_id, by)
+        note = issuing.credit(connection, invoice, minor, body.reason, body.line_id, by)
+        repeats.keep(call, connection, note.id)
+        return None, note
 
     try:
         note, shown = await _done(call, work)
@@ -113,7 +121,7 @@ def operations() -> list[Operation]:
         Operation(
             "POST", f"{one}/credit-notes", "invoices", "Credit an issued invoice", _credit,
             right=Right.INVOICES_ISSUE, status=201, body=CreditBody, answers=InvoiceView,
-            etag=True, refusals=(404, 409, 422),
+            etag=True, repeatable=True, refusals=(404, 409, 422),
             description="Issued at once, under a number of its own series; where four eyes are "
             "agreed a draft, which somebody else issues. All notes together are at most what was "
             "invoiced, as a whole and on each line.",

@@ -50,6 +50,13 @@ _IF_MATCH: Final = {
     "schema": {"type": "string", "maxLength": 200},
     "description": "The ETag that GET answered; another version is refused with 412",
 }
+_REPEAT: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+    "description": "Sent again with the same key, within 30 days, it makes nothing more and "
+    "answers what it made",
+}
 _ETAG: Final = {"ETag": {"schema": {"type": "string"}, "description": "The version, quoted"}}
 
 
@@ -122,6 +129,8 @@ def _parameters(
             found.append({"name": name, "in": "query", "schema": _not_null(schema)})
     if each.if_match:
         found.append(_IF_MATCH)
+    if each.repeatable:
+        found.append(_REPEAT)
     return found
 
 

@@ -91,6 +91,7 @@ class Operation:
     body_optional: bool = False
     answers: Any = None
     if_match: bool = False
+    repeatable: bool = False  # with the same idempotency-key it makes nothing more
     etag: bool = False
     refusals: tuple[int, ...] = ()  # besides those that every operation may answer
     description: str = ""
@@ -115,6 +116,7 @@ class Call:
     tree: Any  # the JSON body as plain values; None without one
     if_match: str | None
     accept: str = ""
+    repeat_key: str | None = None  # `idempotency-key`, of an operation that is repeatable
     changes: list[Entry] = field(default_factory=list)  # to be told in the transaction under way
 
     @property

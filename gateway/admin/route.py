@@ -35,6 +35,7 @@ def route(operation: Operation, deps: AdminDeps, door: Door, prefix: str) -> HTT
             tree=None,
             if_match=request.headers.get("if-match"),
             accept=request.headers.get("accept", ""),
+            repeat_key=request.headers.get("idempotency-key") if operation.repeatable else None,
         )
         try:
             answer = await _served(request, call)

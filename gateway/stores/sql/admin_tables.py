@@ -48,6 +48,17 @@ admin_token_secrets: Final = Table(
     Column("made_by", Text),  # ids, a space between: whoever could have seen it
 )
 
+# What calls that named an idempotency key have made. `digest` is of what was asked.
+repeatable_calls: Final = Table(
+    "repeatable_calls",
+    metadata,
+    Column("actor_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("object_id", Text, nullable=False),
+    Column("at_us", BigInteger, nullable=False, index=True),
+)
+
 # One row: the end of the chain. Whoever appends locks it first, so the chain never forks.
 audit_head: Final = Table(
     "audit_head",
