@@ -219,7 +219,7 @@ def identity(kind: str, body: Mapping[str, Any]) -> tuple[Any, ...]:
         case "price":
             subject = ("book", "model", "tenant_id", "backend_id", "upstream_model", "meter")
             tier = body.get("service_tier") or ServiceTier.STANDARD.value
-            return (*(body.get(name) for name in subject), tier)
+            return (*(body.get(name) for name in (*subject, "currency")), tier)
         case _:
             return (body.get("name"),)
 

@@ -45,6 +45,11 @@ def imagined(body: Fields) -> Fields:
     return body if _date(body) is not None else body | {"effective_from": rfc3339(now_us())}
 
 
+def undated(kind: str, wanted: Fields) -> bool:
+    """Whether it begins when it is applied: of such ones the last would be all that counts."""
+    return kind in DATED and _date(wanted) is None and wanted.get("state") == APPROVED
+
+
 def follows(price: Mapping[str, Any]) -> bool:
     """Whether it follows from a backend's `tco`: no document names it."""
     return str(price["source"]).startswith(f"{SOURCE} ")

@@ -16,7 +16,14 @@ from gateway.admin.problems import ProblemError
 from gateway.commands import kinds
 from gateway.commands.documents import KINDS, NOUNS, Document, DocumentFault
 from gateway.commands.names import Names, UnknownNameError
-from gateway.commands.pricing import DATED, ImmutablePriceError, imagined, same_price, settled
+from gateway.commands.pricing import (
+    DATED,
+    ImmutablePriceError,
+    imagined,
+    same_price,
+    settled,
+    undated,
+)
 from gateway.commands.prune import USAGE, PruneRefusedError, doomed, reasons
 from gateway.commands.rehearsal import Rehearsal, in_words
 from gateway.commands.remote import Remote
@@ -59,6 +66,7 @@ class Reconciler:
         self._holder = holder(remote)
         self._there = {kind: list(remote.all(NOUNS[kind])) for kind in KINDS}
         self._kept: set[str] = set()
+        self._undated: set[tuple[str, tuple[Any, ...]]] = set()  # prices that begin when applied
         self._stands_in: frozenset[str] | None = None  # asked for when first needed
         self._broken: set[tuple[str, Any]] = set()  # kind and name
         self._rehearsal = Rehearsal(remote)
@@ -156,6 +164,11 @@ class Reconciler:
     ) -> Step:
         kind = document.kind
         there = self._match(kind, body, wanted, activate=activate)
+        if undated(kind, wanted):
+            same = (kind, kinds.identity(kind, body))
+            if same in self._undated:
+                raise document.fault("the same object is described twice, both without a date")
+            self._undated.add(same)
         if there is None:
             try:
                 self._holder.require(kind, create=True)

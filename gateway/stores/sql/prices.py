@@ -17,9 +17,11 @@ RECORDS: Final = Records(prices, Price)
 
 
 def twin(connection: Connection, price: Price) -> Price | None:
-    """An approved price for the same subject, meter and tier from the same instant on."""
+    """An approved price for the same subject, meter, tier and currency from the same instant on."""
     begins_us = price.effective_from_us
-    found = of_same_subject(connection, price, effective_from_us=begins_us, state="approved")
+    found = of_same_subject(
+        connection, price, effective_from_us=begins_us, state="approved", currency=price.currency
+    )
     return next((each for each in found if each.id != price.id), None)
 
 

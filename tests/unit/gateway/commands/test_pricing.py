@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.commands.pricing import ImmutablePriceError, same_price, settled
+from gateway.commands.pricing import ImmutablePriceError, imagined, same_price, settled
 
 NEW_YEAR = "2026-01-01T00:00:00Z"
 
@@ -57,3 +57,11 @@ def test_an_approved_price_never_changes() -> None:
     assert settled(price(amount="0.10"), price(amount="0.1"))["amount_per_million"] == "0.10"
     with pytest.raises(ImmutablePriceError, match="later effective_from"):
         settled(price(), price(amount="2"))
+
+
+def test_what_a_dry_run_supposes_was_made_of_an_undated_document_can_be_compared() -> None:
+    supposed = imagined(price(amount="2") | {"effective_from": None})
+
+    assert meant([supposed | {"id": "s"}], price(amount="3") | {"effective_from": None}) is None
+    assert meant([supposed | {"id": "s"}], price(amount="2") | {"effective_from": None}) == "s"
+    assert meant([supposed | {"id": "s"}], price()) is None
