@@ -26,13 +26,14 @@ LOSING: Final = "losing_attempts"  # retries and hedges beside the attempt that 
 NOT_BILLED: Final = "not_billed"  # metered, and no line of the bill has the model on that day
 NOT_METERED: Final = "not_metered"  # billed, and no row of ours has the model on that day
 OTHER_CHARGE: Final = "other_charge"  # billed, and no token of it
+OTHER_CURRENCY: Final = "other_currency"  # metered for tenants whose cost is booked in another one
 PRICE: Final = "price"  # as many tokens, at another price
 ROUNDING: Final = "rounding"  # less than the bill's own decimals can say
 COUNTED_OTHERWISE: Final = "token_count"  # their count is another, of rows that were counted
 UNPRICED: Final = "unpriced"  # we know no cost price of what they billed
 CAUSES: Final = (
-    BILLED_TWICE, ESTIMATED, LOSING, NOT_BILLED, NOT_METERED, OTHER_CHARGE, PRICE, ROUNDING,
-    COUNTED_OTHERWISE, UNPRICED,
+    BILLED_TWICE, ESTIMATED, LOSING, NOT_BILLED, NOT_METERED, OTHER_CHARGE, OTHER_CURRENCY, PRICE,
+    ROUNDING, COUNTED_OTHERWISE, UNPRICED,
 )  # fmt: skip
 _PICO_DECIMALS: Final = 12
 _PRICE_DECIMALS: Final = 6
@@ -40,7 +41,8 @@ _PRICE_DECIMALS: Final = 6
 
 class Metered(msgspec.Struct, frozen=True, kw_only=True):
     """Usage rows of one day and model that are alike in provenance, outcome and price, added up.
-    `told` is what the provider's answers said of them, where it said anything.
+    `told` is what the provider's answers said of them, where it said anything. `elsewhere`: their
+    cost is booked in another currency than the bill's; they have neither card nor cost here.
     """
 
     day: str
@@ -52,6 +54,7 @@ class Metered(msgspec.Struct, frozen=True, kw_only=True):
     usage: Meters
     told: Meters
     cost_picos: int
+    elsewhere: bool = False
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,8 +130,11 @@ def _compared(
         for line in lines
         if line.meter == OTHER
     ]
-    if rows and tokens:
-        causes += _explained(tokens, rows, step)
+    ours = [row for row in rows if not row.elsewhere]
+    if ours and tokens:
+        causes += _explained(tokens, ours, [row for row in rows if row.elsewhere], step)
+    elif rows and tokens:
+        causes += _all_elsewhere(tokens, rows)
     elif rows:
         causes += _not_billed(rows)
     else:
@@ -161,15 +167,46 @@ def _not_billed(rows: Sequence[Metered]) -> Iterator[Cause]:
         yield _cause(NOT_BILLED, meter.value, part.tokens[index], part.picos[index], part.rows)
 
 
-def _explained(lines: Sequence[BillLine], rows: Sequence[Metered], step: int) -> Iterator[Cause]:
-    """Causes of a day and model that both sides have."""
+def _all_elsewhere(lines: Sequence[BillLine], rows: Sequence[Metered]) -> Iterator[Cause]:
+    """A day and model that nobody has who pays in the bill's currency: no price of ours is known,
+    so each token is worth what it was billed at.
+    """
     billed = {Meter(line.meter): line for line in lines}
-    metered = [sum(row.usage.of(meter) for row in rows) for meter in METERS]
+    for meter in METERS:
+        line = billed.get(meter, BillLine("", "", meter, 0, 0, 0))
+        there = sum(row.usage.of(meter) for row in rows)
+        picos = line.amount_picos
+        if line.quantity != there:
+            picos = there * (picos // line.quantity) if line.quantity else 0
+        yield _cause(OTHER_CURRENCY, meter, there, picos, sum(row.rows for row in rows))
+        yield _cause(COUNTED_OTHERWISE, meter, line.quantity - there, line.amount_picos - picos)
+
+
+def _explained(
+    lines: Sequence[BillLine], rows: Sequence[Metered], elsewhere: Sequence[Metered], step: int
+) -> Iterator[Cause]:
+    """Causes of a day and model that both sides have. Tokens whose cost is booked in another
+    currency are worth what the same tokens cost in the bill's.
+    """
+    billed = {Meter(line.meter): line for line in lines}
+    there = _Part(
+        OTHER_CURRENCY,
+        tuple(sum(row.usage.of(meter) for row in elsewhere) for meter in METERS),
+        tuple(
+            sum(row.usage.of(meter) for row in elsewhere) * _price(rows, meter) for meter in METERS
+        ),
+        sum(row.rows for row in elsewhere),
+    )
+    metered = [
+        there.tokens[index] + sum(row.usage.of(meter) for row in rows)
+        for index, meter in enumerate(METERS)
+    ]
     shift = [
         (billed[meter].quantity if meter in billed else 0) - metered[index]
         for index, meter in enumerate(METERS)
     ]
     parts = (_whole(shift, billed, rows) or _pieces(shift, rows)) if any(shift) else []
+    parts = [*parts, there]
     for part in parts:
         for index, meter in enumerate(METERS):
             yield _cause(part.cause, meter, part.tokens[index], part.picos[index], part.rows)

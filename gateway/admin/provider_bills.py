@@ -122,8 +122,8 @@ class DayView(msgspec.Struct, frozen=True, kw_only=True):
 
 class ReconciliationView(msgspec.Struct, frozen=True, kw_only=True):
     """The days that do not agree, or all of them. `causes` are those of the whole month and add up
-    to `gap`; `gap_percent` is of what was metered. What was metered in other currencies than the
-    bill's is not compared; it is in `other_currencies`.
+    to `gap`; `gap_percent` is of what was metered. What is booked in other currencies than the
+    bill's has its tokens compared (`other_currency`), and its cost in `other_currencies`.
     """
 
     bill_id: str
@@ -238,15 +238,16 @@ async def _reconcile(call: Call) -> Answer:
         row = _found(connection, call.id)
         span = month(row.period, _UTC)
         bill = provider_bills.bill_of(connection, row)
-        same, others = [], defaultdict[str, int](int)
+        found, others = [], defaultdict[str, int](int)
         for currency, each in provider_bills.metered(
             connection, row.backend_ids, span.start_us, span.end_us
         ):
             if currency == row.currency:
-                same.append(each)
-            else:
-                others[currency] += each.cost_picos
-        return row, compare(bill, same), dict(others)
+                found.append(each)
+                continue
+            others[currency] += each.cost_picos
+            found.append(msgspec.structs.replace(each, card=None, cost_picos=0, elsewhere=True))
+        return row, compare(bill, found), dict(others)
 
     row, compared, others = await call.read(work)
     if prefers_csv(call.accept):

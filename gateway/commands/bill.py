@@ -152,7 +152,9 @@ def _tell(found: dict[str, Any]) -> None:
     for cause, amount in found["causes"].items():
         print(f"  {cause}: {amount}")
     for currency, cost in found["other_currencies"].items():
-        print(f"  not compared: {cost} {currency} of cost in that currency")
+        print(
+            f"  of tenants in {currency}: {cost} {currency} of cost is booked, in no figure above"
+        )
 
 
 def _show(bill: dict[str, Any]) -> None:

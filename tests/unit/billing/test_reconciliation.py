@@ -149,3 +149,29 @@ def test_a_repeated_line_that_was_metered_twice_is_no_fault() -> None:
     bill = Bill(currency="USD", decimals=6, rows=2, lines=lines)
 
     assert causes(bill, rows(usage=Meters(input=2))) == []
+
+
+def test_tokens_of_tenants_in_another_currency_are_no_fault_of_counting() -> None:
+    half = Meters(input=500_000, output=100_000)
+    theirs = rows(usage=half, card=None, cost_picos=0, elsewhere=True)
+
+    assert causes(billed(*SAME), rows(usage=half), theirs) == [
+        ("other_currency", "input", 500_000, "1.5"),
+        ("other_currency", "output", 100_000, "1.5"),
+    ]
+    assert causes(billed("input,500010,1.50003", SAME[1]), theirs) == [
+        ("other_currency", "input", 500_000, "1.5"),
+        ("token_count", "input", 10, "0.00003"),
+        ("other_currency", "output", 100_000, "1.5"),
+        ("token_count", "output", 100_000, "1.5"),
+    ]
+
+
+def test_a_count_that_differs_beside_another_currency_keeps_its_own_cause() -> None:
+    half = Meters(input=500_000)
+    theirs = rows(usage=half, card=None, cost_picos=0, elsewhere=True)
+
+    assert causes(billed("input,1000100,3.0003"), rows(usage=half), theirs) == [
+        ("token_count", "input", 100, "0.0003"),
+        ("other_currency", "input", 500_000, "1.5"),
+    ]
