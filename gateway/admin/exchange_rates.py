@@ -206,7 +206,7 @@ def operations() -> list[Operation]:
         ),
         Operation(
             "POST", path, noun, "Enter an exchange rate", _enter,
-            right=Right.PRICES_CHANGE, status=201, body=RateBody, answers=EnteredView, etag=True,
+            right=Right.RATES_CHANGE, status=201, body=RateBody, answers=EnteredView, etag=True,
             refusals=(422,),
             description="It never changes. A wrong one is put right by entering another of the "
             "same day, which counts from then on whatever its source; `instead_of` names the one "
@@ -216,7 +216,7 @@ def operations() -> list[Operation]:
         ),
         Operation(
             "POST", f"{path}/import", noun, "Enter the rates of a source", _import,
-            right=Right.PRICES_CHANGE, body=RateImport, answers=ImportedView, refusals=(422,),
+            right=Right.RATES_CHANGE, body=RateImport, answers=ImportedView, refusals=(422,),
             description="Sent again it adds nothing. Those that leap are drafted.",
         ),
         Operation(
@@ -225,7 +225,7 @@ def operations() -> list[Operation]:
         ),
         Operation(
             "POST", f"{path}/{{id}}/approve", noun, "Put a drafted exchange rate in force",
-            _approve, right=Right.PRICES_CHANGE, body=Nothing, body_optional=True,
+            _approve, right=Right.RATES_CHANGE, body=Nothing, body_optional=True,
             answers=EnteredView, etag=True, if_match=True, refusals=(404, 409, 412),
             description="The answer is the rate that counts from now on, under an id of its own.",
         ),

@@ -33,6 +33,7 @@ class Right(StrEnum):
     CATALOGUE_CHANGE = "catalogue:change"
     PRICES_READ = "prices:read"
     PRICES_CHANGE = "prices:change"
+    RATES_CHANGE = "exchange-rates:change"  # what a month's invoices are converted at
     POLICIES_READ = "policies:read"
     POLICIES_CHANGE = "policies:change"
     BUDGETS_READ = "budgets:read"  # and their grants
@@ -99,6 +100,7 @@ TABLE: Final[Mapping[Role, Mapping[Right, frozenset[Relation]]]] = {
         Right.INVOICES_DRAFT: _IN,
         Right.INVOICES_ISSUE: _BELOW,  # where no invoice lies: those are at the tenant itself
         Right.PROVIDER_BILLS_IMPORT: _OWN,  # where no bill lies: those are the platform's
+        Right.RATES_CHANGE: _OWN,  # nor an exchange rate
         Right.TOKENS_CHANGE: _IN,
     },
     # Narrow only: below the own team, never at it. What stands at it or above binds whatever is
@@ -116,7 +118,9 @@ TABLE: Final[Mapping[Role, Mapping[Right, frozenset[Relation]]]] = {
         Right.SELF_READ: _IN,
         Right.ORGANISATION_READ: _IN,
         Right.USAGE_READ: _IN,
+        Right.CATALOGUE_READ: _IN,  # bills are of backends, and so is what hardware costs
         Right.PRICES_READ: _IN,
+        Right.RATES_CHANGE: _OWN,
         Right.BUDGETS_READ: _IN,
         Right.GRANTS_CHANGE: _IN,
         Right.ALERTS_READ: _IN,

@@ -143,7 +143,7 @@ def nodes(world: World, noun: str) -> list[Path]:
     platform, tenants = [()], [world.nodes["acme"], world.nodes["globex"]]
     teams = [path for name, path in world.nodes.items() if len(path) > 1 and "bot" not in name]
     match noun:
-        case "tenants" | "backends" | "models" | "provider-bills":
+        case "tenants" | "backends" | "models" | "provider-bills" | "exchange-rates":
             return list(platform)
         case "prices":
             return [*platform, *tenants]

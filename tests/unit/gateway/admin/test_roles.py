@@ -56,11 +56,12 @@ def test_only_the_platform_changes_what_requests_cost_and_where_they_go(right: R
     assert [role for role in Role if allowed(role, right)] == [Role.PLATFORM_ADMIN]
 
 
-def test_finance_changes_grants_and_invoices_and_nothing_else() -> None:
+def test_finance_changes_grants_rates_and_invoices_and_nothing_else() -> None:
     changed = {right for right in CHANGES if allowed(Role.FINANCE, right)}
 
     assert changed == {
-        Right.GRANTS_CHANGE, Right.INVOICES_DRAFT, Right.INVOICES_ISSUE, Right.PROVIDER_BILLS_IMPORT
+        Right.GRANTS_CHANGE, Right.RATES_CHANGE, Right.INVOICES_DRAFT, Right.INVOICES_ISSUE,
+        Right.PROVIDER_BILLS_IMPORT,
     }  # fmt: skip
 
 
