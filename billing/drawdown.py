@@ -314,12 +314,22 @@ def _own_lines(
     charged = of.sums.fee + fee + state.used + of.sums.drawn + of.sums.true_up
     charged += sum(line.amount_picos for line in drawdowns)
     missing = of.committed_picos - charged if of.ends else 0
-    unused = _unused(state) - state.unused
-    late = [lines[part.place].corrects_invoice for part in state.late_used()]
-    corrects = late[-1] if late and not (of.ends or of.carry_ends) else None
+    expired = _expired(state)
+    if expired != state.unused:
+        yield _expired_otherwise(state, lines, invoice_id, expired - state.unused)
+    unused = _unused(state) - expired
     if missing or unused:
         kind: LineKind = "true_up" if missing else "unused"
-        yield _line(invoice_id, of, kind, missing, unused, corrects)
+        yield _line(invoice_id, of, kind, missing, unused)
+
+
+def _expired_otherwise(
+    state: _State, lines: Sequence[InvoiceLine], invoice_id: str, picos: int
+) -> InvoiceLine:
+    """By what came late, apart from what expires by now: it corrects what was said then."""
+    corrects = [lines[part.place].corrects_invoice for part in state.late_used()][-1]
+    made = _line(invoice_id, state.of, "unused", 0, picos, corrects)
+    return replace(made, line_id=line_id(invoice_id, (made.line_id, corrects)))
 
 
 def _drawdowns(

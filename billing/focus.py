@@ -225,21 +225,24 @@ def _usage(line: InvoiceLine, amounts: Amounts) -> dict[str, str]:
 
 
 def _committed(line: InvoiceLine, row: dict[str, str], amounts: Amounts) -> dict[str, str]:
-    """Usage that a commitment covers, what is unused of one, and what one costs."""
+    """Usage that a commitment covers, what is unused of one, and what one costs. A correction may
+    say no quantity of it, and where FOCUS is read strictly says none: it is its effective cost.
+    """
     picos, corrects = line.commitment_picos or 0, line.corrects_invoice
     bought = category(line) == "Purchase"
     more = _COMMITMENT_COLUMNS | {
         "CommitmentDiscountId": line.commitment or "",
-        "CommitmentDiscountQuantity": decimal(format_picos(picos)),
         "CommitmentDiscountStatus": "" if bought else "Used",
-        "CommitmentDiscountUnit": row["PricingCurrency"],
         "PricingCategory": "Standard" if bought else "Committed",
     }
+    if corrects is None:
+        said = line.amount_picos if bought else picos
+        more["CommitmentDiscountQuantity"] = decimal(format_picos(said))
+        more["CommitmentDiscountUnit"] = row["PricingCurrency"]
     if line.line_kind == "usage":
         return more | {"BilledCost": billed_text(line, amounts)}
     if bought:
         picos = line.amount_picos
-        more["CommitmentDiscountQuantity"] = decimal(format_picos(picos))
     else:
         more["CommitmentDiscountStatus"] = "Unused"
     cost = decimal(amounts.text(line.line_kind, picos, corrects))

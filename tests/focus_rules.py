@@ -51,8 +51,8 @@ QUANTITIES = ("CommitmentDiscountQuantity", "ConsumedQuantity", "PricingQuantity
 CONSUMED = ("ConsumedQuantity", "ConsumedUnit")
 PRICED = ("PricingQuantity", *PRICES, "PricingUnit", "PricingCategory", "SkuId", "SkuMeter",
           "SkuPriceDetails", "SkuPriceId")  # fmt: skip
-OF_COMMITMENTS = ("CommitmentDiscountCategory", "CommitmentDiscountQuantity",
-                  "CommitmentDiscountType", "CommitmentDiscountUnit")  # fmt: skip
+OF_COMMITMENTS = ("CommitmentDiscountCategory", "CommitmentDiscountType")
+OF_THEIR_QUANTITY = ("CommitmentDiscountQuantity", "CommitmentDiscountUnit")
 VALUES = {
     "ChargeCategory": {"Usage", "Purchase", "Tax", "Credit", "Adjustment"},
     "ChargeClass": {"", "Correction"},
@@ -182,6 +182,10 @@ def _commitments(row: Row) -> Iterator[Fault]:
     for name in OF_COMMITMENTS:
         if named != bool(row.get(name)):
             yield name, "not where there is a commitment"
+    counted = named and row["ChargeClass"] != "Correction"
+    for name in OF_THEIR_QUANTITY:
+        if counted != bool(row.get(name)):
+            yield name, "not where a commitment has a quantity"
     if (named and used) != bool(row.get("CommitmentDiscountStatus")):
         yield "CommitmentDiscountStatus", "not where a commitment has usage"
     if (named and used) != (row.get("PricingCategory") == "Committed"):
@@ -195,11 +199,13 @@ def _of_one_commitment(row: Row) -> Iterator[Fault]:
         yield "CommitmentDiscountId", "on what is neither usage nor bought"
     if row["ChargeCategory"] == "Purchase" and row["EffectiveCost"] != "0.0":
         yield "EffectiveCost", "of what pays for usage to come"
+    if row["ChargeClass"] == "Correction":
+        return
     if row["CommitmentDiscountCategory"] == "Spend":
         unit, currency = row["CommitmentDiscountUnit"], row["PricingCurrency"]
         if unit != currency:
             yield "CommitmentDiscountUnit", "not the currency of a spend"
-    if row["ChargeClass"] != "Correction" and row["CommitmentDiscountQuantity"].startswith("-"):
+    if row["CommitmentDiscountQuantity"].startswith("-"):
         yield "CommitmentDiscountQuantity", "less than nothing"
 
 

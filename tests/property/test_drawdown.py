@@ -146,6 +146,9 @@ def invoiced(
     assert len({line.line_id for line in found}) == len(found)
     if not any(each.input < 0 for each in made):
         nothing_is_left_beside_overage(found, now)
+    for line in found:
+        if line.line_kind in {"true_up", "unused"} and (line.commitment_picos or 0) < 0:
+            assert line.corrects_invoice is not None, "it expired once, and says when"
     draft = rounded(found, invoice_id=f"inv_{now}", currency="USD", period=month(now))
     total = sum(line.amount_picos for line in draft.lines)
     assert total == minor_picos(draft.total_minor, "USD")
