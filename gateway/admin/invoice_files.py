@@ -1,26 +1,30 @@
-"""An invoice as files: lines as CSV or FOCUS, a page, and the manifest to hold them against."""
+"""An invoice as files: its lines as CSV or FOCUS, and a page to print."""
 
 import asyncio
 import re
+from collections.abc import Iterator
 from importlib.resources import files
-from typing import IO, Final, Literal
+from typing import IO, Final, Literal, get_args
 
 import msgspec
 from sqlalchemy import Connection, Engine
 
 from billing import focus, focus_detail, invoice_page
 from billing.invoices import csv_rows
-from billing.money import format_minor
 from billing.terms import IssuedTerms
 from gateway.admin.invoices import found
 from gateway.admin.operation import Answer, Call, Operation
 from gateway.admin.problems import conflict
 from gateway.admin.roles import Right
 from gateway.admin.tables import CSV, csv_file_answer, file_answer, write_csv, write_file
-from gateway.stores.sql import invoice_remarks, invoices, manifests
+from gateway.stores.sql import invoice_remarks, invoices
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.invoices import Invoice
 
+Form = Literal[
+    "lines", "focus-1.2", "focus-1.4-experimental", "focus-1.4-invoice-detail-experimental"
+]  # fmt: skip
+FORMS: Final[tuple[Form, ...]] = get_args(Form)
 HTML: Final = "text/html"
 SEALED: Final = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
@@ -40,46 +44,25 @@ class FocusQuery(LinesQuery, frozen=True, forbid_unknown_fields=True):
     version: focus.Version = "1.2"
 
 
-class ManifestView(msgspec.Struct, frozen=True, kw_only=True):
-    """What lines.csv holds, counted anew at every call: rows without the header, the sum of the
-    exact amounts, and the tokens. `intact`: it is what was issued; null of a draft.
-    """
-
-    invoice_id: str
-    number: str | None
-    status: str
-    currency: str
-    total: str
-    rows: int
-    rows_by_kind: dict[str, int]
-    amount: str
-    quantity: int
-    sha256: str
-    issued_sha256: str | None
-    intact: bool | None
-    remarks: tuple[str, ...]
-
-
 async def _lines(call: Call) -> Answer:
     invoice = _counts(await found(call), call.query)
-    file = await asyncio.to_thread(_write_lines, call.deps.engine, invoice)
+    file = await asyncio.to_thread(_write, call.deps.engine, invoice, "lines")
     return Answer(ready=csv_file_answer(file, file_name(invoice, "csv")))
 
 
 async def _focus(call: Call) -> Answer:
     query: FocusQuery = call.query
     invoice = _counts(await found(call), query)
-    file = await asyncio.to_thread(_write_focus, call.deps.engine, invoice, query.version)
-    experimental = "-experimental" if query.version != "1.2" else ""
-    name = file_name(invoice, "csv", f"focus-{query.version}{experimental}")
-    return Answer(ready=csv_file_answer(file, name))
+    form: Form = "focus-1.2" if query.version == "1.2" else "focus-1.4-experimental"
+    file = await asyncio.to_thread(_write, call.deps.engine, invoice, form)
+    return Answer(ready=csv_file_answer(file, file_name(invoice, "csv", form)))
 
 
 async def _detail(call: Call) -> Answer:
     invoice = await found(call)
-    file = await asyncio.to_thread(_write_detail, call.deps.engine, invoice)
-    name = file_name(invoice, "csv", "focus-1.4-invoice-detail-experimental")
-    return Answer(ready=csv_file_answer(file, name))
+    form: Form = "focus-1.4-invoice-detail-experimental"
+    file = await asyncio.to_thread(_write, call.deps.engine, invoice, form)
+    return Answer(ready=csv_file_answer(file, file_name(invoice, "csv", form)))
 
 
 async def _page(call: Call) -> Answer:
@@ -89,33 +72,6 @@ async def _page(call: Call) -> Answer:
     return Answer(
         ready=file_answer(
             file, HTML, SEALED | {"content-disposition": f'inline; filename="{name}"'}
-        )
-    )
-
-
-async def _manifest(call: Call) -> Answer:
-    invoice = await found(call)
-    made, remarks = await call.read(
-        lambda connection: (
-            manifests.of(connection, invoice),
-            invoice_remarks.of(connection, invoice),
-        )
-    )
-    return Answer(
-        ManifestView(
-            invoice_id=invoice.id,
-            number=invoice.number,
-            status=invoice.status,
-            currency=invoice.currency,
-            total=format_minor(invoice.total_minor, invoice.currency),
-            rows=made.rows,
-            rows_by_kind=made.rows_by_kind,
-            amount=made.amount,
-            quantity=made.quantity,
-            sha256=made.sha256,
-            issued_sha256=invoice.content_sha256,
-            intact=made.intact,
-            remarks=remarks,
         )
     )
 
@@ -149,10 +105,6 @@ def operations() -> list[Operation]:
             media_types=(HTML,),
             description="Complete in itself: nothing is loaded from anywhere.",
         ),
-        Operation(
-            "GET", f"{one}/manifest", "invoices", "What lines.csv must hold", _manifest,
-            right=Right.INVOICES_READ, answers=ManifestView, refusals=(404,),
-        ),
     ]  # fmt: skip
 
 
@@ -173,37 +125,42 @@ def file_name(invoice: Invoice, extension: str, form: str = "") -> str:
     return f"{name}-{form}.{extension}" if form else f"{name}.{extension}"
 
 
-def _write_lines(engine: Engine, invoice: Invoice) -> IO[bytes]:
+def rows_of(connection: Connection, invoice: Invoice, form: Form) -> Iterator[tuple[str, ...]]:
+    """The header, then a row a line, in one of the forms. Memory does not grow with the lines."""
+    terms = invoices.terms_of(connection, invoice)
+    lines, bill = invoices.lines_of(connection, invoice.id), _bill(invoice, terms)
+    match form:
+        case "lines":
+            return csv_rows(
+                lines,
+                invoice_number=invoice.number,
+                tenant=terms.tenant,
+                currency=invoice.currency,
+                exchange=invoice.exchanged,
+            )
+        case "focus-1.2":
+            return focus.rows(lines, bill, "1.2")
+        case "focus-1.4-experimental":
+            return focus.rows(lines, bill, "1.4")
+        case _:
+            return focus_detail.rows(lines, _of_detail(invoice, terms, bill))
+
+
+def _write(engine: Engine, invoice: Invoice, form: Form) -> IO[bytes]:
     with reading(engine) as connection:
-        rows = csv_rows(
-            invoices.lines_of(connection, invoice.id),
-            invoice_number=invoice.number,
-            tenant=invoices.terms_of(connection, invoice).tenant,
-            currency=invoice.currency,
-            exchange=invoice.exchanged,
-        )
-        return write_csv(rows)
+        return write_csv(rows_of(connection, invoice, form))
 
 
-def _write_focus(engine: Engine, invoice: Invoice, version: focus.Version) -> IO[bytes]:
-    with reading(engine) as connection:
-        bill = _bill(invoice, invoices.terms_of(connection, invoice))
-        return write_csv(focus.rows(invoices.lines_of(connection, invoice.id), bill, version))
-
-
-def _write_detail(engine: Engine, invoice: Invoice) -> IO[bytes]:
-    with reading(engine) as connection:
-        terms = invoices.terms_of(connection, invoice)
-        detail = focus_detail.Detail(
-            bill=_bill(invoice, terms),
-            status=invoice.status,
-            created_at_us=invoice.created_at_us,
-            issued_at_us=invoice.issued_at_us,
-            voided_at_us=invoice.voided_at_us,
-            payment_days=terms.payment_days,
-            purchase_order=terms.purchase_order,
-        )
-        return write_csv(focus_detail.rows(invoices.lines_of(connection, invoice.id), detail))
+def _of_detail(invoice: Invoice, terms: IssuedTerms, bill: focus.Bill) -> focus_detail.Detail:
+    return focus_detail.Detail(
+        bill=bill,
+        status=invoice.status,
+        created_at_us=invoice.created_at_us,
+        issued_at_us=invoice.issued_at_us,
+        voided_at_us=invoice.voided_at_us,
+        payment_days=terms.payment_days,
+        purchase_order=terms.purchase_order,
+    )
 
 
 def _bill(invoice: Invoice, terms: IssuedTerms) -> focus.Bill:

@@ -33,9 +33,11 @@ class LineQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 class LineView(msgspec.Struct, frozen=True, kw_only=True):
     """`amount` is exact; `printed` is what the page shows, and adds up to the total. A line that
-    corrects an earlier invoice has that one's number and its own charge period.
+    corrects an earlier invoice has that one's number and its own charge period. `number` is its
+    place in lines.csv, and what the page calls it.
     """
 
+    number: int
     line_id: str
     line_kind: str
     cost_center: str
@@ -83,7 +85,10 @@ async def _lines(call: Call) -> Answer:
         positions = [row.pop("position") for row in found]
         shown = [InvoiceLine(**row) for row in found[: query.limit]]
         return LinePage(
-            items=tuple(_view(line, invoice.currency, amounts) for line in shown),
+            items=tuple(
+                line_view(number, line, invoice.currency, amounts)
+                for number, line in zip(positions, shown, strict=False)
+            ),
             next=str(positions[query.limit - 1]) if found[query.limit :] else None,
         )
 
@@ -99,13 +104,14 @@ def operations() -> list[Operation]:
     ]  # fmt: skip
 
 
-def _view(line: InvoiceLine, currency: str, amounts: Amounts) -> LineView:
+def line_view(number: int, line: InvoiceLine, currency: str, amounts: Amounts) -> LineView:
     same = {
         name: getattr(line, name)
         for name in LineView.__struct_fields__
         if name in InvoiceLine.__struct_fields__
     }
     return LineView(
+        number=number,
         **same,
         list_price_per_million=amounts.price(line.listed_picos, line.corrects_invoice),
         unit_price_per_million=amounts.price(line.picos_per_token, line.corrects_invoice),

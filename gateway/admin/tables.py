@@ -40,10 +40,15 @@ def write_csv(rows: Iterable[Sequence[str]]) -> IO[bytes]:
 
 def write_file(parts: Iterable[str]) -> IO[bytes]:
     """The same of any text, as UTF-8."""
+    return write_bytes(part.encode() for part in parts)
+
+
+def write_bytes(parts: Iterable[bytes]) -> IO[bytes]:
+    """The same of anything."""
     file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - handed on
     try:
         for part in parts:
-            file.write(part.encode())
+            file.write(part)
         file.seek(0)
     except BaseException:
         file.close()

@@ -8,6 +8,7 @@ from typing import Any, Final
 _FILES: Final[dict[str, tuple[str, dict[str, str | int]]]] = {
     "lines": ("lines.csv", {}),
     "page": ("page.html", {}),
+    "json": ("invoice.json", {}),
     "focus-1.2": ("focus.csv", {"version": "1.2"}),
     "focus-1.4-experimental": ("focus.csv", {"version": "1.4"}),
     "focus-1.4-detail-experimental": ("focus-detail.csv", {}),
@@ -44,6 +45,7 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     )
     void = verbs.add_parser("void", help="an issued one counts no more; it keeps its number")
     check = verbs.add_parser("check", help="whether it is still what was issued")
+    check.add_argument("--all", action="store_true", help="with the digests of all its files")
     explain = verbs.add_parser("explain", help="the requests behind an invoice, or its line")
     explain.add_argument(
         "--line", metavar="LINE", help="its number on the page, or id; of all usage by default"
@@ -152,7 +154,11 @@ def _terms(args: argparse.Namespace, remote: Any) -> None:
 
 def _check(args: argparse.Namespace, remote: Any) -> int:
     """Whether the lines are, byte by byte, what was issued: 1 if not."""
-    found = remote.call("GET", f"{_path(args, remote)}/manifest").json()
+    from gateway.commands.remote import DOWNLOAD_S
+
+    params: dict[str, str | int] = {"files": "all"} if args.all else {}
+    path = f"{_path(args, remote)}/manifest"
+    found = remote.call("GET", path, params=params, within_s=DOWNLOAD_S).json()
     words = {True: "intact", False: "CHANGED SINCE IT WAS ISSUED", None: "a draft"}
     if args.json:
         print(json.dumps(found))
@@ -160,6 +166,9 @@ def _check(args: argparse.Namespace, remote: Any) -> int:
         print(f"{found['number'] or found['invoice_id']}  {words[found['intact']]}")
         print(f"  {found['rows']} lines, {found['amount']} {found['currency']}")
         print(f"  sha256 of lines.csv  {found['sha256']}")
+        for each in found["files"] if args.all else ():
+            rows = f"{each['rows']} rows, {each['amount']} {found['currency']}"
+            print(f"{each['sha256']}  {each['name']}  {rows}")
     return int(found["intact"] is False)
 
 
