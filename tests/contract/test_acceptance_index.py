@@ -11,7 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[2] / "tests"
 CASES: dict[str, tuple[str, ...]] = {
     "1 the same work in two dialects costs the same": ("contract/test_billing_cases.py::case_01",),
-    "2 delivered three times, billed once": ("contract/test_billing_cases.py::case_02",),
+    "2 delivered three times, billed once": (
+        "contract/test_billing_cases.py::case_02",
+        "integration/test_jobs_drain.py::what_the_ledger_refuses_is_set_aside",
+        "integration/test_idempotency.py::a_key_means_something_only_for_its_application_key",
+    ),
     "3 a worker is killed on both sides of the write": ("contract/test_billing_kills.py::case_03",),
     "4 a price holds from its instant": ("contract/test_billing_cases.py::case_04",),
     "5 ten thousand small calls, three thirds": ("contract/test_billing_cases.py::case_05",),
@@ -26,7 +30,10 @@ CASES: dict[str, tuple[str, ...]] = {
         "contract/test_attempt_cases.py::case_11",
         "integration/test_idempotency.py::a_stored_answer_is_given_again_byte_for_byte_and_bills",
     ),
-    "12 an hour of a box of our own": ("unit/billing/test_idle_case.py::case_12",),
+    "12 an hour of a box of our own": (
+        "unit/billing/test_idle_case.py::case_12",
+        "contract/test_idle_bookings.py::case_12",
+    ),
     "13 teams move, centres are renamed": ("contract/test_billing_cases.py::case_13",),
     "14 priced in one currency, billed in another": (
         "contract/test_billing_currencies.py::case_14",
@@ -42,6 +49,13 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
     "the cliff of a context tier": (
         "contract/test_price_cases.py::the_edge_of_a_context_tier_is_a_cliff",
+    ),
+    "a commitment that ends inside a request": (
+        "contract/test_commitment_cases.py::a_commitment_pays_whole_tokens",
+    ),
+    "usage that is dated ahead": (
+        "integration/test_jobs_drain.py::what_is_dated_ahead_of_our_clock_is_set_aside",
+        "integration/test_jobs_drain.py::what_was_dated_ahead_is_booked_once",
     ),
     "9007199254740993 tokens survive": (
         "contract/test_attempt_cases.py::more_tokens_than_a_float_can_count",

@@ -37,6 +37,7 @@ from gateway.stores.sql.invoice_tables import team_places
 from gateway.stores.sql.rows import AdminToken, Key, Team
 from gateway.stores.sql.second_person import SecondPersonError
 from gateway.stores.sql.tables import usage_rows
+from gateway.stores.sql.usage import UnfitEventError
 from tests.invoicing import (
     ACME,
     BHARAT,
@@ -68,14 +69,39 @@ def test_case_02_an_event_that_is_delivered_three_times_is_billed_once(engine: E
     invoice = issued(engine, drafted(engine))
 
     again = book(engine, one)
-    dearer = book(engine, october("req_1", usage=Meters(input=9_999)))
     elsewhere = book(engine, october("req_2", tenant_id=BHARAT, team_path=("team_labs",)))
 
-    assert (again, dearer, elsewhere) == (0, 0, 1)
+    assert (again, elsewhere) == (0, 1)
     assert [line.amount_picos for line in lines_of(engine, drafted(engine, "2026-11"))] == []
     assert sum(line.amount_picos for line in lines_of(engine, invoice)[:3]) == one.charge_picos
     with reading(engine) as connection:
         assert connection.scalar(select(func.count()).select_from(usage_rows)) == 2
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        {"usage": Meters(input=9_999)},
+        {"tenant_id": BHARAT, "team_path": ("team_labs",)},
+        {"winner": False},
+        {"backend_id": "backend_us"},
+    ],
+    ids=["tokens", "tenant", "winner", "backend"],
+)
+def test_case_02_what_says_otherwise_under_an_id_that_is_booked_is_refused_and_not_passed_over(
+    engine: Engine, otherwise: dict[str, Any]
+) -> None:
+    one, other = october("req_1"), october("req_1", **otherwise)
+    book(engine, one)
+
+    for delivered in ([other], [october("req_2"), other], [one, other]):
+        with pytest.raises(UnfitEventError, match="req_1:1 is booked, and says otherwise"):
+            book(engine, *delivered)
+
+    with reading(engine) as connection:
+        of = usage_rows.c
+        rows = connection.execute(select(of.tenant_id, of.charge_picos, of.winner)).all()
+    assert rows == [(ACME, one.charge_picos, True)]
 
 
 def test_case_04_a_price_holds_from_its_instant_and_never_before(engine: Engine) -> None:

@@ -89,15 +89,15 @@ def test_a_row_delivered_twice_or_corrected_is_the_same_persons(engine: Engine) 
 def test_a_subject_is_sealed_with_its_row_and_a_row_without_one_as_it_always_was(
     engine: Engine,
 ) -> None:
-    book(engine, october("req_1", end_user=ADA), october("req_2"))
+    book(engine, october("req_ada", end_user=ADA), october("req_bob"))
     hundred(engine)
     assert faults(engine) == ()
 
     for changed in ("NULL", "'eu_somebodyelse'", "''"):
         assert faults_after(
-            engine, f"UPDATE usage_rows SET end_user = {changed} WHERE event_id = 'req_1:1'"
+            engine, f"UPDATE usage_rows SET end_user = {changed} WHERE event_id = 'req_ada:1'"
         )
-    assert faults_after(engine, "UPDATE usage_rows SET end_user = '' WHERE event_id = 'req_2:1'")
+    assert faults_after(engine, "UPDATE usage_rows SET end_user = '' WHERE event_id = 'req_bob:1'")
 
 
 def erased(engine: Engine, *pseudonyms: str, at_us: int) -> None:
@@ -106,7 +106,7 @@ def erased(engine: Engine, *pseudonyms: str, at_us: int) -> None:
 
 
 def test_an_erasure_unlinks_a_person_and_breaks_no_chain(engine: Engine) -> None:
-    book(engine, october("req_1", end_user=ADA), october("req_2", end_user=BOB))
+    book(engine, october("req_ada", end_user=ADA), october("req_bob", end_user=BOB))
     issued = hundred(engine)
     before = subjects(engine)
 
@@ -116,10 +116,10 @@ def test_an_erasure_unlinks_a_person_and_breaks_no_chain(engine: Engine) -> None
     assert faults(engine) == ()
     assert is_intact(engine, issued)
     with reading(engine) as connection:
-        assert erasure.subjects(connection, ACME, [ADA, BOB]) == [before["req_2:1"]]
-        assert erasure.pseudonym_of(connection, ACME, before["req_1:1"]) is None
+        assert erasure.subjects(connection, ACME, [ADA, BOB]) == [before["req_bob:1"]]
+        assert erasure.pseudonym_of(connection, ACME, before["req_ada:1"]) is None
         told = [tuple(row) for row in connection.execute(select(end_users))]
-    assert before["req_1:1"] not in {value for row in told for value in row}
+    assert before["req_ada:1"] not in {value for row in told for value in row}
 
 
 def test_what_was_asked_before_an_erasure_is_nobodys_and_what_comes_after_a_strangers(

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.exc import OperationalError
 
+from billing.meters import Meters
 from billing.usage import ENCODER, UsageEvent
 from gateway import clock
 from gateway.jobs.deps import JobDeps
@@ -141,15 +142,17 @@ def test_what_the_ledger_refuses_is_set_aside_and_the_rest_goes_on(
                 await settle(deps, an_event(f"req_{n}"))
             await settle(deps, an_event("req_wrong", charge_picos=1))
             await settle(deps, an_event("req_huge", duration_us=2**63))
+            await settle(deps, an_event("req_7", usage=Meters(output=9_999)))
             await deps.client.xadd(keys.journal(TAG), {"e": b"\x93garbage", "h": 1})
 
             assert await drain(deps, TAG, at_once()) == 20
 
             aside = await quarantine.read(deps.client, TAG)
             reasons = {each.id: each.reason for each in aside.values()}
-            assert len(reasons) == 3
+            assert len(reasons) == 4
             assert "its card makes it" in reasons["req_wrong:1"]
             assert "req_huge:1" in reasons
+            assert reasons["req_7:1"].startswith("UnfitEventError: req_7:1 is booked, and says")
             assert await Journal(deps.client, TAG, "x").length() == 0
             assert booked(engine)["rows"] == 20
 

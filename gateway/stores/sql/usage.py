@@ -12,6 +12,7 @@ from billing.rating import Tariff, tariff
 from billing.usage import VERSION, UsageEvent
 from gateway import clock
 from gateway.stores.sql import (
+    conflicts,
     corrections,
     decisions,
     end_users,
@@ -41,8 +42,9 @@ TOKENS = (
 
 
 class UnfitEventError(ValueError):
-    """An event that the ledger refuses: its money is not what its own prices say, or its version is
-    newer than this release. It must be set aside and looked at, not tried again.
+    """An event that the ledger refuses: its money is not what its own prices say, its id is booked
+    with something else, or its version is newer than this release. It must be set aside and looked
+    at, not tried again.
     """
 
 
@@ -62,6 +64,8 @@ def record(
     for event, hold_found in events:
         _require_fit(engine.dialect.name, event, tariffs)
         known = by_id.get(event.event_id)
+        if known is not None:
+            _require_agreement(conflicts.between(known[0], event))
         if known is None or (known[0].hold == "estimated" and event.hold != "estimated"):
             by_id[event.event_id] = (event, hold_found)
     with transaction(engine) as connection:
@@ -144,6 +148,8 @@ def _booked(
     rate_cards.put(connection, _cards(delivered))
     rows = [_row(event, hold_found, recorded_at_us) for event, hold_found in delivered]
     new_ids = insert_new(connection, usage_rows, rows)
+    repeated = [event for event, _ in delivered if event.event_id not in new_ids]
+    _require_agreement(conflicts.booked(connection, repeated))
     new = [event for event, _ in delivered if event.event_id in new_ids]
     rollups.add(connection, new)
     entries = ledger.post(connection, new)
@@ -230,6 +236,11 @@ def _counted(connection: Connection, request_ids: Sequence[str]) -> dict[str, tu
         .group_by(of.request_id)
     )
     return {request_id: (int(money), int(count)) for request_id, money, count in rows}
+
+
+def _require_agreement(fault: str | None) -> None:
+    if fault is not None:
+        raise UnfitEventError(fault)
 
 
 def _require_fit(dialect: str, event: UsageEvent, tariffs: "Tariffs") -> None:
