@@ -200,6 +200,23 @@ def test_case_07_grace_keeps_a_month_open(engine: Engine) -> None:
     assert issued(engine, draft, early=True).status == "issued"
 
 
+def test_case_07_grace_ends_so_many_days_after_the_month_and_not_a_day_sooner(
+    engine: Engine,
+) -> None:
+    """The month ended at 23:00Z; of whole days since then the last one is over, the next is not."""
+    draft = drafted(engine)
+    day_us = 86_400_000_000
+    since = (clock.now_us() - draft.period_end_us) // day_us
+
+    agree(engine, grace_days=since + 1)
+    ends = clock.rfc3339(draft.period_end_us + (since + 1) * day_us)
+    with pytest.raises(issuing.StandingError, match=f"may come until {ends}"):
+        issued(engine, draft)
+    agree(engine, grace_days=since)
+
+    assert issued(engine, draft).status == "issued"
+
+
 def test_case_08_a_month_in_berlin_has_its_own_hours(engine: Engine) -> None:
     invoice = drafted(engine)
     assert invoice.period_start_us == parse_rfc3339("2026-09-30T22:00:00Z")

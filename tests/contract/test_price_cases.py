@@ -7,6 +7,8 @@ from msgspec.structs import replace
 from sqlalchemy import Engine
 
 from billing.discounts import Discount as BookedDiscount
+from billing.focus import Bill
+from billing.focus import rows as focus_rows
 from billing.meters import Meters
 from billing.money import format_picos
 from billing.prices import PriceBook, RateCard, card_for, sealed_card
@@ -136,6 +138,38 @@ def test_case_06_a_graduated_month_comes_to_the_same_in_any_order(
     ]  # fmt: skip
     assert total(invoice) == "30.40"
     assert explained_whole(engine, invoice) == ALL_EXPLAINED
+
+
+def test_case_06_the_call_that_crosses_a_step_comes_to_070_in_two_focus_rows(
+    engine: Engine,
+) -> None:
+    """0.1 million at 3.00 and 0.2 at 2.00."""
+    card = card_of(engine, "graduated")
+    book(engine, *calls(card, "9.9"))
+    before = drafted(engine)
+    book(engine, *calls(card, "0.3", since=1))
+    after = issued(engine, drafted(engine))
+
+    head, *table = focus_rows(lines_of(engine, after), as_bill(after), "1.2")
+    shown = ("PricingQuantity", "ContractedUnitPrice", "BilledCost", "ChargeCategory")
+
+    assert (total(before), total(after)) == ("29.70", "30.40")
+    assert after.total_minor - before.total_minor == 70
+    assert sorted(tuple(row[head.index(name)] for name in shown) for row in table) == [
+        ("0.2", "2.0", "0.4", "Usage"),
+        ("10.0", "3.0", "30.0", "Usage"),
+    ]
+    skus = [(row[head.index("SkuId")], row[head.index("SkuPriceId")]) for row in table]
+    assert len({sku for sku, _ in skus}) == 1
+    assert len({price for _, price in skus}) == 2, "the same SKU at two price points"
+
+
+def as_bill(invoice: Invoice) -> Bill:
+    return Bill(
+        number=invoice.number, tenant_id=ACME, tenant="Acme", issuer="Meterhouse",
+        currency=invoice.currency, period_start_us=invoice.period_start_us,
+        period_end_us=invoice.period_end_us,
+    )  # fmt: skip
 
 
 def test_case_06_by_volume_the_draft_falls_with_the_next_call(engine: Engine) -> None:
