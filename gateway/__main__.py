@@ -24,6 +24,7 @@ COMMANDS: Final = (
     "commitment",
     "reprice",
     "report",
+    "prices",
     "rates",
     "tco",
     "evidence",
