@@ -17,6 +17,7 @@ from billing.meters import Meter
 from billing.money import format_decimal, format_picos
 from billing.periods import rfc3339
 from billing.prices import amount_per_million
+from billing.service_tiers import ServiceTier, tier_of
 
 Version = Literal["1.2", "1.4"]
 
@@ -206,7 +207,9 @@ def _usage(line: InvoiceLine, amounts: Amounts) -> dict[str, str]:
     for name, picos in (("ContractedUnitPrice", contracted), ("ListUnitPrice", listed)):
         row[name] = decimal(amounts.price(picos, line.corrects_invoice))
         row[f"PricingCurrency{name}"] = decimal(amount_per_million(picos))
-    sku = f"{line.model}/{line.meter.replace('_', '-')}"
+    tier = tier_of(line.price_version)
+    meter = f"{line.model}/{line.meter.replace('_', '-')}"
+    sku = meter if tier is ServiceTier.STANDARD else f"{meter}/{tier.value}"
     return row | {
         "ConsumedQuantity": decimal(str(line.quantity)),
         "ConsumedUnit": UNIT,
@@ -218,7 +221,7 @@ def _usage(line: InvoiceLine, amounts: Amounts) -> dict[str, str]:
         "SkuId": safe_text(sku),
         "SkuMeter": _SKUS[line.meter].meter,
         "SkuPriceDetails": _price_details(line),
-        "SkuPriceId": safe_text(f"{sku}/{_price_point(line.price_version)}"),
+        "SkuPriceId": safe_text(f"{meter}/{_price_point(line.price_version)}"),
         "x_PriceVersion": safe_text(line.price_version),
         "x_Provenance": line.provenance,
     }
@@ -274,7 +277,7 @@ def _price_point(version: str) -> str:
     """The tiers of a price, without its version: the same over time."""
     tiers = [f"{_TIERS[sign]}-{tokens}" for sign, tokens in _TIER.findall(version)]
     beyond = overage_of(version)
-    return "/".join(("standard", *tiers, *([f"overage-{beyond}"] if beyond else [])))
+    return "/".join((tier_of(version).value, *tiers, *([f"overage-{beyond}"] if beyond else [])))
 
 
 def _cost(line: InvoiceLine, amounts: Amounts, picos_per_token: int) -> str:
@@ -283,11 +286,12 @@ def _cost(line: InvoiceLine, amounts: Amounts, picos_per_token: int) -> str:
 
 
 def _price_details(line: InvoiceLine) -> str:
-    sku = _SKUS[line.meter]
+    sku, tier = _SKUS[line.meter], tier_of(line.price_version)
     return _json(
         {
             "x_CacheLifetime": sku.lifetime or "",
             "x_ModelId": line.model,
+            "x_ServiceTier": "" if tier is ServiceTier.STANDARD else tier.value,
             "x_TokenCacheAction": sku.cache_action or "",
             "x_TokenDirection": sku.direction,
         }

@@ -10,8 +10,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from billing.prices import PriceBook, RateCard, can_price
+from billing.service_tiers import ServiceTier
 from gateway.stores.sql import configuration, prices
-from gateway.stores.sql.rows import Configuration, Model, Target, Tenant
+from gateway.stores.sql.rows import Configuration, Model, Price, Target, Tenant
 
 REMEDY: Final = (
     "POST /admin/v1/prices, POST /admin/v1/prices/import, or give the backend what it costs (tco)"
@@ -23,7 +24,10 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class Unpriced(msgspec.Struct, frozen=True):
-    """One model at one backend, in the currency of so many tenants. `lacks` is input or output."""
+    """One model at one backend, in the currency of so many tenants. `lacks` is input or output, and
+    `tier` the service tier that lacks it: of others than the standard one those are looked at that
+    somebody has begun to price.
+    """
 
     model: str
     backend: str
@@ -31,11 +35,13 @@ class Unpriced(msgspec.Struct, frozen=True):
     currency: str
     lacks: str
     tenants: int
+    tier: str = ServiceTier.STANDARD.value
 
     def words(self) -> str:
         many = "1 tenant" if self.tenants == 1 else f"{self.tenants} tenants"
+        tier = "" if self.tier == ServiceTier.STANDARD else f" for service tier {self.tier}"
         return (
-            f"model {self.model} has no {self.lacks} price in {self.currency} at backend "
+            f"model {self.model} has no {self.lacks} price{tier} in {self.currency} at backend "
             f"{self.backend} ({self.upstream_model}): {many} cannot use it there"
         )
 
@@ -65,23 +71,45 @@ def unpriced(config: Configuration, at_us: int) -> tuple[Unpriced, ...]:
             currency=currency,
             lacks=lacks,
             tenants=len(having),
+            tier=tier.value,
         )
         for model in config.models
         for target in model.targets
         if target.backend_id in names
-        for (currency, lacks), having in _lacking(book, config.tenants, model, target, at_us)
+        for tier in _tiers(config.prices, model, target)
+        for (currency, lacks), having in _lacking(book, config.tenants, model, target, at_us, tier)
     ]
     return tuple(found)
 
 
+def _tiers(priced: Iterable[Price], model: Model, target: Target) -> list[ServiceTier]:
+    """The standard tier, and those that the list has any price for; where it has none at all, those
+    that the backend's cost has.
+    """
+    place = target.backend_id, target.upstream_model
+    listed, cost = set(), set()
+    for price in priced:
+        if price.model == model.name and price.tenant_id is None:
+            listed.add(price.service_tier)
+        elif (price.backend_id, price.upstream_model) == place:
+            cost.add(price.service_tier)
+    named = listed or cost
+    return [tier for tier in ServiceTier if tier is ServiceTier.STANDARD or tier in named]
+
+
 def _lacking(
-    book: PriceBook, tenants: Iterable[Tenant], model: Model, target: Target, at_us: int
+    book: PriceBook,
+    tenants: Iterable[Tenant],
+    model: Model,
+    target: Target,
+    at_us: int,
+    tier: ServiceTier,
 ) -> Iterator[tuple[tuple[str, str], list[str]]]:
     """Tenants without a price, by currency and what is missing."""
     having: dict[tuple[str, str], list[str]] = {}
     with_output = not set(model.capabilities) <= _WITHOUT_OUTPUT
     for tenant in tenants:
-        card = _card(book, tenant, model, target, at_us)
+        card = _card(book, tenant, model, target, at_us, tier)
         if card is None or not can_price(card, with_output):
             lacks = "input" if card is None else "output"
             having.setdefault((tenant.currency, lacks), []).append(tenant.id)
@@ -89,10 +117,11 @@ def _lacking(
 
 
 def _card(
-    book: PriceBook, tenant: Tenant, model: Model, target: Target, at_us: int
+    book: PriceBook, tenant: Tenant, model: Model, target: Target, at_us: int, tier: ServiceTier
 ) -> RateCard | None:
     """What a charge would follow from: the model's price, else the backend's."""
-    charge = book.charge_card(tenant.id, model.name, at_us, tenant.currency)
-    if charge is not None:
+    currency = tenant.currency
+    charge = book.charge_card(tenant.id, model.name, at_us, currency, tier)
+    if charge is not None or book.charge_card(tenant.id, model.name, at_us, currency) is not None:
         return charge
-    return book.cost_card(target.backend_id, target.upstream_model, at_us, tenant.currency)
+    return book.cost_card(target.backend_id, target.upstream_model, at_us, currency, tier)

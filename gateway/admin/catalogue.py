@@ -1,16 +1,8 @@
 """Prices from a maintained catalogue package, as drafts that somebody has to approve."""
 
 import asyncio
-import hashlib
-import importlib
-import importlib.metadata
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from decimal import Decimal
-from functools import cache
-from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -18,34 +10,33 @@ from sqlalchemy import Connection
 
 from billing.meters import METERS, Meter
 from billing.prices import picos_per_token
+from billing.service_tiers import ServiceTier
 from gateway import clock, ids
 from gateway.admin import fields
 from gateway.admin.odd_prices import odd
+from gateway.admin.offers import (
+    CATALOGUE,
+    CURRENCY,
+    MissingCatalogueError,
+    Offer,
+    UnknownModelError,
+    look_up,
+)
 from gateway.admin.operation import Answer, Call, Operation
 from gateway.admin.prices import PerMillion, PriceView, view
 from gateway.admin.problems import ProblemError, invalid
 from gateway.admin.roles import Right
 from gateway.stores.sql import backends, prices, tenants
-from gateway.stores.sql.rows import Price, TierPrice
+from gateway.stores.sql.rows import Price
 
-CATALOGUE: Final = "genai-prices"
-CURRENCY: Final = "USD"  # the catalogue's only one
-_LEAST: Final = Decimal("0.0005")  # per million: outside, a unit was mistaken
-_MOST: Final = Decimal(1000)
-_METERS: Final[Mapping[str, Meter]] = {
-    "input_mtok": Meter.INPUT,
-    "cache_read_mtok": Meter.CACHE_READ,
-    "cache_write_mtok": Meter.CACHE_WRITE_5M,
-    "cache_write_1h_mtok": Meter.CACHE_WRITE_1H,
-    "output_mtok": Meter.OUTPUT,
-}
+_STANDARD: Final = ServiceTier.STANDARD
 
-
-_Tiers = dict[Meter, tuple[TierPrice, ...]]
+Asked = tuple[ServiceTier, Meter]
 
 
 class MeterAmount(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     meter: Meter
+    service_tier: ServiceTier = ServiceTier.STANDARD
     amount_per_million: PerMillion
 
 
@@ -53,12 +44,13 @@ class SecondSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """What another source asks for the same model, such as the provider's own page."""
 
     name: fields.Name
-    amounts: Annotated[tuple[MeterAmount, ...], Meta(min_length=1, max_length=8)]
+    amounts: Annotated[tuple[MeterAmount, ...], Meta(min_length=1, max_length=32)]
 
 
 class ImportBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What to look up, and what the prices are to be for. `charge`: for `as_model`, which clients
     ask for; `cost`: for `backend_id` and `upstream_model`. Both names default to the catalogue's.
+    Other `service_tiers` come only where they are named: whatever has a price can be asked for.
     """
 
     model: fields.ModelName
@@ -70,6 +62,9 @@ class ImportBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     backend_id: fields.Id | None = None
     upstream_model: fields.Name | None = None
     effective_from: fields.Instant | None = None  # now
+    service_tiers: Annotated[tuple[ServiceTier, ...], Meta(min_length=1, max_length=4)] = (
+        _STANDARD,
+    )
     cross_check: SecondSource | None = None
 
 
@@ -81,123 +76,23 @@ class ImportView(msgspec.Struct, frozen=True, kw_only=True):
     notes: Annotated[tuple[str, ...], Meta(description="what the drafts leave out")]
 
 
-class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """A catalogue's price of one model at one instant; amounts are exact, per million tokens."""
-
-    provider: str
-    model: str
-    source: str
-    amounts: dict[Meter, str]
-    tiers: _Tiers = {}
-    notes: tuple[str, ...]
-
-
-class UnknownModelError(LookupError):
-    """The catalogue has no such provider or model."""
-
-
-class MissingCatalogueError(ImportError):
-    """The catalogue package is not installed."""
-
-
-def look_up(provider: str | None, model: str, at_us: int) -> Offer:
-    """UnknownModelError, MissingCatalogueError. No network: the package brings its data."""
-    snapshot = _package().get_snapshot()
-    try:
-        found_provider, found_model = snapshot.find_provider_model(model, None, provider, None)
-    except LookupError as fault:
-        of = f" of provider {provider!r}" if provider else ""
-        raise UnknownModelError(f"the catalogue has no model {model!r}{of}") from fault
-    at = datetime.fromtimestamp(at_us // 1_000_000, UTC)
-    amounts, tiers, notes = _read(vars(found_model.get_prices(at)))
-    if found_model.id != model:
-        notes.insert(0, f"the catalogue knows {model!r} as {found_model.id!r}")
-    if getattr(found_model, "price_variants", None):
-        notes.append("other processing tiers (batch, priority ...) have prices of their own")
-    return Offer(
-        provider=found_provider.id,
-        model=found_model.id,
-        source=f"{_edition()} {found_provider.id}/{found_model.id} on {at:%Y-%m-%d}",
-        amounts=amounts,
-        tiers=tiers,
-        notes=tuple(notes),
-    )
-
-
-def disagreements(offer: Offer, other: SecondSource) -> dict[Meter, str]:
-    """What the second source asks otherwise, by meter, in words; a meter that only one of them
-    prices is otherwise, too.
+def disagreements(offer: Offer, other: SecondSource) -> dict[Asked, str]:
+    """What the second source asks otherwise, by tier and meter, in words; a meter that only one of
+    them prices is otherwise, too. Tiers that it says nothing of are left alone.
     """
-    asked = {each.meter: each.amount_per_million for each in other.amounts}
+    asked = {(each.service_tier, each.meter): each.amount_per_million for each in other.amounts}
+    found = {(tier, meter): amount for tier, meter, amount, _ in offer.each()}
+    told = {_STANDARD, *(tier for tier, _ in asked)} & {tier for tier, _ in found}
     return {
-        meter: f"{other.name} asks {asked.get(meter, 'nothing that it told')}"
+        (tier, meter): f"{other.name} asks {asked.get((tier, meter), 'nothing that it told')}"
+        for tier in ServiceTier
         for meter in METERS
-        if (meter in asked or meter in offer.amounts)
-        and _picos(asked.get(meter)) != _picos(offer.amounts.get(meter))
+        if tier in told and _picos(asked.get((tier, meter))) != _picos(found.get((tier, meter)))
     }
 
 
 def _picos(amount: str | None) -> int | None:
     return None if amount is None else picos_per_token(amount)
-
-
-def _read(listed: Mapping[str, Any]) -> tuple[dict[Meter, str], _Tiers, list[str]]:
-    amounts: dict[Meter, str] = {}
-    tiers: _Tiers = {}
-    notes: list[str] = []
-    for key, price in sorted(listed.items()):
-        if price is None:
-            continue
-        meter = _METERS.get(key)
-        if meter is None:
-            notes.append(f"{key}: no meter of ours counts it")
-            continue
-        base = getattr(price, "base", price)
-        fault = _fault(base)
-        if fault is None:
-            amounts[meter] = format(base, "f")
-            tiers[meter] = tuple(_tiers(meter, price, notes))
-        else:
-            notes.append(f"{meter.value}: {base} per million {fault}; it is left out")
-    return amounts, tiers, notes
-
-
-def _fault(amount: Decimal) -> str | None:
-    if not _LEAST <= amount <= _MOST:
-        return f"is not between {_LEAST} and {_MOST}"
-    if amount != round(amount, 6):
-        return "has more than 6 decimals"
-    return None
-
-
-def _tiers(meter: Meter, price: Any, notes: list[str]) -> Iterator[TierPrice]:
-    for tier in sorted(getattr(price, "tiers", ()), key=lambda each: int(each.start)):
-        fault = _fault(tier.price)
-        if fault is None:
-            yield TierPrice(
-                above_tokens=int(tier.start), amount_per_million=format(tier.price, "f")
-            )
-        else:
-            notes.append(
-                f"{meter.value} above {tier.start} tokens: {tier.price} per million {fault}; it is "
-                "left out, and larger prompts have the price below"
-            )
-
-
-@cache
-def _edition() -> str:
-    """Version and digest of the data: what the drafts came from can be proved later."""
-    data = Path(str(_package().__file__)).with_name("data.py").read_bytes()
-    version = importlib.metadata.version(CATALOGUE)
-    return f"{CATALOGUE} {version} sha256:{hashlib.sha256(data).hexdigest()[:16]}"
-
-
-def _package() -> ModuleType:
-    """An extra: not every installation has it, and none needs it before somebody imports prices."""
-    try:
-        return importlib.import_module("genai_prices.data_snapshot")
-    except ImportError:
-        raise MissingCatalogueError(CATALOGUE) from None
 
 
 async def _import(call: Call) -> Answer:
@@ -218,10 +113,11 @@ async def _import(call: Call) -> Answer:
         ) from None
     if Meter.INPUT not in offer.amounts:
         raise invalid("model", f"{offer.model} has no usable input price: {'; '.join(offer.notes)}")
+    offer = _wanted(offer, body.service_tiers)
     otherwise = {} if body.cross_check is None else disagreements(offer, body.cross_check)
     drafts = [
         msgspec.structs.replace(draft, source=f"{draft.source}; {told}")
-        if (told := otherwise.get(Meter(draft.meter)))
+        if (told := otherwise.get((ServiceTier(draft.service_tier), Meter(draft.meter))))
         else draft
         for draft in _drafts(body, offer, at_us, now_us, call.principal.id)
     ]
@@ -233,10 +129,11 @@ async def _import(call: Call) -> Answer:
         return tuple(_kept(call, connection, draft, dated) for draft in drafts), doubts
 
     kept, doubts = await call.change(work)
+    found = {(tier, meter): amount for tier, meter, amount, _ in offer.each()}
     differ = (
-        f"{meter.value}: {told}, the catalogue {offer.amounts.get(meter, 'nothing')}: find out who "
-        "is right before you approve it"
-        for meter, told in otherwise.items()
+        f"{_words(of)}: {told}, the catalogue {found.get(of, 'nothing')}: find out who is right "
+        "before you approve it"
+        for of, told in otherwise.items()
     )
     notes = (
         *offer.notes,
@@ -296,8 +193,9 @@ def _drafts(
             backend_id=body.backend_id,
             upstream_model=None if charge else body.upstream_model or offer.model,
             meter=meter.value,
-            amount_per_million=offer.amounts[meter],
-            context_tiers=offer.tiers.get(meter, ()),
+            service_tier=tier.value,
+            amount_per_million=amount,
+            context_tiers=sizes,
             currency=CURRENCY,
             effective_from_us=at_us,
             state="draft",
@@ -305,9 +203,26 @@ def _drafts(
             drafted_by=drafted_by,
             created_at_us=now_us,
         )
-        for meter in METERS
-        if meter in offer.amounts
+        for tier, meter, amount, sizes in offer.each()
     ]
+
+
+def _wanted(offer: Offer, asked: Sequence[ServiceTier]) -> Offer:
+    """What is asked for of it; a note says what is not, and what is not there."""
+    left = [tier.value for tier in offer.others if tier not in asked]
+    lacking = [tier.value for tier in ServiceTier if tier in asked and tier not in offer.others]
+    notes = list(offer.notes)
+    if left:
+        notes.append(f"{', '.join(left)}: has prices of its own; name it in service_tiers")
+    notes += [f"{tier}: the catalogue has no such prices" for tier in lacking if tier != _STANDARD]
+    others = {tier: found for tier, found in offer.others.items() if tier in asked}
+    wanted = msgspec.structs.replace(offer, others=others, notes=tuple(notes))
+    return wanted if _STANDARD in asked else msgspec.structs.replace(wanted, amounts={}, tiers={})
+
+
+def _words(of: Asked) -> str:
+    tier, meter = of
+    return meter.value if tier is _STANDARD else f"{meter.value} ({tier.value})"
 
 
 def _said(draft: Price) -> tuple[object, ...]:

@@ -22,8 +22,8 @@ def _implausible(price: rows.Price) -> str | None:
     for amount in (price.amount_per_million, *(tier.amount_per_million for tier in tiers)):
         if is_implausible(picos_per_token(amount), price.currency):
             return (
-                f"{amount} {price.currency} a million tokens of {price.meter} is far from what any "
-                "model costs: a price of one token, or of a thousand?"
+                f"{amount} {price.currency} a million tokens of {_meter(price)} is far from what "
+                "any model costs: a price of one token, or of a thousand?"
             )
     return None
 
@@ -50,8 +50,8 @@ def _leap_from(follows: rows.Price, price: rows.Price, told: str) -> str | None:
             if is_leap(picos_per_token(was), picos_per_token(is_to_be)):
                 where = f" above {above} tokens of {kind}" if above else ""
                 return (
-                    f"{is_to_be} for {price.meter}{where} is more than three times, or less than a "
-                    f"third of, {told.format(was)}"
+                    f"{is_to_be} for {_meter(price)}{where} is more than three times, or less than "
+                    f"a third of, {told.format(was)}"
                 )
     return None
 
@@ -65,3 +65,8 @@ _KINDS: Final[dict[str, Callable[[rows.Price], Sequence[rows.TierPrice]]]] = {
     "prompt": lambda price: price.context_tiers,
     "a month": lambda price: price.quantity_tiers.tiers if price.quantity_tiers else (),
 }
+
+
+def _meter(price: rows.Price) -> str:
+    standard = price.service_tier == ServiceTier.STANDARD
+    return price.meter if standard else f"{price.meter} ({price.service_tier})"

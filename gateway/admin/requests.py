@@ -13,6 +13,7 @@ from billing.money import format_picos
 from billing.prices import RateCard, amount_per_million
 from billing.rating import RatedLine
 from billing.rating import lines as rated_lines
+from billing.service_tiers import ServiceTier
 from gateway import clock
 from gateway.admin.cost_sight import sees_cost
 from gateway.admin.operation import Answer, Call, Filter, Operation, PageSize
@@ -51,7 +52,8 @@ class RatingView(msgspec.Struct, frozen=True, kw_only=True):
 class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt that could have reached a backend, with the backend's figures and our own.
     `rating` adds up to the charge; `invoice` is the number of the invoice that bills it. `cost` and
-    `cost_card` are null for tenants that are not shown them.
+    `cost_card` are null for tenants that are not shown them. `service_tier` is the one whose prices
+    it is rated at; `tier_served` is what the backend said, in its own word.
     """
 
     attempt: int
@@ -76,6 +78,9 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     charge_card: str
     cost_card: str | None
     hold: str
+    service_tier: str
+    tier_asked: str
+    tier_served: str | None
     rating: tuple[RatingView, ...]
     invoice: str | None
 
@@ -243,6 +248,8 @@ def _attempt(row: Attempt, told: _Told) -> AttemptView:
             "charge": format_picos(row.charge_picos),
             "cost": _cost(row.cost_picos, told.with_cost),
             "cost_card": row.cost_card if told.with_cost else None,
+            "service_tier": row.service_tier or ServiceTier.STANDARD.value,
+            "tier_asked": row.tier_asked or ServiceTier.STANDARD.value,
             "rating": _rating(row, told),
             "invoice": told.invoices.get(row.event_id),
         }
@@ -262,7 +269,7 @@ _ATTEMPT_COLUMNS: Final = (
     "upstream_model", "region", "operation", "stream", "admitted_at", "status", "end_by",
     "end_phase", "provenance", "input_tokens", "cache_read_tokens", "cache_write_5m_tokens",
     "cache_write_1h_tokens", "output_tokens", "charge", "cost", "currency",
-    "shadow_of", "end_user",
+    "shadow_of", "end_user", "service_tier",
 )  # fmt: skip
 _TEXT_COLUMNS: Final = frozenset({"model", "upstream_model", "region", "request_id"})
 
@@ -281,6 +288,7 @@ def _attempt_rows(
             values["charge"] = format_picos(row.charge_picos)
             values["cost"] = _cost(row.cost_picos, with_cost) or ""
             values["end_user"] = row.end_user or ""
+            values["service_tier"] = row.service_tier or ServiceTier.STANDARD.value
             values["winner"] = "true" if row.winner else "false"
             values["stream"] = "true" if row.stream else "false"
             yield tuple(

@@ -5,6 +5,8 @@ import json
 import sys
 from typing import Any, Final
 
+from billing.service_tiers import ServiceTier
+
 _FILES: Final[dict[str, tuple[str, dict[str, str | int]]]] = {
     "lines": ("lines.csv", {}),
     "page": ("page.html", {}),
@@ -251,11 +253,20 @@ def _rating(args: argparse.Namespace, remote: Any) -> int:
         for attempt in request["attempts"]:
             won = "won" if attempt["winner"] else "not charged"
             print(f"  attempt {attempt['attempt']}  {won}  {attempt['provenance']}", end="  ")
-            print(f"{attempt['hold']}  {attempt['invoice'] or 'on no invoice yet'}")
+            print(f"{attempt['hold']}  {attempt['invoice'] or 'on no invoice yet'}", end="")
+            print(_tier(attempt))
             for rated in attempt["rating"]:
                 price = f"{rated['unit_price_per_million']} a million ({rated['price_version']})"
                 print(f"    {rated['meter']}: {rated['quantity']} at {price} = {rated['amount']}")
     return int(not found)
+
+
+def _tier(attempt: dict[str, Any]) -> str:
+    """Why it is rated in the tier that it is, where that is not the usual one."""
+    tier, asked, served = (attempt[x] for x in ("service_tier", "tier_asked", "tier_served"))
+    if tier == asked == ServiceTier.STANDARD and served is None:
+        return ""
+    return f"  {tier} tier (asked for {asked}, told {served or 'nothing'})"
 
 
 def _path(args: argparse.Namespace, remote: Any) -> str:

@@ -14,7 +14,7 @@ from billing.prices import PriceBook, RateCard
 from billing.rating import rate
 from billing.service_tiers import ServiceTier, asked_tier
 from billing.usage import DECODER, ENCODER, UsageEvent
-from gateway.stores.sql import books, corrections, prices, rate_cards
+from gateway.stores.sql import books, corrections, prices, rate_cards, repricing
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.rows import Price
 from gateway.stores.sql.tables import usage_rows
@@ -119,3 +119,23 @@ def test_an_event_of_a_release_that_knew_no_tiers_is_read(priced: PriceBook) -> 
 
     assert DECODER.decode(ENCODER.encode(event)) == event
     assert DECODER.decode(msgspec.msgpack.encode(before)) == plain
+
+
+def test_a_month_is_priced_anew_tier_by_tier(engine: Engine, priced: PriceBook) -> None:
+    book(
+        engine,
+        used(priced, "req_1", ServiceTier.BATCH, service_tier="batch", tier_asked="batch"),
+        used(priced, "req_2", ServiceTier.STANDARD),
+    )
+    dearer = Price(
+        id="p_new", book="charge", model="chat-default", meter="output", service_tier="batch",
+        amount_per_million="6", currency="USD", effective_from_us=1,
+    )  # fmt: skip
+    with transaction(engine) as connection:
+        prices.RECORDS.add(connection, dearer)
+
+    with transaction(engine) as connection:
+        found, _ = repricing.compute(connection, ACME, "2026-10", None, "adm_ada")
+
+    assert (found.requests, found.corrected, found.unpriced) == (2, 1, 0)
+    assert (format_picos(found.old_picos), format_picos(found.new_picos)) == ("4.95", "5.15")

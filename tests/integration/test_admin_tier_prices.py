@@ -59,3 +59,35 @@ def test_the_first_price_of_a_tier_is_looked_at_beside_the_standard_one(
     refused(leaping, 422, "amount_per_million")
     assert "less than a third of, the standard tier's 3" in leaping.json()["errors"][0]["message"]
     made.make("prices", **body | {"service_tier": "batch", "amount_per_million": "1.5"})
+
+
+def test_an_import_drafts_the_tiers_that_are_named_and_tells_of_the_others(
+    admin_client: httpx.Client, made: Made
+) -> None:
+    asked = {"provider": "openai", "model": "gpt-5", "as_model": f"m-{made.name()}"}
+    page = [
+        {"meter": "input", "service_tier": "batch", "amount_per_million": "0.6"},
+        {"meter": "input", "amount_per_million": "1.25"},
+    ]
+
+    plain = admin_client.post("/prices/import", json=asked).json()
+    tiers = {"service_tiers": ["standard", "batch", "priority"]}
+    checked = {"cross_check": {"name": "the page", "amounts": page}}
+    whole = admin_client.post("/prices/import", json=asked | tiers | checked).json()
+
+    assert {each["service_tier"] for each in plain["items"]} == {"standard"}
+    assert "batch, flex, priority: has prices of its own; name it in service_tiers" in " ".join(
+        plain["notes"]
+    )
+    drafts = {(each["service_tier"], each["meter"]): each for each in whole["items"]}
+    assert {key: each["amount_per_million"] for key, each in drafts.items()} == {
+        ("standard", "input"): "1.25", ("standard", "cache_read"): "0.125",
+        ("standard", "output"): "10", ("batch", "input"): "0.625",
+        ("batch", "cache_read"): "0.0625", ("batch", "output"): "5",
+        ("priority", "input"): "2.5", ("priority", "cache_read"): "0.25",
+        ("priority", "output"): "20",
+    }  # fmt: skip
+    assert {each["state"] for each in whole["items"]} == {"draft"}
+    assert drafts["batch", "input"]["source"].endswith("; the page asks 0.6")
+    assert "the page" not in drafts["priority", "input"]["source"]
+    assert any(note.startswith("input (batch): the page asks 0.6") for note in whole["notes"])

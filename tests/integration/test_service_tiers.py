@@ -126,6 +126,26 @@ def test_a_tier_without_a_price_is_refused_by_name_and_costs_nothing(
     run(scenario())
 
 
+def test_a_request_is_explained_with_the_tier_it_is_rated_in(
+    tmp_path: Path, store_url: str
+) -> None:
+    async def scenario() -> None:
+        async with staged(tmp_path, store_url) as (backend, world):
+            backend.script = Script(tokens=TOKENS, service_tier="priority")
+            await asked(world, "auto")
+            await ledger_rows(world.house)
+
+            (request,) = (await world.house.look("usage/requests"))["items"]
+
+            (attempt,) = request["attempts"]
+            told = tuple(attempt[x] for x in ("service_tier", "tier_asked", "tier_served"))
+            assert told == ("priority", "auto", "priority")
+            assert [rated["amount"] for rated in attempt["rating"]] == ["0.000036", "0.0003"]
+            assert {x["price_version"].partition("@")[2] for x in attempt["rating"]} == {"priority"}
+
+    run(scenario())
+
+
 async def left(house: House, world: World, amount: str) -> dict[str, Any]:
     budget = await house.make(
         "budgets", scope={"team": world.team["id"]}, amount=amount, period="month"

@@ -63,6 +63,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     hold: str
     shadow_of: str  # empty: nobody's
     end_user: str | None  # a subject of `end_users`
+    service_tier: str | None  # None, as the next two: the standard one, asked for and served
+    tier_asked: str | None
+    tier_served: str | None  # in the backend's own word
 
 
 def page(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -234,6 +235,30 @@ def test_the_tiers_of_a_price_are_price_points_of_one_sku_whatever_its_version()
         ("chat-default/input/standard/context-200000", "0.400002"),
     ]
     assert {row["SkuId"] for row in usage} == {"chat-default/input"}
+
+
+def test_a_service_tier_is_a_sku_of_its_own_with_price_points_of_its_own() -> None:
+    rates = [Rate(Meter.INPUT, picos, f"price_{picos}{tier}") for picos, tier in TIERED]
+    lines = [
+        aggregate(card=sealed_card("USD", [rate]), meters=Meters(input=1_000_000)) for rate in rates
+    ]
+    made = draft(lines, invoice_id="inv_1", currency="USD", period=OCTOBER)
+
+    written = exported(made.lines)
+
+    assert faults(written, {"INV-000001": Decimal(format_minor(made.total_minor, "USD"))}) == []
+    usage = [row for row in read(written) if row["ChargeCategory"] == "Usage"]
+    assert sorted((row["SkuId"], row["SkuPriceId"], row["BilledCost"]) for row in usage) == [
+        ("chat-default/input", "chat-default/input/standard", "3.0"),
+        ("chat-default/input/batch", "chat-default/input/batch", "1.5"),
+        ("chat-default/input/priority", "chat-default/input/priority/context-200000", "12.0"),
+    ]
+    told = {row["SkuId"]: json.loads(row["SkuPriceDetails"]) for row in usage}
+    assert told["chat-default/input/batch"]["x_ServiceTier"] == "batch"
+    assert "x_ServiceTier" not in told["chat-default/input"]
+
+
+TIERED = ((3_000_000, ""), (1_500_000, "@batch"), (12_000_000, "@priority>200000"))
 
 
 def test_a_contract_s_price_stands_beside_the_list_s() -> None:

@@ -64,6 +64,22 @@ def test_a_cost_is_enough_and_output_is_needed_unless_nothing_is_put_out() -> No
     assert said(house(price("input"), price("input", **cost), capabilities=("embeddings",))) == []
 
 
+def test_a_tier_that_somebody_began_to_price_is_named() -> None:
+    batch = {"service_tier": "batch"}
+    listed = [price(meter) for meter in ("input", "output")]
+    in_euros = [price(meter, currency="EUR") for meter in ("input", "output")]
+
+    found = said(house(*listed, *in_euros, price("input", **batch)))
+
+    where = "at backend rack (smol): 1 tenant cannot use it there"
+    assert found == [
+        f"model chat has no output price for service tier batch in USD {where}",
+        f"model chat has no input price for service tier batch in EUR {where}",
+    ]
+    cost = price("input", **batch, book="cost", model=None, backend_id="b", upstream_model="smol")
+    assert said(house(*listed, *in_euros, cost)) == []
+
+
 def test_a_contract_prices_its_own_tenant_only() -> None:
     contract = {"tenant_id": "t_eu", "currency": "EUR"}
     found = said(house(price("input", **contract), price("output", **contract)))

@@ -3,7 +3,9 @@
 import pytest
 
 from billing.meters import Meter
-from gateway.admin.catalogue import UnknownModelError, look_up
+from billing.service_tiers import ServiceTier
+from gateway.admin.catalogue import MeterAmount, SecondSource, disagreements
+from gateway.admin.offers import UnknownModelError, look_up
 from gateway.clock import parse_rfc3339
 
 NOW_US = parse_rfc3339("2026-11-21T12:00:00Z")
@@ -60,3 +62,44 @@ def test_the_source_proves_which_data_was_read() -> None:
 def test_an_unknown_model_has_no_price_rather_than_zero(provider: str, model: str) -> None:
     with pytest.raises(UnknownModelError):
         look_up(provider, model, NOW_US)
+
+
+def test_other_tiers_come_by_the_flag_that_the_catalogue_knows_them_by() -> None:
+    offer = look_up("openai", "gpt-5", NOW_US)
+
+    found: dict[ServiceTier, dict[Meter, str]] = {}
+    for tier, meter, amount, _ in offer.each():
+        found.setdefault(tier, {})[meter] = amount
+    assert found == {
+        tier: dict(zip((Meter.INPUT, Meter.CACHE_READ, Meter.OUTPUT), amounts, strict=True))
+        for tier, amounts in (
+            (ServiceTier.STANDARD, ("1.25", "0.125", "10")),
+            (ServiceTier.BATCH, ("0.625", "0.0625", "5")),
+            (ServiceTier.FLEX, ("0.625", "0.0625", "5")),
+            (ServiceTier.PRIORITY, ("2.5", "0.25", "20")),
+        )
+    }
+    assert "service_tier fast: has prices of its own, which no tier of ours is for" in offer.notes
+    early = look_up("openai", "gpt-5", parse_rfc3339("2026-10-11T00:00:00Z"))
+    assert ServiceTier.FLEX not in early.others
+
+
+def test_a_second_source_is_held_against_the_tiers_that_it_tells_of() -> None:
+    offer = look_up("openai", "gpt-5", NOW_US)
+    standard = [
+        MeterAmount(meter=meter, amount_per_million=amount)
+        for meter, amount in offer.amounts.items()
+    ]
+    batch = MeterAmount(
+        meter=Meter.INPUT, service_tier=ServiceTier.BATCH, amount_per_million="0.63"
+    )
+
+    def told(*amounts: MeterAmount) -> dict[tuple[ServiceTier, Meter], str]:
+        return disagreements(offer, SecondSource(name="the page", amounts=amounts))
+
+    assert told(*standard) == {}
+    assert told(*standard, batch) == {
+        (ServiceTier.BATCH, Meter.INPUT): "the page asks 0.63",
+        (ServiceTier.BATCH, Meter.CACHE_READ): "the page asks nothing that it told",
+        (ServiceTier.BATCH, Meter.OUTPUT): "the page asks nothing that it told",
+    }
