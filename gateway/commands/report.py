@@ -11,7 +11,7 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     parser = subparsers.add_parser("report", help="a month's figures and its forecast, as CSV")
     verbs = parser.add_subparsers(dest="verb", metavar="REPORT", required=True)
     journal = verbs.add_parser("journal", help="postings by day and account, for a general ledger")
-    accrual = verbs.add_parser("accrual", help="by team, what is charged and on no invoice")
+    accrual = verbs.add_parser("accrual", help="what is on no invoice at its end, and will be")
     margin = verbs.add_parser("margin", help="charge, cost, margin, and of a million tokens")
     for each, unsaid in ((journal, "by default this one"), (accrual, "by default this one"),
                          (margin, "instead of from and to")):  # fmt: skip

@@ -9,6 +9,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from billing import drawdown
 from billing.commitments import WHOLE
 from billing.drawdown import Standing, Sums, booked, drawn, share
 from billing.invoices import OF_USAGE, Aggregate, InvoiceLine, charged, rounded
@@ -186,6 +187,7 @@ def billed(deal: Deal, made: list[Booking]) -> list[InvoiceLine]:
         lines += invoiced(deal, made, now, lines)
         for term in range(min(now + 1, MONTHS)):
             kept = sums_of(lines, f"c/{term}")
+            assert drawdown.sums_of(lines).get(f"c/{term}", Sums()) == kept
             assert 0 <= kept.used <= deal.committed_picos
             assert kept.used + kept.unused <= deal.committed_picos
     return lines
