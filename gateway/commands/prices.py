@@ -6,9 +6,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from billing.service_tiers import ServiceTier
 from gateway.commands import times
+
+TIERS: Final = tuple(tier.value for tier in ServiceTier)
 
 
 def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
@@ -19,6 +22,7 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     listing.add_argument("--model", help="that clients ask for")
     listing.add_argument("--tenant", help="of its contract; name or id")
     listing.add_argument("--backend", help="what it costs; name or id")
+    listing.add_argument("--tier", dest="service_tier", choices=TIERS)
     listing.add_argument("--drafts", action="store_true", help="only what is not approved yet")
     bring = verbs.add_parser(
         "import",
@@ -33,12 +37,16 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     bring.add_argument("--backend", help="as what this backend costs us; name or id")
     bring.add_argument("--upstream-model", metavar="MODEL", help="with --backend: what it serves")
     bring.add_argument(
+        "--tier", dest="service_tiers", action="append", choices=TIERS,
+        help="instead of the standard one; may be given again",
+    )  # fmt: skip
+    bring.add_argument(
         "--from", dest="effective_from", type=times.instant, metavar="TIME", help=times.HELP
     )
     bring.add_argument(
         "--cross-check", type=Path, metavar="FILE",
         help="a second source: LiteLLM's map (.json), or CSV with the columns model, meter and "
-        "amount_per_million",
+        "amount_per_million, and service_tier where it has any",
     )  # fmt: skip
     bring.add_argument("--cross-check-model", metavar="MODEL", help="as that file calls it")
     approve = verbs.add_parser("approve", help="put drafts in force; odd ones: somebody else")
@@ -65,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace, remote: Any) -> None:
-    asked = {"book": args.book, "model": args.model} | _named(args, remote)
+    asked = {name: getattr(args, name) for name in ("book", "model", "service_tier")}
+    asked |= _named(args, remote)
     asked |= {"state": "draft"} if args.drafts else {}
     given = {name: value for name, value in asked.items() if value}
     _tell(args, remote, list(remote.all("prices", given)))
@@ -78,6 +87,7 @@ def _import(args: argparse.Namespace, remote: Any) -> None:
         name: getattr(args, name)
         for name in ("model", "provider", "as_model", "upstream_model", "effective_from")
     }
+    asked["service_tiers"] = args.service_tiers and list(dict.fromkeys(args.service_tiers))
     asked |= {"book": "charge" if args.backend is None else "cost"} | _named(args, remote)
     if args.cross_check is not None:
         asked["cross_check"] = read(args.cross_check, args.cross_check_model or args.model)
@@ -127,7 +137,7 @@ def _tell(args: argparse.Namespace, remote: Any, found: list[dict[str, Any]]) ->
             whose += f"/{each['upstream_model']}"
         if each["tenant_id"]:
             whose += f" for {names.get(each['tenant_id'], each['tenant_id'])}"
-        tier = "" if each["service_tier"] == "standard" else f" {each['service_tier']}"
+        tier = "" if each["service_tier"] == ServiceTier.STANDARD else f" {each['service_tier']}"
         amount = f"{each['amount_per_million']} {each['currency']}"
         told = f"{each['id']}  {each['book']}  {whose}  {each['meter']}{tier}  {amount}"
         print(f"{told}  from {each['effective_from']}  {each['state']}  {each['source']}")

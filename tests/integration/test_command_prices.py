@@ -152,3 +152,29 @@ def test_a_table_is_a_second_source_too(typed: Typed, tmp_path: Path) -> None:
 
     assert status == 0
     assert "find out who is right" not in said
+
+
+def test_tiers_that_are_named_are_drafted_and_held_against_those_of_the_second_source(
+    typed: Typed, tmp_path: Path
+) -> None:
+    """Half of the standard prices in batch; the map has another one for answers."""
+    maps = tmp_path / "model_prices.json"
+    per_token = {"input_cost_per_token_batches": 6.25e-07, "output_cost_per_token_batches": 6e-06}
+    maps.write_text(json.dumps({"gpt-5": per_token}))
+    table = tmp_path / "page.csv"
+    rows = ("batch,input,0.625", "batch,cache_read,0.0625", "batch,output,5")
+    head = "model,service_tier,meter,amount_per_million"
+    table.write_text("\n".join((head, *(f"gpt-5,{row}" for row in rows))))
+    words = ("import", "gpt-5", "--provider", "openai", "--tier", "batch", "--cross-check")
+
+    _, drafted, differs = typed(*words, str(maps))
+    _, _, agrees = typed(*words, str(table))
+
+    assert "gpt-5  input batch  0.625 USD" in drafted
+    assert drafted.count(" batch ") == 3
+    told = [note for note in differs.splitlines() if "find out who is right" in note]
+    assert [note.partition(":")[0] for note in told] == ["cache_read (batch)", "output (batch)"]
+    assert "asks 6, the catalogue 5" in told[1]
+    assert "find out who is right" not in agrees
+    assert typed("list", "--tier", "batch")[1].count("gpt-5") >= 3
+    assert typed("list", "--tier", "priority")[1] == ""
