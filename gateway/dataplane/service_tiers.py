@@ -54,7 +54,13 @@ def at_tier(route: Route, asked: str) -> Route:
         panel = Panel(route.policy, tuple(way.candidate for way in ways.values()))
         sizes = sizes_of(ways.values(), any_tier=auto)
         found = known[asked] = replace(
-            route, ways=ways, panel=panel, sizes=sizes, tier=asked, tiered=None
+            route,
+            ways=ways,
+            panel=panel,
+            sizes=sizes,
+            branches=route.branches.for_another() if route.branches is not None else None,
+            tier=asked,
+            tiered=None,
         )
     return found
 

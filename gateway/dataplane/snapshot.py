@@ -84,6 +84,10 @@ class Branches:
     ) -> Occasion:
         return Occasion(stream, input_tokens, tags, minute_of_week(at_us, self._zone))
 
+    def for_another(self) -> "Branches":
+        """The same of another trunk, which knows none of these yet."""
+        return Branches(self.occasions, self._zone)
+
     def route(self, trunk: Route, occasion: Occasion) -> Route:
         """The route of a request. `trunk` is the one that all branches share."""
         pattern = self.occasions.pattern(occasion)

@@ -196,6 +196,33 @@ def test_a_dearer_tier_than_was_asked_for_is_billed_and_shows_as_overrun(
     run(scenario())
 
 
+def test_a_policy_for_some_requests_leaves_each_tier_its_own_prices(
+    tmp_path: Path, store_url: str
+) -> None:
+    """Its ceiling is for streams: the standard tier keeps to it, the priority one does not."""
+
+    async def scenario() -> None:
+        async with staged(tmp_path, store_url) as (_, world):
+            await world.house.policy(
+                name="streams",
+                scope={"tenant": world.tenant["id"]},
+                match={"stream": True},
+                cost={"max_output_per_million": "20"},
+            )
+            await world.house.in_force()
+
+            statuses = [
+                (await asked(world, tier, stream=True)).status_code
+                for tier in (None, "priority", None, "flex", "auto")
+            ]
+
+            assert statuses == [200, 403, 200, 200, 403]
+            charged = [row.charge_picos for row in await ledger_rows(world.house)]
+            assert charged == [STANDARD, STANDARD, FLEX]
+
+    run(scenario())
+
+
 def test_a_stream_that_its_client_leaves_is_billed_in_the_tier_it_began_in(
     tmp_path: Path, store_url: str
 ) -> None:
