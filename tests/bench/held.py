@@ -22,13 +22,14 @@ _GONE_WITHIN_S: Final = 10.0
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.held", description=__doc__)
     parser.add_argument("--streams", type=int, default=MANY)
+    parser.add_argument("--at-once", type=int, default=500, help="so many open at a time")
     parser.add_argument("--seconds", type=float, default=HOLD_LIFE_S, help="they are held")
     arguments = parser.parse_args()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if most < 2 * arguments.streams + 1_000:
         parser.error(f"the hard limit of open files is {most}: too low for so many streams")
     with tempfile.TemporaryDirectory(prefix="mh-held-") as folder, rig(Path(folder) / "home") as r:
-        mib, took = hold_and_vanish(r, arguments.streams, arguments.seconds)
+        mib, took = hold_and_vanish(r, arguments.streams, arguments.seconds, arguments.at_once)
     streams = f"{arguments.streams:,} streams"
     mb = mib * 1.048576
     return told(

@@ -34,13 +34,15 @@ def test_five_thousand_streams_fit_and_are_all_let_go_when_every_client_vanishes
         assert weight <= MOST_MIB
 
 
-def hold_and_vanish(r: Rig, streams: int, seconds: float) -> tuple[float, float]:
+def hold_and_vanish(
+    r: Rig, streams: int, seconds: float, at_once: int = MANY
+) -> tuple[float, float]:
     """MiB that the worker weighed with the streams open; seconds until nothing was left of them."""
     began_us = clock.now_us()
     with r.crowd() as crowd:
         body = stream_body(MODEL, tokens=4_000, chunk_delay_ms=CHUNK_EVERY_MS)
-        opened = crowd.tell(open=streams, body=body, at_once=streams)
-        assert (opened.streaming, opened.refused) == (streams, {})
+        opened = crowd.tell(open=streams, body=body, at_once=at_once)
+        assert (opened.streaming, opened.refused) == (streams, {}), opened.refused
         assert r.descriptors() >= r.resting + 2 * streams
         time.sleep(seconds)
         weight = r.resident_mib()
