@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-_MOST_LESSONS: Final = 4  # a stream that has not shown what its events have in common never will
+_MOST_LESSONS: Final = 5  # a stream that has not shown what its events have in common never will
 _FEWEST: Final = 3  # that are read together
 
 
@@ -88,7 +88,8 @@ class Alike:
         return event[self._text_to :] == self._closing
 
     def _read_together(self, events: Sequence[bytes], texts: list[str]) -> int:
-        """How many of the first events were read: all that are alike but for the last few, or none.
+        """How many of the first events were read, the first of which is alike: all that are but for
+        the last few, or none.
 
         No string has a line feed in it. So what stands between two of them here is in no text, and
         where there are as many strings as events, each event has one and nothing else.
@@ -97,8 +98,8 @@ class Alike:
         while not self._closes(events[end - 1]):
             end -= 1
         strings = list(map(self._text_of, events[:end]))
-        between = self._closing + self._opening
-        if self._opening + between.join(strings) + self._closing != b"".join(events[:end]):
+        all_but_ends = b"".join(events[:end])[self._text_from : self._text_to]
+        if all_but_ends != (self._closing + self._opening).join(strings):
             return 0
         try:
             found = _STRINGS.decode(b"[%b]" % b",\n".join(strings))
@@ -114,6 +115,8 @@ class Alike:
         event with the same surroundings and any other string between them is the same but for it.
         """
         self._lessons -= 1
+        if self._lessons == _MOST_LESSONS - 1:
+            return  # the first says who speaks, so hardly any is like it
         string = msgspec.json.encode(text)
         opening, name, rest = event.partition(b'"content":')
         opening += name + b" " * rest.startswith(b" ")  # some servers write one

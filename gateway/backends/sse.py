@@ -50,7 +50,7 @@ class Splitter:
     def _cut_at_line_feeds(self, data: bytes) -> list[bytes]:
         lines = BytesIO(data).readlines()  # looks for one byte, where `split` looks for two
         blank = lines[1::2]
-        if b"\n" in lines[::2] or blank.count(b"\n") < len(blank):  # not each has one line
+        if blank.count(b"\n") < len(blank):  # not each has one line
             pieces = data.split(b"\n\n")
             rest = pieces.pop()
             return self._keep(rest, [piece + b"\n\n" for piece in pieces], len(data))
