@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway import secrets
-from gateway.diagnosis import diagnose
+from gateway.diagnosis import diagnose, interpreter
 from gateway.settings import Settings, socket_path
 from gateway.stores.sql import engine as sql
 
@@ -51,6 +51,25 @@ def test_too_few_open_files_are_worth_a_look(tmp_path: Path) -> None:
 
     assert answer.stdout.startswith("warning 500 open files: ")
     assert "up to 122 clients" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("built_with", "prefix", "slow"),
+    [
+        ("'--prefix=/opt/python' '--enable-shared'", "/opt/python", True),
+        ("", "/opt/python", True),
+        ("'--enable-optimizations' '--with-lto'", "/usr/local", False),
+        ("'--enable-shared' '--prefix=/usr'", "/usr", False),
+    ],
+)
+def test_a_python_built_without_optimisations_is_told_of(
+    built_with: str, prefix: str, slow: bool
+) -> None:
+    finding = interpreter(built_with, prefix, "glibc 2.36")
+
+    assert finding.state == "ok"
+    assert ("built without optimisations" in finding.found) is slow
+    assert ("--enable-optimizations" in finding.remedy) is slow
 
 
 def test_what_cannot_be_reached_is_a_finding_with_a_remedy(tmp_path: Path) -> None:
