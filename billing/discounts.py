@@ -49,6 +49,12 @@ def discounted(version: str, discount: Discount) -> str:
     return f"{version}-{discount.percent}%"
 
 
+def undiscounted(version: str) -> str:
+    """The price version that a discount was taken off; itself, where none was."""
+    whole, hyphen, _ = version.rpartition("-")
+    return whole if hyphen and is_discounted(version) else version
+
+
 def is_discounted(version: str) -> bool:
     """Of a version without the step of its line."""
     return version.endswith("%")

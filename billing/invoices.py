@@ -9,11 +9,21 @@ from msgspec.structs import replace
 
 from billing.csv_files import safe_text
 from billing.exchange import Amounts, Exchange
-from billing.meters import METERS, Meters
+from billing.meters import Meters
 from billing.money import format_picos, half_up, minor_picos, round_half_up
+from billing.month_steps import (
+    Asked,
+    Counted,
+    Identity,
+    Tokens,
+    Version,
+    counted,
+    order,
+    tiered,
+    version_key,
+)
 from billing.periods import Window, rfc3339
 from billing.prices import RateCard
-from billing.quantity import Schedule, billed, step_version
 from billing.rating import RatedLine
 from billing.rating import lines as rated_lines
 
@@ -137,14 +147,14 @@ def charged(
     UnbalancedError when an aggregate's tokens do not come to its charge; ValueError for a card in
     another currency.
     """
-    listed: dict[_Counted, Schedule] = {}
-    plain, scheduled = _quantities(aggregates, currency, period, listed)
-    _, counted = _quantities(before, currency, period, listed)
+    asked: dict[Version, Asked] = {}
+    plain, scheduled = _quantities(aggregates, currency, period, asked)
+    _, earlier = _quantities(before, currency, period, asked)
     for month, new in sorted(scheduled.items(), key=lambda item: msgspec.json.encode(item[0])):
-        _add(plain, _tiered(month.schedule, new, counted.get(month, {}), listed.get(month)))
+        _add(plain, tiered(new, earlier.get(month, {}), asked))
     lines = [
         _usage_line(invoice_id, identity, quantity)
-        for identity, quantity in sorted(plain.items(), key=lambda item: _order(item[0]))
+        for identity, quantity in sorted(plain.items(), key=lambda item: order(item[0]))
         if quantity
     ]
     return lines + [_minimum_line(invoice_id, each) for each in minimums if each.picos]
@@ -218,88 +228,36 @@ def csv_rows(
         )
 
 
-class _Identity(msgspec.Struct, frozen=True):
-    """What makes two amounts the same line."""
-
-    cost_center: str
-    team: str
-    key: str
-    model: str
-    backend_region: str
-    meter: str
-    price_version: str
-    picos_per_token: int
-    provenance: str
-    period_start_us: int
-    period_end_us: int
-    corrects_invoice: str | None
-    list_picos_per_token: int | None = None
-
-
-class _Counted(msgspec.Struct, frozen=True):
-    """The tokens that are counted together: of one price version and month."""
-
-    version: str
-    schedule: Schedule
-    period_start_us: int
-    period_end_us: int
-
-
-_Tokens = dict[_Identity, int]
-
-
 def _quantities(
     aggregates: Iterable[Aggregate],
     currency: str,
     period: Window,
-    listed: "dict[_Counted, Schedule]",
-) -> tuple[_Tokens, dict[_Counted, _Tokens]]:
-    """By line, and apart what has a price by quantity; what lists ask for goes into `listed`: it is
-    told beside, for what was booked before cards said it counts with what is booked since.
+    asked: dict[Version, Asked],
+) -> tuple[Tokens, dict[Counted, Tokens]]:
+    """By line, and apart what has a price by quantity, whose steps go into `asked`. What lists ask
+    for is told beside, for what was booked before cards said it counts with what is booked since.
     """
-    plain: _Tokens = {}
-    scheduled: dict[_Counted, _Tokens] = {}
+    plain: Tokens = {}
+    scheduled: dict[Counted, Tokens] = {}
     for aggregate in aggregates:
         for line, identity in _rated(aggregate, currency, period):
             into, schedule = plain, line.schedule
             if schedule is not None:
-                span = identity.period_start_us, identity.period_end_us
-                month = _Counted(identity.price_version, schedule, *span)
-                into = scheduled.setdefault(month, {})
-                if line.list_schedule is not None:
-                    listed[month] = line.list_schedule
+                of = asked.setdefault(version_key(identity), Asked(schedule))
+                of.listed = line.list_schedule or of.listed
+                into = scheduled.setdefault(counted(identity, schedule), {})
             _add(into, [(identity, line.quantity)])
     return plain, scheduled
 
 
-def _tiered(
-    schedule: Schedule, new: _Tokens, before: _Tokens, listed: Schedule | None
-) -> Iterator[tuple[_Identity, int]]:
-    """In the prices that the month's total makes of it."""
-    ordered = (
-        dict(sorted(each.items(), key=lambda item: _order(item[0]))) for each in (new, before)
-    )
-    for identity, part in billed(schedule, *ordered):
-        version = step_version(identity.price_version, part.step)
-        price = part.step.picos_per_token
-        asked = identity.list_picos_per_token
-        if listed is not None:
-            of_step = listed.picos_at(part.step.above_tokens)
-            asked = of_step if of_step != price else None
-        tiered = replace(
-            identity, price_version=version, picos_per_token=price, list_picos_per_token=asked
-        )
-        yield tiered, part.quantity
-
-
-def _add(quantities: _Tokens, more: Iterable[tuple[_Identity, int]]) -> None:
+def _add(quantities: Tokens, more: Iterable[tuple[Identity, int]]) -> None:
     for identity, quantity in more:
         quantities[identity] = quantities.get(identity, 0) + quantity
 
 
 def _rated(
     aggregate: Aggregate, currency: str, period: Window
-) -> Iterator[tuple[RatedLine, _Identity]]:
+) -> Iterator[tuple[RatedLine, Identity]]:
     card = aggregate.card
     used = aggregate.period or period
     if card.currency != currency:
@@ -313,7 +271,7 @@ def _rated(
             f"{format_picos(aggregate.charge_picos)} {currency}"
         )
     for line in rated:
-        identity = _Identity(
+        identity = Identity(
             cost_center=aggregate.cost_center,
             team=aggregate.team,
             key=aggregate.key,
@@ -331,26 +289,7 @@ def _rated(
         yield line, identity
 
 
-def _order(identity: _Identity) -> tuple[str | int, ...]:
-    """What is late after all else; a payer's lines together, meters in their own order."""
-    return (
-        identity.corrects_invoice is not None,
-        identity.period_start_us,
-        identity.corrects_invoice or "",
-        identity.cost_center,
-        identity.team,
-        identity.key,
-        identity.model,
-        identity.backend_region,
-        [meter.value for meter in METERS].index(identity.meter),
-        identity.price_version,
-        identity.picos_per_token,
-        -1 if identity.list_picos_per_token is None else identity.list_picos_per_token,
-        identity.provenance,
-    )
-
-
-def _usage_line(invoice_id: str, identity: _Identity, quantity: int) -> InvoiceLine:
+def _usage_line(invoice_id: str, identity: Identity, quantity: int) -> InvoiceLine:
     return InvoiceLine(
         line_id=line_id(invoice_id, _named(identity)),
         quantity=quantity,
@@ -362,7 +301,7 @@ def _usage_line(invoice_id: str, identity: _Identity, quantity: int) -> InvoiceL
     )
 
 
-def _named(identity: _Identity) -> tuple[str | int | None, ...]:
+def _named(identity: Identity) -> tuple[str | int | None, ...]:
     """A line that is charged at the list's price keeps the id it had before lists were told."""
     said = msgspec.structs.astuple(identity)
     return said[:-1] if identity.list_picos_per_token is None else said

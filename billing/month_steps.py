@@ -1,0 +1,107 @@
+"""What a month's quantity makes of prices that depend on it: which tokens count together, and the
+step that each line of theirs comes to.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+from msgspec.structs import replace
+
+from billing.discounts import undiscounted
+from billing.meters import METERS
+from billing.quantity import Schedule, billed, step_version
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What makes two amounts the same line."""
+
+    cost_center: str
+    team: str
+    key: str
+    model: str
+    backend_region: str
+    meter: str
+    price_version: str
+    picos_per_token: int
+    provenance: str
+    period_start_us: int
+    period_end_us: int
+    corrects_invoice: str | None
+    list_picos_per_token: int | None = None
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """The tokens that are counted together: of one price version and month, with a discount or
+    without, as far as their steps begin at the same totals.
+    """
+
+    version: str
+    mode: str
+    above_tokens: tuple[int, ...]
+    period_start_us: int
+    period_end_us: int
+
+
+class Asked(msgspec.Struct):
+    """What a price version asks for at each step, and what the list does, where it is another."""
+
+    schedule: Schedule
+    listed: Schedule | None = None
+
+
+Tokens = dict[Identity, int]
+Version = tuple[str, int, int, int]  # as booked, its dearest step, and the span of the month
+
+
+def order(identity: Identity) -> tuple[str | int, ...]:
+    """What is late after all else; a payer's lines together, meters in their own order."""
+    return (
+        identity.corrects_invoice is not None,
+        identity.period_start_us,
+        identity.corrects_invoice or "",
+        identity.cost_center,
+        identity.team,
+        identity.key,
+        identity.model,
+        identity.backend_region,
+        [meter.value for meter in METERS].index(identity.meter),
+        identity.price_version,
+        identity.picos_per_token,
+        -1 if identity.list_picos_per_token is None else identity.list_picos_per_token,
+        identity.provenance,
+    )
+
+
+def version_key(identity: Identity) -> Version:
+    span = identity.period_start_us, identity.period_end_us
+    return identity.price_version, identity.picos_per_token, *span
+
+
+def counted(identity: Identity, schedule: Schedule) -> Counted:
+    edges = tuple(step.above_tokens for step in schedule.steps)
+    span = identity.period_start_us, identity.period_end_us
+    return Counted(undiscounted(identity.price_version), schedule.mode, edges, *span)
+
+
+def tiered(
+    new: Tokens, before: Tokens, asked: Mapping[Version, Asked]
+) -> Iterator[tuple[Identity, int]]:
+    """In the prices that the month's total makes of it: which step is the total's to say, what it
+    costs is each version's own.
+    """
+    ordered = [
+        dict(sorted(each.items(), key=lambda item: order(item[0]))) for each in (new, before)
+    ]
+    steps_of = asked[version_key(next(iter(ordered[0])))].schedule
+    for identity, part in billed(steps_of, *ordered):
+        of, above = asked[version_key(identity)], part.step.above_tokens
+        price = next(x.picos_per_token for x in of.schedule.steps if x.above_tokens == above)
+        listed = identity.list_picos_per_token
+        if of.listed is not None:
+            of_step = of.listed.picos_at(above)
+            listed = of_step if of_step != price else None
+        version = step_version(identity.price_version, part.step)
+        step = replace(
+            identity, price_version=version, picos_per_token=price, list_picos_per_token=listed
+        )
+        yield step, part.quantity
