@@ -5,6 +5,7 @@ is invoiced, whoever prepaid and whoever did not were charged the same: what was
 usage beyond it.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -273,17 +274,20 @@ def _line_of(line: InvoiceLine, of: Standing, part: _Part, invoice_id: str) -> I
     )
 
 
-_BEYOND: Final = "*"
+_BEYOND: Final = re.compile(
+    r"\*([0-9.]+)%$"
+)  # a markup is a factor, and no percent: `price_01*1.25`
 
 
 def beyond(version: str, overage_e4: int) -> str:
     """What a price is called where usage beyond a commitment has another: `price_01*80%`."""
-    return version if overage_e4 == WHOLE else f"{version}{_BEYOND}{format_share(overage_e4)}%"
+    return version if overage_e4 == WHOLE else f"{version}*{format_share(overage_e4)}%"
 
 
 def overage_of(version: str) -> str | None:
     """The percent of the price that usage beyond a commitment has, where it is not the whole."""
-    return version.partition(_BEYOND)[2].removesuffix("%") or None
+    found = _BEYOND.search(version)
+    return None if found is None else found[1]
 
 
 def booked(line: InvoiceLine) -> InvoiceLine:
@@ -295,7 +299,7 @@ def booked(line: InvoiceLine) -> InvoiceLine:
         line,
         line_kind="usage",
         picos_per_token=price,
-        price_version=line.price_version.partition(_BEYOND)[0],
+        price_version=_BEYOND.sub("", line.price_version),
         amount_picos=line.commitment_picos,
         list_picos_per_token=None if listed == price else listed,
     )

@@ -1,6 +1,6 @@
 """Months that have every kind of row which we export: of what is bought in advance and used, late,
-beyond, expired and rolled over; of list prices, contracts, discounts and tiers; minimums, credit
-notes, rounding.
+beyond, expired and rolled over; of list prices, contracts, discounts, tiers and markups; minimums,
+credit notes, rounding.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,10 +15,12 @@ from billing.csv_files import csv_text
 from billing.discounts import Discount
 from billing.focus import Bill
 from billing.invoices import InvoiceLine
+from billing.markups import marked_up
 from billing.meters import Meter, Meters
 from billing.money import format_minor
 from billing.prices import ContextTier, PriceBook, PriceVersion, RateCard
 from billing.quantity import Schedule, Step
+from billing.service_tiers import ServiceTier
 from gateway.stores.sql import commitments, exchange_rates
 from gateway.stores.sql.engine import transaction
 from gateway.stores.sql.exchange_rates import ExchangeRate
@@ -91,6 +93,9 @@ def _month(engine: Engine, month: str) -> Iterable[Invoice]:
     _use(engine, month, BHARAT, a_card(schedule=_GRADUATED), input=1_200_000)
     by_prompt = (ContextTier(200_000, 6_000_000),)
     _use(engine, month, BHARAT, a_card(context_tiers=by_prompt, above=200_000), input=200_001)
+    _use(engine, month, BHARAT, a_card(tier=ServiceTier.PRIORITY), input=999_999)
+    _use(engine, month, BHARAT, marked_up(a_card(), "1.25"), input=999_998)
+    _use(engine, month, ACME, marked_up(a_card(), "1.5"), input=999_997)
     made = [issued(engine, drafted(engine, month, tenant)) for tenant in (ACME, BHARAT)]
     _use(engine, month, name="late", input=1_000_000)
     _use(engine, month, BHARAT, a_card(), name="late", input=10_000)
@@ -117,12 +122,17 @@ def _use(
 
 
 def a_card(
-    *, contract: bool = False, percent_e4: int = 0, above: int = 0, **changes: Any
+    *,
+    contract: bool = False,
+    percent_e4: int = 0,
+    above: int = 0,
+    tier: ServiceTier = ServiceTier.STANDARD,
+    **changes: Any,
 ) -> RateCard:
     listed = PriceVersion(
         id="p_in", book="charge", model="chat", tenant_id=None, backend_id=None,
         upstream_model=None, meter=Meter.INPUT, picos_per_token=3_000_000, currency="USD",
-        effective_from_us=0,
+        effective_from_us=0, service_tier=tier,
     )  # fmt: skip
     replace = msgspec.structs.replace
     versions = [
@@ -134,7 +144,7 @@ def a_card(
         versions.append(replace(listed, id="p_own", tenant_id="x", picos_per_token=2_400_000))
     off = Discount(id="d_1", tenant_id="x", percent_e4=percent_e4, effective_from_us=0)
     discounts = [off] if percent_e4 else []
-    cards = PriceBook(versions, discounts=discounts).charge_bands("x", "chat", 1)
+    cards = PriceBook(versions, discounts=discounts).charge_bands("x", "chat", 1, tier=tier)
     return next(each.card for each in cards if each.above_tokens == above)
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, select
 
-from billing import focus
+from billing import drawdown, focus
 from billing.csv_files import csv_text
 from billing.focus import Bill
+from billing.markups import marked_up
 from billing.meters import Meters
 from billing.money import format_picos
 from billing.prices import PriceBook, RateCard
@@ -28,7 +29,18 @@ from gateway.stores.sql.invoices import Invoice
 from gateway.stores.sql.rows import Commitment, Price, QuantityTiers, TierPrice
 from gateway.stores.sql.tables import postings
 from tests.focus_rules import faults
-from tests.invoicing import ACME, agree, book, drafted, is_intact, issued, lines_of, october, total
+from tests.invoicing import (
+    ACME,
+    CARD,
+    agree,
+    book,
+    drafted,
+    is_intact,
+    issued,
+    lines_of,
+    october,
+    total,
+)
 from tests.ledger_events import NOON_US, a_ledger
 
 
@@ -201,6 +213,22 @@ def test_usage_beyond_a_commitment_may_have_another_price(engine: Engine) -> Non
         whole = explained.behind(connection, july, None)
     changes = {each.cause: format_picos(each.picos) for each in whole.changes}
     assert changes == {"overage": "-6", "commitment": "60", "drawdown": "-60"}
+    holds_together(engine, july)
+
+
+@pytest.mark.parametrize("overage", ["100", "80"])
+def test_a_price_with_a_markup_keeps_it_beyond_a_commitment(engine: Engine, overage: str) -> None:
+    """3.00 a million marked up to 3.75."""
+    commit(engine, "75", prepaid=True, overage_percent=overage)
+    at = {"charge_card": marked_up(CARD, "1.25"), "usage": Meters(input=28_000_000)}
+    book(engine, october("req_1", "2026-07-14T12:00:00Z", **at))
+
+    (july,) = bill(engine, "2026-07")
+
+    (beyond,) = (line for line in lines_of(engine, july) if line.line_kind == "overage")
+    assert drawdown.booked(beyond).price_version == "p_in*1.25"
+    assert drawdown.overage_of(beyond.price_version) == (None if overage == "100" else overage)
+    assert drawdown.overage_of("p_in*1.25") is None
     holds_together(engine, july)
 
 
