@@ -75,6 +75,11 @@ def test_printed_amounts_add_up_and_none_is_a_unit_off(currency: str, amounts: l
     for minor, exact in zip(printed, amounts, strict=True):
         assert abs(minor * step - exact) < step
         assert exact % step or minor * step == exact
+    raised = [amount % step for minor, amount in zip(printed, amounts, strict=True)
+              if minor * step > amount]  # fmt: skip
+    left = [amount % step for minor, amount in zip(printed, amounts, strict=True)
+            if minor * step <= amount]  # fmt: skip
+    assert min(raised, default=step) >= max(left, default=0), "the largest remainders are raised"
 
 
 @relaxed

@@ -15,6 +15,7 @@ from billing.invoices import (
     UnbalancedError,
     csv_rows,
     draft,
+    in_minor_units,
 )
 from billing.meters import Meters
 from billing.periods import month
@@ -222,3 +223,11 @@ def test_csv_is_written_as_rfc_4180_has_it() -> None:
     written = list(csv_text([("a", "b,c"), ('say "hi"', "two\nlines")]))
 
     assert written == ['a,"b,c"\r\n', '"say ""hi""","two\nlines"\r\n']
+
+
+def test_the_largest_remainder_rises_and_of_equal_ones_the_first() -> None:
+    tenths = [n * 10**9 for n in (1, 6, 3)]  # of a cent
+
+    assert in_minor_units(tenths, "USD") == [0, 1, 0]
+    assert in_minor_units([5 * 10**9] * 3, "USD") == [1, 1, 0]
+    assert in_minor_units([-each for each in tenths], "USD") == [0, -1, 0]
