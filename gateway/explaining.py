@@ -17,6 +17,7 @@ from gateway.admin.fields import instant
 from gateway.admin.policies import Explain
 from gateway.admin.problems import invalid
 from gateway.dataplane.branching import payer_of, shadow_route, sized
+from gateway.dataplane.service_tiers import asked_for
 from gateway.dataplane.snapshot import Principal, Route, Snapshot, bound_by
 from gateway.live_facts import LiveFacts
 from gateway.stores.redis.channel import Channels
@@ -100,7 +101,7 @@ def _explained(
     """`when_exhausted` is the same of the model that would be tried if no budget covered this one;
     `bound` is the policy of the one that was asked for.
     """
-    route = world.snapshot.route(principal, asked.model, clock.now_us())
+    route = _route(world.snapshot, principal, asked, asked.model)
     if isinstance(route, Deny):
         return _nowhere(route)
     route, conditional = _branch(route, asked)
@@ -118,6 +119,15 @@ def _explained(
         instead = msgspec.structs.replace(asked, model=cheaper)
         told["when_exhausted"] = _explained(world, principal, instead, route.policy, tried)
     return told
+
+
+def _route(snapshot: Snapshot, principal: Principal, asked: Explain, model: str) -> Route | Deny:
+    """At the prices of the tier that is asked for."""
+    route = snapshot.route(principal, model, clock.now_us())
+    if isinstance(route, Deny) or asked.service_tier is None:
+        return route
+    tier = {"service_tier": msgspec.Raw(msgspec.json.encode(asked.service_tier))}
+    return asked_for(route, tier, _operation(route))
 
 
 def _judged(world: _World, route: Route, ask: Ask) -> dict[str, Any]:
@@ -165,7 +175,7 @@ def _shadowed(world: _World, principal: Principal, asked: Explain) -> dict[str, 
     payer = payer_of(snapshot, principal, shadow, now_us)
     if isinstance(payer, Deny):
         return told | _nowhere(payer)
-    paying = snapshot.route(payer, shadow.model, now_us)
+    paying = _route(snapshot, payer, asked, shadow.model)
     asking = snapshot.route(principal, shadow.model, now_us)
     if isinstance(paying, Deny):
         return told | _nowhere(paying)
@@ -199,9 +209,13 @@ def _branch(route: Route, asked: Explain) -> tuple[Route, list[dict[str, Any]]]:
     return route.branches.route(route, occasion), told
 
 
+def _operation(route: Route) -> str:
+    return "chat" if "chat" in route.model.capabilities else route.model.capabilities[0]
+
+
 def _ask(asked: Explain, route: Route) -> Ask:
     """A plain chat, or an embedding where the model offers nothing else."""
-    operation = "chat" if "chat" in route.model.capabilities else route.model.capabilities[0]
+    operation = _operation(route)
     wanted = asked.max_tokens or route.policy.default_output
     if route.model.max_output_tokens is not None:
         wanted = min(wanted, route.model.max_output_tokens)

@@ -1,6 +1,6 @@
 """Policies: POST and PUT draft a version; activate, shadow and retire move it between states."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -84,6 +84,7 @@ class Explain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     input_tokens: Annotated[int, Meta(ge=0, le=10_000_000)] = 1000
     max_tokens: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
     stream: bool = False
+    service_tier: Literal["auto", "standard", "batch", "flex", "priority"] | None = None
     tags: dict[TagName, TagValue] = {}  # as the client would claim them
     at: str | None = None  # RFC 3339; null: now
 

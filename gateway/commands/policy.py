@@ -30,6 +30,9 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     explain.add_argument("--input-tokens", type=int, default=1000)
     explain.add_argument("--max-tokens", type=int)
     explain.add_argument("--stream", action="store_true")
+    explain.add_argument(
+        "--service-tier", choices=("auto", "standard", "batch", "flex", "priority")
+    )
     replay = verbs.add_parser("replay", help="try a version on what was decided before")
     replay.add_argument("policy", help="id, or the policy's name where it is the only one of it")
     replay.add_argument("--version", type=int, help="left out: the newest, drafts included")
@@ -67,6 +70,7 @@ def _explain(args: argparse.Namespace, remote: Any) -> dict[str, Any]:
         "input_tokens": args.input_tokens,
         "max_tokens": args.max_tokens,
         "stream": args.stream,
+        "service_tier": args.service_tier,
     }
     return dict(remote.call("POST", "/policies/explain", body).json())
 

@@ -211,12 +211,16 @@ def test_a_policy_for_some_requests_leaves_each_tier_its_own_prices(
             )
             await world.house.in_force()
 
-            statuses = [
-                (await asked(world, tier, stream=True)).status_code
-                for tier in (None, "priority", None, "flex", "auto")
-            ]
+            tiers = (None, "priority", None, "flex", "auto")
+            statuses = [(await asked(world, each, stream=True)).status_code for each in tiers]
 
             assert statuses == [200, 403, 200, 200, 403]
+            like = {"key_id": world.key["id"], "model": "chat", "max_tokens": 5, "stream": True}
+            for tier, status in zip((*tiers, "batch"), (*statuses, 403), strict=True):
+                explained = await world.house.admin.post(
+                    "/policies/explain", json=like | {"service_tier": tier}
+                )
+                assert (explained.json()["decision"] == "serve") is (status == 200), tier
             charged = [row.charge_picos for row in await ledger_rows(world.house)]
             assert charged == [STANDARD, STANDARD, FLEX]
 
