@@ -11,7 +11,7 @@ from gateway.commands.documents import DocumentFault
 from gateway.commands.export import exported
 from gateway.commands.reconcile import Reconciler, Step
 from gateway.commands.remote import Remote
-from tests.admin_server import TOKEN, AdminServer, admin_server
+from tests.admin_server import TOKEN, AdminServer, Made, admin_server
 
 HOUSE = "{kind: tenant, name: acme, currency: EUR, timezone: Europe/Berlin}"
 BEGUN = """
@@ -137,3 +137,20 @@ def test_a_draft_that_is_meant_to_be_in_force_is_approved_and_prune_takes_drafts
     ]
     assert actions(list(reconciler.prune())) == ["delete acme 9 a month from 2999-01-01"]
     assert [each["state"] for each in remote.all("commitments")] == ["approved"]
+
+
+def test_a_tenants_admin_takes_it_home_and_agrees_on_nothing_with_himself(
+    server: AdminServer, remote: Remote, file: Path
+) -> None:
+    applied(remote, file, HOUSE + BEGUN)
+    (acme,) = remote.all("tenants")
+    with server.client() as client:
+        role: dict[str, Any] = {"role": "tenant_admin", "scope": {"tenant": acme["id"]}}
+        secret = Made(client).make("admin-tokens", name="ada", **role)["secret"]
+
+    with Remote(server.url, secret) as own:
+        assert exports(own) == exports(remote)
+        assert actions(applied(own, file, HOUSE + BEGUN)) == []
+        for dry_run in (True, False):
+            with pytest.raises(DocumentFault, match="a tenant_admin's and may not make a commit"):
+                applied(own, file, HOUSE + BEGUN + TO_COME, dry_run=dry_run)
