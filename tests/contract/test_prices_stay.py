@@ -99,3 +99,19 @@ def test_they_are_not_truncated_either(postgres_url: str, table: str) -> None:
         pytest.raises(DBAPIError, match="never changes"),
     ):
         by_hand(engine, f"TRUNCATE {table}")
+
+
+def test_they_are_not_replaced_either(sqlite_url: str) -> None:
+    with a_ledger(sqlite_url) as engine:
+        with transaction(engine) as connection:
+            for row in (price("p_old"), price("p_draft", state="draft")):
+                prices.RECORDS.add(connection, row)
+            for other in (off("d_old", 1), off("d_draft", 1, "draft")):
+                discounts.RECORDS.add(connection, other)
+        for table, name in (("prices", "p"), ("discounts", "d")):
+            for statement in (
+                f"INSERT OR REPLACE INTO {table} SELECT * FROM {table} WHERE id = '{name}_old'",
+                f"UPDATE OR REPLACE {table} SET id = '{name}_old' WHERE id = '{name}_draft'",
+            ):
+                with pytest.raises(DBAPIError, match="never changes"):
+                    by_hand(engine, statement)
