@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from billing.idle import Rule
-from billing.meters import Meter, Meters
+from billing.meters import Meter, Meters, Provenance
 from billing.money import format_picos
 from billing.prices import Rate, sealed_card
 from billing.tco import Profile
@@ -54,8 +54,12 @@ def engine(database_url: str) -> Iterator[Engine]:
         yield engine
 
 
-def work(engine: Engine, request: str, minutes: int, millions: str, **whose: object) -> None:
-    """So many minutes of the hour, and tokens that bear so much of it at 1.00 a million."""
+def work(
+    engine: Engine, request: str, minutes: int, millions: str, *, news: int = 1, **whose: object
+) -> None:
+    """So many minutes of the hour, and tokens that bear so much of it at 1.00 a million. `news`:
+    how many rows that makes; late truth is two.
+    """
     at_us = LAST_HOUR + minutes * 60_000_000
     took_us = minutes * 60_000_000
     tokens = Meters(input=int(millions.replace(".", "")) * 10_000)
@@ -63,7 +67,7 @@ def work(engine: Engine, request: str, minutes: int, millions: str, **whose: obj
     event = october(
         request, backend_id="backend_rack", cost_card=COST, usage=tokens, **times, **whose
     )
-    assert book(engine, event) == 1
+    assert book(engine, event) == news
 
 
 LABS = {"tenant_id": BHARAT, "team_path": ("team_labs",), "key_id": "key_lab"}
@@ -161,6 +165,22 @@ def test_what_bears_more_than_a_box_costs_is_booked_as_well(engine: Engine) -> N
     assert balances(engine) == {
         "cost_of_service/tenant_acme/team_support": "20",
         "idle/backend_rack": "-7.48",
+        "provider/backend_rack": "-12.52",
+    }
+
+
+def test_an_estimate_that_was_taken_back_makes_nobody_busier(engine: Engine) -> None:
+    """18 and 12 of thirty minutes, however often they were told."""
+    guess = {"hold": "estimated", "provenance": Provenance.ESTIMATED}
+    work(engine, "req_a", 18, "3.75", **guess)
+    work(engine, "req_a", 18, "3.75", news=2)
+    work(engine, "req_b", 12, "2.50", **LABS)
+
+    booked(engine, "busy")
+
+    assert balances(engine) == {
+        "cost_of_service/tenant_acme/team_support": "7.512",
+        "cost_of_service/tenant_bharat/team_labs": "5.008",
         "provider/backend_rack": "-12.52",
     }
 

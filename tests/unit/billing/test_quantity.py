@@ -55,3 +55,14 @@ def test_usage_that_is_taken_back_gives_up_the_last_step_first() -> None:
 
 def test_a_price_that_begins_free_is_booked_at_what_follows() -> None:
     assert Schedule("graduated", (Step(0, 0), Step(100, 7))).dearest_picos == 7
+
+
+def test_what_cannot_be_divided_goes_to_the_largest_remainder_and_then_to_the_first() -> None:
+    def of_the_first_step(**new: int) -> dict[str, int]:
+        steps = Schedule("graduated", (Step(0, 3), Step(2, 2)))
+        parts = billed(steps, new, {})
+        return {payer: part.quantity for payer, part in parts if part.step == Step(0, 3)}
+
+    assert of_the_first_step(a=1, b=2) == {"a": 1, "b": 1}, "0.67 and 1.33"
+    assert of_the_first_step(a=1, b=4) == {"a": 0, "b": 2}, "0.4 and 1.6"
+    assert of_the_first_step(a=1, b=1, c=1) == {"a": 1, "b": 1, "c": 0}

@@ -175,3 +175,33 @@ def test_a_count_that_differs_beside_another_currency_keeps_its_own_cause() -> N
         ("token_count", "input", 100, "0.0003"),
         ("other_currency", "input", 500_000, "1.5"),
     ]
+
+
+def test_half_a_unit_of_the_bills_last_decimal_a_line_is_rounding_and_more_is_a_price() -> None:
+    """3.00 and 3.00, told to two decimals."""
+    near = rows(cost_picos=3 * 10**12, usage=Meters(input=1_000_000))
+
+    def told(picos_off: int) -> list[str]:
+        card = sealed_card("USD", [Rate(Meter.INPUT, 3_000_000 + picos_off, "i")])
+        mine = rows(usage=near.usage, card=card, cost_picos=3 * 10**12 + picos_off * 10**6)
+        return [cause for cause, *_ in causes(billed("input,1000000,3.00"), mine)]
+
+    assert told(5_000) == ["rounding"]
+    assert told(5_001) == ["price"]
+    assert told(-5_000) == ["rounding"]
+
+
+def test_an_estimate_that_lost_is_counted_among_what_lost() -> None:
+    lost = rows(provenance=Provenance.ESTIMATED, winner=False, rows=1, usage=Meters(input=40))
+
+    (each,) = compare(billed("input,1000040,3.00012", SAME[1]), [rows(), lost])
+
+    assert (each.losing_tokens, each.estimated_tokens, each.causes) == (40, 0, ())
+
+
+def test_what_was_billed_a_million_is_told_to_the_nearest_millionth() -> None:
+    mine = rows(usage=Meters(input=3))
+
+    (each,) = compare(billed("input,3,0.000000000002"), [mine])
+
+    assert [cause.billed_per_million for cause in each.causes] == ["0.000001"]

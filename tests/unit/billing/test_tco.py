@@ -16,6 +16,7 @@ from billing.tco import (
     cost_prices,
     faults,
     hourly,
+    kilowatt_hours,
     kwh_per_million,
     unit_costs,
 )
@@ -183,3 +184,12 @@ def test_a_profile_that_cannot_be_is_refused_by_field(
 
 def test_a_box_that_costs_nothing_is_refused() -> None:
     assert [fault.field for fault in faults(rented(rent_per_hour="0"))] == ["capex"]
+
+
+def test_what_a_box_draws_in_a_day_is_that_of_the_room() -> None:
+    """6 h at 7.0 kW and 18 h at 2.4, times 1.54."""
+    hour_us = 3_600_000_000
+
+    drawn = kilowatt_hours(BOXES["h100"].profile, 6 * hour_us, 24 * hour_us)
+
+    assert drawn == Fraction("131.208")

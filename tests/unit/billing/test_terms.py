@@ -26,6 +26,16 @@ def test_a_minimum_is_of_the_days_from_its_first(
     assert format_picos(minimum_picos(terms, period, "USD")) == expected
 
 
+def test_half_a_cent_of_a_minimum_is_a_cent() -> None:
+    """15 of 30 days."""
+    assert (
+        format_picos(
+            minimum_picos(Terms(minimum="0.01", minimum_from="2026-11-16"), "2026-11", "USD")
+        )
+        == "0.01"
+    )
+
+
 def test_a_minimum_in_a_currency_without_cents_is_whole() -> None:
     terms = Terms(minimum="1000", minimum_from="2026-10-16")
 
