@@ -14,7 +14,9 @@ from sqlalchemy import Engine, func, select
 
 from billing.usage import ENCODER
 from gateway.stores.redis import keys
-from gateway.stores.sql.engine import reading
+from gateway.stores.sql import models
+from gateway.stores.sql.engine import reading, transaction
+from gateway.stores.sql.rows import Model, Target
 from gateway.stores.sql.tables import usage_rows
 from tests.ledger_events import a_ledger, an_event
 
@@ -56,9 +58,28 @@ def test_what_is_settled_while_it_runs_and_as_it_stops_is_booked(
         _journal(store, range(10, 2_500))
         process.send_signal(signal.SIGTERM)
 
-        assert process.wait(20) == 0, process.stderr.read().decode()
+        said = process.communicate(timeout=60)[1].decode()
+        assert process.returncode == 0, said
         assert _rows(engine) == 2_500
         assert store.xlen(keys.journal(TAG)) == 0
+
+
+def test_a_route_that_nobody_priced_is_told_as_it_starts(
+    started: Callable[[], subprocess.Popen[bytes]], sqlite_url: str
+) -> None:
+    with a_ledger(sqlite_url) as engine:
+        with transaction(engine) as connection:
+            target = Target(backend_id="backend_eu", upstream_model="smol")
+            models.RECORDS.add(connection, Model(id="model_1", name="dear", targets=(target,)))
+        process = started()
+        assert process.stderr is not None
+
+        said = next(line for line in process.stderr if b"model dear" in line).decode()
+
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert "no input price in USD at backend eu (smol): 2 tenants cannot use it there" in said
+        assert "POST /admin/v1/prices/import" in said
 
 
 def test_one_that_is_killed_is_carried_on_by_the_next(
