@@ -154,7 +154,11 @@ def _exchanged(exchange: Exchange, currency: str) -> str:
     rate = f"1 {exchange.currency} = {exchange.rate} {currency} ({exchange.source}, {of})"
     if exchange.amount is None:
         return rate
-    return f"{grouped(exchange.amount)} {exchange.currency} at {rate}"
+    said = f"{grouped(exchange.amount)} {exchange.currency} at {rate}"
+    for number, earlier in sorted(exchange.earlier.items()):
+        if earlier != exchange.rate:
+            said += f"; what corrects {number} at its own rate of {earlier}"
+    return said
 
 
 def _summary(head: Head, lines: Iterable[InvoiceLine]) -> Iterator[str]:
@@ -203,7 +207,7 @@ def _section(line: InvoiceLine, head: Head) -> str:
     month = day(line.period_start_us, zone).strftime("%B %Y")
     if line.corrects_invoice is None:
         return f"Usage of {month}"
-    return f"Usage of {month} that came after invoice {line.corrects_invoice}"
+    return f"Usage of {month} that came, or was charged anew, after invoice {line.corrects_invoice}"
 
 
 def _line(number: str, line: InvoiceLine, head: Head, amounts: Amounts) -> str:

@@ -11,7 +11,7 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from billing.forecast import INTERVAL_PERCENT, MOST_DAYS, Forecast, days_left, forecast
-from billing.money import format_minor, format_picos, round_half_up
+from billing.money import format_minor, format_picos, minor_picos, round_half_up
 from billing.periods import Window, window
 from billing.rollups import BUCKET_US
 from gateway import clock
@@ -120,7 +120,7 @@ def _items(
             },
             "period": period,
             "actual": format_picos(spent),
-            **_told(_foreseen(days, today, span, zone, at_us, spent), currency),
+            **_told(_foreseen(days, today, span, zone, at_us, spent), spent, currency),
             "currency": currency,
         }
 
@@ -135,13 +135,16 @@ def _foreseen(
     return forecast(past, weekday, days_left(span, zone, at_us), spent)
 
 
-def _told(found: Forecast | None, currency: str) -> Item:
-    """In minor units: nobody knows the rest. Null before there is a whole day to go by."""
+def _told(found: Forecast | None, spent: int, currency: str) -> Item:
+    """In minor units: nobody knows the rest. Never below what is spent, which is told to the pico.
+    Null before there is a whole day to go by.
+    """
     if found is None:
         return dict.fromkeys(("low", "forecast", "high", "interval_percent")) | {"history_days": 0}
 
     def shown(picos: int) -> str:
-        return format_minor(round_half_up(picos, currency), currency)
+        nearest = round_half_up(picos, currency)
+        return format_minor(nearest + (minor_picos(nearest, currency) < spent), currency)
 
     return {
         "low": shown(found.low_picos),

@@ -41,7 +41,8 @@ class InvoiceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 class ExchangeView(msgspec.Struct, frozen=True, kw_only=True):
     """How the invoice came from the tenant's currency to its own: `amount` of `currency` at `rate`,
-    which is of `day`. It is fixed when the invoice is issued; a credit note has the same rate.
+    which is of `day`. It is fixed when the invoice is issued; a credit note has the same rate. What
+    corrects an invoice that was made at another rate comes at that one: `earlier`, by its number.
     """
 
     currency: str
@@ -49,6 +50,7 @@ class ExchangeView(msgspec.Struct, frozen=True, kw_only=True):
     rate: str
     day: str
     source: str
+    earlier: dict[str, str]
 
 
 class InvoiceView(msgspec.Struct, frozen=True, kw_only=True):

@@ -82,6 +82,7 @@ def look_up(provider: str | None, model: str, at_us: int) -> Offer:
     at = datetime.fromtimestamp(at_us // 1_000_000, UTC)
     amounts, tiers, notes = _read(vars(found_model.get_prices(at)))
     others = _others(found_model, at, notes)
+    notes += _conditions(found_model, at)
     if found_model.id != model:
         notes.insert(0, f"the catalogue knows {model!r} as {found_model.id!r}")
     return Offer(
@@ -93,6 +94,19 @@ def look_up(provider: str | None, model: str, at_us: int) -> Offer:
         others=others,
         notes=tuple(notes),
     )
+
+
+def _conditions(model: Any, at: datetime) -> Iterator[str]:
+    """What the catalogue knows that the prices of one instant do not say."""
+    listed = model.prices if isinstance(model.prices, list) else []
+    known = [each.constraint for each in listed if each.constraint is not None]
+    begins = {str(each.start_date) for each in known if hasattr(each, "start_date")}
+    later = sorted(day for day in begins if day > f"{at:%Y-%m-%d}")
+    if later:
+        days = ", ".join(later)
+        yield f"the catalogue has other prices from {days} on: import them with that effective_from"
+    if any(hasattr(each, "start_time") for each in known):
+        yield "the catalogue's price depends on the time of day: this is the one of that instant"
 
 
 def _read(listed: Mapping[str, Any]) -> tuple[dict[Meter, str], _Tiers, list[str]]:

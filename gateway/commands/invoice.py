@@ -34,6 +34,7 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     draft.add_argument("--period", required=True, metavar="MONTH", help="such as 2026-11")
     issue = verbs.add_parser("issue", help="give a draft its number; it never changes again")
     issue.add_argument("--early", action="store_true", help="though the month is still running")
+    discard = verbs.add_parser("discard", help="throw a draft away")
     export = verbs.add_parser("export", help="an invoice as a file")
     export.add_argument(
         "--format", choices=tuple(_FILES), default="lines", help="what the file is (lines)"
@@ -62,7 +63,7 @@ def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
         each.add_argument(
             "-o", "--output", metavar="FILE", help="of the page; else standard output"
         )
-    for each in (issue, export, credit, void, check, explain):
+    for each in (issue, discard, export, credit, void, check, explain):
         each.add_argument("invoice", help="its id or number")
     for each in (credit, void):
         each.add_argument("--reason", required=True, help="said on the invoice")
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         "export": _export,
         "credit": _credit,
         "void": _void,
+        "discard": _discard,
         "check": _check,
         "explain": _explain,
         "rating": _rating,
@@ -101,12 +103,13 @@ def _list(args: argparse.Namespace, remote: Any) -> None:
     tenants = {each["id"]: each["name"] for each in remote.all("tenants")}
     wanted = None if args.tenant is None else _tenant_id(args.tenant, remote)
     found = [each for each in remote.all("invoices") if wanted in (None, each["tenant_id"])]
+    numbers = {each["id"]: each["number"] for each in found}
     if args.json:
         print(json.dumps(found))
         return
     for each in found:
         tenant = tenants.get(each["tenant_id"], each["tenant_id"])
-        _show(each, tenant)
+        _show(each, tenant, numbers.get(each["credits_invoice"]))
     if not found:
         print("there are no invoices yet; `meterhouse invoice draft` makes one", file=sys.stderr)
 
@@ -135,7 +138,15 @@ def _credit(args: argparse.Namespace, remote: Any) -> None:
     body = {"amount": args.amount, "reason": args.reason}
     body |= {} if args.line is None else {"line_id": args.line}
     path = f"{_path(args, remote)}/credit-notes"
-    _show_one(args, remote, remote.call("POST", path, body).json())
+    made = remote.call("POST", path, body).json()
+    _show_one(args, remote, made)
+    if made["status"] == "draft":
+        said = f"somebody else issues it: `meterhouse invoice issue {made['id']}`"
+        print(f"four eyes are agreed for this tenant: {said}", file=sys.stderr)
+
+
+def _discard(args: argparse.Namespace, remote: Any) -> None:
+    remote.call("DELETE", _path(args, remote))
 
 
 def _void(args: argparse.Namespace, remote: Any) -> None:
@@ -292,7 +303,10 @@ def _tenant_id(written: str, remote: Any) -> str:
     return Names({"tenant": list(remote.all("tenants"))}).tenant(written)
 
 
-def _show(invoice: dict[str, Any], tenant: str) -> None:
+def _show(invoice: dict[str, Any], tenant: str, credited: str | None = None) -> None:
     number = invoice["number"] or "-"
     total = f"{invoice['total']} {invoice['currency']}"
-    print(f"{invoice['id']}  {tenant}  {invoice['period']}  {invoice['status']}  {number}  {total}")
+    said = f"{invoice['id']}  {tenant}  {invoice['period']}  {invoice['status']}  {number}  {total}"
+    if invoice["kind"] == "credit_note":
+        said += f"  credit note on {credited or invoice['credits_invoice']}"
+    print(said)

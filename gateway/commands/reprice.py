@@ -61,8 +61,9 @@ def _list(args: argparse.Namespace, remote: Any) -> None:
     if args.json:
         print(json.dumps(found))
         return
+    tenants = _tenants(remote) if found else {}
     for each in found:
-        print(_head(each))
+        print(_head(each, tenants))
 
 
 def _show(args: argparse.Namespace, remote: Any) -> None:
@@ -72,7 +73,7 @@ def _show(args: argparse.Namespace, remote: Any) -> None:
 def _decide(args: argparse.Namespace, remote: Any) -> None:
     path = f"/repricings/{args.repricing}/{args.verb}"
     found = remote.call("POST", path, within_s=_WITHIN_S).json()
-    print(json.dumps(found) if args.json else _head(found))
+    print(json.dumps(found) if args.json else _head(found, _tenants(remote)))
 
 
 def _tell(args: argparse.Namespace, remote: Any, found: dict[str, Any]) -> None:
@@ -81,7 +82,7 @@ def _tell(args: argparse.Namespace, remote: Any, found: dict[str, Any]) -> None:
         print(json.dumps(found | {"lines": lines}))
         return
     names = {each["id"]: each["name"] for each in remote.all("teams")}
-    print(_head(found))
+    print(_head(found, _tenants(remote)))
     for each in lines:
         team = names.get(each["team_id"], each["team_id"])
         said = f"{each['old']} -> {each['new']}: {each['difference']}"
@@ -93,10 +94,15 @@ def _tell(args: argparse.Namespace, remote: Any, found: dict[str, Any]) -> None:
         print(f"  by quantity the month's total takes off {said}")
 
 
-def _head(found: dict[str, Any]) -> str:
+def _tenants(remote: Any) -> dict[str, str]:
+    return {each["id"]: each["name"] for each in remote.all("tenants")}
+
+
+def _head(found: dict[str, Any], tenants: dict[str, str]) -> str:
     model = found["model"] or "every model"
     said = f"{found['old']} -> {found['new']} {found['currency']}: {found['difference']}"
-    return f"{found['id']}  {found['period']}  {model}  {found['state']}  {said}"
+    tenant = tenants.get(found["tenant_id"], found["tenant_id"])
+    return f"{found['id']}  {tenant}  {found['period']}  {model}  {found['state']}  {said}"
 
 
 def _requests(each: dict[str, Any]) -> str:

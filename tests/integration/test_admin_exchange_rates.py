@@ -160,7 +160,7 @@ def test_an_invoice_in_another_currency_waits_for_a_rate_and_keeps_it(
     assert (issued["currency"], issued["total"]) == ("EUR", "34.54")
     assert issued["exchange"] == {
         "currency": "GBP", "amount": "30.000003", "rate": "1.15123", "day": "2026-10-31",
-        "source": "ECB",
+        "source": "ECB", "earlier": {},
     }  # fmt: skip
     manifest = admin_client.get(f"{one}/manifest").json()
     assert (manifest["amount"], manifest["intact"]) == ("34.54", True)

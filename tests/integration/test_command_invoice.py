@@ -68,6 +68,9 @@ def test_a_draft_is_issued_checked_credited_and_voided(
         assert main(["invoice", *words]) == 0
         return capsys.readouterr().out.split()
 
+    thrown, *_ = said("draft", "--tenant", TENANT, "--period", "2026-10")
+    assert said("discard", thrown) == []
+    assert said("list") == []
     draft, *_ = said("draft", "--tenant", TENANT, "--period", "2026-10")
     issued = said("issue", draft)
     assert issued[1:] == ["acme", "2026-10", "issued", "INV-000001", "3.00", "USD"]
@@ -80,7 +83,8 @@ def test_a_draft_is_issued_checked_credited_and_voided(
     ]  # fmt: skip
     assert explained.count("chat-default") == 2, "and whose, of which model"
     note = said("credit", "INV-000001", "--amount", "1", "--reason", "slow")
-    assert note[1:] == ["acme", "2026-10", "issued", "INV-CN-000001", "-1.00", "USD"]
+    assert note[1:7] == ["acme", "2026-10", "issued", "INV-CN-000001", "-1.00", "USD"]
+    assert " ".join(said("list")).endswith("-1.00 USD credit note on INV-000001")
     assert main(["invoice", "void", "INV-000001", "--reason", "typo"]) == 1
     assert "void its credit notes first" in capsys.readouterr().err
     assert "voided" in said("void", "INV-CN-000001", "--reason", "typo")

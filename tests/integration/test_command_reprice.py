@@ -77,6 +77,7 @@ def test_finance_proposes_and_a_colleague_approves(
     assert "ask a colleague" in own
     assert "3 -> 2: -1  (1 of 1 requests change)" in shown
     assert len(set(listed)) == 1
+    assert "  acme  2026-10" in listed[0]
     assert "approved  3 -> 2 USD: -1" in listed[0]
     with server.client() as client:
         told = client.get("/audit", params={"limit": 200}).json()["items"]

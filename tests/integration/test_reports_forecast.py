@@ -95,6 +95,19 @@ def test_what_was_known_later_says_nothing_of_what_was_foreseen(
     assert said(capsys, "--by", "team") == before
 
 
+def test_at_a_months_end_nothing_is_foreseen_below_what_is_spent(
+    server: AdminServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = {"tenant_id": TENANT, "team_path": (OLD,), "usage": Meters(input=1)}
+    book(server.engine, october("req_odd", "2026-10-30T08:00:00Z", **odd))
+
+    assert main(["report", "forecast", "--at", "2026-10-31T22:59:59Z"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+
+    assert row["actual"] == "81.000003"
+    assert row["low"] == "81.01"
+
+
 @pytest.mark.parametrize(
     ("asked", "field"),
     [({"group_by": "day"}, "group_by"), ({"at": "9998-01-01T00:00:00Z"}, "at")],

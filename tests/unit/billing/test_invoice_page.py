@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from msgspec.structs import replace
 
 from billing import credit_notes
+from billing.exchange import Exchange
 from billing.invoice_page import MOST_LINES, Head, Note, page
 from billing.invoices import InvoiceLine, Minimum, csv_rows, draft
 from billing.meters import Meters
@@ -146,7 +147,20 @@ def test_what_came_late_has_a_part_of_its_own() -> None:
     rows = Cells(written(HEAD, made.lines)).rows
     parts = [row[0] for row in rows if len(row) == 10 and not any(row[1:])]
 
-    assert parts == ["Usage of September 2026 that came after invoice INV-000000"]
+    said = "Usage of September 2026 that came, or was charged anew, after invoice INV-000000"
+    assert parts == [said]
+
+
+def test_the_rate_that_a_correction_comes_at_is_said_where_it_is_another() -> None:
+    rate = Exchange(
+        currency="USD", rate="0.95", day="2026-10-31", source="ECB", amount="6.34313735717",
+        earlier={"INV-000001": "0.92", "INV-000002": "0.95"},
+    )  # fmt: skip
+
+    text = written(replaced(currency="EUR", exchange=rate), ())
+
+    assert "at 1 USD = 0.95 EUR (ECB, 31 October 2026); what corrects INV-000001 at" in text
+    assert "INV-000002" not in text
 
 
 def test_lines_have_the_numbers_that_they_have_in_the_file_and_every_row_all_columns() -> None:

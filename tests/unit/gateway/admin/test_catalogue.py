@@ -28,6 +28,14 @@ def test_the_price_is_that_of_the_day_it_is_asked_for() -> None:
     after = look_up("openai", "gpt-5.6-sol", parse_rfc3339("2026-08-21T00:00:00Z"))
 
     assert (before.amounts[Meter.INPUT], after.amounts[Meter.INPUT]) == ("5", "4")
+    assert any("other prices from 2026-08-21 on" in note for note in before.notes)
+    assert not any("other prices" in note for note in after.notes)
+
+
+def test_a_price_by_the_time_of_day_is_named() -> None:
+    notes = look_up("deepseek", "deepseek-chat", NOW_US).notes
+
+    assert any("depends on the time of day" in note for note in notes)
 
 
 def test_what_larger_prompts_cost_comes_with_the_price() -> None:
