@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from billing.meters import Meters, Provenance
 from gateway.stores.sql import explained, issuing, usage_requests
@@ -46,6 +46,42 @@ def test_a_line_is_the_requests_behind_it(engine: Engine) -> None:
 
     fives = {f"req_{n}" for n in range(5)}
     assert behind(engine, invoice) == [fives, fives, fives, {"req_dear"}]
+
+
+def adds_up(engine: Engine, invoice: Invoice) -> list[bool]:
+    """Whether each line does, and then the whole."""
+    with reading(engine) as connection:
+        lines = [*lines_of(engine, invoice), None]
+        return [explained.behind(connection, invoice, line).adds_up for line in lines]
+
+
+def test_a_draft_that_usage_was_booked_after_does_not_add_up_until_it_is_refreshed(
+    engine: Engine,
+) -> None:
+    book(engine, october("req_1"))
+    draft = drafted(engine)
+    book(engine, october("req_2"))
+
+    *lines, rounding, whole = adds_up(engine, draft)
+    assert (any(lines), rounding, whole) == (False, True, False)
+    assert all(adds_up(engine, drafted(engine)))
+
+
+@pytest.mark.parametrize("change", ["amount_picos = amount_picos + 1", "quantity = quantity + 1"])
+def test_a_line_that_was_changed_behind_the_triggers_does_not_add_up(
+    sqlite_url: str, change: str
+) -> None:
+    with a_ledger(sqlite_url) as engine:
+        book(engine, october("req_1", usage=Meters(input=5, output=3)))
+        invoice = issued(engine, drafted(engine))
+        with transaction(engine) as connection:
+            connection.execute(text("DROP TRIGGER invoice_lines_stay"))
+            connection.execute(text(f"UPDATE invoice_lines SET {change} WHERE position = 1"))
+
+        first, *others, whole = adds_up(engine, invoice)
+
+    assert (first, all(others)) == (False, True)
+    assert whole is ("amount" not in change), "of the whole amounts are compared"
 
 
 def test_what_came_late_is_behind_the_correction_and_not_behind_the_first(engine: Engine) -> None:

@@ -132,6 +132,7 @@ def test_forgetting_the_keys_before_erases_everybody_they_knew(kept: Kept) -> No
 
     assert kept.post("rotate", forget=True) == {"key_version": 2, "forgotten": 1}
 
+    assert len(kept.keys) == 1, "the key before is gone, sealed as it was"
     assert kept.post("find", **ADA)["end_users"] == []
     kept.asks("bob")
     assert len(kept.post("find", user="bob")["end_users"]) == 1

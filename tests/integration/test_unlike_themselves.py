@@ -151,6 +151,35 @@ def test_what_is_no_loop_is_left_alone(engine: Engine, count: int, tokens: int, 
     assert told(engine) == []
 
 
+def test_what_was_before_the_breaker_is_no_matter_of_it(engine: Engine) -> None:
+    armed(engine, created_at_us=NOON_US - 5 * SECOND_US)
+    storm(engine, NOON_US)
+
+    break_loops.look(deps_of(engine), NOON_US)
+
+    assert told(engine) == []
+
+
+def test_a_channel_hears_of_what_is_worth_its_least_amount(engine: Engine) -> None:
+    armed(engine)
+    storm(engine, NOON_US)  # ten dollars
+    with transaction(engine) as connection:
+        for name, least in (("near", "10"), ("far", "10.000001")):
+            channel = alerts.Channel(
+                id=name, tenant_id="tenant_acme", scope_kind="tenant", scope_id="tenant_acme",
+                name=name, url="https://hooks.example.com", secret_sealed=b"", rules=("loop",),
+                least_amount=least,
+            )  # fmt: skip
+            alerts.CHANNELS.add(connection, channel)
+
+    break_loops.look(deps_of(engine), NOON_US)
+
+    (alert,) = told(engine)
+    with reading(engine) as connection:
+        sent = alerts.DELIVERIES.all(connection, alert_id=alert.id)
+    assert [each.channel_id for each in sent] == ["near"]
+
+
 def test_a_key_unlike_its_own_past_is_told_and_not_its_teams_because_of_it(
     engine: Engine,
 ) -> None:
