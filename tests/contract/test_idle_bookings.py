@@ -65,8 +65,9 @@ def work(
     tokens = Meters(input=int(millions.replace(".", "")) * 10_000)
     times = {"admitted_at_us": at_us - took_us, "finished_at_us": at_us, "duration_us": took_us}
     event = october(
-        request, backend_id="backend_rack", cost_card=COST, usage=tokens, **times, **whose
-    )
+        request, **{"backend_id": "backend_rack", "cost_card": COST, "usage": tokens}
+        | times | whose
+    )  # fmt: skip
     assert book(engine, event) == news
 
 
@@ -185,6 +186,22 @@ def test_an_estimate_that_was_taken_back_makes_nobody_busier(engine: Engine) -> 
     }
 
 
+def test_a_month_has_what_was_admitted_in_it_in_the_currency_of_the_box(engine: Engine) -> None:
+    """Beside it an hour of September, one of November, and one that is paid for in euros."""
+    euros = sealed_card("EUR", [Rate(Meter.INPUT, 1_000_000, "e")])
+    work(engine, "req_a", 18, "3.75")
+    work(engine, "req_before", 18, "1.00", admitted_at_us=LAST_HOUR - 1)
+    work(engine, "req_after", 18, "1.00", admitted_at_us=LAST_HOUR + HOUR_US)
+    work(engine, "req_eur", 18, "1.00", currency="EUR", charge_card=euros, cost_card=euros)
+
+    found = booked(engine, "busy")
+
+    assert format_picos(found.money.absorbed_picos) == "3.75"
+    assert [(part.team_id, format_picos(part.picos)) for part in found.booked[0].parts] == [
+        ("team_support", "8.77")
+    ]
+
+
 def test_a_month_that_runs_and_one_before_the_box_was_there_are_not_booked(engine: Engine) -> None:
     with pytest.raises(NothingToBookError, match="2999-01 is not over"):
         booked(engine, period="2999-01")
@@ -193,12 +210,26 @@ def test_a_month_that_runs_and_one_before_the_box_was_there_are_not_booked(engin
 
 
 FROZEN = ("UPDATE idle_bookings SET actual_picos = 0", "DELETE FROM idle_bookings")
+SAME = (
+    "backend_id, period, rule, currency, from_us, to_us, busy_us, actual_picos, absorbed_picos,"
+    " parts, profile, booked_by, created_at_us"
+)
+CHAIN = "ledger chain idle, block 1"
 TAMPERED = {
-    "nothing less is booked": "DELETE FROM idle_bookings",
-    "a figure": "UPDATE idle_bookings SET busy_us = busy_us + 1",
-    "who bears it": "UPDATE idle_bookings SET parts = replace(parts, '6.', '6.') || ' '",
-    "a posting": "UPDATE postings SET amount_picos = 2 * amount_picos WHERE kind = 'idle'",
-    "the profile": "UPDATE idle_bookings SET profile = replace(profile, '12.52', '12.53')",
+    "DELETE FROM idle_bookings": f"{CHAIN}: 0 records where 1 were sealed",
+    "UPDATE idle_bookings SET busy_us = busy_us + 1": CHAIN,
+    "UPDATE idle_bookings SET booked_by = 'adm_other'": CHAIN,
+    "UPDATE idle_bookings SET absorbed_picos = absorbed_picos + 1": "in 2026-10: 8.76 is booked of",
+    "UPDATE idle_bookings SET profile = replace(profile, '12.52', '12.53')": (
+        "what the box cost does not follow from its profile"
+    ),
+    "UPDATE postings SET amount_picos = 2 * amount_picos WHERE kind = 'idle'": (
+        "its postings are not those that follow from it"
+    ),
+    f"INSERT INTO idle_bookings (id, number, {SAME})"
+    f" SELECT 'idle_2', 2, {SAME} FROM idle_bookings": (
+        "there are 2 idle bookings, and 1 were sealed"
+    ),
 }
 
 
@@ -211,8 +242,7 @@ def test_what_is_booked_stays_and_what_is_changed_behind_the_triggers_is_found(
     for statement in FROZEN:
         with pytest.raises(DBAPIError, match="never changes"):
             by_hand(engine, statement)
-    for what, statement in TAMPERED.items():
-        assert faults_after(engine, statement), what
-    faults = faults_after(engine, TAMPERED["a posting"])
-    assert any("its postings are not those that follow from it" in each for each in faults)
+    for statement, words in TAMPERED.items():
+        told = faults_after(engine, statement)
+        assert any(words in each for each in told), (statement, told)
     assert balances(engine)["idle/backend_rack"] == "8.76"

@@ -22,6 +22,8 @@ def test_a_price_that_moves_over_threefold_is_a_leap() -> None:
         ("0", "USD", False),
         ("0.0005", "USD", False),
         ("1000", "USD", False),
+        ("1000.000001", "USD", True),
+        ("0.000499", "USD", True),
         ("0.000003", "USD", True),
         ("15000", "USD", True),
         ("15000", "JPY", False),
