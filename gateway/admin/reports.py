@@ -48,8 +48,8 @@ MARGIN: Final = (
     "charge_per_million", "cost_per_million", "currency",
 )  # fmt: skip
 BUDGETS: Final = (
-    "budget_id", "scope", "period", "window_start", "window_end", "budget", "actual", "left",
-    "used_percent", "elapsed_percent", "currency",
+    "budget_id", "tenant", "scope", "period", "window_start", "window_end", "budget", "actual",
+    "left", "used_percent", "elapsed_percent", "currency",
 )  # fmt: skip
 # Every other cell could have been named by somebody, and is shown as text.
 _FIGURES: Final = frozenset(
@@ -228,6 +228,7 @@ async def _budgets(call: Call) -> Answer:
         items.append(
             {
                 "budget_id": each.id,
+                "tenant": names.get(each.tenant_id, each.tenant_id),
                 "scope": f"{each.scope_kind} {names.get(each.scope_id, each.scope_id)}",
                 "period": each.period,
                 "window_start": clock.rfc3339(span.start_us),
@@ -326,6 +327,8 @@ def operations() -> list[Operation]:
         Operation(
             "GET", "/reports/budgets", "reports", "Hold budgets against what was spent", _budgets,
             right=Right.BUDGETS_READ, query=BudgetsQuery, **both,
-            description="By the ledger, in the window that the instant is in.",
+            description="By the ledger, in the window that the instant is in, as budgets count: "
+            "each charge rounded up to a nano (a millionth, of currencies with small units), and "
+            "what was priced anew as it was first.",
         ),
     ]  # fmt: skip

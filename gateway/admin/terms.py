@@ -28,7 +28,9 @@ Series = Annotated[
         extra={"rule": "what numbers begin with, such as INV or ACME-EU"},
     ),
 ]
-Day = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", extra={"rule": "a day"})]
+Day = Annotated[
+    str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", extra={"rule": "a day such as 2026-11-01"})
+]
 _ANY: Final = "2026-01-01"
 _NOTE: Final = re.compile(r"(^|-)CN$")
 

@@ -175,6 +175,7 @@ def test_budgets_stand_against_what_was_spent_in_the_window_of_an_instant(
         "6",
         "2",
     )
+    assert row["tenant"] == "acme"
     assert (row["used_percent"], row["window_start"]) == ("75", "2026-09-30T22:00:00Z")
     assert main(["report", "journal", "--period", "2026-13"]) == 1
     assert "a month such as" in capsys.readouterr().err
