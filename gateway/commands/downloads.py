@@ -19,9 +19,10 @@ def save(
     from gateway.commands.files import whole
 
     if output is None:
-        remote.download(path, sys.stdout.buffer, headers, params)
+        for part in remote.parts(path, headers, params):
+            sys.stdout.buffer.write(part)
         sys.stdout.buffer.flush()
         return
     with whole(output) as file:
-        size = remote.download(path, file, headers, params)
+        size = sum(file.write(part) for part in remote.parts(path, headers, params))
     print(f"{output}: {size} bytes", file=sys.stderr)

@@ -114,10 +114,10 @@ def _filled(folder: Path, span: Span, written: list[Path]) -> str:
     left_out: list[dict[str, str]] = []
     with Remote.from_env() as remote:
         who = remote.call("GET", "/whoami").json()
-        for name, lines in _parts(remote, span):
+        for name, parts in _parts(remote, span):
             written.append(folder / name)
             try:
-                files.append(_written(folder, name, lines))
+                files.append(_written(folder, name, parts))
             except RemoteError as fault:
                 if fault.status != _FORBIDDEN:
                     raise
@@ -138,7 +138,7 @@ def _filled(folder: Path, span: Span, written: list[Path]) -> str:
 
 
 def _parts(remote: "Remote", span: Span) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """Each file's name and lines, read as they are written."""
+    """Each file's name and its parts, read as they are written."""
     for name in _CHECKS:
         yield f"{name.replace('/', '-')}.json", _whole(remote, f"/{name}", {})
     yield "audit.jsonl", _objects(remote, "audit", span)
@@ -180,17 +180,18 @@ def _terms(remote: "Remote") -> Iterator[bytes]:
 def _whole(
     remote: "Remote", path: str, params: Span, accept: str = "application/json"
 ) -> Iterator[bytes]:
-    answer = remote.call("GET", path, headers={"accept": accept}, params=params)
-    yield from answer.content.splitlines(keepends=True)
+    yield from remote.parts(path, {"accept": accept}, params)
 
 
-def _written(folder: Path, name: str, lines: Iterator[bytes]) -> dict[str, Any]:
-    digest, rows, size = hashlib.sha256(), 0, 0
+def _written(folder: Path, name: str, parts: Iterator[bytes]) -> dict[str, Any]:
+    """As they come: a month may have more than fits memory."""
+    digest, rows, size, last = hashlib.sha256(), 0, 0, b""
     with (folder / name).open("xb") as file:
-        for line in lines:
-            file.write(line)
-            digest.update(line)
-            rows, size = rows + 1, size + len(line)
+        for part in filter(None, parts):
+            file.write(part)
+            digest.update(part)
+            rows, size, last = rows + part.count(b"\n"), size + len(part), part[-1:]
+    rows += last not in (b"", b"\n")  # one that nothing ends
     return {"name": name, "lines": rows, "bytes": size, "sha256": digest.hexdigest()}
 
 

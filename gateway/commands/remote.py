@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import Any, Final, Self
 
 import httpx
 
@@ -72,22 +72,21 @@ class Remote:
             return answer
         raise RemoteError(_reason(answer), answer.status_code)
 
-    def download(
+    def parts(
         self,
         path: str,
-        into: IO[bytes],
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str | int] | None = None,
-    ) -> int:
-        """The body of a success, written part by part: memory does not grow with it. Its bytes.
-        RemoteError as of `call`; `into` has what came until then.
+    ) -> Iterator[bytes]:
+        """The body of a success as it comes: memory does not grow with it. RemoteError as of
+        `call`, perhaps after some of it.
         """
         asking = self._http.stream("GET", path, headers=headers, params=params, timeout=DOWNLOAD_S)
         with self._in_words(DOWNLOAD_S), asking as answer:
             if not answer.is_success:
                 answer.read()
                 raise RemoteError(_reason(answer), answer.status_code)
-            return sum(into.write(part) for part in answer.iter_bytes())
+            yield from answer.iter_bytes()
 
     @contextlib.contextmanager
     def _in_words(self, within_s: float) -> Iterator[None]:

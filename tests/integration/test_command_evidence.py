@@ -56,6 +56,9 @@ def test_the_folder_holds_what_its_manifest_says_until_somebody_changes_it(
     assert tenant["id"] in (folder / "audit.jsonl").read_text()
     assert command("check", str(folder)) == 0
     assert (folder / "discounts.jsonl").exists()
+    for each in found["files"]:
+        content = (folder / each["name"]).read_bytes()
+        assert (each["lines"], each["bytes"]) == (len(content.splitlines()), len(content)), each
     (terms,) = (folder / "billing-terms.jsonl").read_text().splitlines()
     assert json.loads(terms)["tenant_id"] == tenant["id"]
 
