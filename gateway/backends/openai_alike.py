@@ -59,16 +59,17 @@ class Alike:
         """Adds the texts of the events from `begin` on that are mere text, except empty ones.
         Answers which event is the first that is something else.
         """
-        at, together = begin, len(events) - begin >= _FEWEST
+        at, count = begin, len(events)
+        together = count - begin >= _FEWEST
         try:
-            while at < len(events):
-                event = events[at]
-                if event[: self._text_from] == self._opening and self._closes(event):
+            while at < count:
+                event, begins, ends = events[at], self._text_from, self._text_to
+                if event[:begins] == self._opening and event[ends:] == self._closing:
                     if together:
                         together = False
                         at += self._read_together(events[at:], texts)
                         continue
-                    text = _STRING.decode(event[self._text_from : self._text_to])
+                    text = _STRING.decode(event[begins:ends])
                 elif event.startswith(b"data: "):
                     chunk = _TEXT.decode(event[6:-2])
                     text = chunk.choices[0].delta.content
@@ -84,9 +85,6 @@ class Alike:
             pass  # something else than text
         return at
 
-    def _closes(self, event: bytes) -> bool:
-        return event[self._text_to :] == self._closing
-
     def _read_together(self, events: Sequence[bytes], texts: list[str]) -> int:
         """How many of the first events were read, the first of which is alike: all that are but for
         the last few, or none.
@@ -95,7 +93,7 @@ class Alike:
         where there are as many strings as events, each event has one and nothing else.
         """
         end = len(events)
-        while not self._closes(events[end - 1]):
+        while events[end - 1][self._text_to :] != self._closing:
             end -= 1
         strings = list(map(self._text_of, events[:end]))
         all_but_ends = b"".join(events[:end])[self._text_from : self._text_to]

@@ -191,6 +191,6 @@ def test_what_events_have_in_common_is_learned_and_only_their_text_decoded() -> 
     alike = meter._alike
 
     assert [alike._text_of(one) for one in same] == [b'"a"', b'"b"', b'"c"']
-    assert all(one.startswith(alike._opening) and alike._closes(one) for one in same)
+    assert all(one.startswith(alike._opening) and one.endswith(alike._closing) for one in same)
     assert meter.feed_texts(same, 2) == 3
     assert meter.generated_text() == "abc"
