@@ -38,6 +38,7 @@ CAUSES: Final = {
     "drawdown": "what the commitment had paid before",
     "overage": "what usage beyond the commitment has for a price",
     "true_up": "rest of the commitment",
+    "unused": "what of the commitment expired",
     "credit": "credit",
     "rounding": "rounding",
 }

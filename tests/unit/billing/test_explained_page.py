@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from html import unescape
+from typing import get_args
 
 from msgspec.structs import replace
 
 from billing.explained_page import (
+    CAUSES,
     MOST_REQUESTS,
     Booking,
     Change,
@@ -15,7 +17,7 @@ from billing.explained_page import (
     rating_page,
     requests_page,
 )
-from billing.invoices import draft
+from billing.invoices import LineKind, draft
 from billing.meters import Meter, Meters
 from billing.periods import Window
 from billing.prices import Rate, sealed_card
@@ -146,3 +148,7 @@ def test_a_request_s_rating_says_what_decided_each_price() -> None:
     assert "Invoice INV-000042" in text
     assert "no: another attempt answered" in text
     assert "<img" not in text
+
+
+def test_every_kind_of_line_that_has_no_bookings_has_its_words() -> None:
+    assert set(get_args(LineKind)) - {"usage"} <= set(CAUSES)
