@@ -79,6 +79,7 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     amount_picos: int
     changes: tuple[Change, ...] = ()
     billed_picos: int
+    total_minor: int = 0  # of the invoice, in its own currency
     adds_up: bool
 
 
@@ -152,6 +153,9 @@ def _facts(of: Explained) -> Iterator[tuple[str, str]]:
     yield "Tenant", of.tenant
     line = of.line
     if line is None:
+        if of.invoice_currency != of.currency:
+            total = f"{grouped(format_minor(of.total_minor, of.invoice_currency))}"
+            yield "Invoice total", f"{total} {of.invoice_currency}, each line at its rate"
         return
     named = (
         ("Cost centre", line.cost_center), ("Team", line.team), ("App", line.key),

@@ -12,7 +12,7 @@ from billing.explained_page import Booking, Change, Explained, Rated, RatedAttem
 from billing.invoices import OF_USAGE, InvoiceLine
 from billing.prices import RateCard
 from billing.rating import lines as rated_lines
-from gateway.admin.explaining import LineId, line_of
+from gateway.admin.explaining import LineId, currency_of, line_of
 from gateway.admin.invoice_files import HTML, SEALED, STYLE, file_name
 from gateway.admin.invoices import found
 from gateway.admin.operation import Answer, Call, Operation
@@ -104,13 +104,13 @@ def _explained(
     line: InvoiceLine | None,
     behind: explained.Behind,
 ) -> Explained:
-    terms, exchange = invoices.terms_of(connection, invoice), invoice.exchanged
+    terms = invoices.terms_of(connection, invoice)
     kind = "Credit note" if invoice.kind == "credit_note" else "Invoice"
     return Explained(
         invoice=f"{kind} {invoice.number or 'draft of ' + invoice.period}",
         tenant=terms.recipient.name or terms.tenant,
         timezone=terms.timezone,
-        currency=invoice.currency if exchange is None else exchange.currency,
+        currency=currency_of(invoice),
         invoice_currency=invoice.currency,
         line=line,
         number=number,
@@ -120,6 +120,7 @@ def _explained(
         amount_picos=behind.amount_picos,
         changes=tuple(Change(each.cause, each.quantity, each.picos) for each in behind.changes),
         billed_picos=behind.billed_picos,
+        total_minor=invoice.total_minor,
         adds_up=behind.adds_up,
     )
 

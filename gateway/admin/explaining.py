@@ -7,7 +7,7 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from billing.invoices import OF_USAGE, InvoiceLine
-from billing.money import format_picos
+from billing.money import format_minor, format_picos
 from billing.prices import amount_per_million
 from gateway import clock
 from gateway.admin.invoices import found
@@ -82,6 +82,8 @@ class BehindPage(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[BehindChange, ...] = ()
     billed: str
     billed_quantity: int | None = None
+    total: str  # of the invoice, rounded once, in its own `total_currency`
+    total_currency: str
     adds_up: bool
     items: tuple[BehindItem, ...]
     next: str | None
@@ -118,6 +120,12 @@ def line_of(connection: Connection, invoice: Invoice, named: str) -> tuple[int, 
     return found
 
 
+def currency_of(invoice: Invoice) -> str:
+    """Of what is behind its lines: the ledger's. What a credit note takes back is in its own."""
+    exchange = None if invoice.kind == "credit_note" else invoice.exchanged
+    return invoice.currency if exchange is None else exchange.currency
+
+
 def _page(
     connection: Connection, invoice: Invoice, line: InvoiceLine | None, query: BehindQuery
 ) -> BehindPage:
@@ -125,12 +133,11 @@ def _page(
     events = explained.events(connection, behind, _cursor(query.cursor), query.limit + 1)
     shown = events[: query.limit]
     rated = line if line is not None and line.line_kind in OF_USAGE else None
-    exchange = invoice.exchanged
     return BehindPage(
         invoice_id=invoice.id,
         number=invoice.number,
         line_id=query.line_id,
-        currency=invoice.currency if exchange is None else exchange.currency,
+        currency=currency_of(invoice),
         meter=None if rated is None else rated.meter,
         unit_price_per_million=None if rated is None else amount_per_million(rated.picos_per_token),
         price_version=None if rated is None else rated.price_version,
@@ -141,6 +148,8 @@ def _page(
         changes=tuple(_change(each) for each in behind.changes),
         billed=format_picos(behind.billed_picos),
         billed_quantity=None if rated is None else rated.quantity,
+        total=format_minor(invoice.total_minor, invoice.currency),
+        total_currency=invoice.currency,
         adds_up=behind.adds_up,
         items=tuple(_item(each, rated, behind.booked_at) for each in shown),
         next=f"{shown[-1].admitted_at_us}.{shown[-1].event_id}" if events[query.limit :] else None,

@@ -244,6 +244,9 @@ def _sum_up(page: dict[str, Any]) -> None:
             print(f"  {CAUSES[each['cause']]}{tokens}: {each['amount']}")
         of = f"the line, {page['billed_quantity']} tokens at {asked} a million"
         print(f"  {of if page['meter'] else 'billed'}: {page['billed']} {page['currency']}")
+    if page["line_id"] is None and page["total_currency"] != page["currency"]:
+        said = "each line at its rate, rounded once"
+        print(f"  the invoice's total: {page['total']} {page['total_currency']}, {said}")
 
 
 def _rating(args: argparse.Namespace, remote: Any) -> int:

@@ -178,6 +178,19 @@ def test_an_invoice_in_another_currency_waits_for_a_rate_and_keeps_it(
     assert (credit["currency"], credit["total"]) == ("EUR", "-34.54")
     assert credit["exchange"] == issued["exchange"] | {"amount": None}
     _check_focus(admin_client, credit)
+    _check_explained(admin_client, issued, ("30.000003", "GBP", "34.54", "EUR"))
+    _check_explained(admin_client, credit, ("-34.54", "EUR", "-34.54", "EUR"))
+
+
+def _check_explained(admin_client: httpx.Client, invoice: dict[str, Any], figures: Any) -> None:
+    """What was billed in the currency it was rated in, and what that came to."""
+    one = f"/invoices/{invoice['id']}/requests"
+    behind = admin_client.get(one).json()
+    named = ("billed", "currency", "total", "total_currency")
+    assert tuple(behind[name] for name in named) == figures
+    page = admin_client.get(f"{one}.html").text
+    assert " ".join(figures[:2]) in page
+    assert ("34.54 EUR, each line at its rate" in page) == (figures[1] != "EUR")
 
 
 def _check_focus(admin_client: httpx.Client, invoice: dict[str, Any]) -> None:
