@@ -11,9 +11,10 @@ from sqlalchemy import Connection
 from billing.csv_files import safe_text
 from billing.money import format_picos
 from billing.prices import RateCard, amount_per_million
+from billing.quantity import Step
 from billing.rating import RatedLine
 from billing.rating import lines as rated_lines
-from billing.service_tiers import ServiceTier
+from billing.service_tiers import ServiceTier, tier_of
 from gateway import clock
 from gateway.admin.cost_sight import sees_cost
 from gateway.admin.operation import Answer, Call, Filter, Operation, PageSize
@@ -39,14 +40,29 @@ class RequestQuery(Span, frozen=True, forbid_unknown_fields=True, kw_only=True):
     cursor: RequestCursor | None = None
 
 
+class StepView(msgspec.Struct, frozen=True, kw_only=True):
+    """What tokens above so many of a month cost."""
+
+    above_tokens: int
+    unit_price_per_million: str
+
+
 class RatingView(msgspec.Struct, frozen=True, kw_only=True):
-    """One meter: tokens times the price that was frozen at admission. Nothing is rounded here."""
+    """One meter: tokens times the price that was frozen at admission. Nothing is rounded here.
+    `list_price_per_million`: where a contract asks for another one. `by_quantity`: `graduated` or
+    `volume` where the month's total decides among `steps`; it is booked at the dearest of them,
+    and the invoice has what the total makes of it.
+    """
 
     meter: str
     quantity: int
     unit_price_per_million: str
     price_version: str
     amount: str
+    service_tier: str
+    list_price_per_million: str | None
+    by_quantity: str | None
+    steps: tuple[StepView, ...]
 
 
 class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,13 +215,23 @@ def _rating(attempt: Attempt, told: _Told) -> tuple[RatingView, ...]:
 
 
 def _rated(line: RatedLine) -> RatingView:
+    listed = line.list_picos
     return RatingView(
         meter=line.meter.value,
         quantity=line.quantity,
         unit_price_per_million=amount_per_million(line.picos_per_token),
         price_version=line.version,
         amount=format_picos(line.amount_picos),
+        service_tier=tier_of(line.version).value,
+        list_price_per_million=None if listed is None else amount_per_million(listed),
+        by_quantity=None if line.schedule is None else line.schedule.mode,
+        steps=() if line.schedule is None else tuple(map(_step, line.schedule.steps)),
     )
+
+
+def _step(step: Step) -> StepView:
+    price = amount_per_million(step.picos_per_token)
+    return StepView(above_tokens=step.above_tokens, unit_price_per_million=price)
 
 
 def _request(attempts: Sequence[Attempt], told: _Told) -> RequestView:

@@ -272,6 +272,7 @@ def _rating(args: argparse.Namespace, remote: Any) -> int:
             for rated in attempt["rating"]:
                 price = f"{rated['unit_price_per_million']} a million ({rated['price_version']})"
                 print(f"    {rated['meter']}: {rated['quantity']} at {price} = {rated['amount']}")
+                _show_steps(rated)
     return int(not found)
 
 
@@ -281,6 +282,16 @@ def _tier(attempt: dict[str, Any]) -> str:
     if tier == asked == ServiceTier.STANDARD and served is None:
         return ""
     return f"  {tier} tier (asked for {asked}, told {served or 'nothing'})"
+
+
+def _show_steps(rated: dict[str, Any]) -> None:
+    if rated["by_quantity"] is None:
+        return
+    steps = (
+        f"{each['unit_price_per_million']} above {each['above_tokens']}" for each in rated["steps"]
+    )
+    said = f"{rated['by_quantity']} by the month's tokens: {', '.join(steps)}"
+    print(f"      {said}; the invoice has what the month's total makes of it")
 
 
 def _path(args: argparse.Namespace, remote: Any) -> str:

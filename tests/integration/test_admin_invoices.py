@@ -294,6 +294,10 @@ def test_a_line_leads_to_its_requests_and_a_request_to_its_invoice(books: Books)
         "unit_price_per_million": "3",
         "price_version": "price_charge_in",
         "amount": "0.0012",
+        "service_tier": "standard",
+        "list_price_per_million": None,
+        "by_quantity": None,
+        "steps": [],
     }
 
 

@@ -2,12 +2,15 @@
 as pages, as typed.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from billing.meters import Meters
+from billing.meters import Meter, Meters
+from billing.prices import Rate, sealed_card
+from billing.quantity import Schedule, Step
 from gateway.__main__ import main
 from gateway.stores.sql import teams, tenants
 from gateway.stores.sql.engine import transaction
@@ -80,6 +83,34 @@ def test_a_request_leads_to_its_rating_and_to_the_invoice(
     assert ["Charged", "", "6.000015 USD", "", ""] in rows
     assert "Invoice INV-000001" in text
     assert "&lt;b&gt;core" in text
+
+
+def test_what_the_month_s_total_decides_is_told_with_its_steps(
+    server: AdminServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = Schedule("graduated", (Step(0, 3_000_000), Step(10_000_000, 2_000_000)))
+    rates = [Rate(Meter.INPUT, 3_000_000, "p_steps@priority", steps, 4_000_000)]
+    card = sealed_card("USD", rates)
+    of = {"tenant_id": TENANT, "team_path": (TEAM,), "usage": Meters(input=1_000_000)}
+    stepped = "req_01m7yzmhg0znyyn9bw3sz6th1r"
+    book(server.engine, october(stepped, charge_card=card, **of))
+
+    typed = page(capsys, "rating", stepped)
+    ((request,),) = [json.loads(page(capsys, "rating", stepped, "--json"))]
+
+    assert "graduated by the month's tokens: 3 above 0, 2 above 10000000; the invoice has" in typed
+    (rated,) = request["attempts"][0]["rating"]
+    assert (rated["service_tier"], rated["list_price_per_million"]) == ("priority", "4")
+    assert (rated["by_quantity"], rated["steps"]) == (
+        "graduated",
+        [
+            {"above_tokens": 0, "unit_price_per_million": "3"},
+            {"above_tokens": 10_000_000, "unit_price_per_million": "2"},
+        ],
+    )
+    assert "graduated by the month's tokens" in page(capsys, "rating", stepped, "--page").replace(
+        "&#x27;", "'"
+    )
 
 
 def test_a_line_is_credited_by_the_number_that_the_page_has(
