@@ -14,6 +14,7 @@ from gateway.admin.roles import Right
 from gateway.backends.health import FAILED
 from gateway.stores.redis import backlog, workers
 from gateway.stores.redis.channel import Channels, StoreUnavailable
+from gateway.stores.redis.refused import Refused
 from gateway.stores.redis.workers import BackendReport, Counts, DeskReport, Report
 from gateway.stores.sql import backends, configuration, self_checks
 from gateway.stores.sql.engine import reading
@@ -88,11 +89,21 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
 
 
+class AsideStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that the ledger refused. `again_at`: when it is tried again; null: never."""
+
+    id: str
+    reason: str
+    at: str
+    again_at: str | None
+
+
 class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
     tag: str
     journal_entries: int
     journal_oldest: str | None  # when the oldest of them was settled
     quarantined: int
+    aside: tuple[AsideStatus, ...]  # the first of them
     holds: int
 
 
@@ -350,8 +361,14 @@ async def _queue(channels: Channels, tag: str) -> QueueStatus | None:
         journal_entries=waiting.journal_entries,
         journal_oldest=None if oldest_ms is None else clock.rfc3339(oldest_ms * 1000),
         quarantined=waiting.quarantined,
+        aside=tuple(map(_aside, waiting.aside)),
         holds=waiting.holds,
     )
+
+
+def _aside(each: Refused) -> AsideStatus:
+    again = clock.rfc3339(each.again_us) if each.again_us else None
+    return AsideStatus(id=each.id, reason=each.reason, at=clock.rfc3339(each.at_us), again_at=again)
 
 
 def _narrowed(seen: StatusView) -> StatusView:

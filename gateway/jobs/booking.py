@@ -11,7 +11,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from billing.usage import DECODER, Cards, UsageEvent
 from gateway import clock
 from gateway.stores.redis.journal import Entry
-from gateway.stores.redis.quarantine import Refused
+from gateway.stores.redis.refused import Refused
 from gateway.stores.sql import decisions, usage
 from policies.facts import RECORDS, Record, digest_of
 

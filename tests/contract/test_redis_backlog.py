@@ -1,8 +1,11 @@
 """What status shows of the queues, on real stores."""
 
-from gateway.stores.redis import backlog
+import msgspec
+
+from gateway.stores.redis import backlog, keys
 from gateway.stores.redis.backlog import Backlog
 from gateway.stores.redis.holds import HoldStore, Settlement
+from gateway.stores.redis.refused import Refused
 from tests.holding import TAG, ask, open_channels
 from tests.running import run
 
@@ -29,5 +32,21 @@ def test_living_holds_and_what_the_ledger_does_not_have_are_counted(any_store_ur
 
             assert (found.journal_entries, found.quarantined, found.holds) == (1, 0, 1)
             assert abs((found.oldest_ms or 0) / 1000 - int(seconds)) < 5
+
+    run(story())
+
+
+def test_what_is_set_aside_is_told_with_its_reason(any_store_url: str) -> None:
+    refused = [Refused(f"req_{n}:1", b"event", True, f"reason {n}", n) for n in range(3)]
+
+    async def story() -> None:
+        async with open_channels(any_store_url) as channels:
+            for each in refused:
+                packed = msgspec.msgpack.encode(each)
+                await channels.of(TAG).ask("HSET", keys.quarantine(TAG), each.id, packed)
+
+            found = await backlog.read(channels, TAG)
+
+            assert (found.quarantined, found.aside) == (3, tuple(refused))
 
     run(story())

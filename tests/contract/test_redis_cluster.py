@@ -11,6 +11,7 @@ from gateway.stores.redis import address, bus, cuts, keys, leases, quarantine, r
 from gateway.stores.redis.channel import StoreUnavailable
 from gateway.stores.redis.holds import Account, Granted, HoldStore, Refused, Settlement
 from gateway.stores.redis.journal import Journal
+from gateway.stores.redis.refused import Refused as SetAside
 from gateway.stores.redis.slots import slot_of
 from tests import clusters
 from tests.holding import FOREVER_MS, ask, open_channels, open_holds, open_reader
@@ -111,7 +112,7 @@ def test_what_the_jobs_need_is_found_on_the_tags_shard(empty: clusters.Cluster) 
                 assert await leases.is_held(client, keys.still(tag))
             found = await cuts.cut(holds.channels, tag, [keys.account(tag, "b", "m")])
             assert found.shown[0] is not None
-            refused = quarantine.Refused("evt", b"?", False, "why", 1)
+            refused = SetAside("evt", b"?", False, "why", 1)
             await quarantine.set_aside(client, tag, [refused])
             assert await quarantine.read(client, tag) == {"evt": refused}
 

@@ -321,6 +321,7 @@ def test_status_merges_what_the_workers_see(api: TestClient, store_url: str) -> 
             "journal_entries": 0,
             "journal_oldest": None,
             "quarantined": 0,
+            "aside": [],
             "holds": 0,
         }
     ]

@@ -20,6 +20,7 @@ from gateway.stores.redis.channel import Channels
 from gateway.stores.redis.client import open_client
 from gateway.stores.redis.holds import HoldStore, Settlement
 from gateway.stores.redis.journal import Journal
+from gateway.stores.redis.refused import Refused
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.rollups import rolled
 from gateway.stores.sql.tables import postings, usage_rows
@@ -188,7 +189,7 @@ def test_what_was_dated_ahead_is_booked_once_and_what_is_unfit_then_stays(
     async def story(engine: Engine) -> None:
         good, bad = an_event("req_then"), an_event("req_odd", charge_picos=1)
         aside = [
-            quarantine.Refused(each.event_id, ENCODER.encode(each), True, "early", 1, again_us=1)
+            Refused(each.event_id, ENCODER.encode(each), True, "early", 1, again_us=1)
             for each in (good, bad)
         ]
         async with some_jobs(engine, store_url, tmp_path) as deps:

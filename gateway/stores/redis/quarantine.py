@@ -3,32 +3,14 @@ dated ahead of our clock.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
-import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.stores.redis import keys
 from gateway.stores.redis.channel import StoreUnavailable
-
-_ENCODER: Final = msgspec.msgpack.Encoder()
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """One event as it came, and why it was refused. `id` is the event's, or the journal entry's
-    where the event cannot be read. `again_us`: from when it may be tried again; 0: never.
-    """
-
-    id: str
-    event: bytes
-    hold_found: bool
-    reason: str
-    at_us: int
-    again_us: int = 0
-
-
-_DECODER: Final = msgspec.msgpack.Decoder(Refused)
+from gateway.stores.redis.refused import DECODER, ENCODER, Refused
 
 
 async def set_aside(client: Redis, tag: str, refused: Iterable[Refused]) -> None:
@@ -36,7 +18,7 @@ async def set_aside(client: Redis, tag: str, refused: Iterable[Refused]) -> None
     try:
         async with client.pipeline(transaction=False) as pipe:
             for each in refused:
-                pipe.hsetnx(keys.quarantine(tag), each.id, _ENCODER.encode(each))
+                pipe.hsetnx(keys.quarantine(tag), each.id, ENCODER.encode(each))
             await pipe.execute()
     except (RedisError, OSError) as fault:
         raise StoreUnavailable(str(fault)) from fault
@@ -48,14 +30,14 @@ async def read(client: Redis, tag: str) -> Mapping[str, Refused]:
         found: dict[Any, Any] = await client.hgetall(keys.quarantine(tag))
     except (RedisError, OSError) as fault:
         raise StoreUnavailable(str(fault)) from fault
-    return {name.decode(): _DECODER.decode(packed) for name, packed in found.items()}
+    return {name.decode(): DECODER.decode(packed) for name, packed in found.items()}
 
 
 async def taken_up(client: Redis, tag: str, ids: Iterable[str], refused: Iterable[Refused]) -> None:
     """What was tried again is gone, but for what was `refused` again, which stands as it is now.
     Raises StoreUnavailable.
     """
-    still = {each.id: _ENCODER.encode(each) for each in refused}
+    still = {each.id: ENCODER.encode(each) for each in refused}
     try:
         async with client.pipeline(transaction=True) as pipe:
             for each in ids:
