@@ -290,6 +290,11 @@ def overage_of(version: str) -> str | None:
     return None if found is None else found[1]
 
 
+def within(version: str) -> str:
+    """What the price is called that it has within the commitment."""
+    return _BEYOND.sub("", version)
+
+
 def booked(line: InvoiceLine) -> InvoiceLine:
     """A line of usage at the price that it has within a commitment."""
     if line.line_kind != "overage" or line.commitment_picos is None:
@@ -299,7 +304,7 @@ def booked(line: InvoiceLine) -> InvoiceLine:
         line,
         line_kind="usage",
         picos_per_token=price,
-        price_version=_BEYOND.sub("", line.price_version),
+        price_version=within(line.price_version),
         amount_picos=line.commitment_picos,
         list_picos_per_token=None if listed == price else listed,
     )

@@ -15,6 +15,7 @@ from billing.month_steps import (
     Asked,
     Counted,
     Identity,
+    Standing,
     Tokens,
     Version,
     counted,
@@ -141,9 +142,11 @@ def charged(
     period: Window,
     minimums: Iterable[Minimum] = (),
     before: Iterable[Aggregate] = (),
+    stood: Standing | None = None,
 ) -> list[InvoiceLine]:
     """Exact lines in a fixed order; the same rows in any order or grouping give the same bytes.
-    `before`: what other invoices have of the same months, which counts for prices by quantity.
+    `before`: what other invoices have of the same months, which counts for prices by quantity, and
+    `stood` the steps that their lines have it in (None: those of so many tokens).
     UnbalancedError when an aggregate's tokens do not come to its charge; ValueError for a card in
     another currency.
     """
@@ -151,7 +154,9 @@ def charged(
     plain, scheduled = _quantities(aggregates, currency, period, asked)
     _, earlier = _quantities(before, currency, period, asked)
     for month, new in sorted(scheduled.items(), key=lambda item: msgspec.json.encode(item[0])):
-        _add(plain, tiered(new, earlier.get(month, {}), asked))
+        span = month.version, month.period_start_us, month.period_end_us
+        steps = None if stood is None else stood.get(span, {})
+        _add(plain, tiered(new, earlier.get(month, {}), asked, steps))
     lines = [
         _usage_line(invoice_id, identity, quantity)
         for identity, quantity in sorted(plain.items(), key=lambda item: order(item[0]))

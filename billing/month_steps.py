@@ -50,6 +50,8 @@ class Asked(msgspec.Struct):
 
 
 Tokens = dict[Identity, int]
+# Of a price version without its discount and a month, how many tokens stand in each step.
+Standing = Mapping[tuple[str, int, int], Mapping[int, int]]
 Version = tuple[str, int, int, int]  # as booked, its dearest step, and the span of the month
 
 
@@ -84,16 +86,19 @@ def counted(identity: Identity, schedule: Schedule) -> Counted:
 
 
 def tiered(
-    new: Tokens, before: Tokens, asked: Mapping[Version, Asked]
+    new: Tokens,
+    before: Tokens,
+    asked: Mapping[Version, Asked],
+    stood: Mapping[int, int] | None = None,
 ) -> Iterator[tuple[Identity, int]]:
     """In the prices that the month's total makes of it: which step is the total's to say, what it
-    costs is each version's own.
+    costs is each version's own. `stood`: as `quantity.billed` has it.
     """
-    ordered = [
+    coming, had = (
         dict(sorted(each.items(), key=lambda item: order(item[0]))) for each in (new, before)
-    ]
-    steps_of = asked[version_key(next(iter(ordered[0])))].schedule
-    for identity, part in billed(steps_of, *ordered):
+    )
+    steps_of = asked[version_key(next(iter(coming)))].schedule
+    for identity, part in billed(steps_of, coming, had, stood):
         of, above = asked[version_key(identity)], part.step.above_tokens
         price = next(x.picos_per_token for x in of.schedule.steps if x.above_tokens == above)
         listed = identity.list_picos_per_token

@@ -66,6 +66,11 @@ def whole_version(version: str) -> str:
     return version.partition("+")[0]
 
 
+def step_of(version: str) -> int:
+    """Where the step begins that the price version of a line says."""
+    return int(version.partition("+")[2] or 0)
+
+
 def between(schedule: Schedule, start: int, end: int) -> tuple[Part, ...]:
     """What a month costs more at `end` tokens than it did at `start`, step by step; picos are
     exact. Fewer tokens than before give negative parts.
@@ -87,13 +92,25 @@ def charge_picos(schedule: Schedule, tokens: int) -> int:
 
 
 def billed(
-    schedule: Schedule, new: Mapping[Payer, int], before: Mapping[Payer, int]
+    schedule: Schedule,
+    new: Mapping[Payer, int],
+    before: Mapping[Payer, int],
+    stood: Mapping[int, int] | None = None,
 ) -> Iterator[tuple[Payer, Part]]:
     """What each payer's new tokens of a month are billed, after `before` was. All parts together
     are `between` the two totals. By volume, what was billed at another step is taken back and
     billed at the one that is reached now. Payers in a fixed order give fixed parts.
+
+    `stood`: how many tokens what was billed has in each step, by where that begins. It is another
+    share than that of so many tokens where an earlier invoice of the month was voided: with the new
+    parts the month comes to what its total makes of it all the same.
     """
     start = sum(before.values())
+    if stood is not None and sum(stood.values()) == start:
+        wrong = _less(schedule, start, stood)
+        if any(part.quantity for part in wrong):
+            yield from _made_good(schedule, new, before, stood, wrong)
+            return
     if schedule.mode == "volume":
         yield from _by_volume(schedule, new, before, start)
         return
@@ -103,6 +120,34 @@ def billed(
     yield from _spread(more, between(schedule, start, peak))
     for payer, part in _spread(less, between(schedule, peak - sum(less.values()), peak)):
         yield payer, Part(part.step, -part.quantity)
+
+
+def _made_good(
+    schedule: Schedule,
+    new: Mapping[Payer, int],
+    before: Mapping[Payer, int],
+    stood: Mapping[int, int],
+    wrong: Sequence[Part],
+) -> Iterator[tuple[Payer, Part]]:
+    """Shared by all where each step only gets more; else the first payer has what was wrong."""
+    missing = _less(schedule, sum(before.values()) + sum(new.values()), stood)
+    if all(tokens > 0 for tokens in new.values()) and all(each.quantity >= 0 for each in missing):
+        yield from _spread(new, [part for part in missing if part.quantity])
+        return
+    yield from billed(schedule, new, before)
+    for part in wrong:
+        yield next(iter(new)), part
+
+
+def _less(schedule: Schedule, tokens: int, stood: Mapping[int, int]) -> list[Part]:
+    """What so many tokens have in each step beyond what stands there."""
+    there: dict[int, int] = {}
+    for part in between(schedule, 0, tokens):
+        there[part.step.above_tokens] = there.get(part.step.above_tokens, 0) + part.quantity
+    return [
+        Part(step, there.get(step.above_tokens, 0) - stood.get(step.above_tokens, 0))
+        for step in schedule.steps
+    ]
 
 
 def _by_volume(

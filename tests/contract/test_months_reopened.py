@@ -4,12 +4,15 @@ is lost, and no number is given out for what is gone.
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Literal
 
 import pytest
 from msgspec.structs import replace
 from sqlalchemy import Engine, text
 
-from billing.meters import Meters
+from billing.meters import Meter, Meters
+from billing.prices import Rate, sealed_card
+from billing.quantity import Schedule, Step, charge_picos
 from gateway.stores.sql import books, cost_centers, drafts, invoices, issuing, teams, tenants
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.invoices import Invoice
@@ -121,3 +124,43 @@ def test_a_team_that_is_deleted_takes_no_history_of_others_with_it(engine: Engin
         teams.RECORDS.remove(connection, id=between.id)
 
     assert lines_of(engine, drafted(engine, "2026-11")) == []
+
+
+STEPS = (Step(0, 3_000_000), Step(10_000_000, 2_000_000), Step(20_000_000, 1_000_000))
+
+
+@pytest.mark.parametrize("mode", ["graduated", "volume"])
+def test_a_month_with_steps_that_is_billed_anew_comes_to_what_its_total_costs(
+    engine: Engine, mode: Literal["graduated", "volume"]
+) -> None:
+    """The late part was billed at the steps beyond those that the voided invoice had filled."""
+    schedule = Schedule(mode, STEPS)
+    card = sealed_card("USD", [Rate(Meter.INPUT, 3_000_000, "p_in", schedule)])
+
+    def use(name: str, tokens: int, team: str) -> None:
+        meters, path = Meters(input=tokens), ("team_eu", team)
+        book(engine, october(name, usage=meters, charge_card=card, team_path=path))
+
+    use("req_1", 6_000_001, "team_support")
+    use("req_2", 3_000_000, "team_eu")
+    first = issued(engine, drafted(engine))
+    use("req_late", 14_000_000, "team_support")
+    issued(engine, drafted(engine, "2026-11"), early=True)
+    void(engine, first)
+
+    again = issued(engine, drafted(engine))
+
+    with reading(engine) as connection:
+        amount = connection.scalar(
+            text(
+                "SELECT sum(amount_picos) FROM invoice_lines JOIN invoices ON id = invoice_id"
+                " WHERE status = 'issued' AND line_kind = 'usage'"
+            )
+        )
+    assert amount == charge_picos(schedule, 23_000_001)
+    tokens = {line.team: 0 for line in lines_of(engine, again) if line.team}
+    for line in lines_of(engine, again):
+        if line.team:
+            tokens[line.team] += line.quantity
+    assert tokens == {"Support": 6_000_001, "Europe": 3_000_000}
+    assert faults(engine) == ()

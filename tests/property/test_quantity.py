@@ -73,3 +73,29 @@ def test_no_payer_has_less_than_nothing_of_a_step_and_never_more_than_was_booked
     assert all(part.quantity >= 0 for _, part in parts)
     amount = sum(part.amount_picos for _, part in parts)
     assert amount <= sum(new.values()) * schedule.dearest_picos
+
+
+@relaxed
+@given(schedules(), months(), st.data())
+def test_an_invoice_that_is_voided_and_made_anew_leaves_the_month_at_its_total(
+    schedule: Schedule, invoices: list[dict[str, int]], data: st.DataObject
+) -> None:
+    before, made = dict.fromkeys("abc", 0), []
+    for new in invoices:
+        made.append((new, list(billed(schedule, new, before))))
+        before = {payer: had + new[payer] for payer, had in before.items()}
+    voided, _ = made.pop(data.draw(st.integers(0, len(made) - 1)))
+    left = {payer: had - voided[payer] for payer, had in before.items()}
+    stood = dict.fromkeys((step.above_tokens for step in schedule.steps), 0)
+    for _, parts in made:
+        for _, part in parts:
+            stood[part.step.above_tokens] += part.quantity
+
+    again = list(billed(schedule, voided, left, stood))
+
+    for payer, tokens in voided.items():
+        assert sum(part.quantity for whose, part in again if whose == payer) == tokens
+    standing = (part for _, parts in [*made, (voided, again)] for _, part in parts)
+    assert sum(part.amount_picos for part in standing) == charge_picos(
+        schedule, sum(before.values())
+    )

@@ -8,12 +8,15 @@ the next invoice, with its own period.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, exists, func, select
 
-from billing.drawdown import Sums, drawn
-from billing.invoices import Aggregate, InvoiceLine, Minimum, charged
+from billing.discounts import undiscounted
+from billing.drawdown import Sums, drawn, within
+from billing.invoices import OF_USAGE, Aggregate, InvoiceLine, Minimum, charged
+from billing.month_steps import Standing
 from billing.periods import Window
 from billing.prices import RateCard
+from billing.quantity import step_of, whole_version
 from billing.rating import over_booked
 from billing.terms import Terms, minimum_picos
 from gateway.stores.sql import commitments, coverage, former_names, invoices, rate_cards
@@ -150,6 +153,7 @@ def made(
         period=own.span,
         minimums=found.minimums,
         before=(_aggregate(part, each, found.cards) for part, each in found.billed),
+        stood=_steps(connection, tenant, found.billed, before.stood_at_us),
     )
     if agreed:
         drafting = Drafting(
@@ -249,6 +253,31 @@ def _minimum(
         .where(of.line_kind == "minimum", of.period_start_us == part.span.start_us)
     )
     return Minimum(picos=due - sum(charged), period=part.span, corrects_invoice=part.closing)
+
+
+def _steps(
+    connection: Connection,
+    tenant: Tenant,
+    billed: Iterable[tuple[Part, Covered]],
+    stood_at_us: int | None,
+) -> Standing:
+    """The steps in which the lines of other invoices have the tokens of these months."""
+    found: dict[tuple[str, int, int], dict[int, int]] = {}
+    of = invoice_lines.c
+    for start_us, end_us in sorted({(part.span.start_us, part.span.end_us) for part, _ in billed}):
+        lines = connection.execute(
+            select(of.price_version, func.sum(of.quantity))
+            .join(table, table.c.id == of.invoice_id)
+            .where(table.c.tenant_id == tenant.id, invoices.stood(stood_at_us))
+            .where(of.period_start_us == start_us, of.period_end_us == end_us)
+            .where(of.line_kind.in_(OF_USAGE))
+            .group_by(of.price_version)
+        )
+        for version, tokens in lines:
+            plain = within(version)
+            steps = found.setdefault((undiscounted(whole_version(plain)), start_us, end_us), {})
+            steps[step_of(plain)] = steps.get(step_of(plain), 0) + int(tokens)
+    return found
 
 
 def _aggregate(part: Part, each: Covered, cards: dict[str, RateCard]) -> Aggregate:
