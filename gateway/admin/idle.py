@@ -102,10 +102,10 @@ async def _look(call: Call) -> Answer:
         backend = _backend(connection, call.id)
         try:
             busy_us = idle_bookings.busy_in(connection, backend, period)
+            now = idle_bookings.standing(connection, backend, period, query.spread, busy_us)
         except NothingToBookError as fault:
             booked = RECORDS.all(connection, backend_id=backend.id, period=period)
             return _view(backend.id, period, booked, because=str(fault))
-        now = idle_bookings.standing(connection, backend, period, query.spread, busy_us)
         return _view(backend.id, period, now.booked, left=_left(now))
 
     return Answer(await _answered(call.read(work)))

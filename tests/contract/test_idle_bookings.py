@@ -5,6 +5,7 @@ to be changed than any other row. On both databases.
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
@@ -207,6 +208,22 @@ def test_a_month_that_runs_and_one_before_the_box_was_there_are_not_booked(engin
         booked(engine, period="2999-01")
     with pytest.raises(NothingToBookError, match="counts since 2026-10-31T23:00:00Z"):
         booked(engine, period="2026-09")
+
+
+def test_what_is_booked_in_one_currency_is_no_part_of_what_a_box_costs_in_another(
+    engine: Engine,
+) -> None:
+    """12.52 dollars less 12.52 euros would be nothing at all."""
+    booked(engine)
+    with transaction(engine) as connection:
+        box = backends.RECORDS.one(connection, id="backend_rack")
+        assert box is not None
+        backends.RECORDS.replace(connection, replace(box, tco=replace(BOX, currency="EUR")))
+
+    with pytest.raises(NothingToBookError, match="2026-10 is booked in USD"):
+        booked(engine)
+    with reading(engine) as connection:
+        assert books.check(connection).faults == ()
 
 
 FROZEN = ("UPDATE idle_bookings SET actual_picos = 0", "DELETE FROM idle_bookings")

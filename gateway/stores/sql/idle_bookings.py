@@ -32,7 +32,9 @@ Parts = Mapping[tuple[str, str], int]  # tenant and team, or two empty words: no
 
 
 class NothingToBookError(ValueError):
-    """The month is not over, or the box has no cost in it. The message says what to do."""
+    """The month is not over, the box has no cost in it, or it is booked in another currency. The
+    message says what to do.
+    """
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +75,7 @@ def standing(
 ) -> Standing:
     """NothingToBookError; ValueError for what is no month. Months are of UTC, as providers'."""
     profile, span_us = _bookable(backend, period)
+    booked = _booked(connection, backend, profile, period)
     borne = _borne(connection, backend.id, profile.currency, span_us)
     money = absorbed(profile, span_us[1] - span_us[0], busy_us, borne)
     took = _took(connection, backend.id, profile.currency, span_us)
@@ -91,7 +94,7 @@ def standing(
         busy_us=busy_us,
         money=money,
         parts=parts,
-        booked=RECORDS.all(connection, backend_id=backend.id, period=period),
+        booked=booked,
     )
 
 
@@ -161,6 +164,19 @@ def _bookable(backend: Backend, period: str) -> tuple[Profile, tuple[int, int]]:
         )
     from_us = max(window.start_us, begins_us - begins_us % MINUTE_US)
     return backend.tco, (from_us, window.end_us)
+
+
+def _booked(
+    connection: Connection, backend: Backend, profile: Profile, period: str
+) -> tuple[IdleBooking, ...]:
+    found = RECORDS.all(connection, backend_id=backend.id, period=period)
+    other = next((row.currency for row in found if row.currency != profile.currency), None)
+    if other is not None:
+        raise NothingToBookError(
+            f"{period} is booked in {other}, and the tco of backend {backend.name} is in"
+            f" {profile.currency}: it stays as it is; give the box a tco in {other} to correct it"
+        )
+    return found
 
 
 def _borne(connection: Connection, backend_id: str, currency: str, span_us: tuple[int, int]) -> int:
