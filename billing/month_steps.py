@@ -2,14 +2,17 @@
 step that each line of theirs comes to.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 
 import msgspec
 from msgspec.structs import replace
 
 from billing.discounts import undiscounted
-from billing.meters import METERS
+from billing.meters import METERS, Meters
+from billing.prices import RateCard
 from billing.quantity import Schedule, billed, step_version
+from billing.rating import lines
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -52,6 +55,7 @@ class Asked(msgspec.Struct):
 Tokens = dict[Identity, int]
 # Of a price version without its discount and a month, how many tokens stand in each step.
 Standing = Mapping[tuple[str, int, int], Mapping[int, int]]
+Used = Iterable[tuple[RateCard, Meters]]
 Version = tuple[str, int, int, int]  # as booked, its dearest step, and the span of the month
 
 
@@ -80,9 +84,8 @@ def version_key(identity: Identity) -> Version:
 
 
 def counted(identity: Identity, schedule: Schedule) -> Counted:
-    edges = tuple(step.above_tokens for step in schedule.steps)
     span = identity.period_start_us, identity.period_end_us
-    return Counted(undiscounted(identity.price_version), schedule.mode, edges, *span)
+    return Counted(*_together(identity.price_version, schedule), *span)
 
 
 def tiered(
@@ -100,7 +103,7 @@ def tiered(
     steps_of = asked[version_key(next(iter(coming)))].schedule
     for identity, part in billed(steps_of, coming, had, stood):
         of, above = asked[version_key(identity)], part.step.above_tokens
-        price = next(x.picos_per_token for x in of.schedule.steps if x.above_tokens == above)
+        price = _price(of.schedule, above)
         listed = identity.list_picos_per_token
         if of.listed is not None:
             of_step = of.listed.picos_at(above)
@@ -110,3 +113,44 @@ def tiered(
             identity, price_version=version, picos_per_token=price, list_picos_per_token=listed
         )
         yield step, part.quantity
+
+
+def over_booked(month: Used, before: Used = ()) -> int:
+    """How many picos the usage of a month was booked at beyond what its total makes of it: of
+    `before`, which is billed, and of the rest, billed after it.
+    """
+    over, steps_of = 0, dict[_Together, Schedule]()
+    earlier, later = dict[_Together, _Asked](), dict[_Together, _Asked]()
+    for used, into in ((before, earlier), (month, later)):
+        for line in (line for card, meters in used for line in lines(meters, card)):
+            if line.schedule is not None:
+                together = _together(line.version, line.schedule)
+                steps_of[together] = line.schedule
+                tokens, asked = into.setdefault(together, {}), (line.version, line.schedule)
+                tokens[asked] = tokens.get(asked, 0) + line.quantity
+                over += line.amount_picos
+    for together, steps in steps_of.items():
+        old, new = (_ordered(each.get(together, {})) for each in (earlier, later))
+        for (_, schedule), part in chain(billed(steps, old, {}), billed(steps, new, old)):
+            over -= part.quantity * _price(schedule, part.step.above_tokens)
+    return over
+
+
+_Together = tuple[str, str, tuple[int, ...]]
+_Asked = dict[tuple[str, Schedule], int]
+
+
+def _together(version: str, schedule: Schedule) -> _Together:
+    edges = tuple(step.above_tokens for step in schedule.steps)
+    return undiscounted(version), schedule.mode, edges
+
+
+def _ordered(tokens: _Asked) -> _Asked:
+    return dict(sorted(tokens.items(), key=lambda item: item[0][0]))
+
+
+def _price(schedule: Schedule, above_tokens: int) -> int:
+    """Picos per token at a step."""
+    return next(
+        step.picos_per_token for step in schedule.steps if step.above_tokens == above_tokens
+    )

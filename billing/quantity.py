@@ -86,11 +86,6 @@ def between(schedule: Schedule, start: int, end: int) -> tuple[Part, ...]:
     return tuple(part for part in parts if part.quantity)
 
 
-def charge_picos(schedule: Schedule, tokens: int) -> int:
-    """What a month of so many tokens costs."""
-    return sum(part.amount_picos for part in between(schedule, 0, tokens))
-
-
 def billed(
     schedule: Schedule,
     new: Mapping[Payer, int],

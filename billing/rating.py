@@ -1,12 +1,10 @@
 """What usage comes to: tokens x price, exact. Rating never rounds."""
 
-from collections.abc import Iterable
-
 import msgspec
 
 from billing.meters import METERS, Meter, Meters
 from billing.prices import RateCard, rate_of
-from billing.quantity import Schedule, charge_picos
+from billing.quantity import Schedule
 
 
 class RatedLine(msgspec.Struct, frozen=True):
@@ -82,19 +80,6 @@ def rate(meters: Meters, card: RateCard) -> int:
 def lines(meters: Meters, card: RateCard) -> tuple[RatedLine, ...]:
     """One line a meter that has tokens, in the order of the meters; together they are `rate`."""
     return tuple(_line(meter, quantity, card) for meter in METERS if (quantity := meters.of(meter)))
-
-
-def over_booked(month: Iterable[tuple[RateCard, Meters]]) -> int:
-    """How many picos a month's usage was booked at beyond what its total makes of it."""
-    totals: dict[tuple[str, Schedule], int] = {}
-    booked = 0
-    for card, meters in month:
-        for line in lines(meters, card):
-            if line.schedule is not None:
-                counted = (line.version, line.schedule)
-                totals[counted] = totals.get(counted, 0) + line.quantity
-                booked += line.amount_picos
-    return booked - sum(charge_picos(schedule, total) for (_, schedule), total in totals.items())
 
 
 def _line(meter: Meter, quantity: int, card: RateCard) -> RatedLine:

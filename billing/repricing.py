@@ -11,8 +11,9 @@ from typing import Final
 import msgspec
 
 from billing.meters import Meters
+from billing.month_steps import over_booked
 from billing.prices import Band, RateCard, card_for
-from billing.rating import UnpricedMeterError, over_booked, rate
+from billing.rating import UnpricedMeterError, rate
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 

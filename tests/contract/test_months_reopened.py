@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 
 from billing.meters import Meter, Meters
 from billing.prices import Rate, sealed_card
-from billing.quantity import Schedule, Step, charge_picos
+from billing.quantity import Schedule, Step
 from gateway.stores.sql import books, cost_centers, drafts, invoices, issuing, teams, tenants
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.invoices import Invoice
@@ -20,6 +20,7 @@ from gateway.stores.sql.rows import Team
 from tests.invoicing import ACME, book, drafted, issued, lines_of, october, total
 from tests.ledger_events import a_ledger
 from tests.tampering import faults_after
+from tests.unit.billing.samples import charge_picos
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.quantity import Schedule, Step, between, billed, charge_picos
+from billing.quantity import Schedule, Step, between, billed
+from tests.unit.billing.samples import charge_picos
 
 TOKENS = st.integers(0, 3_000)
 relaxed = settings(deadline=None)

@@ -13,11 +13,10 @@ from sqlalchemy import Connection, exists, func, select
 from billing.discounts import undiscounted
 from billing.drawdown import Sums, drawn, within
 from billing.invoices import OF_USAGE, Aggregate, InvoiceLine, Minimum, charged
-from billing.month_steps import Standing
+from billing.month_steps import Standing, over_booked
 from billing.periods import Window
 from billing.prices import RateCard
 from billing.quantity import step_of, whole_version
-from billing.rating import over_booked
 from billing.terms import Terms, minimum_picos
 from gateway.stores.sql import commitments, coverage, former_names, invoices, rate_cards
 from gateway.stores.sql.commitments import Drafting
@@ -225,7 +224,11 @@ def _by_team(month: Month, names: Mapping[str, str]) -> dict[str, int]:
 def _charged_picos(month: Month, cards: dict[str, RateCard]) -> int:
     """By the prices that the month's total decides."""
     booked = sum(used.charge_picos for _, used in month.both)
-    return booked - over_booked((cards[p.charge_card], used.meters) for p, used in month.both)
+    new, taken = (
+        [(cards[payer.charge_card], used.meters) for payer, used in each.items()]
+        for each in (month.left, month.taken)
+    )
+    return booked - over_booked(new, taken)
 
 
 def _counts(payer: Payer, cards: dict[str, RateCard]) -> bool:

@@ -7,6 +7,7 @@ import msgspec
 from billing.invoices import Aggregate
 from billing.meters import Meter, Meters, Provenance
 from billing.prices import PriceVersion, Rate, RateCard, picos_per_token, sealed_card
+from billing.quantity import Schedule, between
 from billing.rating import rate
 from billing.usage import VERSION, UsageEvent
 
@@ -101,3 +102,8 @@ def aggregate(**changes: Any) -> Aggregate:
     } | changes
     fields.setdefault("charge_picos", rate(fields["meters"], fields["card"]))
     return Aggregate(**fields)
+
+
+def charge_picos(schedule: Schedule, tokens: int) -> int:
+    """What a month of so many tokens costs."""
+    return sum(part.amount_picos for part in between(schedule, 0, tokens))

@@ -5,8 +5,10 @@ import pytest
 from billing.invoices import Aggregate, draft
 from billing.meters import Meter, Meters
 from billing.money import format_picos
+from billing.month_steps import over_booked
 from billing.prices import Rate, sealed_card
 from billing.quantity import Mode, Schedule, Step
+from billing.rating import rate
 from tests.unit.billing.samples import aggregate
 from tests.unit.billing.test_invoices import NOVEMBER
 
@@ -59,3 +61,33 @@ def test_each_token_costs_what_its_own_version_asks_at_the_step(mode: Mode) -> N
     assert format_picos(exact) == format_picos(
         graduated if mode == "graduated" else 500 * 10 + 1_500 * 9
     )
+
+
+@pytest.mark.parametrize("mode", ["graduated", "volume"])
+def test_a_minimum_is_measured_against_what_is_billed_with_a_discount_and_before_it(
+    mode: Mode,
+) -> None:
+    parts = used(500, mode, "p", 20, 10), used(1_500, mode, "p-12.5%", 18, 9)
+    made = draft(parts, invoice_id="inv_1", currency="USD", period=NOVEMBER)
+    billed_picos = sum(each.amount_picos for each in made.lines if each.quantity)
+
+    booked = sum(rate(each.meters, each.card) for each in parts)
+    over = over_booked((each.card, each.meters) for each in parts)
+
+    assert booked - over == billed_picos
+
+
+@pytest.mark.parametrize("mode", ["graduated", "volume"])
+def test_and_against_what_an_early_invoice_billed_before_the_discount(mode: Mode) -> None:
+    early, late = used(900, mode, "p", 20, 10), used(1_500, mode, "p-12.5%", 18, 9)
+    invoices = (
+        draft([early], invoice_id="inv_1", currency="USD", period=NOVEMBER),
+        draft([late], invoice_id="inv_2", currency="USD", period=NOVEMBER, before=[early]),
+    )
+    billed_picos = sum(x.amount_picos for made in invoices for x in made.lines if x.quantity)
+
+    (was, earlier), (is_, later) = (
+        (rate(each.meters, each.card), (each.card, each.meters)) for each in (early, late)
+    )
+
+    assert was + is_ - over_booked([later], before=[earlier]) == billed_picos

@@ -1,6 +1,7 @@
 """Prices that fall with the quantity of a month."""
 
-from billing.quantity import Mode, Part, Schedule, Step, between, billed, charge_picos
+from billing.quantity import Mode, Part, Schedule, Step, between, billed
+from tests.unit.billing.samples import charge_picos
 
 THREE, TWO = Step(0, 3_000_000), Step(10_000_000, 2_000_000)
 
