@@ -14,13 +14,14 @@ from sqlalchemy import Engine, text
 
 from billing.meters import Meter, Meters, Provenance
 from billing.prices import Rate, RateCard, sealed_card
-from billing.quantity import Schedule, Step, charge_picos
+from billing.quantity import Schedule, Step
 from gateway import clock
 from gateway.stores.sql import books, compaction, invoices, issuing, tenants
 from gateway.stores.sql.draft_lines import PeriodClosedError
 from gateway.stores.sql.engine import reading, transaction
 from tests.invoicing import ACME, agree, book, drafted, issued, october
 from tests.ledger_events import a_ledger
+from tests.unit.billing.samples import charge_picos
 
 MONTHS: Final = ("2026-06", "2026-07", "2026-08", "2026-09", "2026-10")
 ALL: Final = ("2026-05", *MONTHS, "2026-11")
