@@ -17,6 +17,7 @@ import msgspec
 from billing.forecast import EXACT, FULL_DAYS, LEAST_DAYS, least_day, pattern
 
 LEARNT_DAYS: Final = 35  # of the past that are looked at
+QUIET_US: Final = 7 * 86_400_000_000  # for so long after it was told, only twice as much is news
 
 _SPREADS: Final = Decimal(4)  # so many usual distances off is far off
 _NORMAL: Final = Decimal("1.4826")  # of a median distance: the standard deviation of normal ones

@@ -12,7 +12,7 @@ from statistics import median_low
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from billing.anomalies import LEARNT_DAYS, Anomaly, anomaly
+from billing.anomalies import LEARNT_DAYS, QUIET_US, Anomaly, anomaly
 from billing.money import format_counter, parse_counter
 from billing.periods import window
 from gateway import clock, ids
@@ -28,7 +28,6 @@ from gateway.stores.sql.spending import SpentDay
 EVERY_S: Final = 60.0
 
 _MINUTE_US: Final = 60_000_000
-_QUIET_US: Final = 7 * 1_440 * _MINUTE_US  # for so long, only twice as much is news
 _LEAST: Final = "1"  # of the currency: less is nobody's worry
 _LEAST_PERCENT: Final = 1  # of what the tenant usually spends in a day
 _LOG: Final = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ def look(deps: JobDeps, now_us: int, stopped: Callable[[], bool] = lambda: False
 def _look_at(deps: JobDeps, everybody: Audience, tenant: Tenant, now_us: int) -> None:
     with reading(deps.engine) as connection:
         rows = spending.daily(connection, tenant.id, now_us, LEARNT_DAYS + 1)
-        told = alerts.of_no_budget(connection, tenant.id, now_us - _QUIET_US)
+        told = alerts.of_no_budget(connection, tenant.id, now_us - QUIET_US)
     known = {each.scope_id: each.amount for each in told if each.rule == "anomaly"}
     for (kind, scope_id), found in _nearest(_unlike(rows, tenant), everybody).items():
         before = known.get(scope_id)

@@ -1,23 +1,25 @@
-"""Alerts go by METERHOUSE_ALERT_DAYS and nothing else, and the audit chain tells of it."""
+"""Alerts go by METERHOUSE_ALERT_DAYS, unless they are needed; the audit chain tells of it."""
 
 import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine, func, select
 
+from billing.periods import window
 from gateway import clock
 from gateway.jobs import retire_alerts
 from gateway.jobs.deps import JobDeps
-from gateway.stores.sql import alerts, audit, breakers, retention
+from gateway.stores.sql import alerts, audit, breakers, budgets, retention
 from gateway.stores.sql.alert_tables import alert_deliveries
 from gateway.stores.sql.breaker_tables import key_blocks
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.retention import AT_ONCE
-from gateway.stores.sql.rows import KeyBlock
+from gateway.stores.sql.rows import Budget, KeyBlock
 from tests.ledger_events import a_ledger
 from tests.running import run
 
@@ -36,12 +38,12 @@ def let_go(engine: Engine, days: int) -> None:
     run(retire_alerts.run(deps, asyncio.Event()))
 
 
-def warned(engine: Engine, name: str, age_days: int) -> None:
+def warned(engine: Engine, name: str, age_days: int, **told: str) -> None:
     at_us = clock.now_us() - age_days * DAY_US
     texts = ("budget_id", "window_id", "rule", "mark", "cap", "amount", "expected", "currency")
     alert = alerts.Alert(
         id=name, tenant_id="tenant_acme", scope_kind="key", scope_id="key_bot", message="m",
-        remedy="r", link="/", fired_at_us=at_us, **dict.fromkeys(texts, name),
+        remedy="r", link="/", fired_at_us=at_us, **dict.fromkeys(texts, name) | told,
     )  # fmt: skip
     block = KeyBlock(
         id=f"block_{name}", tenant_id="tenant_acme", team_id="team_eu", key_id="key_bot",
@@ -69,6 +71,32 @@ def test_old_alerts_go_with_their_deliveries_and_blocks(engine: Engine) -> None:
     told = json.loads(row.after or "")
     assert (told["alerts"], told["blocks"]) == (1, 1)
     assert audit.verify(engine).broken_at is None
+
+
+def test_an_alert_stays_while_it_keeps_the_same_one_from_being_told_again(engine: Engine) -> None:
+    """Of a budget whose window lasts (`total` has no end), and of spending told within a week."""
+    month = window("month", ZoneInfo("Europe/Berlin"), clock.now_us()).id
+    with transaction(engine) as connection:
+        for name, period in (("whole", "total"), ("monthly", "month")):
+            budgets.RECORDS.add(
+                connection,
+                Budget(
+                    id=name, tenant_id="tenant_acme", scope_kind="team", scope_id="team_eu",
+                    amount="100", period=period,
+                ),
+            )  # fmt: skip
+    warned(engine, "total", 31, budget_id="whole", window_id="total")
+    warned(engine, "this month", 31, budget_id="monthly", window_id=month)
+    warned(engine, "another month", 31, budget_id="monthly", window_id="m2020-01")
+    warned(engine, "of no budget any more", 31, budget_id="gone", window_id="total")
+    warned(engine, "unlike himself", 6, budget_id="")
+    warned(engine, "unlike himself before", 8, budget_id="")
+
+    let_go(engine, 5)
+
+    with reading(engine) as connection:
+        kept = {each.id for each in alerts.RECORDS.all(connection)}
+    assert kept == {"total", "this month", "unlike himself"}
 
 
 def test_very_many_go_some_at_a_time_so_that_nobody_waits_for_long(engine: Engine) -> None:
