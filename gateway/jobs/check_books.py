@@ -107,12 +107,15 @@ def _give_up(engine: Engine, day: str) -> None:
 
 
 def _end(engine: Engine, day: str, found: Books) -> None:
-    with transaction(engine) as connection:
-        self_checks.end(connection, day, found, clock.now_us())
+    """Told before it is ended: whoever dies in between leaves it to be made and told again, and an
+    alert is one however often it is told.
+    """
     for fault in found.faults:
         _LOG.error("the ledger does not agree with itself: %s", fault)
     if found.faults:
         _tell(engine, day, len(found.faults))
+    with transaction(engine) as connection:
+        self_checks.end(connection, day, found, clock.now_us())
 
 
 def _tell(engine: Engine, day: str, faults: int) -> None:

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine, func, select
 
-from gateway.stores.sql import books, compaction, invoices
+from gateway.stores.sql import alerts, books, compaction, invoices, self_checks
 from gateway.stores.sql.engine import reading
 from gateway.stores.sql.rollups import rolled
 from gateway.stores.sql.tables import usage_rows
+from tests.billing_steps import main
 from tests.invoicing import book, drafted, issued, lines_of, october
 from tests.ledger_events import a_ledger
+from tests.tampering import behind_the_triggers, by_hand
 
 POINTS = ["sql.commits", "sql.committed"]
 
@@ -88,6 +90,23 @@ def test_case_03_an_invoice_that_is_killed_while_it_is_issued_has_one_number(
     assert lines_of(engine, drafted(engine, "2026-11")) == []
     with reading(engine) as connection:
         assert books.check(connection).faults == ()
+
+
+def test_a_check_that_is_killed_before_all_are_told_is_made_and_told_again(
+    engine: Engine, database_url: str
+) -> None:
+    book(engine, october("req_1"))
+    behind_the_triggers(engine, "UPDATE usage_rows SET output_tokens = 1")
+    killed_at("sql.committed", "check", database_url, passage=2)  # the first is the claim
+    by_hand(engine, "UPDATE self_checks SET began_at_us = 0")  # it is long ago
+
+    main("check", database_url)
+
+    with reading(engine) as connection:
+        told = sorted(each.tenant_id for each in alerts.RECORDS.all(connection))
+        last = self_checks.latest(connection)
+    assert told == ["tenant_acme", "tenant_bharat"]
+    assert last is not None
 
 
 def booked(engine: Engine) -> tuple[int, int]:
