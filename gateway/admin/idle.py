@@ -70,7 +70,8 @@ class IdleEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 class IdleLeft(msgspec.Struct, frozen=True, kw_only=True):
     """`actual` = `absorbed` by the tokens that were admitted in the month + `variance`; `parts` add
-    up to it. `from` is later than the month's first moment where the `tco` counts since then.
+    up to it. `from` is later than the month's first moment where the `tco` counts since then; what
+    tokens of the month bore before is `absorbed_before`, and what the box cost then is not booked.
     """
 
     from_: str = msgspec.field(name="from")
@@ -79,6 +80,7 @@ class IdleLeft(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     actual: str
     absorbed: str
+    absorbed_before: str
     variance: str
     spread: str
     parts: tuple[IdlePart, ...]
@@ -175,6 +177,7 @@ def _left(now: Standing) -> IdleLeft:
         currency=now.profile.currency,
         actual=format_picos(now.money.actual_picos),
         absorbed=format_picos(now.money.absorbed_picos),
+        absorbed_before=format_picos(now.before_picos),
         variance=format_picos(now.money.variance_picos),
         spread=now.rule,
         parts=tuple(

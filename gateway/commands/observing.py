@@ -46,6 +46,12 @@ def idle_in_words(told: Told, names: Mapping[str, str]) -> Iterator[str]:
             f"  cost         {left['actual']} {money}: {left['absorbed']} borne by tokens, "
             f"{left['variance']} beyond them"
         )
+        if left["absorbed_before"] != "0":
+            yield (
+                f"  not booked   what it cost before {left['from']}, when its tco begins to count; "
+                f"tokens of then bore {left['absorbed_before']} {money}. Where it is the same box, "
+                "give it a tco_effective_from at the start of the month"
+            )
         for part in left["parts"]:
             due = "" if part["due"] == "0" else f", of which {part['due']} is not booked"
             whose = names.get(part["account"], part["account"])

@@ -203,6 +203,19 @@ def test_a_month_has_what_was_admitted_in_it_in_the_currency_of_the_box(engine: 
     ]
 
 
+def test_what_tokens_bore_before_the_box_had_its_profile_is_told_and_not_booked(
+    engine: Engine,
+) -> None:
+    work(engine, "req_a", 18, "3.75")
+    work(engine, "req_before", 18, "1.00", admitted_at_us=LAST_HOUR - 1)
+    work(engine, "req_september", 18, "1.00", admitted_at_us=LAST_HOUR - 40 * 24 * HOUR_US)
+
+    found = booked(engine)
+
+    assert format_picos(found.before_picos) == "1"
+    assert format_picos(found.money.variance_picos) == "8.77"
+
+
 def test_a_month_that_runs_and_one_before_the_box_was_there_are_not_booked(engine: Engine) -> None:
     with pytest.raises(NothingToBookError, match="2999-01 is not over"):
         booked(engine, period="2999-01")

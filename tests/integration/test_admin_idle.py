@@ -30,10 +30,14 @@ MONTH = Decimal("12.52") * 744
 
 @pytest.fixture
 def rack(admin_house: AdminServer, made: Made) -> dict[str, Any]:
-    """Its tokens bore 100.00 in October, by one team."""
+    return a_rack(admin_house, made, "2026-10-01T00:00:00Z")
+
+
+def a_rack(admin_house: AdminServer, made: Made, since: str) -> dict[str, Any]:
+    """Its tokens bore 100.00 in October, by one team. It has its profile since then."""
     team = made.team(made.tenant()["id"], name="Research")
     key = made.key(team["id"])
-    backend = made.backend(tco=RENTED, tco_effective_from="2026-10-01T00:00:00Z")
+    backend = made.backend(tco=RENTED, tco_effective_from=since)
     at_us = clock.parse_rfc3339("2026-10-14T12:00:00Z")
     event = an_event(
         f"req_{backend['id']}",
@@ -119,6 +123,24 @@ def test_the_command_shows_a_month_and_books_it(
     assert json.loads(booked[1])["left"]["parts"][0]["due"] == "0"
     assert f"idle         {left} EUR\n" in shown[1]
     assert f"booked       {left} on " in shown[1]
+
+
+def test_a_profile_that_begins_within_the_month_says_what_is_not_booked(
+    admin_house: AdminServer,
+    admin_client: httpx.Client,
+    made: Made,
+    typed: Callable[..., tuple[int, str]],
+) -> None:
+    rack = a_rack(admin_house, made, "2026-10-20T00:00:00Z")
+
+    left = admin_client.get(f"/backends/{rack['id']}/idle", params=OCTOBER).json()["left"]
+    said = typed("--backend", rack["name"], "--look", "2026-10")[1]
+
+    assert (left["from"], left["absorbed"], left["absorbed_before"]) == (
+        "2026-10-20T00:00:00Z", "0", "100",
+    )  # fmt: skip
+    assert "not booked   what it cost before 2026-10-20T00:00:00Z" in said
+    assert "tokens of then bore 100 EUR" in said
 
 
 def test_what_cannot_be_booked_says_why(

@@ -38,7 +38,9 @@ class NothingToBookError(ValueError):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """A month of a box: what is left over by the rule now, and what of it is booked."""
+    """A month of a box: what is left over by the rule now, and what of it is booked. In no booking
+    is what the box cost before its profile counts; `before_picos` is what tokens of then bore.
+    """
 
     backend: Backend
     profile: Profile
@@ -48,6 +50,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     busy_us: int
     money: Absorbed
     parts: Parts
+    before_picos: int
     booked: tuple[IdleBooking, ...]
     added: IdleBooking | None = None  # the last of `booked`, where it was booked just now
 
@@ -75,6 +78,7 @@ def standing(
 ) -> Standing:
     """NothingToBookError; ValueError for what is no month. Months are of UTC, as providers'."""
     profile, span_us = _bookable(backend, period)
+    before_us = month(period, _UTC).start_us, span_us[0]
     booked = _booked(connection, backend, profile, period)
     borne = _borne(connection, backend.id, profile.currency, span_us)
     money = absorbed(profile, span_us[1] - span_us[0], busy_us, borne)
@@ -94,6 +98,7 @@ def standing(
         busy_us=busy_us,
         money=money,
         parts=parts,
+        before_picos=_borne(connection, backend.id, profile.currency, before_us),
         booked=booked,
     )
 
