@@ -13,7 +13,16 @@ from sqlalchemy import Engine, text
 from billing.meters import Meter, Meters
 from billing.prices import Rate, sealed_card
 from billing.quantity import Schedule, Step
-from gateway.stores.sql import books, cost_centers, drafts, invoices, issuing, teams, tenants
+from gateway.stores.sql import (
+    books,
+    cost_centers,
+    drafts,
+    explained,
+    invoices,
+    issuing,
+    teams,
+    tenants,
+)
 from gateway.stores.sql.engine import reading, transaction
 from gateway.stores.sql.invoices import Invoice
 from gateway.stores.sql.rows import Team
@@ -67,6 +76,41 @@ def test_a_month_voided_and_moved_is_billed_without_what_the_next_one_has_of_it(
     assert september.period_end_us == first.period_start_us
     assert drafted(engine, "2026-11").total_minor == 0
     assert faults(engine) == ()
+
+
+def test_what_is_behind_a_month_billed_anew_is_told_apart_from_what_came_late(
+    engine: Engine,
+) -> None:
+    """By the invoice, by its lines, and from the requests."""
+    book(engine, october("req_1", usage=Meters(input=10_000_000)))
+    first = issued(engine, drafted(engine))
+    book(engine, october("req_late", usage=Meters(input=1_000_000)))
+    november = issued(engine, drafted(engine, "2026-11"), early=True)
+    book(engine, october("req_later", usage=Meters(input=2_000_000)))
+    void(engine, first)
+    again = issued(engine, drafted(engine))
+    book(engine, october("req_last", usage=Meters(input=3_000_000)))
+    draft = drafted(engine, "2026-11")
+    behind = {first: ["req_1"], november: ["req_late"], again: ["req_1", "req_later"],
+              draft: ["req_last"]}  # fmt: skip
+
+    with reading(engine) as connection:
+        seen = []
+        for invoice, requests in behind.items():
+            whole = explained.behind(connection, invoice, None)
+            found = explained.events(connection, whole, None, 9)
+            (line,) = lines_of(engine, invoice)
+            assert explained.behind(connection, invoice, line).adds_up
+            assert whole.adds_up
+            assert sorted(each.request_id for each in found) == requests
+            seen += found
+        billed = explained.billed_by(connection, seen)
+
+    assert billed == {
+        "req_1:1": again.number,
+        "req_late:1": november.number,
+        "req_later:1": again.number,
+    }
 
 
 def test_months_that_overlap_are_named(engine: Engine) -> None:

@@ -1,7 +1,6 @@
 """From an invoice's line to the requests behind it, and from a request to the invoice it is on.
 
-What an invoice has of a month was booked by the time it was issued, and after whatever was issued
-of that month before: bookings wait while one is issued.
+What an invoice has of a month is told by when it was booked (`taken_spans`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, tuple_
 
 from billing.discounts import is_discounted
 from billing.drawdown import booked
@@ -17,13 +16,14 @@ from billing.invoices import OF_USAGE, InvoiceLine
 from billing.meters import Meter
 from billing.prices import RateCard, rate_of
 from billing.quantity import whole_version
-from gateway.stores.sql import coverage, rate_cards
+from gateway.stores.sql import coverage, rate_cards, taken_spans
 from gateway.stores.sql.cost_centers import CostCenters
 from gateway.stores.sql.coverage import Covered, Payer
 from gateway.stores.sql.exact import exact_sum, whole
 from gateway.stores.sql.invoice_tables import invoice_lines, invoice_usage, invoices
 from gateway.stores.sql.invoices import Invoice, lines_of
 from gateway.stores.sql.tables import usage_rows
+from gateway.stores.sql.taken_spans import has
 from gateway.stores.sql.usage_requests import Attempt, attempt_of
 
 Cursor = tuple[int, str]  # admission and id of the last event of a page
@@ -191,7 +191,7 @@ def billed_by(connection: Connection, attempts: Sequence[Attempt]) -> dict[str, 
     of = invoice_usage.c
     span = (min(each.admitted_at_us for each in won), max(each.admitted_at_us for each in won))
     found = connection.execute(
-        select(invoices.c.tenant_id, invoices.c.number, invoices.c.issued_at_us, invoice_usage)
+        select(invoices.c.tenant_id, invoices.c.number, invoice_usage)
         .join(invoices, invoices.c.id == of.invoice_id)
         .where(invoices.c.status == "issued")
         .where(invoices.c.tenant_id.in_({each.tenant_id for each in won}))
@@ -199,17 +199,26 @@ def billed_by(connection: Connection, attempts: Sequence[Attempt]) -> dict[str, 
         .where(of.period_start_us <= span[1], of.period_end_us > span[0])
         .order_by(invoices.c.issued_at_us)
     ).all()
-    numbers = {each.event_id: [row.number for row in found if _bills(row, each)] for each in won}
+    months = {(row.tenant_id, row.period_start_us) for row in found}
+    took = {month: taken_spans.of_month(connection, *month) for month in months}
+    numbers = {
+        each.event_id: [
+            row.number
+            for row in found
+            if _is_like(row, each)
+            and has(took[row.tenant_id, row.period_start_us][row.invoice_id], each.recorded_at_us)
+        ]
+        for each in won
+    }
     return {event_id: by[0] for event_id, by in numbers.items() if by}
 
 
-def _bills(row: Any, event: Attempt) -> bool:
-    """Whether the invoice of this row of coverage took the event."""
+def _is_like(row: Any, event: Attempt) -> bool:
+    """Whether this row of coverage is of the event's payer and month."""
     same = ("tenant_id", "team_id", "key_id", "model", "region", "provenance", "charge_card")
     return (
         all(getattr(row, name) == getattr(event, name) for name in same)
         and row.period_start_us <= event.admitted_at_us < row.period_end_us
-        and event.recorded_at_us <= row.issued_at_us
     )
 
 
@@ -240,7 +249,7 @@ def _of_payers(
     connection: Connection, invoice: Invoice, covered: Iterable[Covered]
 ) -> Iterator[ColumnElement[bool]]:
     centers = CostCenters(connection, invoice.tenant_id)
-    of = usage_rows.c
+    of, recorded = usage_rows.c, dict[int, ColumnElement[bool]]()
     for each in covered:
         payer = each.payer
         same = [
@@ -253,51 +262,31 @@ def _of_payers(
             for start_us, end_us in centers.spans(each.period.start_us, each.period.end_us)
             if centers.at(payer.team_id, start_us) == payer.cost_center
         ]
-        yield and_(*_booked(connection, invoice, each), or_(False, *spans), *same)
+        start_us = each.period.start_us
+        if start_us not in recorded:
+            recorded[start_us] = taken_spans.booked(connection, invoice, start_us)
+        mine = _booked(invoice, each, recorded[start_us])
+        yield and_(*mine, or_(False, *spans), *same)
 
 
 def _of_months(
     connection: Connection, invoice: Invoice, covered: Iterable[Covered]
 ) -> Iterator[ColumnElement[bool]]:
-    for each in {each.period.start_us: each for each in covered}.values():
-        yield and_(*_booked(connection, invoice, each))
+    for start_us, each in {each.period.start_us: each for each in covered}.items():
+        recorded = taken_spans.booked(connection, invoice, start_us)
+        yield and_(*_booked(invoice, each, recorded))
 
 
 def _booked(
-    connection: Connection, invoice: Invoice, covered: Covered
+    invoice: Invoice, covered: Covered, recorded: ColumnElement[bool]
 ) -> Iterator[ColumnElement[bool]]:
-    """Of the month and the tenant, and between the invoice before this one and this one."""
+    """Of the month and the tenant, and what the invoice took of that."""
     of = usage_rows.c
     yield of.tenant_id == invoice.tenant_id
     yield of.winner
     yield of.admitted_at_us >= covered.period.start_us
     yield of.admitted_at_us < covered.period.end_us
-    before = _before_us(connection, invoice, covered)
-    if before is not None:
-        yield of.recorded_at_us > before
-    if invoice.issued_at_us is not None:
-        yield of.recorded_at_us <= invoice.issued_at_us
-
-
-def _before_us(connection: Connection, invoice: Invoice, covered: Covered) -> int | None:
-    """When the last invoice before this one that has anything of the month was issued."""
-    of, start_us = invoices.c, covered.period.start_us
-    takes = exists().where(
-        invoice_usage.c.invoice_id == of.id, invoice_usage.c.period_start_us == start_us
-    )
-    query = (
-        select(func.max(of.issued_at_us))
-        .where(of.tenant_id == invoice.tenant_id, of.kind == "invoice", of.id != invoice.id)
-        .where(of.issued_at_us.is_not(None), or_(of.period_start_us == start_us, takes))
-    )
-    if invoice.issued_at_us is None:
-        query = query.where(of.status == "issued")
-    else:
-        query = query.where(of.issued_at_us < invoice.issued_at_us).where(
-            or_(of.voided_at_us.is_(None), of.voided_at_us > invoice.issued_at_us)
-        )
-    found = connection.scalar(query)
-    return None if found is None else int(found)
+    yield recorded
 
 
 def _summed(
