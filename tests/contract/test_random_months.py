@@ -16,7 +16,7 @@ from billing.meters import Meter, Meters, Provenance
 from billing.prices import Rate, RateCard, sealed_card
 from billing.quantity import Schedule, Step
 from gateway import clock
-from gateway.stores.sql import books, compaction, invoices, issuing, tenants
+from gateway.stores.sql import books, compaction, explained, invoices, issuing, tenants
 from gateway.stores.sql.draft_lines import PeriodClosedError
 from gateway.stores.sql.engine import reading, transaction
 from tests.invoicing import ACME, agree, book, drafted, issued, october
@@ -152,3 +152,12 @@ def test_whatever_happens_each_month_is_billed_what_it_comes_to(tmp_path: Path, 
         assert all(any(start <= at_us < end for start, end in spans) for at_us, *_ in rows)
         with reading(engine) as connection:
             assert books.check(connection).faults == ()
+        assert_explained(engine)
+
+
+def assert_explained(engine: Engine) -> None:
+    """Every line that was ever issued, and each invoice as a whole, by the requests behind it."""
+    with reading(engine) as connection:
+        for invoice in invoices.seen(connection, {"tenant_id": ACME}, None, 1_000):
+            for line in [*invoices.lines_of(connection, invoice.id), None]:
+                assert explained.behind(connection, invoice, line).adds_up, (invoice, line)
