@@ -6,7 +6,6 @@ by its hash. Nothing on it is loaded from anywhere.
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date, timedelta
-from html import escape
 from itertools import islice
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -23,6 +22,7 @@ from billing.printed import (
     grouped,
     heading,
     part,
+    plain,
     row,
     row_of_words,
     shown_day,
@@ -112,7 +112,7 @@ def _heading(head: Head, title: str) -> Iterator[str]:
     if head.status in _NOTICES:
         yield f'<p class="notice">{_NOTICES[head.status]}</p>'
     for each in head.remarks:
-        yield f'<p class="notice">{escape(each[:1].upper() + each[1:])}</p>'
+        yield f'<p class="notice">{plain(each[:1].upper() + each[1:])}</p>'
     yield '<div class="parties">'
     yield from _party("From", terms.issuer)
     yield from _party("To", recipient)
@@ -123,7 +123,7 @@ def _heading(head: Head, title: str) -> Iterator[str]:
 
 def _party(word: str, party: Party) -> Iterator[str]:
     said = [party.name, *party.address, *([f"Tax id {party.tax_id}"] if party.tax_id else [])]
-    first, *others = [f"<bdi>{escape(each)}</bdi>" for each in said if each] or [""]
+    first, *others = [f"<bdi>{plain(each)}</bdi>" for each in said if each] or [""]
     yield f"<address><span>{word}</span><strong>{first}</strong>"
     yield "".join(f"<br>{each}" for each in others) + "</address>"
 

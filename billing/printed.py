@@ -9,8 +9,15 @@ from html import escape
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from billing import unseen
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9 .-]")
+
+
+def plain(text: str) -> str:
+    """Text as HTML, with what nobody would see of it."""
+    return escape(unseen.shown(text))
 
 
 def document(title: str, running: str, style: str, body: Iterable[str]) -> Iterator[str]:
@@ -20,7 +27,7 @@ def document(title: str, running: str, style: str, body: Iterable[str]) -> Itera
         '<meta http-equiv="content-security-policy"'
         " content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{style}{_sheets(running)}</style></head><body>\n"
+        f"<title>{plain(title)}</title><style>{style}{_sheets(running)}</style></head><body>\n"
     )
     yield from body
     yield "</body></html>\n"
@@ -29,8 +36,8 @@ def document(title: str, running: str, style: str, body: Iterable[str]) -> Itera
 def heading(title: str, word: str, figure: str) -> str:
     """What the page is of, and the one figure that matters."""
     return (
-        f'<div class="title"><h1>{escape(title)}</h1><p class="total"><span>{escape(word)}</span>'
-        f"<strong>{escape(figure)}</strong></p></div>\n"
+        f'<div class="title"><h1>{plain(title)}</h1><p class="total"><span>{plain(word)}</span>'
+        f"<strong>{plain(figure)}</strong></p></div>\n"
     )
 
 
@@ -38,7 +45,7 @@ def facts(named: Iterable[tuple[str, str]]) -> Iterator[str]:
     """What is known, each by its name."""
     yield "<dl>"
     for name, value in named:
-        yield f'<div><dt>{escape(name)}</dt><dd dir="auto">{escape(value)}</dd></div>'
+        yield f'<div><dt>{plain(name)}</dt><dd dir="auto">{plain(value)}</dd></div>'
     yield "</dl>"
 
 
@@ -49,7 +56,7 @@ def table(columns: Sequence[tuple[str, int]], figures: int, css: str) -> str:
     texts = len(columns) - figures
     widths = "".join(f'<col style="width:{width}%">' for _, width in columns)
     cells = "".join(
-        f'<th scope="col"{_figure(at >= texts)}>{escape(name)}</th>'
+        f'<th scope="col"{_figure(at >= texts)}>{plain(name)}</th>'
         for at, (name, _) in enumerate(columns)
     )
     return (
@@ -61,26 +68,26 @@ def table(columns: Sequence[tuple[str, int]], figures: int, css: str) -> str:
 def table_end(texts: int, figures: int, words: str, figure: str) -> str:
     """With its last row, which has the place of so many columns for the words and the figure."""
     return (
-        f'</tbody><tfoot><tr><th colspan="{texts}" scope="row">{escape(words)}</th>'
-        f'<td class="figure" colspan="{figures}">{escape(figure)}</td></tr></tfoot></table></div>\n'
+        f'</tbody><tfoot><tr><th colspan="{texts}" scope="row">{plain(words)}</th>'
+        f'<td class="figure" colspan="{figures}">{plain(figure)}</td></tr></tfoot></table></div>\n'
     )
 
 
 def row(texts: Sequence[str], figures: Sequence[str]) -> str:
-    cells = [f'<td dir="auto">{escape(text)}</td>' for text in texts]
+    cells = [f'<td dir="auto">{plain(text)}</td>' for text in texts]
     return f"<tr>{''.join(cells)}{_figures(figures)}</tr>\n"
 
 
 def row_of_words(words: str, columns: int, figures: Sequence[str], before: str = "") -> str:
     """What has one text in the place of `columns`, perhaps with a number `before` it."""
-    first = f"<td>{escape(before)}</td>" if before else ""
-    said = f'<td colspan="{columns}" dir="auto">{escape(words)}</td>'
+    first = f"<td>{plain(before)}</td>" if before else ""
+    said = f'<td colspan="{columns}" dir="auto">{plain(words)}</td>'
     return f"<tr>{first}{said}{_figures(figures)}</tr>\n"
 
 
 def part(words: str, columns: int) -> str:
     """The heading of the rows that follow."""
-    return f'<tr><th class="part" colspan="{columns}" scope="rowgroup">{escape(words)}</th></tr>\n'
+    return f'<tr><th class="part" colspan="{columns}" scope="rowgroup">{plain(words)}</th></tr>\n'
 
 
 def grouped(amount: str) -> str:
@@ -108,7 +115,7 @@ def _local(at_us: int, zone: ZoneInfo) -> datetime:
 
 
 def _figures(figures: Sequence[str]) -> str:
-    return "".join(f'<td class="figure">{escape(figure)}</td>' for figure in figures)
+    return "".join(f'<td class="figure">{plain(figure)}</td>' for figure in figures)
 
 
 def _figure(is_one: bool) -> str:

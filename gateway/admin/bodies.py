@@ -2,11 +2,13 @@
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
 import msgspec
 from litestar import Request
 
+from billing import unseen
 from gateway.admin import forms
 from gateway.admin.problems import ProblemError, malformed, summary
 
@@ -15,6 +17,7 @@ B = TypeVar("B")
 MOST_BYTES: Final = 1024 * 1024
 _MOST_DEPTH: Final = 32
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_LETTER_FOR_LETTER: Final = "user"  # of a body that names an end user, as an app sent it
 
 
 async def read(request: Request[Any, Any, Any]) -> Any:
@@ -30,7 +33,9 @@ async def read(request: Request[Any, Any, Any]) -> Any:
 
 
 def parse(raw: bytes) -> Any:
-    """Plain values without control characters anywhere, 32 levels deep at most."""
+    """Plain values without control characters anywhere, 32 levels deep at most. Nor with others
+    that nobody sees: two names that look the same would be two teams, on an invoice too.
+    """
     try:
         tree = msgspec.json.decode(raw)
     except RecursionError:
@@ -38,6 +43,7 @@ def parse(raw: bytes) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
         raise malformed("", f"the body is not JSON: {fault}", "malformed_json") from None
     refuse_controls(tree, "", _MOST_DEPTH)
+    _refuse_unseen(tree)
     json.loads(raw, object_pairs_hook=_refuse_repeats)  # no deeper than what msgspec decoded
     return tree
 
@@ -58,17 +64,35 @@ def convert(tree: Any, kind: type[B], *, strict: bool = True) -> B:
 
 def refuse_controls(tree: Any, path: str, depth: int) -> None:
     """Control characters break headers, logs and PostgreSQL's text; no field has a use for them."""
+    for where, text in _texts(tree, path, depth):
+        if _CONTROLS.search(text):
+            raise malformed(where, "control characters are not allowed")
+
+
+def _refuse_unseen(tree: Any) -> None:
+    for where, text in _texts(tree, "", _MOST_DEPTH):
+        found = None if where == _LETTER_FOR_LETTER else unseen.first(text)
+        if found is not None:
+            raise malformed(
+                where,
+                f"it has a character that nobody sees, {found}, and that may change how the rest "
+                "is read: write it without",
+            )
+
+
+def _texts(tree: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
+    """All of them, each with where it stands; a field's name stands where its object does."""
     if depth < 0:
         raise malformed(path, "the body is nested too deeply")
-    if isinstance(tree, str) and _CONTROLS.search(tree):
-        raise malformed(path, "control characters are not allowed")
-    if isinstance(tree, dict):
+    if isinstance(tree, str):
+        yield path, tree
+    elif isinstance(tree, dict):
         for name, value in tree.items():
-            refuse_controls(name, path, depth - 1)
-            refuse_controls(value, f"{path}.{name}" if path else name, depth - 1)
+            yield from _texts(name, path, depth - 1)
+            yield from _texts(value, f"{path}.{name}" if path else name, depth - 1)
     elif isinstance(tree, list):
         for position, value in enumerate(tree):
-            refuse_controls(value, f"{path}[{position}]", depth - 1)
+            yield from _texts(value, f"{path}[{position}]", depth - 1)
 
 
 def _refuse_repeats(pairs: list[tuple[str, Any]]) -> None:

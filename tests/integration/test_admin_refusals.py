@@ -135,6 +135,55 @@ def test_a_refused_credential_is_not_repeated(client: httpx.Client) -> None:
     assert "s 3" not in answer.text
 
 
+UNSEEN = (
+    "it has a character that nobody sees, {}, and that may change how the rest is read: write it "
+    "without"
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/tenants", {"name": "Acme\u202e"}, "name"),
+        ("/teams", {"name": "Acme", "cost_center": "CC\u202e7"}, "cost_center"),
+        ("/keys", {"name": "\u202ebot"}, "name"),
+        ("/models", {"name": "chat\u202e"}, "name"),
+        ("/exchange-rates", {"source": "ECB\u202e"}, "source"),
+        (f"/invoices/inv_{MISSING}/void", {"reason": "a\u202eb"}, "reason"),
+        (f"/invoices/inv_{MISSING}/credit-notes", {"reason": "a\u202eb"}, "reason"),
+    ],
+)
+def test_a_name_with_a_character_that_nobody_sees_is_refused(
+    client: httpx.Client, path: str, body: dict[str, Any], field: str
+) -> None:
+    found = faults(client.post(path, json=body))
+
+    assert found == {field: UNSEEN.format("U+202E RIGHT-TO-LEFT OVERRIDE")}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"recipient": {"name": "Acme\u200b"}}, "recipient.name"),
+        ({"issuer": {"name": "A", "address": ["1 Main St", "Ber\u200blin"]}}, "issuer.address[1]"),
+        ({"purchase_order": "PO-\u200b7"}, "purchase_order"),
+        ({"tax": {"VAT": "\u200b0"}}, "tax.VAT"),
+    ],
+)
+def test_so_is_what_an_invoice_says_of_the_parties(
+    client: httpx.Client, body: dict[str, Any], field: str
+) -> None:
+    found = faults(client.put(f"/tenants/tenant_{MISSING}/billing", json=body))
+
+    assert found == {field: UNSEEN.format("U+200B ZERO WIDTH SPACE")}
+
+
+def test_an_end_user_is_named_as_the_app_did(client: httpx.Client) -> None:
+    path = f"/tenants/tenant_{MISSING}/end-users/find"
+
+    assert client.post(path, json={"user": "anna\u200b"}).status_code == 404
+
+
 WRONG: tuple[Any, ...] = (None, True, -1, 1.5, "", " ", "§", [], [[]], [{}], {}, {"x": 1})
 
 

@@ -233,3 +233,17 @@ def test_what_no_line_says_stands_above_all() -> None:
 
     assert "Made while 2026-10 " in text.partition("<dl>")[0]
     assert EVIL not in text
+
+
+def test_a_name_with_characters_that_nobody_sees_shows_them() -> None:
+    """What is kept from before they were refused, as it was issued."""
+    hidden = "Acme\u202e)dehctiws\u200b"
+    payer = aggregate(meters=Meters(input=111_667), team=hidden, key=hidden)
+    lines = draft([payer], invoice_id="inv_1", currency="USD", period=OCTOBER).lines
+    terms = replace(TERMS, recipient=Party(name=hidden), purchase_order=hidden)
+
+    text = "".join(page(replace(HEAD, terms=terms, reason=hidden), lambda: lines, ""))
+
+    assert "\u202e" not in text
+    assert "\u200b" not in text
+    assert text.count("Acme[U+202E])dehctiws[U+200B]") >= 5
