@@ -84,13 +84,14 @@ def a_ledger(url: str) -> Iterator[Engine]:
     """A migrated database with two tenants (Berlin, Kolkata), two nested teams and two keys."""
     engine = with_tables(url)
     try:
-        _seed(engine)
+        seed(engine)
         yield engine
     finally:
         engine.dispose()
 
 
-def _seed(engine: Engine) -> None:
+def seed(engine: Engine) -> None:
+    """What the tables of a ledger have of its tenants."""
     acme = Tenant(id="tenant_acme", name="Acme", currency="USD", timezone="Europe/Berlin")
     bharat = Tenant(id="tenant_bharat", name="Bharat", currency="USD", timezone="Asia/Kolkata")
     eu = Team(id="team_eu", tenant_id=acme.id, name="Europe", cost_center="CC-100")

@@ -1,11 +1,10 @@
 """Why a line of an invoice says what it says, and how a request was rated, as pages to send on."""
 
-import asyncio
 from collections.abc import Iterable, Iterator
 from typing import IO, Final
 
 import msgspec
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from billing import explained_page
 from billing.explained_page import Booking, Change, Explained, Rated, RatedAttempt
@@ -14,7 +13,7 @@ from billing.prices import RateCard
 from billing.rating import lines as rated_lines
 from gateway.admin.explaining import LineId, currency_of, line_of
 from gateway.admin.invoice_files import HTML, SEALED, STYLE, file_name
-from gateway.admin.invoices import found
+from gateway.admin.invoices import found_in
 from gateway.admin.operation import Answer, Call, Operation
 from gateway.admin.problems import missing
 from gateway.admin.reports import names_of_all
@@ -23,7 +22,6 @@ from gateway.admin.roles import Right
 from gateway.admin.tables import file_answer, write_file
 from gateway.admin.usage import filters_of, span_of, within
 from gateway.stores.sql import explained, invoices, rate_cards, tenants, usage_requests
-from gateway.stores.sql.engine import reading
 from gateway.stores.sql.invoices import Invoice
 from gateway.stores.sql.usage_requests import Attempt
 
@@ -37,9 +35,13 @@ class LineQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 async def _requests(call: Call) -> Answer:
-    invoice = await found(call)
     query: LineQuery = call.query
-    file = await asyncio.to_thread(_write_requests, call.deps.engine, invoice, query.line_id)
+
+    def work(connection: Connection) -> tuple[Invoice, IO[bytes]]:
+        invoice = found_in(connection, call)
+        return invoice, _write_requests(connection, invoice, query.line_id)
+
+    invoice, file = await call.read(work)
     return _page(file, file_name(invoice, "html", "requests"))
 
 
@@ -86,15 +88,14 @@ def _page(file: IO[bytes], name: str) -> Answer:
     return Answer(ready=file_answer(file, HTML, headers))
 
 
-def _write_requests(engine: Engine, invoice: Invoice, line_id: str | None) -> IO[bytes]:
-    with reading(engine) as connection:
-        number = line = None
-        if line_id is not None:
-            number, line = line_of(connection, invoice, line_id)
-        behind = explained.behind(connection, invoice, line)
-        of = _explained(connection, invoice, number, line, behind)
-        bookings = _bookings(connection, behind, line)
-        return write_file(explained_page.requests_page(of, bookings, STYLE))
+def _write_requests(connection: Connection, invoice: Invoice, line_id: str | None) -> IO[bytes]:
+    number = line = None
+    if line_id is not None:
+        number, line = line_of(connection, invoice, line_id)
+    behind = explained.behind(connection, invoice, line)
+    of = _explained(connection, invoice, number, line, behind)
+    bookings = _bookings(connection, behind, line)
+    return write_file(explained_page.requests_page(of, bookings, STYLE))
 
 
 def _explained(

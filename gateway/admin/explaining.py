@@ -10,7 +10,7 @@ from billing.invoices import OF_USAGE, InvoiceLine
 from billing.money import format_minor, format_picos
 from billing.prices import amount_per_million
 from gateway import clock
-from gateway.admin.invoices import found
+from gateway.admin.invoices import found_in
 from gateway.admin.operation import Answer, Call, Operation, PageSize
 from gateway.admin.problems import invalid
 from gateway.admin.requests import RequestCursor
@@ -90,11 +90,10 @@ class BehindPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def _requests(call: Call) -> Answer:
-    invoice = await found(call)
     query: BehindQuery = call.query
 
     def work(connection: Connection) -> BehindPage:
-        line = None
+        invoice, line = found_in(connection, call), None
         if query.line_id is not None:
             _, line = line_of(connection, invoice, query.line_id)
         return _page(connection, invoice, line, query)

@@ -1,13 +1,12 @@
 """An invoice as one JSON document: its head, who bills whom, what was credited, and every line."""
 
-import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import IO, Final, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from billing.exchange import Amounts
 from billing.money import format_minor
@@ -16,13 +15,12 @@ from billing.terms import IssuedTerms
 from gateway.admin import fields
 from gateway.admin.invoice_files import file_name
 from gateway.admin.invoice_lines import LineView, line_view
-from gateway.admin.invoices import InvoiceView, found, view
+from gateway.admin.invoices import InvoiceView, found_in, view
 from gateway.admin.operation import Answer, Call, Operation
 from gateway.admin.roles import Right
 from gateway.admin.tables import file_answer, write_bytes
 from gateway.admin.terms import PartyBody
 from gateway.stores.sql import invoices
-from gateway.stores.sql.engine import reading
 from gateway.stores.sql.invoices import Invoice
 
 JSON: Final = "application/json"
@@ -61,8 +59,11 @@ class DocumentView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def _document(call: Call) -> Answer:
-    invoice = await found(call)
-    file = await asyncio.to_thread(_write, call.deps.engine, invoice)
+    def work(connection: Connection) -> tuple[Invoice, IO[bytes]]:
+        invoice = found_in(connection, call)
+        return invoice, write_bytes(parts(connection, invoice))
+
+    invoice, file = await call.read(work)
     named = {"content-disposition": f'attachment; filename="{file_name(invoice, "json")}"'}
     return Answer(ready=file_answer(file, JSON, named))
 
@@ -88,11 +89,6 @@ def parts(connection: Connection, invoice: Invoice) -> Iterator[bytes]:
             yield bytes(some)
             some.clear()
     yield bytes(some) + b"]}\n"
-
-
-def _write(engine: Engine, invoice: Invoice) -> IO[bytes]:
-    with reading(engine) as connection:
-        return write_bytes(parts(connection, invoice))
 
 
 def _head(connection: Connection, invoice: Invoice) -> DocumentView:

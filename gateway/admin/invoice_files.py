@@ -1,24 +1,22 @@
 """An invoice as files: its lines as CSV or FOCUS, and a page to print."""
 
-import asyncio
 import re
 from collections.abc import Iterator
 from importlib.resources import files
 from typing import IO, Final, Literal, get_args
 
 import msgspec
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from billing import focus, focus_detail, invoice_page
 from billing.invoices import csv_rows
 from billing.terms import IssuedTerms
-from gateway.admin.invoices import found
+from gateway.admin.invoices import found_in
 from gateway.admin.operation import Answer, Call, Operation
 from gateway.admin.problems import conflict
 from gateway.admin.roles import Right
 from gateway.admin.tables import CSV, csv_file_answer, file_answer, write_csv, write_file
 from gateway.stores.sql import invoice_remarks, invoices
-from gateway.stores.sql.engine import reading
 from gateway.stores.sql.invoices import Invoice
 
 Form = Literal[
@@ -45,29 +43,25 @@ class FocusQuery(LinesQuery, frozen=True, forbid_unknown_fields=True):
 
 
 async def _lines(call: Call) -> Answer:
-    invoice = _counts(await found(call), call.query)
-    file = await asyncio.to_thread(_write, call.deps.engine, invoice, "lines")
-    return Answer(ready=csv_file_answer(file, file_name(invoice, "csv")))
+    return await _table(call, "lines", call.query)
 
 
 async def _focus(call: Call) -> Answer:
     query: FocusQuery = call.query
-    invoice = _counts(await found(call), query)
     form: Form = "focus-1.2" if query.version == "1.2" else "focus-1.4-experimental"
-    file = await asyncio.to_thread(_write, call.deps.engine, invoice, form)
-    return Answer(ready=csv_file_answer(file, file_name(invoice, "csv", form)))
+    return await _table(call, form, query)
 
 
 async def _detail(call: Call) -> Answer:
-    invoice = await found(call)
-    form: Form = "focus-1.4-invoice-detail-experimental"
-    file = await asyncio.to_thread(_write, call.deps.engine, invoice, form)
-    return Answer(ready=csv_file_answer(file, file_name(invoice, "csv", form)))
+    return await _table(call, "focus-1.4-invoice-detail-experimental", LinesQuery(voided="true"))
 
 
 async def _page(call: Call) -> Answer:
-    invoice = await found(call)
-    file = await asyncio.to_thread(_write_page, call.deps.engine, invoice)
+    def work(connection: Connection) -> tuple[Invoice, IO[bytes]]:
+        invoice = found_in(connection, call)
+        return invoice, _write_page(connection, invoice)
+
+    invoice, file = await call.read(work)
     name = file_name(invoice, "html")
     return Answer(
         ready=file_answer(
@@ -108,6 +102,18 @@ def operations() -> list[Operation]:
     ]  # fmt: skip
 
 
+async def _table(call: Call, form: Form, query: LinesQuery) -> Answer:
+    """Head and lines are of one instant: a draft may be made anew at any."""
+
+    def work(connection: Connection) -> tuple[Invoice, IO[bytes]]:
+        invoice = _counts(found_in(connection, call), query)
+        return invoice, write_csv(rows_of(connection, invoice, form))
+
+    invoice, file = await call.read(work)
+    named = "" if form == "lines" else form
+    return Answer(ready=csv_file_answer(file, file_name(invoice, "csv", named)))
+
+
 def _counts(invoice: Invoice, query: LinesQuery) -> Invoice:
     """Rows of what counts no more look like any others to whoever adds them up."""
     if invoice.status == "voided" and query.voided != "true":
@@ -146,11 +152,6 @@ def rows_of(connection: Connection, invoice: Invoice, form: Form) -> Iterator[tu
             return focus_detail.rows(lines, _of_detail(invoice, terms, bill))
 
 
-def _write(engine: Engine, invoice: Invoice, form: Form) -> IO[bytes]:
-    with reading(engine) as connection:
-        return write_csv(rows_of(connection, invoice, form))
-
-
 def _of_detail(invoice: Invoice, terms: IssuedTerms, bill: focus.Bill) -> focus_detail.Detail:
     return focus_detail.Detail(
         bill=bill,
@@ -177,11 +178,10 @@ def _bill(invoice: Invoice, terms: IssuedTerms) -> focus.Bill:
     )
 
 
-def _write_page(engine: Engine, invoice: Invoice) -> IO[bytes]:
-    with reading(engine) as connection:
-        head = _head(connection, invoice)
-        parts = invoice_page.page(head, lambda: invoices.lines_of(connection, invoice.id), STYLE)
-        return write_file(parts)
+def _write_page(connection: Connection, invoice: Invoice) -> IO[bytes]:
+    head = _head(connection, invoice)
+    parts = invoice_page.page(head, lambda: invoices.lines_of(connection, invoice.id), STYLE)
+    return write_file(parts)
 
 
 def _head(connection: Connection, invoice: Invoice) -> invoice_page.Head:

@@ -10,7 +10,7 @@ from billing.exchange import Amounts
 from billing.invoices import InvoiceLine
 from billing.money import format_minor
 from gateway import clock
-from gateway.admin.invoices import found
+from gateway.admin.invoices import found_in
 from gateway.admin.operation import Answer, Call, Filter, Operation, PageSize
 from gateway.admin.roles import Right
 from gateway.stores.sql.invoice_tables import invoice_lines
@@ -67,10 +67,10 @@ class LinePage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def _lines(call: Call) -> Answer:
-    invoice = await found(call)
     query: LineQuery = call.query
 
     def work(connection: Connection) -> LinePage:
+        invoice = found_in(connection, call)
         of, amounts = invoice_lines.c, Amounts(invoice.exchanged)
         given = {name: getattr(query, name) for name in _FILTERS}
         columns = (of[name] for name in InvoiceLine.__struct_fields__)

@@ -12,7 +12,7 @@ from billing.exchange import EXACT_DECIMALS
 from billing.money import format_decimal, format_minor, parse_decimal
 from gateway.admin import invoice_document
 from gateway.admin.invoice_files import FORMS, file_name, rows_of
-from gateway.admin.invoices import found
+from gateway.admin.invoices import found_in
 from gateway.admin.operation import Answer, Call, Operation
 from gateway.admin.roles import Right
 from gateway.stores.sql import invoice_remarks, manifests
@@ -60,10 +60,10 @@ class ManifestView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def _manifest(call: Call) -> Answer:
-    invoice = await found(call)
     query: ManifestQuery = call.query
 
     def work(connection: Connection) -> ManifestView:
+        invoice = found_in(connection, call)
         made = manifests.of(connection, invoice)
         files = [_lines(invoice, made)]
         if query.files == "all":

@@ -1,6 +1,5 @@
 """Invoices: drafts of a tenant's month, made from the ledger; what was issued of them."""
 
-import asyncio
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -138,8 +137,11 @@ async def _draft(call: Call) -> Answer:
 
 
 async def _read(call: Call) -> Answer:
-    invoice = await found(call)
-    shown = await call.read(lambda connection: view(connection, invoice))
+    def work(connection: Connection) -> tuple[Invoice, InvoiceView]:
+        invoice = found_in(connection, call)
+        return invoice, view(connection, invoice)
+
+    invoice, shown = await call.read(work)
     return Answer(shown, invoice.version)
 
 
@@ -180,7 +182,13 @@ def operations() -> list[Operation]:
 
 
 async def found(call: Call) -> Invoice:
-    invoice = await asyncio.to_thread(invoices.one, call.deps.engine, call.id)
+    """As it is now. What is read later of a draft may be another one's."""
+    return await call.read(lambda connection: found_in(connection, call))
+
+
+def found_in(connection: Connection, call: Call) -> Invoice:
+    """The invoice in the path as the caller's view has it, and its lines with it."""
+    invoice = invoices.find(connection, call.id)
     if invoice is None:
         raise missing("invoice", call.id)
     return invoice
