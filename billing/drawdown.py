@@ -327,7 +327,10 @@ def _own_lines(
     if expired != state.unused:
         yield _expired_otherwise(state, lines, invoice_id, expired - state.unused)
     unused = _unused(state) - expired
-    if missing or unused:
+    if missing and unused < 0:  # another invoice said that more expired, and that is corrected
+        yield _line(invoice_id, of, "true_up", missing, 0)
+        yield _line(invoice_id, of, "unused", 0, unused)
+    elif missing or unused:
         kind: LineKind = "true_up" if missing else "unused"
         yield _line(invoice_id, of, kind, missing, unused)
 

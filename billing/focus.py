@@ -128,7 +128,6 @@ def _charge(line: InvoiceLine, bill: Bill, amounts: Amounts) -> dict[str, str]:
     own kind. A note is made in the invoice's currency, whatever prices are in.
     """
     amount = decimal(amounts.text(line.line_kind, line.amount_picos, line.corrects_invoice))
-    corrects = line.corrects_invoice is not None and line.line_kind != "credit"
     priced_in = {"PricingCurrency": bill.currency} if line.line_kind == "credit" else {}
     costs = ("BilledCost", "ContractedCost", "EffectiveCost", "ListCost")
     row = (
@@ -137,7 +136,7 @@ def _charge(line: InvoiceLine, bill: Bill, amounts: Amounts) -> dict[str, str]:
         | {
             "PricingCurrencyEffectiveCost": decimal(format_picos(line.amount_picos)),
             "ChargeCategory": category(line),
-            "ChargeClass": "Correction" if corrects else "",
+            "ChargeClass": "Correction" if _is_correction(line) else "",
             "ChargeDescription": safe_text(description(line, bill)),
             "ChargeFrequency": "Usage-Based" if category(line) == "Usage" else "One-Time",
             "ChargePeriodEnd": rfc3339(line.period_end_us),
@@ -153,6 +152,16 @@ def _charge(line: InvoiceLine, bill: Bill, amounts: Amounts) -> dict[str, str]:
         row["SubAccountId"] = row["SubAccountName"] = safe_text(account)
         row["SubAccountType"] = "Cost Center" if line.cost_center else "Team"
     return row
+
+
+def _is_correction(line: InvoiceLine) -> bool:
+    """Of what another invoice said; also where that is of no earlier month: what is taken back of a
+    commitment, of which there is no quantity below nothing.
+    """
+    if line.line_kind == "credit":
+        return False
+    less = line.line_kind in {"usage", "unused"} and (line.commitment_picos or 0) < 0
+    return less or line.corrects_invoice is not None
 
 
 _CATEGORIES: Final = {
@@ -238,7 +247,7 @@ def _committed(line: InvoiceLine, row: dict[str, str], amounts: Amounts) -> dict
         "CommitmentDiscountStatus": "" if bought else "Used",
         "PricingCategory": "Standard" if bought else "Committed",
     }
-    if corrects is None:
+    if not _is_correction(line):
         said = line.amount_picos if bought else picos
         more["CommitmentDiscountQuantity"] = decimal(format_picos(said))
         more["CommitmentDiscountUnit"] = row["PricingCurrency"]

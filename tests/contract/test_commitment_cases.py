@@ -273,6 +273,28 @@ def test_an_invoice_that_is_voided_frees_what_it_used(engine: Engine) -> None:
     assert prepaid(engine) == "0"
 
 
+@pytest.mark.parametrize("in_advance", [True, False])
+def test_a_term_that_is_billed_anew_corrects_what_the_next_said_of_its_rest(
+    engine: Engine, in_advance: bool
+) -> None:
+    """All of July's rest rolls over, and August's invoice said that 60 of it expired."""
+    commit(engine, "60", last_day="2026-07-31", rollover_percent="100", prepaid=in_advance)
+    commit(engine, "60", "cmt_2", first_day="2026-08-01")
+    july, august = bill(engine, "2026-07", "2026-08")
+    with transaction(engine) as connection:
+        issuing.void(connection, issuing.locked(connection, july), "typo")
+    use(engine, "2026-07", 9)
+
+    (again,) = bill(engine, "2026-07")
+
+    (said,) = (line for line in lines_of(engine, again) if line.line_kind == "unused")
+    assert unused(engine, august)["2026-07-01"] == "60"
+    assert (said.amount_picos, format_picos(said.commitment_picos or 0)) == (0, "-9")
+    assert (total(again), prepaid(engine)) == ("60.00", "0")
+    assert written(engine, again) == 60
+    holds_together(engine, august, again)
+
+
 def test_a_later_commitment_takes_the_place_of_the_one_before(engine: Engine) -> None:
     commit(engine, "30", prepaid=True)
     commit(engine, "60", "cmt_2", first_day="2026-08-01")
