@@ -209,3 +209,27 @@ def test_a_month_with_steps_that_is_billed_anew_comes_to_what_its_total_costs(
             tokens[line.team] += line.quantity
     assert tokens == {"Support": 6_000_001, "Europe": 3_000_000}
     assert faults(engine) == ()
+
+
+def test_what_other_invoices_billed_at_another_discount_is_explained_where_it_is_billed_anew(
+    engine: Engine,
+) -> None:
+    """By volume all of the month comes to another step, tokens that were discounted too."""
+    whole = Schedule("volume", STEPS)
+    half = whole.repriced(lambda picos: picos // 2)
+    cards = {
+        name: sealed_card("USD", [Rate(Meter.INPUT, steps.dearest_picos, name, steps)])
+        for name, steps in (("p_in-50%", half), ("p_in", whole))
+    }
+    book(engine, october("req_1", usage=Meters(input=6_000_000), charge_card=cards["p_in-50%"]))
+    issued(engine, drafted(engine))
+    book(engine, october("req_late", usage=Meters(input=6_000_000), charge_card=cards["p_in"]))
+
+    november = issued(engine, drafted(engine, "2026-11"), early=True)
+
+    prices = {(line.price_version, line.quantity) for line in lines_of(engine, november)}
+    assert ("p_in-50%", -6_000_000) in prices
+    with reading(engine) as connection:
+        assert explained.behind(connection, november, None).adds_up
+        for line in lines_of(engine, november):
+            assert explained.behind(connection, november, line).adds_up, line

@@ -17,7 +17,7 @@ from gateway.stores.sql.bulk import Row, append
 from gateway.stores.sql.cost_centers import CostCenters
 from gateway.stores.sql.exact import exact_sum, whole
 from gateway.stores.sql.invoice_tables import invoice_usage, invoices
-from gateway.stores.sql.invoices import stood
+from gateway.stores.sql.invoices import Invoice, stood
 
 _TOKENS: Final = (
     "input_tokens",
@@ -165,6 +165,22 @@ def of(connection: Connection, invoice_ids: Collection[str]) -> list[tuple[str, 
         )
         for row in found
     ]
+
+
+def cards(connection: Connection, invoice: Invoice, of_it: Collection[Covered]) -> set[str]:
+    """The ids of those by which it is known what tokens on the invoice were booked at: its own, and
+    those of other invoices of its months, whose tokens it may bill in other steps than they did.
+    """
+    of = invoice_usage.c
+    months = {each.period.start_us for each in of_it}
+    others = connection.scalars(
+        select(of.charge_card)
+        .join(invoices, invoices.c.id == of.invoice_id)
+        .where(invoices.c.tenant_id == invoice.tenant_id, invoices.c.status != "draft")
+        .where(of.period_start_us.in_(months))
+        .distinct()
+    )
+    return {*others, *(each.payer.charge_card for each in of_it)}
 
 
 def _five(used: Used) -> tuple[int, ...]:

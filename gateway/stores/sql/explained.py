@@ -69,7 +69,7 @@ class Behind(msgspec.Struct, frozen=True, kw_only=True):
 def behind(connection: Connection, invoice: Invoice, line: InvoiceLine | None) -> Behind:
     """Of the line, or of all usage that the invoice has."""
     covered = [each for _, each in coverage.of(connection, [invoice.id])]
-    cards = rate_cards.get(connection, {each.payer.charge_card for each in covered})
+    cards = rate_cards.get(connection, coverage.cards(connection, invoice, covered))
     booked_at = _dearest(cards.values())
     if line is None:
         where = or_(False, *_of_months(connection, invoice, covered))
