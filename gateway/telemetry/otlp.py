@@ -45,12 +45,20 @@ class Envelope:
 
     def body(self, traces: Iterable[tuple[int, list[Span]]]) -> bytes:
         """The request that delivers these spans, each list with the id of its trace."""
-        spans = b"".join(
-            _field(2, _span(trace_id.to_bytes(16, "big"), span))
-            for trace_id, spans in traces
-            for span in spans
-        )
+        return self.around(encoded(traces))
+
+    def around(self, spans: bytes) -> bytes:
+        """The request that delivers what `encoded` made of some spans, or of several lots of them."""
         return _field(1, self._resource + _field(2, self._scope + spans) + self._schema)
+
+
+def encoded(traces: Iterable[tuple[int, list[Span]]]) -> bytes:
+    """Spans in the middle of a request; lots of them may be put one behind the other."""
+    return b"".join(
+        _field(2, _span(trace_id.to_bytes(16, "big"), span))
+        for trace_id, spans in traces
+        for span in spans
+    )
 
 
 def _span(trace_id: bytes, span: Span) -> bytes:
