@@ -48,7 +48,7 @@ class Envelope:
         return self.around(encoded(traces))
 
     def around(self, spans: bytes) -> bytes:
-        """The request that delivers what `encoded` made of some spans, or of several lots of them."""
+        """The request that delivers what `encoded` made, of one lot or of several."""
         return _field(1, self._resource + _field(2, self._scope + spans) + self._schema)
 
 

@@ -46,6 +46,21 @@ def test_what_waits_is_sent_in_order_and_once(there: Collector) -> None:
     assert len(there.bodies["/v1/traces"]) == 1
 
 
+def test_the_loop_gets_a_turn_after_every_eight_requests_and_the_collector_few_posts(
+    there: Collector,
+) -> None:
+    traces = TraceExport(SpanPost(), HERE)
+    for status in range(400, 700):
+        traces.add(refused(status=status))
+    rests = list[int]()
+
+    traces.send(lambda: rests.append(len(there.bodies["/v1/traces"])))
+    traces.shutdown()
+
+    assert statuses(there) == list(range(400, 700))
+    assert rests == [0] * 32 + [1] * 6  # 256 requests, then 44
+
+
 def test_a_full_queue_drops_and_counts_instead_of_growing(there: Collector) -> None:
     traces = TraceExport(SpanPost(), HERE)
 
