@@ -5,8 +5,10 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import RedisClusterException, RedisError
 
@@ -60,6 +62,18 @@ def _is_connected(node: ClusterNode) -> bool:
     return any(one.is_connected for one in connections)
 
 
+class _Packing(AbstractConnection):
+    """Writes commands as redis-py's blocking connections do: those that clear the journal name
+    hundreds of entries, and its own way here copies what it has for each of them.
+    """
+
+    _packer: Final = HiredisRespSerializer()
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        packed: list[bytes] = self._packer.pack(*args)
+        return packed
+
+
 class _OfService(Redis):
     """Closes also the connections to those it asked for the master."""
 
@@ -81,7 +95,7 @@ def open_client(url: str) -> Redis:
         return cast("Redis", _cluster(address))
     if address.kind == "sentinel":
         return _of_service(address)
-    return Redis(
+    client = Redis(
         host=address.host,
         port=address.port,
         unix_socket_path=address.path,
@@ -90,6 +104,9 @@ def open_client(url: str) -> Redis:
         ssl_ca_certs=address.ca_file,
         **_options(address.username, address.password),
     )
+    pool = client.connection_pool
+    pool.connection_class = type("_Connection", (_Packing, pool.connection_class), {})
+    return client
 
 
 def _cluster(address: StoreAddress) -> RedisCluster:

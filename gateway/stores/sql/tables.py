@@ -393,4 +393,5 @@ postings: Final = Table(
     Column("currency", Text, nullable=False),
     Column("at_us", BigInteger, nullable=False),
     PrimaryKeyConstraint("event_id", "kind", "account"),
+    sqlite_with_rowid=False,
 )
