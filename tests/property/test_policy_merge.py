@@ -137,6 +137,7 @@ TAKEN_BY_TAGS |= {
     "weights",
     "affinity",
     "hour_ceilings",
+    "priority",
 }
 UNTOUCHED = [
     field
@@ -172,6 +173,7 @@ def test_no_tag_that_a_client_claims_gives_it_anything(
     before, after = (documents.policy(documents.pattern(each)) for each in (silent, claiming))
 
     assert is_no_wider(after, before)
+    assert after.priority <= before.priority  # others go first, if anybody
     for field in UNTOUCHED:
         assert getattr(after, field) == getattr(before, field)
 
