@@ -185,7 +185,7 @@ def test_an_account_that_was_taken_out_of_the_store_is_waited_for_and_opened_by_
         ):
             world = await _world(house, backend)
             scope = {"tenant": world.tenant["id"]}
-            budget = await house.make("budgets", scope=scope, amount="9", period="day")
+            budget = await house.make("budgets", scope=scope, amount="9", period="total")
             await house.in_force()
             await _ask(house, world)
             [key] = await reader.keys(f"mh:{{{TAG}}}:acct:{budget['id']}:*")
