@@ -289,7 +289,7 @@ def _members() -> Iterator[Callable[..., Member]]:
     with short_directory("mh-cluster-") as directory, contextlib.ExitStack() as stack:
 
         def add(settings: Mapping[str, str], *mode: str, **how: Any) -> Member:
-            port = _free_port()
+            port = free_port()
             member = Member(directory / str(port), port, settings, *mode, **how)
             stack.callback(member.kill)
             member.start()
@@ -298,7 +298,7 @@ def _members() -> Iterator[Callable[..., Member]]:
         yield add
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that is free now together with its bus port."""
     start = os.getpid() * 7 % len(_PORTS)
     for n in range(len(_PORTS)):

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from typing import cast
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.sentinel import SentinelConnectionPool
 
 from gateway.stores.redis import address, bus, keys, leases
 from gateway.stores.redis.channel import Channels
@@ -95,6 +97,24 @@ def test_a_master_that_hangs_is_left_for_the_one_that_took_its_place(
             assert await books(anew, "kept") == (14, 0)
 
     _with(service, story)
+
+
+def test_a_sentinel_that_is_down_is_not_forgotten_by_two_who_pass_it_at_once(
+    service: clusters.Service,
+) -> None:
+    down = clusters.free_port()
+    url = service.url.replace("@", f"@127.0.0.1:{down},")
+
+    async def story() -> list[int]:
+        async with open_reader(url) as client:
+            await asyncio.gather(*(client.ping() for _ in range(5)))
+            pool = cast("SentinelConnectionPool", client.connection_pool)
+            asked = pool.sentinel_manager.sentinels
+            return [one.connection_pool.connection_kwargs["port"] for one in asked]
+
+    asked = run(story())
+    assert sorted(asked) == sorted([down, *(each.port for each in service.sentinels)])
+    assert asked[0] != down  # who answered is asked first the next time
 
 
 async def _copied(master: clusters.Member) -> None:

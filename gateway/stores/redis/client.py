@@ -1,6 +1,7 @@
 """redis-py for what is not hot: the jobs' leases, journals and reads of holds."""
 
 from contextlib import suppress
+from copy import copy
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
@@ -74,6 +75,20 @@ class _Packing(AbstractConnection):
         return packed
 
 
+class _Sentinels(Sentinel):
+    """Each search has a list of its own. redis-py moves whoever answered to the front of the one
+    list that all searches go through: two at a time write one sentinel twice and lose another,
+    and the connections to it.
+    """
+
+    async def discover_master(self, service_name: str) -> Any:
+        search = copy(self)
+        search.sentinels = list(self.sentinels)
+        found = await Sentinel.discover_master(search, service_name)
+        self.sentinels = search.sentinels
+        return found
+
+
 class _OfService(Redis):
     """Closes also the connections to those it asked for the master."""
 
@@ -121,7 +136,7 @@ def _cluster(address: StoreAddress) -> RedisCluster:
 
 def _of_service(address: StoreAddress) -> Redis:
     tls: dict[str, Any] = {"ssl": True, "ssl_ca_certs": address.ca_file} if address.tls else {}
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+    sentinel = _Sentinels(  # type: ignore[no-untyped-call]
         list(address.seeds),
         sentinel_kwargs=tls | _options(address.sentinel_username, address.sentinel_password),
         db=address.database,
