@@ -172,12 +172,11 @@ class _SharedFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._open()
+        self._fd = self._open()
 
     def write(self, block: bytes) -> None:
         if self._was_moved():
-            os.close(self._fd)
-            self._open()
+            self._reopen()
         if os.fstat(self._fd).st_size + len(block) > ROTATE_BYTES:
             self._rotate()
         _write_all(self._fd, block)
@@ -185,15 +184,21 @@ class _SharedFile:
     def close(self) -> None:
         os.close(self._fd)
 
-    def _open(self) -> None:
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def _reopen(self) -> None:
+        """The new one is had before the old one goes: where there is none, the number of one that
+        was closed would soon be that of another file, or of a client.
+        """
+        old, self._fd = self._fd, self._open()
+        os.close(old)
 
     def _rotate(self) -> None:
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         if not self._was_moved():
             self._path.replace(self._path.with_name(self._path.name + ".1"))
-        os.close(self._fd)
-        self._open()
+        self._reopen()
 
     def _was_moved(self) -> bool:
         try:

@@ -73,6 +73,7 @@ def _drive(r: Rig, **job: Any) -> Result:
         stdout=subprocess.PIPE,
         check=True,
     )
+    assert answer.stdout.endswith(b"\n"), f"{len(answer.stdout)} bytes: {answer.stdout[-300:]!r}"
     return msgspec.json.decode(answer.stdout, type=Result)
 
 

@@ -76,6 +76,28 @@ def test_a_file_that_was_moved_away_is_opened_anew(tmp_path: Path) -> None:
     assert len(path.read_bytes().splitlines()) == 1
 
 
+def test_a_log_whose_folder_is_gone_costs_lines_and_touches_no_other_file(tmp_path: Path) -> None:
+    folder, path = tmp_path / "log", tmp_path / "log" / "access.jsonl"
+    log = AccessLog(str(path))
+    folder.rename(tmp_path / "elsewhere")
+    log.add(refused())
+    log.flush()
+    with (tmp_path / "another").open("w+b") as other:  # gets the lowest number that is free
+        for _ in range(2):
+            log.add(refused())
+            log.flush()
+        other.write(b"its own")
+        other.seek(0)
+        assert other.read() == b"its own"
+    assert log.dropped == 3
+
+    folder.mkdir()
+    log.add(refused())
+    log.close()
+
+    assert len(path.read_bytes().splitlines()) == 1
+
+
 def test_two_processes_rotate_one_file_once(tmp_path: Path) -> None:
     path = tmp_path / "access.jsonl"
     one, two = AccessLog(str(path)), AccessLog(str(path))
