@@ -139,6 +139,7 @@ class Flow(msgspec.Struct, gc=False, kw_only=True):
     end_by: str = "gateway"  # client | upstream | gateway | limit
     end_phase: str = "admit"  # connect | ttfb | stream | done
     started_answer: bool = False  # bytes have gone to the client
+    whole: bool = False  # the client has all of its answer: it cannot leave any more
     left: bool = False  # the client has hung up, and the backend is heard to its end all the same
     gone: bool = False  # the client hung up first
     first_content_us: int = 0

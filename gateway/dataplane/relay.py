@@ -266,20 +266,24 @@ async def complete(
         flow.transcript.end(last)
     await send({"type": "http.response.body", "body": kept + last, "more_body": False})
     failpoint("relay.ended")
-    await let_go(answer)
+    await let_go(flow, answer)
 
 
-async def let_go(answer: Answer) -> None:
-    """After [DONE] nothing counts any more. The end of the body usually comes with it; a backend
-    that leaves it open gets a moment, for the sake of its connection, and then none.
+async def let_go(flow: Flow, answer: Answer) -> None:
+    """The client has everything: after [DONE] nothing counts any more. The end of the body usually
+    comes with it; a backend that leaves it open gets a moment, for the sake of its connection, and
+    then none.
     """
+    flow.whole = True
     if answer.complete:
         return
-    with suppress(TransportError, TimeoutError):
-        async with asyncio.timeout(_GRACE_S):
-            while await answer.receive() is not None:
-                pass
-    answer.abort()
+    try:
+        with suppress(TransportError, TimeoutError):
+            async with asyncio.timeout(_GRACE_S):
+                while await answer.receive() is not None:
+                    pass
+    finally:
+        answer.abort()
 
 
 async def cut(

@@ -26,7 +26,7 @@ from gateway.dataplane.decisions import Decisions
 from gateway.dataplane.envelope import capabilities
 from gateway.dataplane.flow import Flow
 from gateway.dataplane.forward import Forwarder
-from gateway.dataplane.hangup import ClientGone, HangUp, HangUps
+from gateway.dataplane.hangup import HAS_IT_ALL, ClientGone, HangUp, HangUps
 from gateway.dataplane.idempotency import Idempotency
 from gateway.dataplane.observe import record_of
 from gateway.dataplane.outage import Outage
@@ -215,7 +215,11 @@ class DataPlane:
         )
 
     def _left(self, flow: Flow) -> float:
-        """The client has: how many seconds its answer may go on for the sake of the bill."""
+        """The client has: how many seconds its answer may go on for the sake of the bill. Whoever
+        has the whole answer is told so by the same news.
+        """
+        if flow.whole:
+            return HAS_IT_ALL
         attempt = flow.attempts[-1] if flow.attempts else None
         if attempt is None or not attempt.sent or self._drained >= MOST_DRAINED:
             return 0.0

@@ -275,7 +275,7 @@ class _Gathered:
         attempt.land(Outcome.SERVED, flow.arrival.now_us())
         flow.end_by = "upstream"
         await self._reply(self._whole.body())
-        await let_go(answer)
+        await let_go(flow, answer)
 
     async def cut(self, used: Meters, notice: Notice) -> None:
         await self._reply(self._whole.body(_choices(self._flow), used=used, notice=notice))

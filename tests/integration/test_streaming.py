@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from tests.booked import ledger_rows
 from tests.house import House, World, furnish, open_house
 from tests.running import run
 from tests.scripted_answers import Script
@@ -56,6 +57,25 @@ def test_a_stream_passes_event_by_event_and_hides_the_usage_nobody_asked_for(
             assert not any(b'"usage":{' in event for event in events)
             assert sum(b'"content":' in event for event in events) >= 12
             assert (await spent(house, world)) == (f"0.{6 * 3 + 12 * 15:06d}", "0")
+
+    run(scenario())
+
+
+def test_a_backend_that_ends_its_stream_by_closing_is_no_client_that_hung_up(
+    tmp_path: Path, store_url: str
+) -> None:
+    async def scenario() -> None:
+        async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
+            world = await with_budget(house, backend)
+            # Long enough for a hang-up to be watched for, and open for a moment after [DONE].
+            backend.script = Script(tokens=12, chunk_delay_ms=10, close=True, hang_up=True, hang_up_after_ms=50)
+
+            for _ in range(3):
+                _, events = await events_of(house, world.secret)
+                assert events[-1] == b"data: [DONE]"
+
+            rows = await ledger_rows(house)
+            assert [(row.status, row.end_by) for row in rows] == [(200, "upstream")] * 3
 
     run(scenario())
 
