@@ -24,6 +24,9 @@ def run(args: argparse.Namespace) -> int:
     engine = sql.open_engine(settings.database_url)
     try:
         sql.migrate(engine)
+    except sql.NewerSchemaError as error:
+        print(f"meterhouse: {error}", file=sys.stderr)
+        return 1
     except SQLAlchemyError as error:
         reason = str(error).partition("\n")[0]
         print(f"meterhouse: the database does not do what it should: {reason}", file=sys.stderr)

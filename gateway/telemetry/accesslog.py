@@ -179,13 +179,15 @@ class _SharedFile:
             self._reopen()
         if os.fstat(self._fd).st_size + len(block) > ROTATE_BYTES:
             self._rotate()
+        if self._is_torn():
+            block = b"\n" + block
         _write_all(self._fd, block)
 
     def close(self) -> None:
         os.close(self._fd)
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
 
     def _reopen(self) -> None:
         """The new one is had before the old one goes: where there is none, the number of one that
@@ -195,10 +197,20 @@ class _SharedFile:
         os.close(old)
 
     def _rotate(self) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        if not self._was_moved():
-            self._path.replace(self._path.with_name(self._path.name + ".1"))
-        self._reopen()
+        held = self._fd
+        fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            if not self._was_moved():
+                self._path.replace(self._path.with_name(self._path.name + ".1"))
+            self._reopen()
+        except OSError:
+            fcntl.flock(held, fcntl.LOCK_UN)  # or whoever comes next would wait for ever
+            raise
+
+    def _is_torn(self) -> bool:
+        """Whether it ends in half a line, which is all that a full disk took."""
+        size = os.fstat(self._fd).st_size
+        return size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
 
     def _was_moved(self) -> bool:
         try:

@@ -55,8 +55,11 @@ class SpanPost(OTLPSpanExporter):
     """
 
     def post(self, body: bytes) -> bool:
-        """Whether the collector took it. Returns when it has answered or was given up."""
-        return bool(self._client.export(body).success)
+        """Whether the collector took it. Returns when it has answered or was given up. The SDK goes
+        to no other place that an answer names, but takes such an answer for success.
+        """
+        status = self._client.export(body).status_code
+        return status is not None and 200 <= status < 300
 
 
 class TraceExport:
@@ -67,6 +70,7 @@ class TraceExport:
         self._envelope = Envelope(resource)
         self._waiting: deque[RequestRecord] = deque()
         self._sending = threading.Lock()
+        self._under_way = 0  # requests in the post that the collector has not answered
         self.dropped = 0
 
     def add(self, record: RequestRecord) -> None:
@@ -86,13 +90,19 @@ class TraceExport:
                     lot = self._lot()
                     lots.append(encoded((r.trace.trace_id, spans_of(r)) for r in lot))
                     count += len(lot)
+                    self._under_way = count
                     rest()
                 if not self._exporter.post(self._envelope.around(b"".join(lots))):
                     self.dropped += count
+                self._under_way = 0
 
     def _lot(self) -> list[RequestRecord]:
         waiting = self._waiting
         return [waiting.popleft() for _ in range(min(_LOT_REQUESTS, len(waiting)))]
+
+    def give_up(self) -> None:
+        """Counts what has not been taken by now; nobody waits for it any more."""
+        self.dropped += len(self._waiting) + self._under_way
 
     def shutdown(self) -> None:
         self._exporter.shutdown()  # type: ignore[no-untyped-call] # the SDK's own annotation is missing
@@ -138,6 +148,8 @@ class ExportThread:
         """A collector that does not answer costs `within_s`; the thread is a daemon."""
         self._over.set()
         self._thread.join(within_s)
+        if self._thread.is_alive() and self._traces is not None:
+            self._traces.give_up()
         for exporter in (self._traces, self._metrics):
             if exporter is not None:
                 exporter.shutdown()

@@ -147,6 +147,7 @@ class Telemetry:
             self._export.close(_LAST_EXPORT_SECONDS)
         self._log.close()
         if self._snapshot is not None:
+            self._count_lost()
             self._write_snapshot()
             self._snapshot.close()
 

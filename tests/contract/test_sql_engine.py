@@ -14,6 +14,7 @@ from sqlalchemy.exc import DatabaseError
 
 from gateway.stores.sql import configuration, revisions
 from gateway.stores.sql.engine import (
+    NewerSchemaError,
     close,
     migrate,
     open_engine,
@@ -63,6 +64,15 @@ def test_migrating_again_changes_nothing_and_keeps_the_data(engine: Engine) -> N
     migrate(engine)
 
     assert configuration.revision(engine) == 2
+
+
+def test_a_schema_of_a_newer_release_is_left_alone_and_named(engine: Engine) -> None:
+    migrate(engine)
+    with transaction(engine) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    with pytest.raises(NewerSchemaError, match="schema 9999 of a newer release"):
+        migrate(engine)
 
 
 def test_what_is_not_migrated_yet_has_no_revision(engine: Engine) -> None:

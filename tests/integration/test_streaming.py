@@ -68,7 +68,9 @@ def test_a_backend_that_ends_its_stream_by_closing_is_no_client_that_hung_up(
         async with ScriptedBackend() as backend, open_house(tmp_path, store_url) as house:
             world = await with_budget(house, backend)
             # Long enough for a hang-up to be watched for, and open for a moment after [DONE].
-            backend.script = Script(tokens=12, chunk_delay_ms=10, close=True, hang_up=True, hang_up_after_ms=50)
+            backend.script = Script(
+                tokens=12, chunk_delay_ms=10, close=True, hang_up=True, hang_up_after_ms=50
+            )
 
             for _ in range(3):
                 _, events = await events_of(house, world.secret)

@@ -1,8 +1,10 @@
 """gateway.telemetry.accesslog"""
 
 import json
+import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.telemetry import accesslog
@@ -96,6 +98,41 @@ def test_a_log_whose_folder_is_gone_costs_lines_and_touches_no_other_file(tmp_pa
     log.close()
 
     assert len(path.read_bytes().splitlines()) == 1
+
+
+def test_a_rotation_that_fails_keeps_nobody_waiting(tmp_path: Path) -> None:
+    path, in_the_way = tmp_path / "access.jsonl", tmp_path / "access.jsonl.1"
+    one, two = AccessLog(str(path)), AccessLog(str(path))
+    with path.open("r+b") as file:
+        file.truncate(accesslog.ROTATE_BYTES)
+    in_the_way.mkdir()
+
+    for log in (one, two):
+        log.add(refused())
+        closing = threading.Thread(target=log.flush, daemon=True)
+        closing.start()
+        closing.join(30)
+        assert not closing.is_alive()
+
+    assert (one.dropped, two.dropped) == (1, 1)
+    in_the_way.rmdir()
+    two.add(refused())
+    two.close()
+    one.close()
+    assert len(path.read_bytes().splitlines()) == 1
+
+
+def test_half_a_line_that_a_full_disk_took_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "access.jsonl"
+    path.write_bytes(b'{"time":"2026-')
+    log = AccessLog(str(path))
+
+    log.add(refused())
+    log.close()
+
+    half, whole = path.read_bytes().splitlines()
+    assert half == b'{"time":"2026-'
+    assert msgspec.json.decode(whole)["status"] == refused().status
 
 
 def test_two_processes_rotate_one_file_once(tmp_path: Path) -> None:

@@ -71,8 +71,9 @@ def test_a_full_queue_drops_and_counts_instead_of_growing(there: Collector) -> N
     assert traces.dropped == 5
 
 
-def test_what_a_collector_refuses_is_counted(there: Collector) -> None:
-    there.answer = 400
+@pytest.mark.parametrize("answer", [302, 400])
+def test_what_a_collector_does_not_take_is_counted(there: Collector, answer: int) -> None:
+    there.answer = answer
     traces = TraceExport(SpanPost(), HERE)
     traces.add(refused())
 
