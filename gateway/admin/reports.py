@@ -5,7 +5,7 @@ is spent, and budgets against what was spent.
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 
 from billing.csv_files import safe_text
 from billing.money import counter_picos, format_decimal, format_picos, parse_picos
-from billing.periods import Window, month, window
+from billing.periods import Period, Window, month, window
 from gateway import clock
 from gateway.admin import fields, usage
 from gateway.admin.cost_sight import OF_MARGIN, as_seen, sees_cost
@@ -22,8 +22,9 @@ from gateway.admin.operation import Answer, Call, Filter, Operation
 from gateway.admin.problems import ProblemError, invalid
 from gateway.admin.roles import Right
 from gateway.admin.tables import CSV, csv_answer, prefers_csv
-from gateway.stores.sql import budgets, posting_reports, spent, tenants, usage_reports
+from gateway.stores.sql import budgets, grants, posting_reports, spent, tenants, usage_reports
 from gateway.stores.sql.invoice_tables import invoices
+from gateway.stores.sql.rows import Budget, Tenant
 from gateway.stores.sql.tables import backends, former_names, keys, teams
 from gateway.stores.sql.usage_reports import Group, Question, TooManyGroupsError
 
@@ -48,8 +49,8 @@ MARGIN: Final = (
     "charge_per_million", "cost_per_million", "currency",
 )  # fmt: skip
 BUDGETS: Final = (
-    "budget_id", "tenant", "scope", "period", "window_start", "window_end", "budget", "actual",
-    "left", "used_percent", "elapsed_percent", "currency",
+    "budget_id", "tenant", "scope", "period", "window_start", "window_end", "budget", "granted",
+    "actual", "left", "used_percent", "elapsed_percent", "currency",
 )  # fmt: skip
 # Every other cell could have been named by somebody, and is shown as text.
 _FIGURES: Final = frozenset(
@@ -58,7 +59,7 @@ _FIGURES: Final = frozenset(
         *("charged", "unbilled", "covered", "accrued"),
         *("requests", "tokens", "charge", "cost", "lost_cost", "margin", "margin_percent"),
         *("charge_per_million", "cost_per_million"),
-        *("budget", "actual", "left", "used_percent", "elapsed_percent"),
+        *("budget", "granted", "actual", "left", "used_percent", "elapsed_percent"),
         *("low", "forecast", "high", "interval_percent", "history_days"),
     )
 )
@@ -79,7 +80,9 @@ class MarginQuery(usage.UsageQuery, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class BudgetsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`at`: an instant of the windows that are asked for; now by default."""
+    """`at`: an instant of the windows that are asked for; now by default. Grants count that were in
+    force then: made by that instant, and neither over nor taken back yet.
+    """
 
     at: fields.Instant | None = None
 
@@ -197,51 +200,71 @@ def _share(part: int, of: int) -> str | None:
     return format_decimal(-hundredths if part < 0 else hundredths, 2)
 
 
+class _Allowed(msgspec.Struct, frozen=True):
+    """Budgets, and what is known of them at an instant."""
+
+    budgets: Sequence[Budget]
+    tenants: Mapping[str, Tenant]
+    granted: Mapping[str, int]  # picos by budget
+    names: Mapping[str, str]
+
+
 async def _budgets(call: Call) -> Answer:
     query: BudgetsQuery = call.query
     at_us = clock.now_us() if query.at is None else fields.instant(query.at, "at")
     if at_us >= _AT_BEFORE_US:
         raise invalid("at", f"no window of {query.at} has an end", "ask before the year 9999")
 
-    def work(connection: Connection) -> tuple[list[Any], dict[str, Any], Mapping[str, str]]:
+    def work(connection: Connection) -> _Allowed:
         only = call.visible(connection, "budgets")
-        found = list(budgets.RECORDS.page(connection, {}, only=only))
-        everyone = {each.id: each for each in tenants.RECORDS.all(connection)}
-        return found, everyone, names_of_all(connection)
+        more: dict[str, int] = defaultdict(int)
+        for each in grants.in_force_at(connection, at_us):
+            more[each.budget_id] += parse_picos(each.amount)
+        return _Allowed(
+            budgets.RECORDS.page(connection, {}, only=only),
+            {each.id: each for each in tenants.RECORDS.all(connection)},
+            more,
+            names_of_all(connection),
+        )
 
-    found, everyone, names = await call.read(work)
+    found = await call.read(work)
     asked = {}
-    for each in found:
-        zone = ZoneInfo(everyone[each.tenant_id].timezone)
-        span = window(each.period, zone, at_us)
+    for each in found.budgets:
+        zone = ZoneInfo(found.tenants[each.tenant_id].timezone)
+        span = window(cast("Period", each.period), zone, at_us)
         scope = (each.tenant_id, each.scope_kind, each.scope_id)
         figure = spent.Asked(*scope, (span.start_us, span.end_us), tokens=False)
         asked[each.id] = (span, figure)
     figures = {figure for _, figure in asked.values()}
     totals = await asyncio.to_thread(spent.totals, call.deps.engine, figures, ())
     items = []
-    for each in found:
+    for each in found.budgets:
         span, figure = asked[each.id]
-        currency = everyone[each.tenant_id].currency
-        amount, actual = parse_picos(each.amount), counter_picos(totals[figure], currency)
-        passed = min(at_us, span.end_us) - span.start_us
-        items.append(
-            {
-                "budget_id": each.id,
-                "tenant": names.get(each.tenant_id, each.tenant_id),
-                "scope": f"{each.scope_kind} {names.get(each.scope_id, each.scope_id)}",
-                "period": each.period,
-                "window_start": clock.rfc3339(span.start_us),
-                "window_end": clock.rfc3339(span.end_us),
-                "budget": format_picos(amount),
-                "actual": format_picos(actual),
-                "left": format_picos(amount - actual),
-                "used_percent": _share(actual, amount),
-                "elapsed_percent": _share(passed, span.end_us - span.start_us),
-                "currency": currency,
-            }
-        )
+        items.append(_held_against(each, span, totals[figure], at_us, found))
     return report_answer(call, Window("", at_us, at_us), BUDGETS, items)
+
+
+def _held_against(budget: Budget, span: Window, counted: int, at_us: int, found: _Allowed) -> Item:
+    """`left` and `used_percent` are of the amount and what is granted beyond it."""
+    names, currency = found.names, found.tenants[budget.tenant_id].currency
+    amount, granted = parse_picos(budget.amount), found.granted.get(budget.id, 0)
+    actual, cap = counter_picos(counted, currency), amount + granted
+    passed = min(at_us, span.end_us) - span.start_us
+    return {
+        "budget_id": budget.id,
+        "tenant": names.get(budget.tenant_id, budget.tenant_id),
+        "scope": f"{budget.scope_kind} {names.get(budget.scope_id, budget.scope_id)}",
+        "period": budget.period,
+        "window_start": clock.rfc3339(span.start_us),
+        "window_end": clock.rfc3339(span.end_us),
+        "budget": format_picos(amount),
+        "granted": format_picos(granted),
+        "actual": format_picos(actual),
+        "left": format_picos(cap - actual),
+        "used_percent": _share(actual, cap),
+        "elapsed_percent": _share(passed, span.end_us - span.start_us),
+        "currency": currency,
+    }
 
 
 def month_asked(call: Call, connection: Connection) -> tuple[str | None, ZoneInfo, Window]:
@@ -329,6 +352,7 @@ def operations() -> list[Operation]:
             right=Right.BUDGETS_READ, query=BudgetsQuery, **both,
             description="By the ledger, in the window that the instant is in, as budgets count: "
             "each charge rounded up to a nano (a millionth, of currencies with small units), and "
-            "what was priced anew as it was first.",
+            "what was priced anew as it was first. `left` and `used_percent` count `granted`: what "
+            "grants in force at the instant allow beyond the budget.",
         ),
     ]  # fmt: skip

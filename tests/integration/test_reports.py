@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,11 @@ from sqlalchemy import Engine
 from billing.meters import Meters
 from billing.money import parse_picos
 from gateway.__main__ import main
-from gateway.stores.sql import budgets, teams, tenants
+from gateway.clock import parse_rfc3339
+from gateway.stores.sql import budgets, grants, teams, tenants
 from gateway.stores.sql.engine import transaction
-from gateway.stores.sql.rows import Budget, Team, Tenant
-from tests.admin_server import TOKEN, admin_server
+from gateway.stores.sql.rows import Budget, Grant, Team, Tenant
+from tests.admin_server import TOKEN, Made, admin_server
 from tests.invoicing import agree, book, credited, drafted, issued, october, total
 from tests.ledger_events import COST
 
@@ -179,3 +181,73 @@ def test_budgets_stand_against_what_was_spent_in_the_window_of_an_instant(
     assert (row["used_percent"], row["window_start"]) == ("75", "2026-09-30T22:00:00Z")
     assert main(["report", "journal", "--period", "2026-13"]) == 1
     assert "a month such as" in capsys.readouterr().err
+
+
+def grant(letter: str, amount: str, made: str, until: str, taken_back: str | None = None) -> Grant:
+    return Grant(
+        id=f"grant_{letter * 26}",
+        tenant_id=TENANT,
+        budget_id=f"bud_{'c' * 26}",
+        amount=amount,
+        until_us=parse_rfc3339(until),
+        approver="Ada",
+        reason="the launch",
+        revoked_at_us=None if taken_back is None else parse_rfc3339(taken_back),
+        created_at_us=parse_rfc3339(made),
+    )
+
+
+@pytest.mark.parametrize(
+    ("at", "granted", "left", "used_percent"),
+    [
+        ("2026-10-09T23:59:59Z", "0", "2", "75"),  # before any was made
+        ("2026-10-10T00:00:00Z", "4", "6", "50"),
+        ("2026-10-17T00:00:00Z", "16", "18", "25"),  # with one that was taken back later
+        ("2026-10-18T00:00:00Z", "4", "6", "50"),
+        ("2026-10-20T00:00:00Z", "0", "2", "75"),  # all are over
+        ("2026-11-15T00:00:00Z", "0", "5", "37.5"),
+    ],
+)
+def test_a_budget_may_spend_what_was_granted_beyond_it_at_that_instant(
+    engine: Engine,
+    capsys: pytest.CaptureFixture[str],
+    at: str,
+    granted: str,
+    left: str,
+    used_percent: str,
+) -> None:
+    until = "2026-10-20T00:00:00Z"
+    with transaction(engine) as connection:
+        for each in (
+            grant("d", "4", "2026-10-10T00:00:00Z", until),
+            grant("e", "12", "2026-10-12T00:00:00Z", until, taken_back="2026-10-18T00:00:00Z"),
+        ):
+            grants.RECORDS.add(connection, each)
+
+    (row,) = said(capsys, "budgets", "--at", at)
+
+    assert (row["budget"], row["granted"], row["left"]) == ("8", granted, left)
+    assert row["used_percent"] == used_percent
+    assert list(row).index("granted") == list(row).index("budget") + 1
+    assert main(["report", "budgets", "--at", at, "--json"]) == 0
+    (item,) = json.loads(capsys.readouterr().out)["items"]
+    assert (item["granted"], item["left"]) == (granted, left)
+
+
+def test_the_report_and_the_budget_itself_say_the_same_of_a_grant(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with admin_server(sqlite_url) as server, server.client() as client:
+        monkeypatch.setenv("METERHOUSE_ADMIN_URL", server.url)
+        monkeypatch.setenv("METERHOUSE_ADMIN_TOKEN", TOKEN)
+        made = Made(client)
+        scope = {"tenant": made.tenant()["id"]}
+        small = made.make("budgets", scope=scope, amount="0.0001", period="month")
+        more = {"amount": "100.00", "until": "2098-12-31T00:00:00Z", "reason": "the launch"}
+        assert client.post(f"/budgets/{small['id']}/grants", json=more).status_code == 201
+        shown = client.get(f"/budgets/{small['id']}").json()
+
+        (row,) = said(capsys, "budgets")
+
+    assert (row["budget"], row["granted"]) == (shown["amount"], shown["granted"])
+    assert row["left"] == shown["remaining"] == "100.0001"
