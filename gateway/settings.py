@@ -11,6 +11,8 @@ from typing import Final, Self
 
 import msgspec
 
+from policies import residency
+
 PREFIX: Final = "METERHOUSE_"
 _READING: Final = 256 * 1024 * 1024
 _MOST_SOCKET_BYTES: Final = 100  # sun_path holds 108 on Linux and 104 on macOS
@@ -238,13 +240,14 @@ def _listen(ours: Mapping[str, str], port: int) -> tuple[str, int]:
 
 
 def _jurisdictions(text: str) -> frozenset[str]:
-    codes = frozenset(code.strip().upper() for code in text.split(",") if code.strip())
-    odd = sorted(code for code in codes if not (code.isascii() and code.isalnum()))
+    """By the judge of backends and policies: no policy could permit another name."""
+    written = [name.strip() for name in text.split(",") if name.strip()]
+    odd = [str(residency.fault(name)) for name in written if residency.fault(name.upper())]
     if odd:
         raise SettingsError(
-            f"{PREFIX}JURISDICTION names {', '.join(odd)}; write country codes, such as DE,US"
+            f"{PREFIX}JURISDICTION: {'; '.join(odd)}; write country codes, such as DE or DE,US"
         )
-    return codes
+    return frozenset(name.upper() for name in written)
 
 
 def _default_workers() -> int:

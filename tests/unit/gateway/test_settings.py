@@ -67,10 +67,35 @@ def test_a_store_url_replaces_the_embedded_store() -> None:
     assert not settings.redis_embedded
 
 
-def test_jurisdictions_are_codes_in_any_case() -> None:
-    settings = Settings.from_env({"METERHOUSE_JURISDICTION": "de, US"})
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("de, US", {"DE", "US"}),
+        ("Eu", {"EU"}),  # of some member, as a backend may be labelled
+        ("eu@2020-02-01,", {"EU@2020-02-01"}),
+        (" , ", set()),
+    ],
+)
+def test_jurisdictions_are_codes_in_any_case(written: str, found: set[str]) -> None:
+    assert Settings.from_env({"METERHOUSE_JURISDICTION": written}).jurisdictions == found
 
-    assert settings.jurisdictions == {"DE", "US"}
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("Germany", "'Germany' is neither an ISO 3166-1 country code nor a group"),
+        ("DE,XX", "'XX' is neither"),
+        ("uk", "'uk' is not a jurisdiction; 'GB' is"),
+        ("DE US", "'DE US' is neither"),
+    ],
+)
+def test_a_place_that_no_policy_could_permit_is_refused(written: str, words: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_env({"METERHOUSE_JURISDICTION": written})
+
+    assert words in str(refused.value)
+    assert "METERHOUSE_JURISDICTION" in str(refused.value)
+    assert "such as DE or DE,US" in str(refused.value)
 
 
 def test_the_socket_path_stays_short_however_deep_the_home_lies(tmp_path: Path) -> None:
