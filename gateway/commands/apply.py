@@ -97,12 +97,13 @@ def _conclude(
     *,
     unasked: bool,
 ) -> None:
+    """What was done, and why no more; where nothing was done for a reason, only the reason."""
     counts = Counter(step.action for step in done)
     if args.json:
         steps = msgspec.to_builtins(done)
         told = {"dry_run": args.dry_run, "steps": steps, "error": reason, "faults": faults}
         put(json.dumps(told))
-    else:
+    elif done or reason is None:
         summary = ", ".join(f"{count} {action}" for action, count in sorted(counts.items()))
         put(f"{'would be: ' if args.dry_run else ''}{summary or 'nothing to do'}")
         if unasked:
