@@ -277,8 +277,11 @@ def _whole(connection: Connection, policy_id: str) -> Whole:
     return Whole(versions, policies.history(connection, policy_id), frozenset(unknown))
 
 
-def _warnings(call: Call, whole: Whole, document: bytes) -> list[str]:
-    written = load(document)
+def _warnings(call: Call, whole: Whole, chosen: rows.Policy) -> list[str]:
+    """None of a retired version: what it requires applies to no request."""
+    if chosen.state == "retired":
+        return []
+    written = load(chosen.document)
     warned = standing.warning(written.residency, call.deps.jurisdictions)
     found = [] if warned is None else [warned]
     return found + [said for name, said in doubts(written) if name in whole.unknown]
@@ -317,7 +320,7 @@ def _view(call: Call, whole: Whole, chosen: rows.Policy) -> dict[str, Any]:
             }
             for each in whole.history
         ],
-        "warnings": _warnings(call, whole, chosen.document),
+        "warnings": _warnings(call, whole, chosen),
         "created_at": clock.rfc3339(chosen.created_at_us),
     }
 

@@ -44,12 +44,15 @@ def _before(policy: dict[str, Any]) -> int:
 
 
 def show(policy: dict[str, Any]) -> list[str]:
-    """What is in force now, and what can hardly be meant."""
+    """What is in force now, and what can hardly be meant: of a policy that decides nothing only the
+    former, whatever its drafts say.
+    """
     active, shadow = policy["active_version"], policy["shadow_version"]
     stands = "no version is in force" if active is None else f"version {active} is in force"
     if shadow is not None:
         stands += f", version {shadow} decides without effect"
-    return [f"{policy['name']}: {stands}", *(f"warning: {said}" for said in policy["warnings"])]
+    warnings = [] if active is None and shadow is None else policy["warnings"]
+    return [f"{policy['name']}: {stands}", *(f"warning: {said}" for said in warnings)]
 
 
 def policy_id(written: str, remote: Any) -> str:

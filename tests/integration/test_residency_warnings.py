@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway import secrets
+from gateway.__main__ import main
 from gateway.diagnosis import diagnose
 from gateway.finding import Finding
 from gateway.settings import Settings
@@ -49,6 +50,33 @@ def test_a_policy_answers_with_what_would_make_it_refuse_everything(
         assert words in "".join(answered["warnings"])
     assert plain["warnings"] == []
     assert status["jurisdictions"] == sorted(places)
+
+
+def test_nothing_is_said_of_a_requirement_that_is_in_force_no_more(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with admin_server(sqlite_url, jurisdictions=frozenset()) as server, server.client() as client:
+        monkeypatch.setenv("METERHOUSE_ADMIN_URL", server.url)
+        monkeypatch.setenv("METERHOUSE_ADMIN_TOKEN", TOKEN)
+        made = Made(client)
+        document = {"scope": {"tenant": made.tenant()["id"]}, "require": {"residency": ["EU"]}}
+        policy = made.make("policies", name="alone", **document)
+        drafted = made.make("policies", name="drafted", **document)
+        told = [step(capsys, verb, "alone") for verb in ("activate", "retire")]
+        step(capsys, "activate", "drafted")
+        again = client.put(f"/policies/{drafted['id']}", json={"name": "drafted", **document})
+        told.append(step(capsys, "retire", "drafted"))
+        retired = client.get(f"/policies/{policy['id']}").json()
+
+    assert len(again.json()["warnings"]) == 1
+    assert UNSET in told[0]
+    assert told[1:] == ["alone: no version is in force\n", "drafted: no version is in force\n"]
+    assert (retired["state"], retired["warnings"]) == ("retired", [])
+
+
+def step(capsys: pytest.CaptureFixture[str], verb: str, policy: str) -> str:
+    assert main(["policy", verb, policy]) == 0, capsys.readouterr().err
+    return capsys.readouterr().out
 
 
 def applied(server: AdminServer, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
