@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import gateway
 from gateway import demo, embedded, welcome
@@ -36,8 +36,16 @@ _STORE: Final = "store"
 
 def say(line: str) -> None:
     """A line for the operator; standard error, so that standard output stays for what is asked."""
-    sys.stderr.write(f"meterhouse: {line}\n")
-    sys.stderr.flush()
+    _put(sys.__stderr__, f"meterhouse: {line}\n")
+
+
+def _put(stream: TextIO | None, text: str) -> None:
+    """Written past the stream's buffer, which would keep what a terminal that is gone did not take
+    and have its flush fail at the end. What nobody can be told is done all the same.
+    """
+    if stream is not None:  # None: it was closed from the start
+        with contextlib.suppress(OSError, ValueError):
+            os.write(stream.fileno(), text.encode(errors="backslashreplace"))
 
 
 class Standalone:
@@ -207,8 +215,7 @@ class Standalone:
     def _welcome(self, with_demo: bool) -> None:
         seconds = (monotonic_us() - self._began_us) / 1_000_000
         block = welcome.text(self._settings, self._gateway_url, self._admin_url, with_demo)
-        sys.stdout.write(f"\nMeterhouse is ready ({seconds:.1f} s).\n\n{block}")
-        sys.stdout.flush()
+        _put(sys.__stdout__, f"\nMeterhouse is ready ({seconds:.1f} s).\n\n{block}")
 
     @property
     def _gateway_url(self) -> str:

@@ -44,21 +44,21 @@ async def _up(settings: Settings, environ: Mapping[str, str], with_demo: bool) -
     def on_signal(number: signal.Signals) -> None:
         nonlocal how
         if asked.is_set():
-            say("hurrying")
             house.hurry()
+            say("hurrying")
         else:
-            say(f"{number.name}: draining for at most {settings.drain_seconds} s; again to hurry")
             how = signal.SIGTERM if number is signal.SIGTERM else signal.SIGINT
             asked.set()
+            say(f"{number.name}: draining for at most {settings.drain_seconds} s; again to hurry")
 
     def on_roll() -> None:
         if rolls or asked.is_set():
             say("SIGUSR1: there is a roll or a stop under way already")
             return
-        say("SIGUSR1: rolling; every process is replaced, one after another")
         roll = asyncio.create_task(house.roll())
         rolls.add(roll)
         roll.add_done_callback(rolls.discard)
+        say("SIGUSR1: rolling; every process is replaced, one after another")
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

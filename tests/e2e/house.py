@@ -18,17 +18,23 @@ ROOT = Path(__file__).parents[2]
 READY = "Ctrl-C drains and stops everything."
 
 
-# A shell that runs the tests in the background has interrupts ignored, and `up` minds that.
+# A shell that runs the tests in the background has interrupts ignored, and `up` minds that; as it
+# minds nohup.
 _HEEDING = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL);"
     "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
 
 
 class House:
-    """One `up`. Its lines are read as they come, so that it never waits for us."""
+    """One `up`. Its lines are read as they come, so that it never waits for us; those that go to
+    another `stderr` are not.
+    """
 
-    def __init__(self, home: Path, *words: str, **settings: str) -> None:
+    def __init__(
+        self, home: Path, *words: str, stderr: int = subprocess.STDOUT, **settings: str
+    ) -> None:
         self.home = home
         environ = {k: v for k, v in os.environ.items() if not k.startswith("METERHOUSE_")}
         environ |= {"METERHOUSE_HOME": str(home), "METERHOUSE_PORT": "0", "METERHOUSE_WORKERS": "1"}
@@ -39,7 +45,7 @@ class House:
             cwd=ROOT,
             env=environ,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             text=True,
         )
         self.lines: list[str] = []
