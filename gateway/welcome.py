@@ -4,12 +4,17 @@ from pathlib import Path
 
 from gateway import demo
 from gateway.secrets import admin_token_path
-from gateway.settings import Settings
+from gateway.settings import PREFIX, Settings
 
 
 def text(settings: Settings, gateway_url: str, admin_url: str, with_demo: bool) -> str:
-    """No secret stands in it: the lines read them from their files."""
-    token = _short(admin_token_path(settings))
+    """No secret stands in it: the lines read them from their files, or from the setting that was
+    given in a file's place.
+    """
+    token_file = _short(admin_token_path(settings))
+    named, token = str(token_file), f"$(cat {token_file})"
+    if settings.admin_token:  # then the file is not there, or has one of an earlier start
+        named = token = f"${PREFIX}ADMIN_TOKEN"
     key_file = _short(demo.key_path(settings))
     key = f"$(cat {key_file})" if with_demo else "$KEY"
     python_key = f'open("{key_file}").read().strip()' if with_demo else 'os.environ["KEY"]'
@@ -17,7 +22,7 @@ def text(settings: Settings, gateway_url: str, admin_url: str, with_demo: bool) 
     return f"""\
   gateway      {gateway_url}
   admin API    {admin_url}/admin/v1  (described at /admin/openapi.json, metrics at /metrics)
-  admin token  {token}
+  admin token  {named}
 {"" if with_demo else _FIRST_KEY}
 A first request:
 
@@ -36,7 +41,7 @@ The same from Python (pip install openai):
 
 Ask the admin API:
 
-  curl -H "authorization: Bearer $(cat {token})" {admin_url}/admin/v1/status
+  curl -H "authorization: Bearer {token}" {admin_url}/admin/v1/status
 
 Ctrl-C drains and stops everything.
 """
