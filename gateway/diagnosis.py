@@ -103,16 +103,15 @@ def secret_files(settings: Settings) -> Iterator[Finding]:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             remedy = f"chmod 600 {path}"
             yield Finding("secrets", "warning", f"{path} is readable by others", remedy)
-    given = (settings.admin_token, settings.secret_key, settings.key_pepper)
-    if len(paths) + sum(map(bool, given)) < len(names):
-        yield Finding("secrets", "ok", "what is missing will be made by the first start")
-        return
     try:
-        secrets.load(settings)
+        missing = secrets.check(settings)
     except SettingsError as error:
         yield Finding("secrets", "failed", str(error))
         return
-    yield Finding("secrets", "ok", "admin token, sealing key and key peppers can be used")
+    if missing:
+        yield Finding("secrets", "ok", "what is missing will be made by the first start")
+    else:
+        yield Finding("secrets", "ok", "admin token, sealing key and key peppers can be used")
 
 
 def listeners(settings: Settings, url: str = "") -> Iterator[Finding]:

@@ -43,19 +43,35 @@ def load(settings: Settings) -> Secrets:
     """The secrets of this home; what is missing is made. SettingsError for one of no use."""
     home = settings.home
     token = settings.admin_token or _file(home / ADMIN_TOKEN_FILE, _new_token)
-    if len(token) < _LEAST_TOKEN or not token.isascii() or any(c.isspace() for c in token):
-        raise SettingsError(
-            f"{PREFIX}ADMIN_TOKEN needs at least {_LEAST_TOKEN} ASCII characters without spaces"
-        )
+    _check_token(token)
     key = settings.secret_key or _file(home / SECRET_KEY_FILE, _new_key)
     pepper = settings.key_pepper or _file(home / KEY_PEPPER_FILE, lambda: f"1:{_new_key()}")
     peppers = _peppers(pepper)
     return Secrets(
         admin_token=token,
-        secret_key=_decoded(key, f"{PREFIX}SECRET_KEY"),
+        secret_key=_key(key),
         peppers=peppers,
         pepper_version=max(peppers),
     )
+
+
+def check(settings: Settings) -> bool:
+    """Whether any is missing that `load` would make; nothing is. SettingsError as there, also for
+    one beside those that are missing.
+    """
+    home = settings.home
+    found: tuple[tuple[str, Path, Callable[[str], object]], ...] = (
+        (settings.admin_token, home / ADMIN_TOKEN_FILE, _check_token),
+        (settings.key_pepper, home / KEY_PEPPER_FILE, _peppers),
+        (settings.secret_key, home / SECRET_KEY_FILE, _key),
+    )
+    missing = False
+    for given, path, judge in found:
+        if given or path.exists():
+            judge(given or _text(path))
+        else:
+            missing = True
+    return missing
 
 
 def admin_token_path(settings: Settings) -> Path:
@@ -95,6 +111,10 @@ def _file(path: Path, make: Callable[[], str]) -> str:
             pass
         finally:
             fresh.unlink()
+    return _text(path)
+
+
+def _text(path: Path) -> str:
     text = path.read_text(encoding="ascii").strip()
     if not text:
         raise SettingsError(f"{path} is empty; restore it from a copy, its loss cannot be mended")
@@ -107,6 +127,17 @@ def _new_token() -> str:
 
 def _new_key() -> str:
     return base64.b64encode(entropy.token_bytes(_KEY_BYTES)).decode("ascii")
+
+
+def _check_token(token: str) -> None:
+    if len(token) < _LEAST_TOKEN or not token.isascii() or any(c.isspace() for c in token):
+        raise SettingsError(
+            f"{PREFIX}ADMIN_TOKEN needs at least {_LEAST_TOKEN} ASCII characters without spaces"
+        )
+
+
+def _key(text: str) -> bytes:
+    return _decoded(text, f"{PREFIX}SECRET_KEY")
 
 
 def _peppers(text: str) -> dict[int, bytes]:

@@ -135,6 +135,28 @@ def test_a_secret_that_others_can_read_is_worth_a_look(tmp_path: Path) -> None:
     assert finding.remedy == f"chmod 600 {token}"
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("METERHOUSE_ADMIN_TOKEN", "short"),
+        ("METERHOUSE_SECRET_KEY", "abc"),
+        ("METERHOUSE_KEY_PEPPER", "1:abc"),
+    ],
+)
+def test_a_secret_that_a_first_start_would_refuse_is_a_fault_before_it(
+    tmp_path: Path, variable: str, value: str
+) -> None:
+    home = tmp_path / "home"
+
+    (finding,) = (
+        each for each in diagnose(settings_of(home, **{variable: value})) if each.part == "secrets"
+    )
+
+    assert finding.state == "failed"
+    assert variable in finding.found
+    assert not home.exists()
+
+
 def test_a_port_of_another_program_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
