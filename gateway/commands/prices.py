@@ -98,8 +98,8 @@ def _import(args: argparse.Namespace, remote: Any) -> None:
         return
     print(f"from {told['source']}")
     _tell(args, remote, told["items"])
-    for note in told["notes"]:
-        print(note, file=sys.stderr)
+    for note in told["notes"]:  # in the words of who types, not of who posts
+        print(note.replace("name it in service_tiers", "name it with --tier"), file=sys.stderr)
     ids = " ".join(each["id"] for each in told["items"])
     print(f"`meterhouse prices approve {ids}` puts them in force", file=sys.stderr)
 

@@ -105,6 +105,13 @@ def test_what_leaps_is_approved_by_a_colleague(
     assert hers[0] == 0
 
 
+def test_a_tier_that_was_left_out_is_named_with_the_option_that_brings_it(typed: Typed) -> None:
+    _, _, notes = typed("import", "gpt-5", "--provider", "openai", "--as", "m-tiers")
+
+    assert "batch, flex, priority: has prices of its own; name it with --tier" in notes
+    assert "service_tiers" not in notes
+
+
 def test_a_backends_cost_is_imported_for_what_it_serves(server: AdminServer, typed: Typed) -> None:
     with server.client() as client:
         backend = Made(client).backend()
