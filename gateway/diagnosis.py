@@ -25,6 +25,7 @@ from gateway import clock, secrets, standing
 from gateway.descriptors import most_exchanges, raise_limit
 from gateway.diagnosis_store import store
 from gateway.finding import Finding
+from gateway.program import typed
 from gateway.settings import Settings, SettingsError, url_host
 from gateway.stores.sql import configuration, engine
 from gateway.stores.sql.rows import Configuration
@@ -129,7 +130,7 @@ def listeners(settings: Settings, url: str = "") -> Iterator[Finding]:
         return
     for place in places:
         found = f"{place} was written down by the last `up` of this home, and does not answer"
-        yield Finding("listeners", "warning", found, "start it again with `meterhouse up`")
+        yield Finding("listeners", "warning", found, f"start it again with {typed('up')}")
     for host, port, variable in (
         (settings.host, settings.port, "METERHOUSE_PORT"),
         (settings.admin_host, settings.admin_port, "METERHOUSE_ADMIN_LISTEN"),
@@ -146,7 +147,7 @@ def listeners(settings: Settings, url: str = "") -> Iterator[Finding]:
 def _told_of(url: str) -> Finding:
     if _answers(url):
         return Finding("listeners", "ok", f"{url} answers as a gateway does")
-    remedy = "look at its log; `meterhouse up` prints where it listens"
+    remedy = f"look at its log; {typed('up')} prints where it listens"
     return Finding("listeners", "failed", f"{url} does not answer as a gateway does", remedy)
 
 
@@ -181,7 +182,7 @@ def database(settings: Settings) -> Iterator[Finding]:
     opened = engine.open_engine(settings.database_url)
     try:
         if not inspect(opened).has_table("config_state"):
-            yield Finding("database", "warning", "reachable, empty", "run `meterhouse migrate`")
+            yield Finding("database", "warning", "reachable, empty", f"run {typed('migrate')}")
             return
         now = configuration.load(opened)
         yield Finding("database", "ok", f"{opened.dialect.name}, revision {now.revision}")

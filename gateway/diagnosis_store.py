@@ -19,6 +19,7 @@ from redis.retry import Retry
 
 from gateway import clock, embedded
 from gateway.finding import Finding
+from gateway.program import typed
 from gateway.settings import Settings, StartError, socket_path
 from gateway.stores.redis import address, keys, scripts
 from gateway.stores.redis.address import Kind, StoreAddress
@@ -46,9 +47,9 @@ def store(settings: Settings) -> Iterator[Finding]:
             yield Finding("store", "failed", str(error))
             return
         if (pid := _supervisor(settings.run_dir)) is None:
-            yield Finding("store", "ok", found, "starts with `meterhouse up`")
+            yield Finding("store", "ok", found, f"starts with {typed('up')}")
         else:
-            found = f"{found}, although `meterhouse up` runs (pid {pid})"
+            found = f"{found}, although `up` runs (pid {pid})"
             yield Finding("store", "failed", found, _look_into(settings))
         return
     remedy = _look_into(settings) if settings.redis_embedded else _REMEDY
@@ -70,7 +71,7 @@ def store(settings: Settings) -> Iterator[Finding]:
 
 def _look_into(settings: Settings) -> str:
     log = settings.log_dir / "store.log"
-    return f"{log} says why; `meterhouse up` starts it again when it has ended, not while it hangs"
+    return f"{log} says why; {typed('up')} starts it again when it has ended, not while it hangs"
 
 
 def _supervisor(run_dir: Path) -> int | None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gateway import demo
+from gateway.program import program
 from gateway.secrets import admin_token_path
 from gateway.settings import PREFIX, Settings
 
@@ -23,7 +24,7 @@ def text(settings: Settings, gateway_url: str, admin_url: str, with_demo: bool) 
   gateway      {gateway_url}
   admin API    {admin_url}/admin/v1  (described at /admin/openapi.json, metrics at /metrics)
   admin token  {named}
-{"" if with_demo else _FIRST_KEY}
+{"" if with_demo else _FIRST_KEY.format(program())}
 A first request:
 
   curl {gateway_url}/v1/chat/completions \\
@@ -50,7 +51,7 @@ Ctrl-C drains and stops everything.
 _FIRST_KEY = """
 Nothing is configured yet? Put your backend into a copy of deploy/seed/first.yaml, then
 
-  .venv/bin/meterhouse apply -f first.yaml
+  {} apply -f first.yaml
   export KEY=...  # the secret that it shows once
 """
 

@@ -25,6 +25,7 @@ from billing.periods import window
 from gateway.clock import now_us
 from gateway.commands import documents
 from gateway.commands.remote import Remote, RemoteError
+from gateway.program import program
 from gateway.settings import Settings
 
 PLANS = (
@@ -184,7 +185,7 @@ def print_invoice(admin: Remote, demo: Demo) -> None:
             f"  {row['team']:<14}{row['key']:<16}{row['model']:<14}{row['meter']:<12}"
             f"{row['quantity']:>9}{row['unit_price_per_million']:>13}{row['amount']:>18}"
         )
-    print(f"  all of it: meterhouse invoice export {draft['id']}", flush=True)
+    print(f"  all of it: {program()} invoice export {draft['id']}", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gateway.program import program
+
 
 def add(subparsers: "argparse._SubParsersAction[Any]") -> None:
     parser = subparsers.add_parser("bill", help="import a provider's bill and reconcile it")
@@ -89,7 +91,7 @@ def _import(args: argparse.Namespace, remote: Any) -> None:
         print(json.dumps(view))
     else:
         _show(view)
-        print(f"meterhouse bill reconcile {view['id']}", file=sys.stderr)
+        print(f"{program()} bill reconcile {view['id']}", file=sys.stderr)
 
 
 def _columns(given: list[str]) -> dict[str, str]:

@@ -6,7 +6,8 @@ import sys
 from datetime import date, timedelta
 from typing import Any, Final
 
-_CREATES: Final = "`meterhouse commitment create --draft`"
+from gateway.program import typed
+
 _DAY: Final = timedelta(days=1)
 
 
@@ -123,7 +124,7 @@ def _next_term(found: dict[str, Any]) -> str:
 
     if not found["terms"]:
         raise RemoteError(
-            f"{found['id']} has no term that began: `meterhouse commitment withdraw` takes back "
+            f"{found['id']} has no term that began: {typed('commitment withdraw')} takes back "
             "what is still to come"
         )
     last = found["terms"][-1]["last_day"]
@@ -144,8 +145,10 @@ def _posted(remote: Any, body: dict[str, Any]) -> dict[str, Any]:
     try:
         return dict(remote.call("POST", "/commitments", body).json())
     except RemoteError as fault:  # in the words of who types, not of who posts
-        said = str(fault).replace('POST it with "state": "draft"', _CREATES)
-        approves = "`meterhouse commitment approve ID`"
+        said = str(fault).replace(
+            'POST it with "state": "draft"', typed("commitment create --draft")
+        )
+        approves = typed("commitment approve ID")
         said = said.replace("POST /admin/v1/commitments/{id}/approve", approves)
         raise RemoteError(said) from fault
 
@@ -153,7 +156,7 @@ def _posted(remote: Any, body: dict[str, Any]) -> dict[str, Any]:
 def _agreed(args: argparse.Namespace, made: dict[str, Any], names: Any) -> None:
     print(json.dumps(made) if args.json else _told(made, names))
     if made["state"] == "draft" and not args.json:
-        print(f"`meterhouse commitment approve {made['id']}` puts it in force", file=sys.stderr)
+        print(f"{typed('commitment approve ' + made['id'])} puts it in force", file=sys.stderr)
 
 
 def _told(each: dict[str, Any], names: Any) -> str:

@@ -23,6 +23,7 @@ from billing.tco import (
     unit_costs,
 )
 from billing.tco import picos_per_token as rounded_up
+from gateway.program import typed
 
 Told = dict[str, Any]
 
@@ -184,7 +185,7 @@ def boxes_in_words(known: Mapping[str, Box]) -> Iterator[str]:
         used = _percent(box.profile.planned_utilisation)
         yield f"  {name:<12} {hour:>7} {box.profile.currency} an hour at {used}  {box.title}"
         yield from textwrap.wrap(box.source, 98, initial_indent=_INDENT, subsequent_indent=_INDENT)
-    yield "`meterhouse tco h100 --prefill RATE --decode RATE` has the price of its tokens."
+    yield f"{typed('tco h100 --prefill RATE --decode RATE')} has the price of its tokens."
 
 
 def in_words(told: Told) -> Iterator[str]:

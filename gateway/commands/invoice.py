@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import shlex
 import sys
 from typing import Any, Final
 
 from billing.service_tiers import ServiceTier
+from gateway.program import typed
 
 _FILES: Final[dict[str, tuple[str, dict[str, str | int]]]] = {
     "lines": ("lines.csv", {}),
@@ -17,7 +19,7 @@ _FILES: Final[dict[str, tuple[str, dict[str, str | int]]]] = {
 }
 
 _NAMELESS: Final = (
-    "the page lacks the legal name or address of a side: `meterhouse invoice terms --tenant {}` "
+    "the page lacks the legal name or address of a side: {} "
     "prints what it says, and with --replace FILE puts that right before it is issued"
 )
 
@@ -111,7 +113,7 @@ def _list(args: argparse.Namespace, remote: Any) -> None:
         tenant = tenants.get(each["tenant_id"], each["tenant_id"])
         _show(each, tenant, numbers.get(each["credits_invoice"]))
     if not found:
-        print("there are no invoices yet; `meterhouse invoice draft` makes one", file=sys.stderr)
+        print(f"there are no invoices yet; {typed('invoice draft')} makes one", file=sys.stderr)
 
 
 def _draft(args: argparse.Namespace, remote: Any) -> None:
@@ -120,7 +122,10 @@ def _draft(args: argparse.Namespace, remote: Any) -> None:
     _show_one(args, remote, made)
     terms = remote.call("GET", f"/tenants/{made['tenant_id']}/billing").json()
     if not (terms["recipient"]["name"] and terms["issuer"]["address"]):
-        print(_NAMELESS.format(args.tenant), file=sys.stderr)
+        print(
+            _NAMELESS.format(typed(f"invoice terms --tenant {shlex.quote(args.tenant)}")),
+            file=sys.stderr,
+        )
 
 
 def _issue(args: argparse.Namespace, remote: Any) -> None:
@@ -141,7 +146,7 @@ def _credit(args: argparse.Namespace, remote: Any) -> None:
     made = remote.call("POST", path, body).json()
     _show_one(args, remote, made)
     if made["status"] == "draft":
-        said = f"somebody else issues it: `meterhouse invoice issue {made['id']}`"
+        said = f"somebody else issues it: {typed('invoice issue ' + made['id'])}"
         print(f"four eyes are agreed for this tenant: {said}", file=sys.stderr)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from billing.service_tiers import ServiceTier
 from gateway.commands import times
+from gateway.program import typed
 
 TIERS: Final = tuple(tier.value for tier in ServiceTier)
 
@@ -101,7 +102,7 @@ def _import(args: argparse.Namespace, remote: Any) -> None:
     for note in told["notes"]:  # in the words of who types, not of who posts
         print(note.replace("name it in service_tiers", "name it with --tier"), file=sys.stderr)
     ids = " ".join(each["id"] for each in told["items"])
-    print(f"`meterhouse prices approve {ids}` puts them in force", file=sys.stderr)
+    print(f"{typed(f'prices approve {ids}')} puts them in force", file=sys.stderr)
 
 
 def _approve(args: argparse.Namespace, remote: Any) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.program import typed
+
 COLUMNS: Final = ("day", "base", "quote", "rate")
 _AT_ONCE: Final = 1_000  # as many as one import takes
-_APPROVES: Final = "`meterhouse rates approve ID`"
 
 
 class RatesFileError(ValueError):
@@ -82,11 +83,11 @@ def _set(args: argparse.Namespace, remote: Any) -> None:
         made = remote.call("POST", "/exchange-rates", body).json()
     except RemoteError as fault:  # in the words of who types, not of who posts
         said = str(fault).replace('POST it with "state": "draft"', "enter it with --draft")
-        said = said.replace("POST /admin/v1/exchange-rates/{id}/approve", _APPROVES)
+        said = said.replace("POST /admin/v1/exchange-rates/{id}/approve", typed("rates approve ID"))
         raise RemoteError(said) from fault
     print(json.dumps(made) if args.json else _told(made))
     if made["state"] == "draft" and not args.json:
-        print(f"a colleague's `meterhouse rates approve {made['id']}` puts it in force",
+        print(f"a colleague's {typed('rates approve ' + made['id'])} puts it in force",
               file=sys.stderr)  # fmt: skip
 
 

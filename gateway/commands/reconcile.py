@@ -28,6 +28,7 @@ from gateway.commands.prune import USAGE, PruneRefusedError, doomed, reasons
 from gateway.commands.rehearsal import Rehearsal, in_words
 from gateway.commands.remote import Remote
 from gateway.commands.standing import BarredError, holder
+from gateway.program import typed
 from gateway.stores.sql.rows import plain_decimal
 from policies.document import DocumentError, parse
 
@@ -130,7 +131,7 @@ class Reconciler:
                 why = f"{why}, though revoked"
         remedy = "name it in the documents"
         if kind == "key" and why == USAGE:
-            remedy = f"`meterhouse key revoke {label}` ends it and takes it out of the documents"
+            remedy = f"{typed(f'key revoke {label}')} ends it and takes it out of the documents"
         return f"{kind} {label}: {why}; {remedy}"
 
     def _apply(self, document: Document) -> Step | None:
@@ -338,7 +339,7 @@ def _drafted(version: int, active: int | None) -> str:
     stays = "nothing is in force by it" if active is None else f"version {active} stays in force"
     return (
         f"version {version} is a draft: {stays}; `activate: true` in the document, or "
-        "`meterhouse policy activate`, puts it in force"
+        f"{typed('policy activate')}, puts it in force"
     )
 
 

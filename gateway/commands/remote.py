@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 
 import httpx
 
+from gateway.program import typed
 from gateway.secrets import admin_token_path
 from gateway.settings import Settings
 
@@ -95,12 +96,12 @@ class Remote:
         except httpx.TimeoutException as fault:
             raise RemoteError(
                 f"the admin API at {self._http.base_url} had no answer within {within_s:g} s; "
-                "what it asks may be silent: `meterhouse doctor` looks at store and database"
+                f"what it asks may be silent: {typed('doctor')} looks at store and database"
             ) from fault
         except httpx.HTTPError as fault:
             raise RemoteError(
                 f"the admin API at {self._http.base_url} does not answer ({fault}); "
-                "start it with `meterhouse up`, or set METERHOUSE_ADMIN_URL"
+                f"start it with {typed('up')}, or set METERHOUSE_ADMIN_URL"
             ) from fault
 
     def all(
@@ -124,7 +125,7 @@ def _token(settings: Settings) -> str:
         return path.read_text(encoding="ascii").strip()
     except OSError as fault:
         raise RemoteError(
-            f"no admin token: {path} cannot be read ({fault.strerror}); start `meterhouse up` "
+            f"no admin token: {path} cannot be read ({fault.strerror}); start {typed('up')} "
             "with this METERHOUSE_HOME first, or set METERHOUSE_ADMIN_TOKEN"
         ) from fault
 

@@ -5,6 +5,8 @@ import json
 import sys
 from typing import Any, Final
 
+from gateway.program import typed
+
 _WITHIN_S: Final = 600.0  # every request of the month is looked at
 
 
@@ -52,7 +54,7 @@ def _propose(args: argparse.Namespace, remote: Any) -> None:
     made = remote.call("POST", "/repricings", body, within_s=_WITHIN_S).json()
     _tell(args, remote, made)
     if not args.json:
-        print(f"`meterhouse reprice approve {made['id']}` books it", file=sys.stderr)
+        print(f"{typed('reprice approve ' + made['id'])} books it", file=sys.stderr)
 
 
 def _list(args: argparse.Namespace, remote: Any) -> None:

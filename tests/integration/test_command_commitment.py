@@ -63,7 +63,7 @@ def test_what_is_still_to_come_is_withdrawn(
     )  # fmt: skip
 
     assert main(["commitment", "end", coming["id"]]) == 1
-    assert "`meterhouse commitment withdraw`" in capsys.readouterr().err
+    assert "meterhouse commitment withdraw`" in capsys.readouterr().err
     assert main(["commitment", "list"]) == 0
     assert "9 a quarter from 2999-01-01 to 2999-06-30  12.5 % roll over" in capsys.readouterr().out
     assert main(["commitment", "withdraw", coming["id"]]) == 0
@@ -91,8 +91,8 @@ def test_what_is_odd_is_put_in_force_by_a_colleague(
     drafts = capsys.readouterr().out
     approved = made(capsys, "commitment", "approve", draft["id"])
 
-    assert "`meterhouse commitment create --draft`" in refused
-    assert "`meterhouse commitment approve ID`" in refused
+    assert "meterhouse commitment create --draft`" in refused
+    assert "meterhouse commitment approve ID`" in refused
     assert "who drafted it does not put it in force" in own
     assert drafts.endswith("overage at 10 %  draft\n")
     assert approved["state"] == "approved"

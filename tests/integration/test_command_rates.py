@@ -83,8 +83,9 @@ def test_one_is_entered_and_one_that_leaps_says_how(
     assert main(["rates", "list"]) == 0
     listed = capsys.readouterr().out.splitlines()
 
-    assert "enter it with --draft; a colleague approves it with `meterhouse rates app" in leaps
-    assert "a colleague's `meterhouse rates approve rate_" in drafted.err
+    assert "enter it with --draft; a colleague approves it with `" in leaps
+    assert "meterhouse rates approve ID`" in leaps
+    assert "meterhouse rates approve rate_" in drafted.err
     assert [line.partition("  ")[2] for line in listed] == [
         "2026-10-31  1 EUR = 0.9137 USD  ECB  draft",
         "2026-10-31  1 USD = 0.9137 EUR  ECB  replaced",
