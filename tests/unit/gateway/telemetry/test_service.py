@@ -84,36 +84,32 @@ def test_a_collector_that_is_away_is_not_noticed(
     assert time.monotonic() - before < 8
 
 
+def traces_lost(home: Path, collector_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the last figures say of seven sampled requests."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector_url)
+    house = telemetry(home, export=True)
+    house.start()
+    for _ in range(7):
+        house.finish(streamed())
+    house.close()
+    shown = figures(house.exposition())
+    return shown['meterhouse_telemetry_dropped_total{meterhouse_kind="trace"}']
+
+
 def test_what_is_lost_while_closing_is_in_the_last_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with collector() as there:
         there.answer = 413
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", there.url)
-        house = telemetry(tmp_path, export=True)
-        house.start()
-        for _ in range(7):
-            house.finish(streamed())
-        house.close()
-
-    shown = figures(house.exposition())
-    assert shown['meterhouse_telemetry_dropped_total{meterhouse_kind="trace"}'] == "7"
+        assert traces_lost(tmp_path, there.url, monkeypatch) == "7"
 
 
-def test_a_collector_that_never_answers_costs_a_count_and_three_seconds(
+def test_what_a_collector_that_never_answers_was_sent_is_in_the_last_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
-        house = telemetry(tmp_path, export=True)
-        house.start()
-        for _ in range(7):
-            house.finish(streamed())
-        house.close()
-
-    shown = figures(house.exposition())
-    assert shown['meterhouse_telemetry_dropped_total{meterhouse_kind="trace"}'] == "7"
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert traces_lost(tmp_path, url, monkeypatch) == "7"
 
 
 def test_a_broken_record_costs_a_count_and_no_request(tmp_path: Path) -> None:
